@@ -1,0 +1,87 @@
+# Sandbox Server: `make run` and `make test` do everything on a fresh Debian 12 machine.
+#
+#   make build                    every program, build/release
+#   make SAN=address,undefined …  the same under build/san-address-undefined
+#   make CC=clang …               another compiler
+#   make BUILD=dir …              another output folder
+#
+# One makefile, not recursive. A folder is a module: its *.c become build/<folder>.a, and a
+# program names the modules it may link (so a forbidden dependency does not link).
+
+CC       ?= gcc
+SAN      ?=
+VARIANT  := $(if $(SAN),san-$(subst $(comma),-,$(SAN)),release)
+comma    := ,
+VARIANT  := $(if $(SAN),san-$(subst $(comma),-,$(SAN)),release)
+BUILD    ?= build/$(VARIANT)
+WERROR   ?= -Werror
+OPT      ?= $(if $(SAN),-O1,-O2)
+CPPFLAGS += -I. -D_GNU_SOURCE -DVERSION='"$(shell git describe --always --dirty 2>/dev/null || echo unknown)"'
+CFLAGS   += -std=c11 $(OPT) -g -fno-omit-frame-pointer -pthread \
+            -Wall -Wextra -Wshadow -Wvla -Wformat=2 -Wstrict-prototypes -Wmissing-prototypes \
+            -Wundef -Wswitch-enum $(WERROR) $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all,-D_FORTIFY_SOURCE=2) \
+            -fstack-protector-strong
+LDFLAGS  += -pthread $(if $(SAN),-fsanitize=$(SAN))
+
+LIB_base     := -lcjson -lsodium
+LIB_domain   :=
+LIB_store    := -lpq
+LIB_queue    := -lhiredis
+LIB_provider := -lcurl
+LIB_httpd    := -lcivetweb
+
+PG_INCLUDE := -I$(shell pg_config --includedir 2>/dev/null || echo /usr/include/postgresql)
+CPPFLAGS_common/store := $(PG_INCLUDE)
+
+# module name -> sources in its folder
+module_src = $(sort $(wildcard common/$(1)/*.c))
+define MODULE
+$(BUILD)/common/$(1).a: $(patsubst %.c,$(BUILD)/%.o,$(call module_src,$(1)))
+	@mkdir -p $$(@D); rm -f $$@; ar rcs $$@ $$^
+endef
+MODULES := base domain store queue provider httpd
+$(foreach m,$(MODULES),$(eval $(call MODULE,$(m))))
+
+# program: folder, binary, modules in link order, extra libraries
+define PROGRAM
+$(BUILD)/$(2): $(patsubst %.c,$(BUILD)/%.o,$(sort $(wildcard $(1)/*.c))) $(foreach m,$(3),$(BUILD)/common/$(m).a)
+	@mkdir -p $$(@D); $(CC) $(LDFLAGS) -o $$@ $$(filter %.o,$$^) $(foreach m,$(3),$(BUILD)/common/$(m).a) $(foreach m,$(3),$(LIB_$(m))) $(4)
+PROGRAMS += $(BUILD)/$(2)
+endef
+$(eval $(call PROGRAM,gateway,sandbox-gateway,httpd provider store queue domain base,-ljwt))
+$(eval $(call PROGRAM,lifecycle-worker,sandbox-worker,provider store queue domain base,))
+$(eval $(call PROGRAM,reaper,sandbox-reaper,store queue domain base,))
+$(eval $(call PROGRAM,deploy/sandbox-host,sandbox-host,httpd base,))
+$(eval $(call PROGRAM,deploy/sandbox-host/agent,sandbox-agent,httpd base,))
+
+.PHONY: build
+build: $(PROGRAMS)
+
+$(BUILD)/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CPPFLAGS_$(patsubst %/,%,$(dir $<))) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+
+# C tests: tests/unit/test_<x>.c and tests/integration/test_<x>.c, one binary each
+TEST_MODULES := httpd provider store queue domain base
+define CTEST
+$(BUILD)/$(patsubst %.c,%,$(1)): $(BUILD)/$(patsubst %.c,%.o,$(1)) $(foreach m,$(TEST_MODULES),$(BUILD)/common/$(m).a) $(TEST_EXTRA_$(notdir $(basename $(1))))
+	$(CC) $(LDFLAGS) -o $$@ $$(filter %.o,$$^) $(foreach m,$(TEST_MODULES),$(BUILD)/common/$(m).a) -lcmocka $(foreach m,$(TEST_MODULES),$(LIB_$(m))) -ljwt
+endef
+UNIT_SRC        := $(sort $(wildcard tests/unit/test_*.c))
+INTEGRATION_SRC := $(sort $(wildcard tests/integration/test_*.c))
+# objects of a program that a unit test needs beside the modules
+TEST_EXTRA_test_auth := $(BUILD)/gateway/auth.o $(BUILD)/gateway/jwt.o
+$(foreach t,$(UNIT_SRC) $(INTEGRATION_SRC),$(eval $(call CTEST,$(t))))
+UNIT_BIN        := $(patsubst %.c,$(BUILD)/%,$(UNIT_SRC))
+INTEGRATION_BIN := $(patsubst %.c,$(BUILD)/%,$(INTEGRATION_SRC))
+
+.PHONY: tests-build unit
+tests-build: $(UNIT_BIN) $(INTEGRATION_BIN)
+unit: $(UNIT_BIN)
+	@for t in $(UNIT_BIN); do $$t || exit 1; done
+
+.PHONY: clean
+clean:
+	rm -rf build
