@@ -18,14 +18,14 @@
 enum config_type { CONFIG_STRING, CONFIG_INT, CONFIG_BOOL };
 
 struct config_entry {
-    const char *name;      /* environment variable */
+    const char *name; /* environment variable */
     enum config_type type;
-    size_t offset;         /* of char * / int64_t / bool in the program's config struct */
-    int64_t min, max;      /* CONFIG_INT: range; CONFIG_STRING: length range */
-    const char *fallback;  /* textual default; NULL with required=false leaves NULL/0 */
-    bool required;         /* empty counts as missing */
-    bool secret;           /* never printed; --help shows no default */
-    const char *help;      /* one line, with the unit */
+    size_t offset;        /* of char * / int64_t / bool in the program's config struct */
+    int64_t min, max;     /* CONFIG_INT: range; CONFIG_STRING: length range */
+    const char *fallback; /* textual default; NULL with required=false leaves NULL/0 */
+    bool required;        /* empty counts as missing */
+    bool secret;          /* never printed; --help shows no default */
+    const char *help;     /* one line, with the unit */
 };
 
 /* Shorthand for tables: CONFIG(struct gateway_config, port, ...) */

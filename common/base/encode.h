@@ -14,7 +14,8 @@
 int encode_base64(struct strbuf *out, const void *data, size_t length);
 /* Appends the bytes of standard base64 (padding required, no white space). -1 + ERR_INVALID,
  * or ERR_TOO_LARGE when out overflows. */
-int decode_base64(struct strbuf *out, const char *text, size_t length, struct error *err) MUST_CHECK;
+int decode_base64(struct strbuf *out, const char *text, size_t length,
+                  struct error *err) MUST_CHECK;
 /* Strict UTF-8 (no overlong forms, no surrogates, max U+10FFFF). NUL bytes are valid UTF-8. */
 bool utf8_is_valid(const void *data, size_t length);
 /* Number of leading bytes that are whole, valid UTF-8 sequences. */

@@ -26,7 +26,10 @@ struct error {
     char message[ERROR_MESSAGE_BYTES];
 };
 
-#define ERROR_INIT {.code = ERR_OK, .message = ""}
+#define ERROR_INIT                                                                                 \
+    {                                                                                              \
+        .code = ERR_OK, .message = ""                                                              \
+    }
 #define MUST_CHECK __attribute__((warn_unused_result))
 
 /* Fills *err (message truncated at a UTF-8 boundary) and returns -1. */

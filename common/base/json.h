@@ -38,8 +38,8 @@ int json_get_string_req(const cJSON *object, const char *field, size_t min_bytes
 int json_get_string(const cJSON *object, const char *field, size_t max_bytes, const char *fallback,
                     const char **ret, struct error *err) MUST_CHECK;
 /* Numbers must be integral; 1.0 counts as integral, "1" and true do not. */
-int json_get_int_req(const cJSON *object, const char *field, int64_t min, int64_t max,
-                     int64_t *ret, struct error *err) MUST_CHECK;
+int json_get_int_req(const cJSON *object, const char *field, int64_t min, int64_t max, int64_t *ret,
+                     struct error *err) MUST_CHECK;
 int json_get_int(const cJSON *object, const char *field, int64_t min, int64_t max, int64_t fallback,
                  int64_t *ret, struct error *err) MUST_CHECK;
 int json_get_bool(const cJSON *object, const char *field, bool fallback, bool *ret,

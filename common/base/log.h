@@ -32,22 +32,46 @@ struct log_field {
     const char *name;
     struct log_value value;
 };
-#define LOG_S(name_, s_) {(name_), {.type = LOG_VALUE_STRING, .string = (s_)}}
-#define LOG_I(name_, i_) {(name_), {.type = LOG_VALUE_INT, .integer = (i_)}}
-#define LOG_F(name_, d_) {(name_), {.type = LOG_VALUE_DOUBLE, .real = (d_)}}
-#define LOG_B(name_, b_) {(name_), {.type = LOG_VALUE_BOOL, .integer = (b_)}}
+#define LOG_S(name_, s_)                                                                           \
+    {                                                                                              \
+        (name_),                                                                                   \
+        {                                                                                          \
+            .type = LOG_VALUE_STRING, .string = (s_)                                               \
+        }                                                                                          \
+    }
+#define LOG_I(name_, i_)                                                                           \
+    {                                                                                              \
+        (name_),                                                                                   \
+        {                                                                                          \
+            .type = LOG_VALUE_INT, .integer = (i_)                                                 \
+        }                                                                                          \
+    }
+#define LOG_F(name_, d_)                                                                           \
+    {                                                                                              \
+        (name_),                                                                                   \
+        {                                                                                          \
+            .type = LOG_VALUE_DOUBLE, .real = (d_)                                                 \
+        }                                                                                          \
+    }
+#define LOG_B(name_, b_)                                                                           \
+    {                                                                                              \
+        (name_),                                                                                   \
+        {                                                                                          \
+            .type = LOG_VALUE_BOOL, .integer = (b_)                                                \
+        }                                                                                          \
+    }
 
 /*
  * log_event(LOG_INFO, "job.claimed", LOG_S("op", op), LOG_I("attempt", n));
  * Strings are escaped, cut at 2 KiB; invalid UTF-8 is replaced; a NULL string is omitted.
  */
-#define log_event(level_, event_, ...)                                                            \
-    do {                                                                                          \
-        if (log_enabled(level_)) {                                                                \
-            const struct log_field log_fields_[] = {{NULL, {.type = LOG_VALUE_INT}}, __VA_ARGS__};\
-            log_write((level_), (event_), log_fields_ + 1,                                        \
-                      sizeof(log_fields_) / sizeof(log_fields_[0]) - 1);                          \
-        }                                                                                         \
+#define log_event(level_, event_, ...)                                                             \
+    do {                                                                                           \
+        if (log_enabled(level_)) {                                                                 \
+            const struct log_field log_fields_[] = {{NULL, {.type = LOG_VALUE_INT}}, __VA_ARGS__}; \
+            log_write((level_), (event_), log_fields_ + 1,                                         \
+                      sizeof(log_fields_) / sizeof(log_fields_[0]) - 1);                           \
+        }                                                                                          \
     } while (0)
 
 void log_write(enum log_level level, const char *event, const struct log_field *fields,

@@ -21,7 +21,7 @@ struct strbuf {
 };
 
 void strbuf_init(struct strbuf *buf, size_t max_bytes);
-void strbuf_done(struct strbuf *buf); /* NULL-safe, idempotent; buf may be re-inited */
+void strbuf_done(struct strbuf *buf);  /* NULL-safe, idempotent; buf may be re-inited */
 void strbuf_reset(struct strbuf *buf); /* keeps memory, clears overflow */
 
 /* Each returns 0, or -1 when the maximum would be passed (buf->overflow is then true). */

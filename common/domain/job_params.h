@@ -1,0 +1,30 @@
+/*
+ * job_params - the JSON in jobs.params and jobs.result, read and written in one place.
+ *
+ * create params:  {"envs":{..}?, "timeout_ms":n}
+ * timeout params: {"timeout_ms":n, "on_timeout":"pause|delete"?, "extend_provider":true?}
+ *   extend_provider: a lifetime job that only moves the provider's own end.
+ * pause params:   {"reason":"..."?}
+ */
+#ifndef DOMAIN_JOB_PARAMS_H
+#define DOMAIN_JOB_PARAMS_H
+
+#include "common/base/error.h"
+#include "common/base/json.h"
+#include "common/domain/types.h"
+
+struct job_params {
+    int64_t timeout_ms; /* 0 = not given */
+    bool has_on_timeout;
+    enum on_timeout on_timeout;
+    bool extend_provider;
+    char reason[REASON_BYTES];
+    cJSON *envs; /* owned, or NULL */
+};
+/* Strict; text NULL or "" gives all defaults. ERR_INVALID names the field. */
+int job_params_parse(const char *text, struct job_params *ret, struct error *err) MUST_CHECK;
+/* Heap string, compact JSON; the caller frees. */
+char *job_params_format(const struct job_params *params);
+void job_params_done(struct job_params *params);
+
+#endif

@@ -1,0 +1,205 @@
+/*
+ * provider - what a sandbox provider is to us, with all I/O taken out.
+ *
+ * A lifecycle operation is a pure step machine: step(call, last response) says which request to
+ * send next, how long to wait, or how it ended. The worker drives many over one curl multi handle,
+ * the gateway drives one over a blocking handle, a unit test drives it with literals. A backend is
+ * one file that fills struct provider_ops, plus one line in registry.c. Threads: backends are const
+ * after provider_new(); a call belongs to its driver.
+ */
+#ifndef PROVIDER_PROVIDER_H
+#define PROVIDER_PROVIDER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/base/error.h"
+#include "common/base/json.h"
+#include "common/base/strbuf.h"
+#include "common/domain/types.h"
+
+/* ---- HTTP as data --------------------------------------------------------------------------- */
+
+struct http_request {
+    char method[8];
+    struct strbuf url;
+    struct strbuf headers; /* "Name: value\n" lines; may hold secrets: never logged */
+    struct strbuf body;    /* sent only if has_body */
+    bool has_body;
+    bool once;          /* must not be re-sent by the transport: fresh connection, no reuse */
+    int64_t timeout_ms; /* whole exchange */
+    size_t max_response_bytes;
+};
+void http_request_init(struct http_request *request);
+void http_request_done(struct http_request *request);
+
+enum http_transport {
+    HTTP_ANSWERED,  /* status and (whole) body are there */
+    HTTP_NOT_SENT,  /* certainly never reached the server: resolve, connect, TLS */
+    HTTP_AMBIGUOUS, /* sent or partly sent, no whole answer: timeout, reset, truncated, body too big
+                     */
+};
+struct http_response {
+    enum http_transport transport;
+    int status;
+    int64_t retry_after_ms; /* 0 = none given; Retry-After as seconds or date */
+    char next_token[1024];  /* X-Next-Token, or "" */
+    char content_type[128];
+    const char *body; /* not NUL-terminated; valid during the call it is passed to */
+    size_t body_bytes;
+    char error[256]; /* transport's own words, secret-free (no URL) */
+};
+
+/* ---- lifecycle step machines ----------------------------------------------------------------- */
+
+enum provider_op {
+    PROVIDER_CREATE,
+    PROVIDER_GET, /* what is it? found / absent, running / paused, end */
+    PROVIDER_PAUSE,
+    PROVIDER_RESUME,  /* also extends the provider's end */
+    PROVIDER_DELETE,  /* by provider id, or, when that is unknown, all that carry our sandbox id */
+    PROVIDER_TIMEOUT, /* move the provider's own end, read back what it granted */
+};
+
+enum provider_state {
+    PROVIDER_STATE_UNKNOWN,
+    PROVIDER_STATE_RUNNING,
+    PROVIDER_STATE_PAUSED,
+    PROVIDER_STATE_ABSENT
+};
+
+struct provider_result {
+    enum provider_state state;
+    char provider_sandbox_id[PROVIDER_ID_BYTES];
+    char domain[DOMAIN_BYTES];
+    char access_token[SECRET_BYTES];
+    char traffic_token[SECRET_BYTES];
+    int64_t started_at_ms, expires_at_ms; /* the provider's own clock; 0 = not told */
+    bool adopted;                         /* create found one made by an earlier attempt */
+    int extras_killed;
+};
+
+/* Input of one operation; plain data, filled by the worker. Strings are borrowed. */
+struct provider_call {
+    enum provider_op op;
+    const char *deployment_id;
+    const char *sandbox_id;
+    const char *job_id;
+    const char *provider_sandbox_id; /* "" = unknown */
+    const char *template_id;
+    int64_t timeout_ms; /* provider's own lifetime wanted, from now (create, resume, timeout) */
+    const char *metadata_json; /* the user's; object of strings or NULL */
+    const cJSON *envs;         /* or NULL */
+    bool maybe_sent;           /* create/delete: an earlier create may have had its effect */
+    int64_t settle_until_ms;   /* wall clock; before it, an empty lookup proves nothing */
+    int64_t now_ms;            /* wall clock, set by the driver before each step */
+    /* backend's own progress; zero at start */
+    int phase;
+    int scratch;
+    struct strbuf page; /* next page token; inited by provider_call_init */
+    struct provider_result result;
+    char extras[4][PROVIDER_ID_BYTES]; /* copies to kill */
+};
+void provider_call_init(struct provider_call *call);
+void provider_call_done(struct provider_call *call);
+
+enum provider_verdict { PROVIDER_SEND, PROVIDER_DONE, PROVIDER_FAILED };
+struct provider_step {
+    enum provider_verdict verdict;
+    /* PROVIDER_FAILED (OUTCOME_SNOOZE = poll again after retry_after_ms) */
+    enum outcome outcome;
+    int64_t retry_after_ms;
+    int http_status;
+    char error[256]; /* for people, secret-free, bounded */
+};
+
+/* ---- data plane -------------------------------------------------------------------------------
+ */
+
+/* Where a running sandbox is reached; filled from its row. Borrowed strings. */
+struct provider_target {
+    const char *provider_sandbox_id;
+    const char *domain;        /* or "" */
+    const char *access_token;  /* or "" */
+    const char *traffic_token; /* or "" */
+};
+
+struct exec_request {
+    const char *command;
+    const char *cwd;    /* NULL = default */
+    const cJSON *envs;  /* or NULL */
+    int64_t timeout_ms; /* 0 = unlimited (background) */
+    bool background;
+};
+enum exec_stream { EXEC_STDOUT, EXEC_STDERR };
+struct exec_result {
+    int64_t pid;
+    bool started;
+    bool exited;
+    int exit_code; /* 128+n for a signal */
+    bool timed_out;
+};
+/* Return non-zero to stop early (the command is then killed). */
+typedef int (*exec_output_fn)(void *arg, enum exec_stream stream, const void *data, size_t bytes);
+/* Streams: consume / produce file bytes. read_fn returns bytes written to buf, 0 = end, -1 = fail.
+ */
+typedef int (*file_write_fn)(void *arg, const void *data, size_t bytes);
+typedef long (*file_read_fn)(void *arg, void *buf, size_t bytes);
+
+struct http_client; /* blocking handle, see http.h */
+struct provider;
+
+/* A backend. All slots are required unless marked optional. */
+struct provider_ops {
+    const char *name;
+    /* Reads its own environment (E2B_API_KEY ...). NULL + ERR_CONFIG names the variable; NULL +
+     * ERR_NOT_FOUND: not configured here (no key). */
+    struct provider *(*open)(struct error *err);
+    void (*close)(struct provider *provider);
+
+    /* `last` is NULL on the first step. Fills *ret_request when the verdict is PROVIDER_SEND,
+     * call->result when PROVIDER_DONE. Never fails itself: bad answers are outcomes. */
+    void (*step)(struct provider *provider, struct provider_call *call,
+                 const struct http_response *last, struct http_request *ret_request,
+                 struct provider_step *ret);
+
+    /* Blocking data plane. Errors: ERR_FILE_NOT_FOUND, ERR_IS_DIRECTORY, ERR_TOO_LARGE, ERR_EXISTS,
+     * ERR_INVALID, ERR_PROVIDER (it refused), ERR_PROVIDER_DOWN (unreachable, stream broke), and
+     * ERR_SANDBOX_NOT_FOUND when the provider's edge says the sandbox is not there (gone OR paused:
+     * ask PROVIDER_GET). */
+    int (*exec)(struct provider *, struct http_client *, const struct provider_target *,
+                const struct exec_request *, exec_output_fn, void *arg, struct exec_result *ret,
+                struct error *err);
+    int (*file_read)(struct provider *, struct http_client *, const struct provider_target *,
+                     const char *path, file_write_fn, void *arg, struct error *err);
+    int (*file_write)(struct provider *, struct http_client *, const struct provider_target *,
+                      const char *path, file_read_fn, void *arg, int64_t bytes /* -1 = unknown */,
+                      struct error *err);
+    int (*make_dir)(struct provider *, struct http_client *, const struct provider_target *,
+                    const char *path, struct error *err); /* ERR_EXISTS */
+    /* *ret_bytes = size; ERR_IS_DIRECTORY, ERR_FILE_NOT_FOUND */
+    int (*stat_file)(struct provider *, struct http_client *, const struct provider_target *,
+                     const char *path, int64_t *ret_bytes, struct error *err);
+    /* Writes the public URL of a port. */
+    int (*port_url)(struct provider *, const struct provider_target *, int port,
+                    struct strbuf *ret);
+
+    int64_t (*max_lifetime_ms)(struct provider *); /* longest life from start or resume */
+    const char *(*default_template)(struct provider *);
+};
+struct provider {
+    const struct provider_ops *ops;
+};
+
+/* ---- registry ----------------------------------------------------------------------------------
+ */
+
+struct provider_set; /* those configured, in SANDBOX_PROVIDERS order */
+/* `order`: comma list of names. ERR_CONFIG for an unknown or unconfigured name. */
+struct provider_set *provider_set_open(const char *order, struct error *err) MUST_CHECK;
+void provider_set_close(struct provider_set *set);
+struct provider *provider_set_default(struct provider_set *set);
+struct provider *provider_set_find(struct provider_set *set, const char *name); /* or NULL */
+
+#endif

@@ -1,0 +1,122 @@
+/*
+ * queue - the only door to Redis: wake-ups out and in, replies, holds, heartbeats.
+ *
+ * Owns: connections, RESP commands, reconnects. Does not own: truth (PostgreSQL does): losing,
+ * doubling or reordering an entry costs latency only.
+ * Threads: a struct queue / queue_reader / queue_reply_reader belongs to one thread at a time.
+ * Failure: ERR_QUEUE_DOWN. On any error the context is freed and a fresh one is made by a later
+ * call (redisReconnect loses the read timeout), at most one connect attempt per 250 ms; in between
+ * calls fail at once. Every command is bounded by command_timeout_ms.
+ */
+#ifndef QUEUE_QUEUE_H
+#define QUEUE_QUEUE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/base/error.h"
+#include "common/domain/types.h"
+
+struct queue_options {
+    const char *host; /* REDIS_HOST, resolved afresh on each connect; "/path" = unix socket */
+    int port;
+    int database;
+    const char *username; /* NULL or "" = none */
+    const char *password;
+    int connect_timeout_ms; /* 1000 */
+    int command_timeout_ms; /* 2000 */
+};
+
+/* ---- commands ----------------------------------------------------------------------------- */
+
+struct queue;
+struct queue *queue_new(const struct queue_options *options); /* never connects itself */
+void queue_free(struct queue *queue);
+int queue_ping(struct queue *queue, struct error *err) MUST_CHECK;
+
+/* XADDs all, pipelined. All or an error (some may have been added: harmless). */
+int queue_add(struct queue *queue, const struct wakeup *wakeups, size_t count,
+              struct error *err) MUST_CHECK;
+
+struct queue_entry {
+    char id[32]; /* stream entry id */
+    enum job_op op;
+    struct wakeup wakeup; /* job_id "" when the entry is malformed: ack and forget */
+};
+struct queue_reply {
+    char gateway[GATEWAY_NAME_BYTES];
+    char job_id[UUID_BYTES];
+    enum job_state state;
+};
+/* One pipeline: XADD of replies (MAXLEN ~, EXPIRE), XADD of wakeups, XACK+XDEL of entries. */
+int queue_settle(struct queue *queue, const struct queue_entry *acks, size_t ack_count,
+                 const struct queue_reply *replies, size_t reply_count,
+                 const struct wakeup *wakeups, size_t wakeup_count, struct error *err) MUST_CHECK;
+/* Adds a dead letter (job_id op sandbox_id error). `error` is secret-free. */
+int queue_add_dead(struct queue *queue, const struct wakeup *wakeup, const char *error,
+                   struct error *err) MUST_CHECK;
+
+/* Creates all streams and the group at 0 where missing, and the mark. *ret_was_wiped: the mark was
+ * absent, so every unfinished job must be enqueued again. */
+int queue_prepare(struct queue *queue, bool *ret_was_wiped, struct error *err) MUST_CHECK;
+/* Only looks at the mark. */
+int queue_mark_present(struct queue *queue, bool *ret, struct error *err) MUST_CHECK;
+
+/* Hold of a provider: set for ms (never shortens one), and ms left (0 = none). */
+int queue_hold_set(struct queue *queue, const char *provider, int64_t ms,
+                   struct error *err) MUST_CHECK;
+int queue_hold_get(struct queue *queue, const char *provider, int64_t *ret_ms,
+                   struct error *err) MUST_CHECK;
+
+int queue_heartbeat(struct queue *queue, const char *consumer, int64_t ttl_ms,
+                    const char *info_json, struct error *err) MUST_CHECK;
+int queue_heartbeat_remove(struct queue *queue, const char *consumer, struct error *err) MUST_CHECK;
+/* Number of live workers (SCAN, not KEYS). */
+int queue_workers_alive(struct queue *queue, int *ret, struct error *err) MUST_CHECK;
+/* Entries waiting on all work streams (XLEN summed), and entries pending. */
+int queue_depth(struct queue *queue, int64_t *ret_length, int64_t *ret_pending,
+                struct error *err) MUST_CHECK;
+
+/* Entries pending longer than min_idle_ms anywhere, taken over to `consumer` (XAUTOCLAIM, cursor
+ * looped, at most `max`). Entries deleted meanwhile are dropped. */
+int queue_autoclaim(struct queue *queue, const char *consumer, int64_t min_idle_ms,
+                    struct queue_entry *ret, size_t max, size_t *ret_count,
+                    struct error *err) MUST_CHECK;
+/* Removes consumers of the group that have nothing pending and idle > idle_ms (atomically checked).
+ */
+int queue_consumers_prune(struct queue *queue, int64_t idle_ms, struct error *err) MUST_CHECK;
+
+/* ---- parked reader (worker's event loop) --------------------------------------------------- */
+
+/*
+ * One XREADGROUP over all work streams, parked on a connection of its own, so that an event loop
+ * can poll its fd. Usage: when there is room and none is parked: queue_reader_park(max). When fd is
+ * readable or block_ms + 3000 ms have passed: queue_reader_take().
+ * After each connect the pending entries of this consumer (id 0) are read first, then '>'.
+ */
+struct queue_reader;
+struct queue_reader *queue_reader_new(const struct queue_options *options, const char *consumer,
+                                      int block_ms /* <= 2000 */);
+void queue_reader_free(struct queue_reader *reader);
+/* Sends the command. */
+int queue_reader_park(struct queue_reader *reader, int max, struct error *err) MUST_CHECK;
+bool queue_reader_parked(const struct queue_reader *reader);
+int queue_reader_fd(const struct queue_reader *reader); /* -1 when not connected */
+/* Reads what has arrived. *ret_done: the parked command has answered (perhaps with 0 entries), park
+ * again. NOGROUP and UNBLOCKED are ERR_NOT_FOUND: call queue_prepare(). Entries beyond `max` cannot
+ * happen (COUNT is spread over the streams). */
+int queue_reader_take(struct queue_reader *reader, struct queue_entry *ret, size_t max,
+                      size_t *ret_count, bool *ret_done, struct error *err) MUST_CHECK;
+
+/* ---- replies (gateway's dispatcher thread) -------------------------------------------------- */
+
+struct queue_reply_reader;
+struct queue_reply_reader *queue_reply_reader_new(const struct queue_options *options,
+                                                  const char *gateway);
+void queue_reply_reader_free(struct queue_reply_reader *reader);
+/* Blocks at most block_ms (<= 2000); resumes from the last id read over reconnects. */
+int queue_reply_read(struct queue_reply_reader *reader, int block_ms, struct queue_reply *ret,
+                     size_t max, size_t *ret_count, struct error *err) MUST_CHECK;
+
+#endif

@@ -1,0 +1,246 @@
+/*
+ * store - the only door to PostgreSQL: typed rows in, typed rows out, no SQL outside this module.
+ *
+ * Owns: connections (a small pool), every statement (queries.def), SQLSTATE -> error code, the
+ * translation of rows. Does not own: decisions; what a status may become is the caller's argument,
+ * applied by compare-and-set.
+ * Threads: a struct store may be shared; each call borrows one connection of the pool for its
+ * duration (waits at most pool_wait_ms, then ERR_OVERLOADED). Failure: ERR_DATABASE_DOWN when the
+ * server is away (the connection is dropped and reopened with backoff by a later call; statements
+ * are never silently repeated unless they are read-only), ERR_CONFLICT/ERR_EXISTS/... otherwise.
+ * Each call is one statement = one transaction unless it says otherwise. Times are the database's
+ * own now(), so hosts with wrong clocks cannot disagree about a lease.
+ */
+#ifndef STORE_STORE_H
+#define STORE_STORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/base/error.h"
+#include "common/domain/types.h"
+
+struct store;
+
+struct store_options {
+    const char *conninfo;     /* DATABASE_URL, multi-host allowed */
+    const char *application;  /* application_name */
+    int pool_size;            /* connections, opened on demand */
+    int connect_timeout_s;    /* 3 */
+    int statement_timeout_ms; /* 5000 */
+    int pool_wait_ms;         /* 2000 */
+};
+
+/* Never connects itself: a process starts while the database is away. */
+struct store *store_new(const struct store_options *options);
+void store_free(struct store *store);
+/* One round trip; also the schema check: ERR_CONFIG when migrations are missing. */
+int store_ping(struct store *store, struct error *err) MUST_CHECK;
+/* Applies deploy/migrations-as-built-in, in order, each in its own transaction under an advisory
+ * lock; prints nothing; *ret_applied = number applied now. */
+int store_migrate(struct store *store, int *ret_applied, struct error *err) MUST_CHECK;
+/* This database's own id (made by the first migration): tags our sandboxes at the providers. */
+int store_deployment_id(struct store *store, char ret[UUID_BYTES], struct error *err) MUST_CHECK;
+
+/* ---- users and tokens -------------------------------------------------------------------- */
+
+struct store_user {
+    char id[UUID_BYTES];
+    char username[LABEL_BYTES];
+    char role[16]; /* user | admin */
+    char password_hash[160];
+    bool disabled;
+    int64_t created_at_ms;
+};
+int store_user_add(struct store *store, const struct store_user *user,
+                   struct error *err) MUST_CHECK;
+/* ERR_NOT_FOUND when there is none. */
+int store_user_find(struct store *store, const char *username, struct store_user *ret,
+                    struct error *err) MUST_CHECK;
+int store_user_set_password(struct store *store, const char *username, const char *hash,
+                            struct error *err) MUST_CHECK;
+int store_user_set_disabled(struct store *store, const char *username, bool disabled,
+                            struct error *err) MUST_CHECK;
+/* *ret is a heap array of *ret_count. */
+int store_user_list(struct store *store, struct store_user **ret, size_t *ret_count,
+                    struct error *err) MUST_CHECK;
+
+int store_token_revoke(struct store *store, const char *jti, int64_t expires_at_ms,
+                       struct error *err) MUST_CHECK;
+/* Calls back every revoked, unexpired jti with id > after (0 = all); *ret_last = highest id. */
+int store_tokens_revoked(struct store *store, int64_t after,
+                         void (*each)(void *arg, const char *jti, int64_t expires_at_ms), void *arg,
+                         int64_t *ret_last, struct error *err) MUST_CHECK;
+
+/* ---- accepting work (gateway) ------------------------------------------------------------ */
+
+struct store_accept {
+    const char *owner; /* JWT sub */
+    bool admin;        /* sees every owner's sandboxes */
+    const char *sandbox_id;
+    enum job_op op;
+    const char *origin;      /* client | operator */
+    const char *params_json; /* NULL = {} */
+    int max_attempts;
+    int64_t deadline_ms; /* from now, relative; 0 = none */
+    const char *reply_to;
+    const char *request_id;
+    const char *traceparent;
+    bool join; /* the newest unfinished job of this sandbox has the same op: join it */
+};
+
+/* Inserts the sandbox row (status creating) and its create job (seq 1) in one statement. `sandbox`
+ * gives id, owner, user_id, provider, template_id, timeout_*, on_timeout, metadata_json. */
+int store_accept_create(struct store *store, const struct sandbox *sandbox,
+                        const struct store_accept *accept, const char *job_id,
+                        struct wakeup *ret_wakeup, struct error *err) MUST_CHECK;
+
+/* Next seq, insert job, supersede what a delete supersedes (queued/retry_wait jobs of other kinds),
+ * in one statement under the sandbox's row lock. ERR_SANDBOX_NOT_FOUND for another owner's, a
+ * deleted and an unknown one alike. When joined, *ret_joined is true and *ret_wakeup names the
+ * other job. `job_id` is the caller's fresh id (so that a waiter can be registered before). */
+int store_accept_job(struct store *store, const struct store_accept *accept, const char *job_id,
+                     struct wakeup *ret_wakeup, bool *ret_joined, struct error *err) MUST_CHECK;
+
+/* owner NULL or admin: any owner. Deleted ones are ERR_SANDBOX_NOT_FOUND. */
+int store_sandbox_get(struct store *store, const char *sandbox_id, const char *owner, bool admin,
+                      struct sandbox *ret, struct error *err) MUST_CHECK;
+struct store_list_filter {
+    const char *owner;   /* NULL = all */
+    int status;          /* enum sandbox_status or -1 = all but deleted */
+    const char *user_id; /* NULL = any */
+    int limit;
+    int64_t before_created_us; /* cursor of the last item, 0 = first page */
+    const char *before_id;
+};
+/* Newest first. *ret is a heap array (sandbox_done each, then free). *ret_next_us > 0 = more;
+ * the cursor is (that, id of the last item). */
+int store_sandbox_list(struct store *store, const struct store_list_filter *filter,
+                       struct sandbox **ret, size_t *ret_count, int64_t *ret_next_us,
+                       struct error *err) MUST_CHECK;
+/* Activity: last_activity_at = now(), and for TIMEOUT_IDLE expires_at = greatest(expires_at,
+ * now() + timeout_ms), capped below provider end; one statement for all ids. */
+int store_sandbox_touch(struct store *store, const char *const *sandbox_ids, size_t count,
+                        struct error *err) MUST_CHECK;
+
+struct store_event {
+    char from[16], to[16], reason[REASON_BYTES], actor[64], job_id[UUID_BYTES];
+    int64_t at_ms;
+};
+/* Oldest first, at most `limit`. */
+int store_events(struct store *store, const char *sandbox_id, int limit, struct store_event **ret,
+                 size_t *ret_count, struct error *err) MUST_CHECK;
+
+/* States of many jobs at once, for waiters; jobs not found are left with state unchanged. Each
+ * jobs[i].id is the question; state, outcome, error, result_json, provider_http_status, op,
+ * sandbox_id are filled. */
+int store_jobs_poll(struct store *store, struct job *jobs, size_t count,
+                    struct error *err) MUST_CHECK;
+
+/* ---- doing work (worker) ------------------------------------------------------------------ */
+
+struct store_claimed {
+    struct job job;
+    struct sandbox sandbox; /* after the START transition */
+    enum sandbox_status status_before;
+    bool deadline_moved;    /* origin deadline, but expires_at is in the future again: no
+                               transition was made, the job must end superseded */
+    bool took_over;         /* the last lease ran out: the earlier attempt may have called */
+    bool create_maybe_sent; /* a create may have reached the provider in an EARLIER attempt */
+};
+
+/*
+ * Claims those of `job_ids` that are due and whose sandbox has no unfinished job of lower seq:
+ * takes the lease (lease_ms from now), lease_token + 1, attempt + 1, crashes + 1 if it ran out
+ * under another holder, applies lifecycle START transitions (with an event each), sets
+ * create_sent_at when op is create and it is unset. Jobs not claimable are simply absent from the
+ * result: ack their entries and forget them. *ret is a heap array: store_claimed_free().
+ */
+int store_jobs_claim(struct store *store, const char *const *job_ids, size_t count,
+                     const char *lease_owner, int64_t lease_ms, struct store_claimed **ret,
+                     size_t *ret_count, struct error *err) MUST_CHECK;
+void store_claimed_free(struct store_claimed *claimed, size_t count);
+
+/* Ids of claimable jobs, oldest first, for when Redis is away. */
+int store_jobs_due(struct store *store, int limit, char (**ret_ids)[UUID_BYTES], size_t *ret_count,
+                   struct error *err) MUST_CHECK;
+
+enum store_set {
+    STORE_SET_PROVIDER = 1 << 0, /* provider_sandbox_id, domain, access_token, traffic_token */
+    STORE_SET_EXPIRES = 1 << 1,  /* expires_at_ms, timeout_mode, timeout_ms, on_timeout */
+    STORE_SET_PROVIDER_EXPIRES = 1 << 2,
+    STORE_SET_STARTED = 1 << 3, /* started_at = started_at_ms or now() if 0; stopped_at = NULL */
+    STORE_SET_STOPPED = 1 << 4, /* stopped_at = now() */
+    STORE_CLEAR_SENT = 1 << 5,  /* create_sent_at = NULL */
+    STORE_START_IDLE = 1 << 6,  /* TIMEOUT_IDLE: expires_at = now() + timeout_ms (resume, create) */
+};
+
+/* The end of one attempt. */
+struct store_finish {
+    char job_id[UUID_BYTES];
+    int64_t lease_token;
+    enum job_state state; /* DONE FAILED DEAD SUPERSEDED, or RETRY_WAIT */
+    int64_t delay_ms;     /* RETRY_WAIT: run_at = now() + delay */
+    bool refund_attempt;  /* attempt - 1 */
+    bool release;         /* given back unstarted or on drain: QUEUED-like RETRY_WAIT, delay 0 */
+    enum outcome outcome;
+    char error[256];
+    int provider_http_status;
+    const char *result_json; /* borrowed; NULL = {} */
+    /* sandbox side, skipped when sandbox_id is "" */
+    char sandbox_id[UUID_BYTES];
+    bool change_status;
+    enum sandbox_status from, to; /* compare-and-set on from */
+    char reason[REASON_BYTES];
+    unsigned set;          /* enum store_set */
+    struct sandbox values; /* fields named by `set`; heap members unused */
+    /* results */
+    bool ret_fenced;   /* lost the lease or the status moved: nothing was written */
+    bool ret_has_next; /* the sandbox's next job, to be woken now */
+    struct wakeup ret_next;
+};
+/* Commits all of them in one transaction, in id order; per item all or nothing. */
+int store_jobs_finish(struct store *store, struct store_finish *items, size_t count,
+                      const char *actor, struct error *err) MUST_CHECK;
+
+/* ---- deciding (reaper) -------------------------------------------------------------------- */
+
+/* Sandboxes whose expires_at has come: inserts the pause or delete job (origin deadline) in the
+ * statement that re-checks expires_at, SKIP LOCKED, at most `limit`; a sandbox that already has an
+ * unfinished pause/delete is skipped. *ret_wakeups heap array. */
+int store_reap_deadlines(struct store *store, int limit, struct wakeup **ret_wakeups,
+                         size_t *ret_count, struct error *err) MUST_CHECK;
+/* ms until the earliest expires_at that is not due yet; max_ms when none is nearer. */
+int store_next_deadline_ms(struct store *store, int64_t max_ms, int64_t *ret_ms,
+                           struct error *err) MUST_CHECK;
+/* Jobs that should be on a stream and may not be: queued / retry_wait due / lease run out, last
+ * enqueued longer than base_ms * 2^enqueue_count ago (retry_wait just due: at once). Marks them
+ * enqueued. `all`: Redis was wiped, ignore the backoff. */
+int store_outbox(struct store *store, int limit, int64_t base_ms, bool all,
+                 struct wakeup **ret_wakeups, size_t *ret_count, struct error *err) MUST_CHECK;
+/* Running sandboxes whose provider_expires_at is too near: provider_expires_at < least(expires_at +
+ * grace_ms, started_at + max_ms): inserts a timeout job (origin lifetime) for those that can be
+ * extended, and a pause job (origin lifetime) for those within margin_ms of their provider end
+ * (started_at + max_ms). Skips sandboxes with unfinished jobs. */
+int store_reap_lifetimes(struct store *store, const char *provider, int limit, int64_t grace_ms,
+                         int64_t max_ms, int64_t margin_ms, struct wakeup **ret_wakeups,
+                         size_t *ret_count, struct error *err) MUST_CHECK;
+
+struct store_stats {
+    int64_t jobs_by_state[JOB_STATE_COUNT];
+    int64_t sandboxes_by_status[SANDBOX_STATUS_COUNT];
+    int64_t oldest_queued_ms; /* age */
+};
+int store_stats(struct store *store, struct store_stats *ret, struct error *err) MUST_CHECK;
+
+/* ---- operator ----------------------------------------------------------------------------- */
+int store_jobs_list(struct store *store, int state /* or -1 */, int limit, struct job **ret,
+                    size_t *ret_count, struct error *err) MUST_CHECK;
+int store_job_get(struct store *store, const char *job_id, struct job *ret,
+                  struct error *err) MUST_CHECK;
+/* A dead or failed job again, as a new job with a new seq. */
+int store_job_redrive(struct store *store, const char *job_id, const char *new_job_id,
+                      struct wakeup *ret_wakeup, struct error *err) MUST_CHECK;
+
+#endif
