@@ -85,3 +85,39 @@ unit: $(UNIT_BIN)
 .PHONY: clean
 clean:
 	rm -rf build
+
+# ---- the two commands, and what belongs to them ------------------------------------------------
+
+STACK := BUILD_DIR=$(abspath $(BUILD)) deploy/dev/stack.sh
+
+.PHONY: run start stop status logs env test bench lint format format-check install-build install-run install-test help
+install-build:
+	@deploy/dev/install.sh build
+install-run:
+	@deploy/dev/install.sh build run
+install-test:
+	@deploy/dev/install.sh build run test
+
+# packages first, then a make of its own: header and library paths are looked up when it starts
+run start: install-run
+	@$(MAKE) --no-print-directory -j2 -s build
+	@$(STACK) $@
+stop status logs env:
+	@$(STACK) $@
+test: install-test
+	@/usr/bin/python3 tests/run.py $(TESTFLAGS)
+bench:
+	@deploy/dev/install.sh build run test bench
+	@$(MAKE) --no-print-directory -j2 -s build
+	@BUILD_DIR=$(abspath $(BUILD)) /usr/bin/python3 tests/bench/bench.py
+
+lint:
+	@bash tests/lint.sh
+FORMATTED := $(shell git ls-files '*.c' '*.h' 2>/dev/null)
+format:
+	@clang-format -i $(FORMATTED)
+format-check:
+	@clang-format --dry-run -Werror $(FORMATTED)
+
+help:
+	@sed -n 's/^#   //p' Makefile; echo "targets: run start stop status logs env test bench lint format clean"

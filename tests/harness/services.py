@@ -1,0 +1,205 @@
+"""Real services for tests: each starts on a free loopback port, with its own temporary folder,
+and is gone when its `stop()` returns. Nothing here is a double: Redis is Redis, PostgreSQL is
+PostgreSQL, and our programs are the built binaries.
+
+Every start waits for readiness by asking the service, never by sleeping a fixed time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def build_dir() -> Path:
+    return Path(os.environ.get("BUILD_DIR", ROOT / "build" / "release")).resolve()
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def wait_until(what: str, check, seconds: float = 15.0, interval: float = 0.02):
+    """Polls `check` until it returns something true; its last exception explains a timeout."""
+    deadline = time.monotonic() + seconds
+    last: Exception | None = None
+    while True:
+        try:
+            value = check()
+            if value:
+                return value
+        except Exception as exc:  # noqa: BLE001 - any failure means "not yet"
+            last = exc
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what}: not within {seconds} s") from last
+        time.sleep(interval)
+
+
+class Process:
+    """A child in its own session, its output in a file."""
+
+    def __init__(self, name: str, argv: list[str], env: dict[str, str] | None, log: Path, **kwargs):
+        self.name, self.argv, self.env, self.log_path, self.kwargs = name, argv, env, log, kwargs
+        self.proc: subprocess.Popen | None = None
+        self.start()
+
+    def start(self) -> None:
+        with open(self.log_path, "ab") as out:
+            self.proc = subprocess.Popen(
+                self.argv, env=self.env, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+                start_new_session=True, **self.kwargs)
+
+    @property
+    def pid(self) -> int:
+        return self.proc.pid
+
+    def alive(self) -> bool:
+        return self.proc.poll() is None
+
+    def signal(self, sig: int) -> None:
+        os.kill(self.pid, sig)
+
+    def kill9(self) -> None:
+        if self.alive():
+            os.kill(self.pid, signal.SIGKILL)
+        self.proc.wait()
+
+    def stop(self, seconds: float = 30.0, sig: int = signal.SIGTERM) -> int:
+        if self.alive():
+            os.kill(self.pid, sig)
+            try:
+                self.proc.wait(seconds)
+            except subprocess.TimeoutExpired:
+                self.kill9()
+                raise AssertionError(f"{self.name} did not stop within {seconds} s of signal {sig}")
+        return self.proc.returncode
+
+    def log(self) -> str:
+        return self.log_path.read_text(errors="replace")
+
+    def rss_bytes(self) -> int:
+        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) * 1024
+        raise AssertionError(f"{self.name} has no VmRSS")
+
+    def fd_count(self) -> int:
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+
+class Redis:
+    def __init__(self, folder: Path, aof: bool = True):
+        self.port = free_port()
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.argv = ["redis-server", str(ROOT / "deploy/redis.conf"), "--port", str(self.port),
+                     "--bind", "127.0.0.1", "--dir", str(folder),
+                     "--appendonly", "yes" if aof else "no"]
+        self.process = Process("redis", self.argv, None, folder / "redis.log")
+        self.wait_ready()
+
+    def wait_ready(self) -> None:
+        wait_until("redis", lambda: self.cli("PING") == "PONG")
+
+    def cli(self, *args: str) -> str:
+        done = subprocess.run(["redis-cli", "-p", str(self.port), *args], capture_output=True,
+                              text=True, timeout=10)
+        return done.stdout.strip()
+
+    def restart(self) -> None:
+        self.process.start()
+        self.wait_ready()
+
+    def stop(self) -> None:
+        self.process.kill9()
+
+    @property
+    def env(self) -> dict[str, str]:
+        return {"REDIS_HOST": "127.0.0.1", "REDIS_PORT": str(self.port), "REDIS_DATABASE": "0"}
+
+
+class Postgres:
+    """A cluster with trust on loopback; `create_database()` gives each test its own."""
+
+    def __init__(self, folder: Path):
+        self.port = free_port()
+        self.bin = sorted(glob.glob("/usr/lib/postgresql/*/bin"))[-1]
+        # PostgreSQL refuses root, and its user must reach the data: a folder of its own
+        self.data = Path(tempfile.mkdtemp(prefix="sandbox-pg-", dir="/tmp"))
+        self.log_path = folder / "postgres.log"
+        folder.mkdir(parents=True, exist_ok=True)
+        self.kwargs = {}
+        if os.geteuid() == 0:
+            account = pwd.getpwnam("postgres")
+            os.chown(self.data, account.pw_uid, account.pw_gid)
+            self.kwargs = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+        with open(self.log_path, "ab") as out:
+            subprocess.run([f"{self.bin}/initdb", "-D", str(self.data / "data"), "-U", "postgres",
+                            "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"],
+                           check=True, stdout=out, stderr=out, cwd=self.data, **self.kwargs)
+        self.argv = [f"{self.bin}/postgres", "-D", str(self.data / "data"), "-p", str(self.port),
+                     "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=",
+                     "-c", "max_connections=200"]
+        self.process = Process("postgres", self.argv, None, self.log_path, cwd=self.data, **self.kwargs)
+        self.wait_ready()
+
+    def wait_ready(self) -> None:
+        wait_until("postgres", lambda: subprocess.run(
+            [f"{self.bin}/pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)]).returncode == 0)
+
+    def url(self, database: str = "postgres") -> str:
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
+
+    def create_database(self, name: str) -> str:
+        self.sql(f'CREATE DATABASE "{name}"')
+        return self.url(name)
+
+    def sql(self, text: str, database: str = "postgres") -> list[tuple[str, ...]]:
+        done = subprocess.run(["psql", "-X", "-At", "-F", "\x1f", "-v", "ON_ERROR_STOP=1", self.url(database),
+                               "-c", text], capture_output=True, text=True, timeout=30)
+        if done.returncode != 0:
+            raise AssertionError(done.stderr)
+        return [tuple(line.split("\x1f")) for line in done.stdout.splitlines()]
+
+    def kill9(self) -> None:
+        """Kills the postmaster and every backend, as a power cut would."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.proc.wait()
+        # backends run in sessions of their own
+        for pid in _processes_with(str(self.data)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(FileNotFoundError):
+            (self.data / "data" / "postmaster.pid").unlink()
+
+    def restart(self) -> None:
+        self.process.start()
+        self.wait_ready()
+
+    def stop(self) -> None:
+        if self.process.alive():
+            self.process.stop(20, signal.SIGINT)
+        shutil.rmtree(self.data, ignore_errors=True)
+
+
+def _processes_with(text: str) -> list[int]:
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            with contextlib.suppress(OSError):
+                if os.readlink(f"/proc/{entry}/cwd").startswith(text):
+                    found.append(int(entry))
+    return found

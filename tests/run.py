@@ -1,0 +1,141 @@
+#!/usr/bin/python3
+"""Runs every layer of the tests and ends with one line: `N passed, N failed`.
+
+    tests/run.py [--only lint,unit,integration,e2e,san] [--keep-going] [-k expression]
+
+Layers: lint (rules of the tree), unit (pure C), integration (C against real Redis and
+PostgreSQL), e2e (the built programs over HTTP; the official SDK), san (all of it again under
+ASan + UBSan). It starts its own services on free ports and leaves nothing running.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+from tests.harness.services import Postgres, Redis  # noqa: E402
+
+passed = failed = 0
+
+
+def report(name: str, good: int, bad: int, seconds: float) -> None:
+    global passed, failed
+    passed += good
+    failed += bad
+    print(f"{'ok  ' if bad == 0 else 'FAIL'} {name}: {good} passed, {bad} failed ({seconds:.1f} s)", flush=True)
+
+
+def run_cmocka(binary: Path, env: dict[str, str]) -> None:
+    """A program that ends without cmocka's summary, or with a bad status, is a failure."""
+    start = time.monotonic()
+    try:
+        done = subprocess.run([str(binary)], env=env, capture_output=True, text=True, errors="replace",
+                              timeout=300, cwd=ROOT)
+        text, status = done.stdout + done.stderr, done.returncode
+    except subprocess.TimeoutExpired as exc:
+        text, status = f"{exc.stdout}\n{exc.stderr}\ntimed out after 300 s", -1
+    good = sum(int(n) for n in re.findall(r"\[  PASSED  \] (\d+) test", text))
+    bad = sum(int(n) for n in re.findall(r"\[  FAILED  \] (\d+) test", text))
+    if (status != 0 and bad == 0) or (good == 0 and bad == 0):
+        bad += 1
+    if bad:
+        print(text[-6000:])
+    report(f"{binary.parent.name}/{binary.name}", good, bad, time.monotonic() - start)
+
+
+def run_pytest(label: str, env: dict[str, str], expression: str | None) -> None:
+    start = time.monotonic()
+    with tempfile.NamedTemporaryFile(suffix=".xml") as out:
+        argv = [sys.executable, "-m", "pytest", "-q", "tests/e2e", f"--junitxml={out.name}",
+                "-p", "no:cacheprovider"]
+        if expression:
+            argv += ["-k", expression]
+        status = subprocess.run(argv, env=env, cwd=ROOT).returncode
+        try:
+            suite = ET.parse(out.name).getroot().find("testsuite")
+            total, errors, failures, skipped = (int(suite.get(k)) for k in ("tests", "errors", "failures", "skipped"))
+            good, bad = total - errors - failures - skipped, errors + failures
+        except (ET.ParseError, AttributeError):
+            good, bad = 0, 1
+        if status not in (0, 1) and bad == 0:
+            bad = 1
+    report(f"{label}", good, bad, time.monotonic() - start)
+
+
+def make(*args: str) -> bool:
+    return subprocess.run(["make", f"-j{os.cpu_count()}", "--no-print-directory", *args], cwd=ROOT).returncode == 0
+
+
+def c_tests(build: Path, kind: str, env: dict[str, str]) -> None:
+    for source in sorted((ROOT / "tests" / kind).glob("test_*.c")):
+        run_cmocka(build / "tests" / kind / source.stem, env)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--only", default="lint,unit,integration,e2e,san")
+    parser.add_argument("-k", dest="expression")
+    options = parser.parse_args()
+    layers = options.only.split(",")
+    env = dict(os.environ, PYTHONPATH=str(ROOT), PYTHONDONTWRITEBYTECODE="1")
+    # a developer's own settings must not leak into tests
+    for name in list(env):
+        if re.match(r"(E2B|DAYTONA|SANDBOX|REDIS|DATABASE|GATEWAY|WORKER|REAPER|JWT|RUN_CMD)_", name):
+            del env[name]
+
+    if "lint" in layers:
+        start = time.monotonic()
+        good = subprocess.run(["bash", "tests/lint.sh"], cwd=ROOT).returncode == 0
+        report("lint", int(good), int(not good), time.monotonic() - start)
+
+    variants = []
+    if {"unit", "integration", "e2e"} & set(layers):
+        variants.append(("release", []))
+    if "san" in layers:
+        variants.append(("san-address-undefined", ["SAN=address,undefined", "CC=clang"]))
+
+    with tempfile.TemporaryDirectory(prefix="sandbox-test-", ignore_cleanup_errors=True) as temp:
+        os.chmod(temp, 0o755)
+        redis = postgres = None
+        try:
+            if "integration" in layers or "san" in layers:
+                redis, postgres = Redis(Path(temp) / "redis"), Postgres(Path(temp))
+            for variant, flags in variants:
+                build = ROOT / "build" / variant
+                start = time.monotonic()
+                if not make(*flags, f"BUILD={build}", "build", "tests-build"):
+                    report(f"build {variant}", 0, 1, time.monotonic() - start)
+                    continue
+                report(f"build {variant}", 1, 0, time.monotonic() - start)
+                all_layers = variant != "release"
+                venv = dict(env, BUILD_DIR=str(build), SOURCE_DIR=str(ROOT),
+                            ASAN_OPTIONS="detect_leaks=1:abort_on_error=0:handle_abort=1",
+                            UBSAN_OPTIONS="print_stacktrace=1:halt_on_error=1")
+                if all_layers or "unit" in layers:
+                    c_tests(build, "unit", venv)
+                if all_layers or "integration" in layers:
+                    name = "t_" + variant.replace("-", "_")
+                    url = postgres.create_database(name)
+                    redis.cli("FLUSHALL")
+                    c_tests(build, "integration", dict(venv, DATABASE_URL=url, **redis.env))
+                if all_layers or "e2e" in layers:
+                    run_pytest(f"e2e {variant}", venv, options.expression)
+        finally:
+            for service in (redis, postgres):
+                if service:
+                    service.stop()
+    print(f"{passed} passed, {failed} failed")
+    return 0 if failed == 0 and passed > 0 else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
