@@ -1,0 +1,249 @@
+"""The whole system for one test: real Redis and PostgreSQL, the built programs, and a provider
+(the local sandbox host, or the fault provider)."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import secrets
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import httpx
+
+from tests.harness.services import ROOT, Postgres, Process, Redis, build_dir, free_port, wait_until
+
+BASE = "/agent/sandboxes/sandboxes"
+SECRET = "0123456789abcdef0123456789abcdef"
+PASSWORD = "TestPass123!"
+
+# Production leases scaled down, so that a takeover takes seconds and a test can wait for it.
+QUICK = {
+    "WORKER_ATTEMPT_MS": "2500", "WORKER_LEASE_MS": "4000", "WORKER_MIN_IDLE_MS": "4500",
+    "SANDBOX_SETTLE_MS": "2000", "WORKER_RETRY_BASE_MS": "100", "WORKER_RETRY_CAP_MS": "1000",
+    "E2B_REQUEST_TIMEOUT_MS": "2000",
+}
+
+
+class Client:
+    """One user's view of the API, as a client of the contract writes it."""
+
+    def __init__(self, url: str, token: str | None = None, timeout: float = 90.0):
+        self.http = httpx.Client(base_url=url, timeout=timeout, trust_env=False,
+                                 limits=httpx.Limits(max_connections=1000))
+        self.token = token
+
+    def headers(self, **more: str) -> dict[str, str]:
+        out = {"User-Agent": "tests/1.0", "X-Request-ID": str(uuid.uuid4())}
+        if self.token:
+            out["Authorization"] = f"Bearer {self.token}"
+        return out | more
+
+    def get(self, path: str, **headers: str) -> httpx.Response:
+        return self.http.get(path, headers=self.headers(**headers))
+
+    def delete(self, path: str, **headers: str) -> httpx.Response:
+        return self.http.delete(path, headers=self.headers(**headers))
+
+    def post(self, path: str, body=None, **headers: str) -> httpx.Response:
+        content = b"" if body is None else (body if isinstance(body, bytes) else json.dumps(body).encode())
+        return self.http.post(path, content=content,
+                              headers=self.headers(**({"Content-Type": "application/json"} | headers)))
+
+    def login(self, username: str, password: str = PASSWORD) -> "Client":
+        answer = self.http.post("/api/v1/auth/login/swagger", params={"username": username, "password": password})
+        assert answer.status_code == 200, answer.text
+        self.token = answer.json()["access_token"]
+        return self
+
+    # the contract's calls, checked and unwrapped
+    def ok(self, answer: httpx.Response) -> dict:
+        assert answer.status_code == 200, f"{answer.status_code} {answer.text}"
+        body = answer.json()
+        assert body["code"] == 200
+        return body["data"]
+
+    def create(self, **fields) -> dict:
+        return self.ok(self.post(f"{BASE}/create", {"user_id": "tests"} | fields))
+
+    def run(self, sandbox_id: str, command: str, **fields) -> dict:
+        return self.ok(self.post(f"{BASE}/run-cmd", {"sandbox_id": sandbox_id, "command": command} | fields))
+
+    def status(self, sandbox_id: str) -> str:
+        return self.ok(self.get(f"{BASE}/{sandbox_id}/status"))["status"]
+
+    def info(self, sandbox_id: str) -> dict:
+        return self.ok(self.get(f"{BASE}/{sandbox_id}/info"))
+
+    def pause(self, sandbox_id: str) -> dict:
+        return self.ok(self.post(f"{BASE}/{sandbox_id}/pause"))
+
+    def connect(self, sandbox_id: str) -> dict:
+        return self.ok(self.post(f"{BASE}/connect", {"sandbox_id": sandbox_id}))
+
+    def remove(self, sandbox_id: str) -> dict:
+        return self.ok(self.delete(f"{BASE}/{sandbox_id}"))
+
+
+class FaultProvider:
+    def __init__(self, folder: Path, max_timeout: int = 3600):
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.truth = folder / "provider-truth.log"
+        self.process = Process("fault-provider", [
+            sys.executable, str(ROOT / "tests/harness/fault_provider.py"), "--port", str(self.port),
+            "--log", str(self.truth), "--max-timeout", str(max_timeout)], dict(os.environ), folder / "provider.log")
+        self.http = httpx.Client(base_url=self.url, trust_env=False, timeout=10)
+        wait_until("fault provider", lambda: self.http.get("/_state").status_code == 200)
+
+    def faults(self, *faults: dict) -> None:
+        self.http.post("/_faults", json=list(faults)).raise_for_status()
+
+    def config(self, **values) -> None:
+        self.http.post("/_config", json=values).raise_for_status()
+
+    def state(self) -> dict:
+        return self.http.get("/_state").json()
+
+    def forget(self, provider_id: str) -> None:
+        self.http.post("/_remove", json={"id": provider_id}).raise_for_status()
+
+    def effects(self) -> list[dict]:
+        if not self.truth.exists():
+            return []
+        return [json.loads(line) for line in self.truth.read_text().splitlines()]
+
+    def stop(self) -> None:
+        self.http.close()
+        self.process.kill9()
+
+    @property
+    def env(self) -> dict[str, str]:
+        return {"E2B_API_KEY": "e2b_00", "E2B_API_URL": self.url, "E2B_SANDBOX_URL": self.url,
+                "E2B_DOMAIN": f"localhost:{self.port}", "E2B_TEMPLATE_ID": "base"}
+
+
+class SandboxHost:
+    def __init__(self, folder: Path, **env: str):
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.key = "e2b_" + secrets.token_hex(20)
+        self.state = Path("/tmp") / f"sbxhost-{secrets.token_hex(4)}"
+        self.own_env = {"SANDBOX_HOST_LISTEN": f"127.0.0.1:{self.port}", "SANDBOX_HOST_API_KEY": self.key,
+                        "SANDBOX_HOST_STATE_DIR": str(self.state), "SANDBOX_HOST_DOMAIN": f"localhost:{self.port}",
+                        "SANDBOX_HOST_ANY_TEMPLATE": "1"} | env
+        self.process = Process("sandbox-host", [str(build_dir() / "sandbox-host")],
+                               dict(os.environ) | self.own_env, folder / "sandbox-host.log")
+        wait_until("sandbox host", lambda: httpx.get(
+            f"{self.url}/v2/sandboxes", headers={"X-API-Key": self.key}, trust_env=False).status_code == 200)
+
+    def list(self) -> list[dict]:
+        return httpx.get(f"{self.url}/v2/sandboxes", headers={"X-API-Key": self.key}, trust_env=False).json()
+
+    def stop(self) -> None:
+        self.process.stop(15)
+        subprocess.run(["rm", "-rf", str(self.state)], check=False)
+
+    @property
+    def env(self) -> dict[str, str]:
+        return {"E2B_API_KEY": self.key, "E2B_API_URL": self.url, "E2B_SANDBOX_URL": self.url,
+                "E2B_DOMAIN": f"localhost:{self.port}", "E2B_TEMPLATE_ID": "base"}
+
+
+class Stack:
+    """gateway + worker(s) + reaper(s) over given services. Use as a context manager."""
+
+    def __init__(self, folder: Path, redis: Redis, postgres: Postgres, provider, *, workers: int = 1,
+                 reapers: int = 1, gateways: int = 1, env: dict[str, str] | None = None):
+        self.folder, self.redis, self.postgres, self.provider = folder, redis, postgres, provider
+        folder.mkdir(parents=True, exist_ok=True)
+        self.database = "e2e_" + secrets.token_hex(6)
+        self.env = dict(os.environ) | QUICK | redis.env | provider.env | {
+            "DATABASE_URL": postgres.create_database(self.database), "JWT_SECRET_KEY": SECRET,
+            "GATEWAY_DRAIN_MS": "5000", "WORKER_DRAIN_MS": "5000"} | (env or {})
+        redis.cli("FLUSHALL")
+        self.run("migrate")
+        self.processes: list[Process] = []
+        self.workers = [self.start_worker() for _ in range(workers)]
+        self.reapers = [self.spawn("reaper", "sandbox-reaper") for _ in range(reapers)]
+        self.gateways = []
+        for _ in range(gateways):
+            port = free_port()
+            gateway = self.spawn("gateway", "sandbox-gateway", "serve", GATEWAY_LISTEN=f"127.0.0.1:{port}")
+            gateway.url = f"http://127.0.0.1:{port}"
+            self.gateways.append(gateway)
+        for gateway in self.gateways:
+            wait_until("gateway ready", lambda g=gateway: httpx.get(g.url + "/readyz", trust_env=False).status_code == 200, 20)
+        self._users: dict[str, Client] = {}
+
+    def spawn(self, name: str, program: str, *args: str, **env: str) -> Process:
+        number = sum(1 for p in self.processes if p.name.startswith(name))
+        process = Process(f"{name}-{number}", [str(build_dir() / program), *args], self.env | env,
+                          self.folder / f"{name}-{number}.log")
+        self.processes.append(process)
+        return process
+
+    def start_worker(self, **env: str) -> Process:
+        return self.spawn("worker", "sandbox-worker", **env)
+
+    def run(self, *args: str, input: str | None = None) -> str:
+        done = subprocess.run([str(build_dir() / "sandbox-gateway"), *args], env=self.env, input=input,
+                              capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, f"{args}: {done.returncode} {done.stdout} {done.stderr}"
+        return done.stdout
+
+    @property
+    def url(self) -> str:
+        return self.gateways[0].url
+
+    def client(self, username: str = "alice", role: str = "user") -> Client:
+        """A logged-in client; the user is made on first use."""
+        if username not in self._users:
+            self.run("user", "add", username, "--role", role, "--password-stdin", input=PASSWORD)
+            self._users[username] = Client(self.url).login(username)
+        return Client(self.url, self._users[username].token)
+
+    def sql(self, text: str):
+        return self.postgres.sql(text, self.database)
+
+    def quiet(self, seconds: float = 30.0) -> None:
+        """Waits until no job is unfinished."""
+        wait_until("no unfinished job", lambda: self.sql(
+            "select count(*) from jobs where state in ('queued','running','retry_wait')") == [("0",)], seconds, 0.05)
+
+    def stop(self) -> list[tuple[str, int]]:
+        """Stops everything; returns (name, exit status) of those that were alive."""
+        statuses = []
+        for process in reversed(self.processes):
+            if process.alive():
+                with contextlib.suppress(ProcessLookupError):
+                    process.signal(18)  # SIGCONT, for one a test has frozen
+                statuses.append((process.name, process.stop(30)))
+        for client in self._users.values():
+            client.http.close()
+        self.postgres.sql(f'DROP DATABASE IF EXISTS "{self.database}" WITH (FORCE)')
+        return statuses
+
+    def __enter__(self) -> "Stack":
+        return self
+
+    def __exit__(self, exc_type, *_) -> None:
+        if exc_type is not None:
+            for process in self.processes:
+                print(f"---- {process.name} (last lines)\n" + "\n".join(process.log().splitlines()[-25:]))
+        statuses = self.stop()
+        if exc_type is None:
+            bad = [(name, status) for name, status in statuses if status != 0]
+            assert not bad, f"bad exit status: {bad}"
+            for process in self.processes:
+                text = process.log()
+                assert "Sanitizer" not in text and "runtime error" not in text, f"{process.name}:\n{text[-4000:]}"
+
+
+def b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
