@@ -1,0 +1,67 @@
+"""Services shared by the whole session; a fresh database and fresh processes for each stack."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.harness.services import Postgres, Redis
+from tests.harness.stack import FaultProvider, SandboxHost, Stack
+
+# a sanitizer build is some times slower: bounds on time are scaled, never dropped
+SLOW = 4.0 if "san-" in os.environ.get("BUILD_DIR", "") else 1.0
+
+
+@pytest.fixture(scope="session")
+def slow() -> float:
+    return SLOW
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory):
+    service = Postgres(tmp_path_factory.mktemp("pg"))
+    yield service
+    service.stop()
+
+
+@pytest.fixture(scope="session")
+def redis(tmp_path_factory):
+    service = Redis(tmp_path_factory.mktemp("redis"))
+    yield service
+    service.stop()
+
+
+@pytest.fixture(scope="session")
+def host(tmp_path_factory):
+    service = SandboxHost(tmp_path_factory.mktemp("host"))
+    yield service
+    service.stop()
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory, redis, postgres, host):
+    """The usual system: everything real, sandboxes on this machine."""
+    with Stack(tmp_path_factory.mktemp("stack"), redis, postgres, host) as running:
+        yield running
+
+
+@pytest.fixture
+def fault_provider(tmp_path):
+    provider = FaultProvider(tmp_path)
+    yield provider
+    provider.stop()
+
+
+@pytest.fixture
+def fault_stack(tmp_path, redis, postgres, fault_provider):
+    """Makes a stack over the fault provider: fault_stack(workers=2, env={...})."""
+    made = []
+
+    def make(**options) -> Stack:
+        running = Stack(Path(tmp_path) / f"stack{len(made)}", redis, postgres, fault_provider, **options)
+        made.append(running)
+        return running
+
+    yield make
+    for running in made:
+        running.__exit__(None, None, None)
