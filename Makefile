@@ -8,9 +8,10 @@
 # One makefile, not recursive. A folder is a module: its *.c become build/<folder>.a, and a
 # program names the modules it may link (so a forbidden dependency does not link).
 
-CC       ?= gcc
+ifeq ($(origin CC),default)
+CC       := gcc
+endif
 SAN      ?=
-VARIANT  := $(if $(SAN),san-$(subst $(comma),-,$(SAN)),release)
 comma    := ,
 VARIANT  := $(if $(SAN),san-$(subst $(comma),-,$(SAN)),release)
 BUILD    ?= build/$(VARIANT)
@@ -23,7 +24,7 @@ CFLAGS   += -std=c11 $(OPT) -g -fno-omit-frame-pointer -pthread \
             -fstack-protector-strong
 LDFLAGS  += -pthread $(if $(SAN),-fsanitize=$(SAN))
 
-LIB_base     := -lcjson -lsodium
+LIB_base     := -lcjson -lsodium -lm
 LIB_domain   :=
 LIB_store    := -lpq
 LIB_queue    := -lhiredis
@@ -59,7 +60,7 @@ build: $(PROGRAMS)
 
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CPPFLAGS_$(patsubst %/,%,$(dir $<))) $(CFLAGS) -MMD -MP -c -o $@ $<
+	@echo "  CC $<"; $(CC) $(CPPFLAGS) $(CPPFLAGS_$(patsubst %/,%,$(dir $<))) $(CFLAGS) -MMD -MP -c -o $@ $<
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 

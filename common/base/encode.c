@@ -1,0 +1,142 @@
+/* encode - see encode.h. */
+#include "common/base/encode.h"
+
+#include <sodium.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/alloc.h"
+
+int encode_base64(struct strbuf *out, const void *data, size_t length)
+{
+    static const char alphabet[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    const unsigned char *p = data;
+    int status = 0;
+
+    for (size_t i = 0; i < length && status == 0; i += 3) {
+        size_t n = length - i;
+        uint32_t bits =
+            (uint32_t)p[i] << 16 | (n > 1 ? (uint32_t)p[i + 1] << 8 : 0) | (n > 2 ? p[i + 2] : 0U);
+        char group[4] = {alphabet[bits >> 18], alphabet[bits >> 12 & 63],
+                         n > 1 ? alphabet[bits >> 6 & 63] : '=', n > 2 ? alphabet[bits & 63] : '='};
+
+        status = strbuf_append(out, group, sizeof(group));
+    }
+    return status;
+}
+
+int decode_base64(struct strbuf *out, const char *text, size_t length, struct error *err)
+{
+    size_t decoded_bytes = 0, max_bytes = length / 4 * 3;
+    unsigned char *decoded = xmalloc(max_bytes);
+    int status = 0;
+
+    if (length % 4 != 0 || sodium_base642bin(decoded, max_bytes, text, length, NULL, &decoded_bytes,
+                                             NULL, sodium_base64_VARIANT_ORIGINAL) != 0) {
+        status = error_set(err, ERR_INVALID, "not valid base64");
+    } else if (strbuf_append(out, decoded, decoded_bytes) < 0) {
+        status = error_set(err, ERR_TOO_LARGE, "more than %zu bytes", out->max_bytes);
+    }
+    free(decoded);
+    return status;
+}
+
+/* Bytes of the valid UTF-8 sequence at p, 0 if there is none (RFC 3629, table 3-7 of Unicode). */
+static size_t sequence_bytes(const unsigned char *p, size_t left)
+{
+    unsigned char low = 0x80, high = 0xbf;
+    size_t bytes;
+
+    if (p[0] < 0x80) {
+        return 1;
+    }
+    if (p[0] >= 0xc2 && p[0] <= 0xdf) {
+        bytes = 2;
+    } else if ((p[0] & 0xf0) == 0xe0) {
+        bytes = 3;
+        low = p[0] == 0xe0 ? 0xa0 : 0x80;
+        high = p[0] == 0xed ? 0x9f : 0xbf;
+    } else if (p[0] >= 0xf0 && p[0] <= 0xf4) {
+        bytes = 4;
+        low = p[0] == 0xf0 ? 0x90 : 0x80;
+        high = p[0] == 0xf4 ? 0x8f : 0xbf;
+    } else {
+        return 0;
+    }
+    if (left < bytes || p[1] < low || p[1] > high) {
+        return 0;
+    }
+    for (size_t i = 2; i < bytes; i++) {
+        if ((p[i] & 0xc0) != 0x80) {
+            return 0;
+        }
+    }
+    return bytes;
+}
+
+size_t utf8_valid_prefix(const void *data, size_t length)
+{
+    const unsigned char *p = data;
+    size_t at = 0;
+
+    while (at < length) {
+        size_t bytes = sequence_bytes(p + at, length - at);
+
+        if (bytes == 0) {
+            break;
+        }
+        at += bytes;
+    }
+    return at;
+}
+
+bool utf8_is_valid(const void *data, size_t length)
+{
+    return utf8_valid_prefix(data, length) == length;
+}
+
+static int hex_value(char c)
+{
+    if (c >= '0' && c <= '9') {
+        return c - '0';
+    }
+    if (c >= 'a' && c <= 'f') {
+        return c - 'a' + 10;
+    }
+    if (c >= 'A' && c <= 'F') {
+        return c - 'A' + 10;
+    }
+    return -1;
+}
+
+long percent_decode(char *text, bool plus)
+{
+    char *out = text;
+
+    for (const char *p = text; *p != '\0'; p++) {
+        if (*p == '%') {
+            int high = hex_value(p[1]);
+            int low = high < 0 ? -1 : hex_value(p[2]);
+
+            if (low < 0 || (high == 0 && low == 0)) {
+                return -1;
+            }
+            *out++ = (char)(high << 4 | low);
+            p += 2;
+        } else {
+            *out++ = plus && *p == '+' ? ' ' : *p;
+        }
+    }
+    *out = '\0';
+    return (long)(out - text);
+}
+
+void sha256_hex(const void *data, size_t length, char out[SHA256_HEX_BYTES])
+{
+    unsigned char hash[crypto_hash_sha256_BYTES];
+
+    crypto_hash_sha256(hash, data, length);
+    sodium_bin2hex(out, SHA256_HEX_BYTES, hash, sizeof(hash));
+}
