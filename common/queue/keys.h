@@ -11,6 +11,7 @@
 #define QUEUE_KEY_REPLY_PREFIX  "sandbox:reply:"    /* + gateway: stream of finished job ids */
 #define QUEUE_KEY_HOLD_PREFIX   "sandbox:hold:"     /* + provider: exists while calls are on hold */
 #define QUEUE_KEY_WORKER_PREFIX "sandbox:workers:"  /* + consumer: heartbeat with TTL */
+#define QUEUE_KEY_REAPER_PREFIX "sandbox:reapers:"  /* + name: heartbeat with TTL */
 #define QUEUE_KEY_MARK          "sandbox:mark"      /* absent = Redis was wiped */
 #define QUEUE_GROUP             "lifecycle-workers"
 
@@ -26,5 +27,8 @@
 #define QUEUE_FIELD_ENQUEUED "enqueued_at"
 #define QUEUE_FIELD_REPLY    "reply_to"
 #define QUEUE_FIELD_TRACE    "traceparent"
+/* Beside job_id: of a reply, and of a dead letter. */
+#define QUEUE_FIELD_STATE "state"
+#define QUEUE_FIELD_ERROR "error"
 
 #endif

@@ -72,6 +72,11 @@ int queue_hold_get(struct queue *queue, const char *provider, int64_t *ret_ms,
 int queue_heartbeat(struct queue *queue, const char *consumer, int64_t ttl_ms,
                     const char *info_json, struct error *err) MUST_CHECK;
 int queue_heartbeat_remove(struct queue *queue, const char *consumer, struct error *err) MUST_CHECK;
+/* The same for reapers, under keys of their own: a reaper is no worker. */
+int queue_reaper_heartbeat(struct queue *queue, const char *name, int64_t ttl_ms,
+                           const char *info_json, struct error *err) MUST_CHECK;
+int queue_reaper_heartbeat_remove(struct queue *queue, const char *name,
+                                  struct error *err) MUST_CHECK;
 /* Number of live workers (SCAN, not KEYS). */
 int queue_workers_alive(struct queue *queue, int *ret, struct error *err) MUST_CHECK;
 /* Entries waiting on all work streams (XLEN summed), and entries pending. */

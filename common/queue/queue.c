@@ -1,0 +1,502 @@
+/*
+ * queue - the commands: wake-ups, settling, holds, heartbeats, takeover.
+ *
+ * Owns: what each command looks like on the wire. Does not own: connections (link.c), the parked
+ * reader and the replies' reader (reader.c). Threads: a struct queue belongs to one at a time.
+ * Failure: ERR_QUEUE_DOWN; every function may be repeated.
+ */
+#include "common/queue/queue.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/alloc.h"
+#include "common/base/clock.h"
+#include "common/queue/keys.h"
+#include "common/queue/link.h"
+
+#define PIPELINE_MAX 512 /* commands sent before their replies are read */
+#define DEAD_MAXLEN  "100000"
+
+struct queue {
+    struct queue_link link;
+    struct queue_args args;
+};
+
+struct queue *queue_new(const struct queue_options *options)
+{
+    struct queue *queue = xcalloc(1, sizeof(*queue));
+    queue_link_init(&queue->link, options);
+    queue_args_init(&queue->args);
+    return queue;
+}
+
+void queue_free(struct queue *queue)
+{
+    if (queue != NULL) {
+        queue_link_done(&queue->link);
+        queue_args_done(&queue->args);
+        free(queue);
+    }
+}
+
+static struct queue_args *begin(struct queue *queue, const char *command)
+{
+    queue_args_reset(&queue->args);
+    queue_args_text(&queue->args, command);
+    return &queue->args;
+}
+
+/* Sends one command whose reply says nothing beyond success. */
+static int call_simple(struct queue *queue, struct error *err)
+{
+    redisReply *reply;
+    if (queue_link_call(&queue->link, &queue->args, &reply, err) != 0) {
+        return -1;
+    }
+    freeReplyObject(reply);
+    return 0;
+}
+
+static int call_int(struct queue *queue, int64_t *ret, struct error *err)
+{
+    redisReply *reply;
+    if (queue_link_call(&queue->link, &queue->args, &reply, err) != 0) {
+        return -1;
+    }
+    *ret = reply->type == REDIS_REPLY_INTEGER ? reply->integer : 0;
+    freeReplyObject(reply);
+    return 0;
+}
+
+int queue_ping(struct queue *queue, struct error *err)
+{
+    begin(queue, "PING");
+    return call_simple(queue, err);
+}
+
+/* A pipeline that is read back in time, so that neither side's buffers grow without bound. */
+struct pipeline {
+    struct queue *queue;
+    size_t sent;
+};
+
+static int pipeline_add(struct pipeline *pipeline, struct error *err)
+{
+    queue_link_append(&pipeline->queue->link, &pipeline->queue->args);
+    if (++pipeline->sent < PIPELINE_MAX) {
+        return 0;
+    }
+    size_t sent = pipeline->sent;
+    pipeline->sent = 0;
+    return queue_link_skip(&pipeline->queue->link, sent, err);
+}
+
+static int pipeline_end(struct pipeline *pipeline, struct error *err)
+{
+    return pipeline->sent == 0 ? 0 : queue_link_skip(&pipeline->queue->link, pipeline->sent, err);
+}
+
+static int pipeline_wakeups(struct pipeline *pipeline, const struct wakeup *wakeups, size_t count,
+                            struct error *err)
+{
+    for (size_t i = 0; i < count; i++) {
+        queue_args_reset(&pipeline->queue->args);
+        queue_args_wakeup(&pipeline->queue->args, &wakeups[i]);
+        if (pipeline_add(pipeline, err) != 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+int queue_add(struct queue *queue, const struct wakeup *wakeups, size_t count, struct error *err)
+{
+    if (count == 0) {
+        return 0;
+    }
+    struct pipeline pipeline = {.queue = queue};
+    if (queue_link_open(&queue->link, NULL, err) != 0 ||
+        pipeline_wakeups(&pipeline, wakeups, count, err) != 0) {
+        return -1;
+    }
+    return pipeline_end(&pipeline, err);
+}
+
+static bool gateway_seen(const struct queue_reply *replies, size_t index)
+{
+    for (size_t i = 0; i < index; i++) {
+        if (strcmp(replies[i].gateway, replies[index].gateway) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int pipeline_replies(struct pipeline *pipeline, const struct queue_reply *replies,
+                            size_t count, struct error *err)
+{
+    struct queue *queue = pipeline->queue;
+    char key[sizeof(QUEUE_KEY_REPLY_PREFIX) + GATEWAY_NAME_BYTES];
+    for (size_t i = 0; i < count; i++) {
+        snprintf(key, sizeof(key), "%s%s", QUEUE_KEY_REPLY_PREFIX, replies[i].gateway);
+        struct queue_args *args = begin(queue, "XADD");
+        queue_args_text(args, key);
+        queue_args_pair(args, "MAXLEN", "~");
+        queue_args_text(args, QUEUE_REPLY_MAXLEN);
+        queue_args_text(args, "*");
+        queue_args_pair(args, QUEUE_FIELD_JOB, replies[i].job_id);
+        queue_args_pair(args, QUEUE_FIELD_STATE, job_state_name(replies[i].state));
+        if (pipeline_add(pipeline, err) != 0) {
+            return -1;
+        }
+        if (!gateway_seen(replies, i)) {
+            args = begin(queue, "EXPIRE");
+            queue_args_pair(args, key, QUEUE_REPLY_EXPIRE_S);
+            if (pipeline_add(pipeline, err) != 0) {
+                return -1;
+            }
+        }
+    }
+    return 0;
+}
+
+/*
+ * XDEL goes first: a connection that breaks between the two leaves a pending id without an entry,
+ * which the next takeover drops. The other order would leave an entry nobody ever removes.
+ */
+static int pipeline_acks(struct pipeline *pipeline, const struct queue_entry *acks, size_t count,
+                         struct error *err)
+{
+    struct queue *queue = pipeline->queue;
+    for (int op = 0; op < JOB_OP_COUNT; op++) {
+        for (int pass = 0; pass < 2; pass++) {
+            struct queue_args *args = begin(queue, pass == 0 ? "XDEL" : "XACK");
+            queue_args_text(args, queue_stream_key((enum job_op)op));
+            if (pass == 1) {
+                queue_args_text(args, QUEUE_GROUP);
+            }
+            int head = args->count;
+            for (size_t i = 0; i < count; i++) {
+                if ((int)acks[i].op == op) {
+                    queue_args_text(args, acks[i].id);
+                }
+            }
+            if (args->count > head && pipeline_add(pipeline, err) != 0) {
+                return -1;
+            }
+        }
+    }
+    return 0;
+}
+
+int queue_settle(struct queue *queue, const struct queue_entry *acks, size_t ack_count,
+                 const struct queue_reply *replies, size_t reply_count,
+                 const struct wakeup *wakeups, size_t wakeup_count, struct error *err)
+{
+    if (ack_count + reply_count + wakeup_count == 0) {
+        return 0;
+    }
+    struct pipeline pipeline = {.queue = queue};
+    if (queue_link_open(&queue->link, NULL, err) != 0 ||
+        pipeline_replies(&pipeline, replies, reply_count, err) != 0 ||
+        pipeline_wakeups(&pipeline, wakeups, wakeup_count, err) != 0 ||
+        pipeline_acks(&pipeline, acks, ack_count, err) != 0) {
+        return -1;
+    }
+    return pipeline_end(&pipeline, err);
+}
+
+int queue_add_dead(struct queue *queue, const struct wakeup *wakeup, const char *error,
+                   struct error *err)
+{
+    struct queue_args *args = begin(queue, "XADD");
+    queue_args_text(args, QUEUE_KEY_DEAD);
+    queue_args_pair(args, "MAXLEN", "~");
+    queue_args_text(args, DEAD_MAXLEN);
+    queue_args_text(args, "*");
+    queue_args_pair(args, QUEUE_FIELD_JOB, wakeup->job_id);
+    queue_args_pair(args, QUEUE_FIELD_OP, job_op_name(wakeup->op));
+    queue_args_pair(args, QUEUE_FIELD_SANDBOX, wakeup->sandbox_id);
+    queue_args_pair(args, QUEUE_FIELD_ERROR, error);
+    return call_simple(queue, err);
+}
+
+int queue_prepare(struct queue *queue, bool *ret_was_wiped, struct error *err)
+{
+    if (queue_link_open(&queue->link, NULL, err) != 0) {
+        return -1;
+    }
+    for (int op = 0; op < JOB_OP_COUNT; op++) {
+        struct queue_args *args = begin(queue, "XGROUP");
+        queue_args_pair(args, "CREATE", queue_stream_key((enum job_op)op));
+        /* at 0, not $: what was added before the group came is delivered */
+        queue_args_pair(args, QUEUE_GROUP, "0");
+        queue_args_text(args, "MKSTREAM");
+        queue_link_append(&queue->link, args);
+    }
+    char now[CLOCK_RFC3339_BYTES];
+    struct queue_args *args = begin(queue, "SET");
+    queue_args_pair(args, QUEUE_KEY_MARK, clock_format_rfc3339(clock_wall_ms(), now));
+    queue_args_text(args, "NX");
+    queue_link_append(&queue->link, args);
+
+    bool failed = false;
+    for (int i = 0; i <= JOB_OP_COUNT; i++) {
+        redisReply *reply;
+        if (queue_link_read(&queue->link, &reply, err) != 0) {
+            return -1;
+        }
+        if (reply->type == REDIS_REPLY_ERROR && !queue_reply_begins(reply, "BUSYGROUP")) {
+            if (!failed) {
+                queue_reply_error(reply, err);
+            }
+            failed = true;
+        }
+        if (i == JOB_OP_COUNT && reply->type != REDIS_REPLY_ERROR) {
+            *ret_was_wiped = reply->type == REDIS_REPLY_STATUS;
+        }
+        freeReplyObject(reply);
+    }
+    if (failed) {
+        queue_link_drop(&queue->link);
+        return -1;
+    }
+    return 0;
+}
+
+int queue_mark_present(struct queue *queue, bool *ret, struct error *err)
+{
+    int64_t present;
+    queue_args_text(begin(queue, "EXISTS"), QUEUE_KEY_MARK);
+    if (call_int(queue, &present, err) != 0) {
+        return -1;
+    }
+    *ret = present != 0;
+    return 0;
+}
+
+/* ---- holds and heartbeats ----------------------------------------------------------------- */
+
+static void hold_key(char *key, size_t size, const char *provider)
+{
+    snprintf(key, size, "%s%s", QUEUE_KEY_HOLD_PREFIX, provider);
+}
+
+int queue_hold_set(struct queue *queue, const char *provider, int64_t ms, struct error *err)
+{
+    /* one step, so that a shorter hold of another worker cannot overwrite a longer one */
+    static const char script[] = "if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[1]) then "
+                                 "redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[1]) end return 1";
+    if (ms <= 0) {
+        return 0;
+    }
+    char key[sizeof(QUEUE_KEY_HOLD_PREFIX) + PROVIDER_BYTES];
+    hold_key(key, sizeof(key), provider);
+    struct queue_args *args = begin(queue, "EVAL");
+    queue_args_pair(args, script, "1");
+    queue_args_text(args, key);
+    queue_args_int(args, ms);
+    return call_simple(queue, err);
+}
+
+int queue_hold_get(struct queue *queue, const char *provider, int64_t *ret_ms, struct error *err)
+{
+    char key[sizeof(QUEUE_KEY_HOLD_PREFIX) + PROVIDER_BYTES];
+    hold_key(key, sizeof(key), provider);
+    int64_t left;
+    queue_args_text(begin(queue, "PTTL"), key);
+    if (call_int(queue, &left, err) != 0) {
+        return -1;
+    }
+    *ret_ms = left > 0 ? left : 0; /* -2 no key, -1 no expiry (never set by us) */
+    return 0;
+}
+
+static int beat(struct queue *queue, const char *prefix, const char *name, int64_t ttl_ms,
+                const char *info_json, struct error *err)
+{
+    char key[sizeof(QUEUE_KEY_WORKER_PREFIX) + 256];
+    snprintf(key, sizeof(key), "%s%s", prefix, name);
+    struct queue_args *args = begin(queue, "SET");
+    queue_args_pair(args, key, info_json);
+    queue_args_text(args, "PX");
+    queue_args_int(args, ttl_ms);
+    return call_simple(queue, err);
+}
+
+static int beat_end(struct queue *queue, const char *prefix, const char *name, struct error *err)
+{
+    char key[sizeof(QUEUE_KEY_WORKER_PREFIX) + 256];
+    snprintf(key, sizeof(key), "%s%s", prefix, name);
+    queue_args_text(begin(queue, "DEL"), key);
+    return call_simple(queue, err);
+}
+
+int queue_heartbeat(struct queue *queue, const char *consumer, int64_t ttl_ms,
+                    const char *info_json, struct error *err)
+{
+    return beat(queue, QUEUE_KEY_WORKER_PREFIX, consumer, ttl_ms, info_json, err);
+}
+
+int queue_heartbeat_remove(struct queue *queue, const char *consumer, struct error *err)
+{
+    return beat_end(queue, QUEUE_KEY_WORKER_PREFIX, consumer, err);
+}
+
+int queue_reaper_heartbeat(struct queue *queue, const char *name, int64_t ttl_ms,
+                           const char *info_json, struct error *err)
+{
+    return beat(queue, QUEUE_KEY_REAPER_PREFIX, name, ttl_ms, info_json, err);
+}
+
+int queue_reaper_heartbeat_remove(struct queue *queue, const char *name, struct error *err)
+{
+    return beat_end(queue, QUEUE_KEY_REAPER_PREFIX, name, err);
+}
+
+int queue_workers_alive(struct queue *queue, int *ret, struct error *err)
+{
+    char cursor[32] = "0";
+    int alive = 0;
+    do {
+        struct queue_args *args = begin(queue, "SCAN");
+        queue_args_text(args, cursor);
+        queue_args_pair(args, "MATCH", QUEUE_KEY_WORKER_PREFIX "*");
+        queue_args_pair(args, "COUNT", "1000");
+        redisReply *reply;
+        if (queue_link_call(&queue->link, args, &reply, err) != 0) {
+            return -1;
+        }
+        bool good = reply->type == REDIS_REPLY_ARRAY && reply->elements == 2 &&
+                    reply->element[0]->type == REDIS_REPLY_STRING &&
+                    str_copy(cursor, sizeof(cursor), reply->element[0]->str) == 0;
+        if (good && reply->element[1]->type == REDIS_REPLY_ARRAY) {
+            alive += (int)reply->element[1]->elements;
+        }
+        freeReplyObject(reply);
+        if (!good) {
+            queue_link_drop(&queue->link);
+            return error_set(err, ERR_QUEUE_DOWN, "Redis: SCAN answered in an unknown form");
+        }
+    } while (strcmp(cursor, "0") != 0);
+    *ret = alive;
+    return 0;
+}
+
+int queue_depth(struct queue *queue, int64_t *ret_length, int64_t *ret_pending, struct error *err)
+{
+    if (queue_link_open(&queue->link, NULL, err) != 0) {
+        return -1;
+    }
+    for (int op = 0; op < JOB_OP_COUNT; op++) {
+        queue_args_text(begin(queue, "XLEN"), queue_stream_key((enum job_op)op));
+        queue_link_append(&queue->link, &queue->args);
+        queue_args_pair(begin(queue, "XPENDING"), queue_stream_key((enum job_op)op), QUEUE_GROUP);
+        queue_link_append(&queue->link, &queue->args);
+    }
+    int64_t length = 0;
+    int64_t pending = 0;
+    bool failed = false;
+    for (int i = 0; i < 2 * JOB_OP_COUNT; i++) {
+        redisReply *reply;
+        if (queue_link_read(&queue->link, &reply, err) != 0) {
+            return -1;
+        }
+        if (reply->type == REDIS_REPLY_INTEGER) {
+            length += reply->integer;
+        } else if (reply->type == REDIS_REPLY_ARRAY && reply->elements > 0 &&
+                   reply->element[0]->type == REDIS_REPLY_INTEGER) {
+            pending += reply->element[0]->integer;
+        } else if (reply->type == REDIS_REPLY_ERROR && !queue_reply_begins(reply, "NOGROUP")) {
+            failed = true; /* no group yet: nothing is pending */
+            queue_reply_error(reply, err);
+        }
+        freeReplyObject(reply);
+    }
+    if (failed) {
+        queue_link_drop(&queue->link);
+        return -1;
+    }
+    *ret_length = length;
+    *ret_pending = pending;
+    return 0;
+}
+
+/* ---- takeover ----------------------------------------------------------------------------- */
+
+int queue_autoclaim(struct queue *queue, const char *consumer, int64_t min_idle_ms,
+                    struct queue_entry *ret, size_t max, size_t *ret_count, struct error *err)
+{
+    size_t count = 0;
+    for (int op = 0; op < JOB_OP_COUNT; op++) {
+        char cursor[32] = "0-0";
+        /* one call looks at no more than 10 x COUNT pending ids: follow its cursor */
+        do {
+            if (count == max) {
+                break;
+            }
+            struct queue_args *args = begin(queue, "XAUTOCLAIM");
+            queue_args_pair(args, queue_stream_key((enum job_op)op), QUEUE_GROUP);
+            queue_args_text(args, consumer);
+            queue_args_int(args, min_idle_ms);
+            queue_args_text(args, cursor);
+            queue_args_text(args, "COUNT");
+            queue_args_int(args, (int64_t)(max - count));
+            redisReply *reply;
+            if (queue_link_call(&queue->link, args, &reply, err) != 0) {
+                return -1;
+            }
+            /* Redis 7 adds a third element, the ids it dropped because their entries are gone;
+             * 6.2 returns such entries as nil instead: reading id 0 settles those. */
+            bool good = reply->type == REDIS_REPLY_ARRAY && reply->elements >= 2 &&
+                        reply->element[0]->type == REDIS_REPLY_STRING &&
+                        reply->element[1]->type == REDIS_REPLY_ARRAY &&
+                        str_copy(cursor, sizeof(cursor), reply->element[0]->str) == 0;
+            for (size_t i = 0; good && i < reply->element[1]->elements && count < max; i++) {
+                if (queue_entry_parse(reply->element[1]->element[i], (enum job_op)op,
+                                      &ret[count]) == 0) {
+                    count++;
+                }
+            }
+            freeReplyObject(reply);
+            if (!good) {
+                queue_link_drop(&queue->link);
+                return error_set(err, ERR_QUEUE_DOWN,
+                                 "Redis: XAUTOCLAIM answered in an unknown form");
+            }
+        } while (strcmp(cursor, "0-0") != 0);
+    }
+    *ret_count = count;
+    return 0;
+}
+
+int queue_consumers_prune(struct queue *queue, int64_t idle_ms, struct error *err)
+{
+    /* XGROUP DELCONSUMER forgets what is pending for good, so look and delete in one step. */
+    static const char script[] =
+        "local n = 0 "
+        "for _, key in ipairs(KEYS) do "
+        "  local list = redis.pcall('XINFO', 'CONSUMERS', key, ARGV[1]) "
+        "  if not list.err then "
+        "    for _, item in ipairs(list) do "
+        "      local c = {} "
+        "      for i = 1, #item, 2 do c[item[i]] = item[i + 1] end "
+        "      if c['pending'] == 0 and c['idle'] > tonumber(ARGV[2]) then "
+        "        redis.call('XGROUP', 'DELCONSUMER', key, ARGV[1], c['name']) n = n + 1 "
+        "      end "
+        "    end "
+        "  end "
+        "end "
+        "return n";
+    struct queue_args *args = begin(queue, "EVAL");
+    queue_args_text(args, script);
+    queue_args_int(args, JOB_OP_COUNT);
+    for (int op = 0; op < JOB_OP_COUNT; op++) {
+        queue_args_text(args, queue_stream_key((enum job_op)op));
+    }
+    queue_args_text(args, QUEUE_GROUP);
+    queue_args_int(args, idle_ms);
+    return call_simple(queue, err);
+}

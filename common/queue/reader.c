@@ -1,0 +1,326 @@
+/*
+ * reader - the two readers of streams: parked work reads, and a gateway's replies.
+ *
+ * Owns: read positions and the blocking commands' own connections. Threads: one at a time each.
+ * Failure: ERR_QUEUE_DOWN drops the connection; the next read starts over from what this consumer
+ * had been given and not acknowledged (work) or from the last id read (replies).
+ */
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/alloc.h"
+#include "common/base/clock.h"
+#include "common/queue/keys.h"
+#include "common/queue/link.h"
+#include "common/queue/queue.h"
+
+#define BLOCK_MAX_MS    2000
+#define BLOCK_GRACE_MS  3000
+#define BLOCK_SUBSET_MS 100 /* when there is room for fewer entries than there are streams */
+
+struct queue_reader {
+    struct queue_link link;
+    struct queue_args args;
+    char *consumer;
+    int block_ms;
+    bool parked;
+    int64_t parked_at_ms;
+    /* what was delivered to this consumer and not acknowledged is read again after a connect */
+    bool history[JOB_OP_COUNT];
+    char after[JOB_OP_COUNT][32];
+    int rotation;
+};
+
+struct queue_reader *queue_reader_new(const struct queue_options *options, const char *consumer,
+                                      int block_ms)
+{
+    struct queue_reader *reader = xcalloc(1, sizeof(*reader));
+    queue_link_init(&reader->link, options);
+    queue_args_init(&reader->args);
+    reader->consumer = xstrdup(consumer);
+    reader->block_ms = block_ms < 1 ? 1 : block_ms > BLOCK_MAX_MS ? BLOCK_MAX_MS : block_ms;
+    return reader;
+}
+
+void queue_reader_free(struct queue_reader *reader)
+{
+    if (reader != NULL) {
+        queue_link_done(&reader->link);
+        queue_args_done(&reader->args);
+        free(reader->consumer);
+        free(reader);
+    }
+}
+
+bool queue_reader_parked(const struct queue_reader *reader)
+{
+    return reader->parked;
+}
+
+int queue_reader_fd(const struct queue_reader *reader)
+{
+    return reader->link.context == NULL ? -1 : reader->link.context->fd;
+}
+
+static void reader_drop(struct queue_reader *reader)
+{
+    queue_link_drop(&reader->link);
+    reader->parked = false;
+}
+
+/* Picks the streams of the next read into ops; returns how many. */
+static int reader_pick(struct queue_reader *reader, int max, enum job_op ops[JOB_OP_COUNT],
+                       bool *ret_history)
+{
+    int count = 0;
+    for (int op = 0; op < JOB_OP_COUNT && count < max; op++) {
+        if (reader->history[op]) {
+            ops[count++] = (enum job_op)op;
+        }
+    }
+    *ret_history = count > 0;
+    if (count > 0) {
+        return count;
+    }
+    int wanted = max < JOB_OP_COUNT ? max : JOB_OP_COUNT;
+    for (int i = 0; i < wanted; i++) {
+        ops[count++] = (enum job_op)((reader->rotation + i) % JOB_OP_COUNT);
+    }
+    reader->rotation = (reader->rotation + wanted) % JOB_OP_COUNT;
+    return count;
+}
+
+int queue_reader_park(struct queue_reader *reader, int max, struct error *err)
+{
+    if (reader->parked || max < 1) {
+        return 0;
+    }
+    bool fresh;
+    if (queue_link_open(&reader->link, &fresh, err) != 0) {
+        return -1;
+    }
+    if (fresh) {
+        for (int op = 0; op < JOB_OP_COUNT; op++) {
+            reader->history[op] = true;
+            str_copy(reader->after[op], sizeof(reader->after[op]), "0-0");
+        }
+    }
+    enum job_op ops[JOB_OP_COUNT];
+    bool history;
+    int streams = reader_pick(reader, max, ops, &history);
+    struct queue_args *args = &reader->args;
+    queue_args_reset(args);
+    queue_args_pair(args, "XREADGROUP", "GROUP");
+    queue_args_pair(args, QUEUE_GROUP, reader->consumer);
+    queue_args_text(args, "COUNT"); /* counts per stream */
+    queue_args_int(args, max / streams);
+    if (!history) {
+        queue_args_text(args, "BLOCK");
+        bool subset = streams < JOB_OP_COUNT && reader->block_ms > BLOCK_SUBSET_MS;
+        queue_args_int(args, subset ? BLOCK_SUBSET_MS : reader->block_ms);
+    }
+    queue_args_text(args, "STREAMS");
+    for (int i = 0; i < streams; i++) {
+        queue_args_text(args, queue_stream_key(ops[i]));
+    }
+    for (int i = 0; i < streams; i++) {
+        queue_args_text(args, history ? reader->after[ops[i]] : ">");
+    }
+    queue_link_append(&reader->link, args);
+    int flushed = 0;
+    while (flushed == 0) {
+        if (redisBufferWrite(reader->link.context, &flushed) != REDIS_OK) {
+            error_set(err, ERR_QUEUE_DOWN, "Redis: %s", reader->link.context->errstr);
+            reader_drop(reader);
+            return -1;
+        }
+    }
+    reader->parked = true;
+    reader->parked_at_ms = clock_mono_ms();
+    return 0;
+}
+
+/* Reads [[key, [entry ...]] ...]; nil = nothing within the block time. */
+static size_t reader_collect(struct queue_reader *reader, const redisReply *reply,
+                             struct queue_entry *ret, size_t max)
+{
+    size_t count = 0;
+    if (reply->type != REDIS_REPLY_ARRAY) {
+        return 0;
+    }
+    for (size_t i = 0; i < reply->elements; i++) {
+        const redisReply *stream = reply->element[i];
+        if (stream->type != REDIS_REPLY_ARRAY || stream->elements != 2 ||
+            stream->element[1]->type != REDIS_REPLY_ARRAY) {
+            continue;
+        }
+        int op = queue_stream_op(stream->element[0]);
+        if (op < 0) {
+            continue;
+        }
+        const redisReply *entries = stream->element[1];
+        if (entries->elements == 0) {
+            reader->history[op] = false;
+        }
+        for (size_t j = 0; j < entries->elements && count < max; j++) {
+            if (queue_entry_parse(entries->element[j], (enum job_op)op, &ret[count]) == 0) {
+                if (reader->history[op]) {
+                    str_copy(reader->after[op], sizeof(reader->after[op]), ret[count].id);
+                }
+                count++;
+            }
+        }
+    }
+    return count;
+}
+
+int queue_reader_take(struct queue_reader *reader, struct queue_entry *ret, size_t max,
+                      size_t *ret_count, bool *ret_done, struct error *err)
+{
+    *ret_count = 0;
+    *ret_done = !reader->parked;
+    if (!reader->parked) {
+        return 0;
+    }
+    redisContext *context = reader->link.context;
+    void *answer = NULL;
+    for (;;) {
+        struct pollfd poll_fd = {.fd = context->fd, .events = POLLIN};
+        if (poll(&poll_fd, 1, 0) <= 0) {
+            break;
+        }
+        if (redisBufferRead(context) != REDIS_OK ||
+            redisGetReplyFromReader(context, &answer) != REDIS_OK) {
+            error_set(err, ERR_QUEUE_DOWN, "Redis: %s", context->errstr);
+            reader_drop(reader);
+            return -1;
+        }
+        if (answer != NULL) {
+            break;
+        }
+    }
+    if (answer == NULL) {
+        /* a server that went away without closing never makes the descriptor readable */
+        if (clock_mono_ms() - reader->parked_at_ms >= reader->block_ms + BLOCK_GRACE_MS) {
+            reader_drop(reader);
+            return error_set(err, ERR_QUEUE_DOWN, "Redis: no answer to XREADGROUP");
+        }
+        return 0;
+    }
+    redisReply *reply = answer;
+    reader->parked = false;
+    *ret_done = true;
+    int status = 0;
+    if (reply->type == REDIS_REPLY_ERROR) {
+        status = queue_reply_error(reply, err);
+        reader_drop(reader);
+        /* the connection was good: its successor need not wait */
+        if (err->code == ERR_NOT_FOUND) {
+            reader->link.next_connect_ms = 0;
+        }
+    } else {
+        *ret_count = reader_collect(reader, reply, ret, max);
+    }
+    freeReplyObject(reply);
+    return status;
+}
+
+/* ---- replies ------------------------------------------------------------------------------ */
+
+struct queue_reply_reader {
+    struct queue_link link;
+    struct queue_args args;
+    char *gateway;
+    char *key;
+    char last[32];
+};
+
+struct queue_reply_reader *queue_reply_reader_new(const struct queue_options *options,
+                                                  const char *gateway)
+{
+    struct queue_reply_reader *reader = xcalloc(1, sizeof(*reader));
+    queue_link_init(&reader->link, options);
+    /* the longest wait of this connection is a blocked read */
+    reader->link.command_timeout_ms = BLOCK_MAX_MS + BLOCK_GRACE_MS;
+    queue_args_init(&reader->args);
+    reader->gateway = xstrdup(gateway);
+    size_t size = sizeof(QUEUE_KEY_REPLY_PREFIX) + strlen(gateway);
+    reader->key = xmalloc(size);
+    snprintf(reader->key, size, "%s%s", QUEUE_KEY_REPLY_PREFIX, gateway);
+    str_copy(reader->last, sizeof(reader->last), "0-0");
+    return reader;
+}
+
+void queue_reply_reader_free(struct queue_reply_reader *reader)
+{
+    if (reader != NULL) {
+        queue_link_done(&reader->link);
+        queue_args_done(&reader->args);
+        free(reader->gateway);
+        free(reader->key);
+        free(reader);
+    }
+}
+
+static bool reply_parse(const redisReply *fields, struct queue_reply *ret)
+{
+    bool has_state = false;
+    for (size_t i = 0; i + 1 < fields->elements; i += 2) {
+        const redisReply *name = fields->element[i];
+        const redisReply *value = fields->element[i + 1];
+        if (name->type != REDIS_REPLY_STRING || value->type != REDIS_REPLY_STRING) {
+            continue;
+        }
+        if (strcmp(name->str, QUEUE_FIELD_JOB) == 0) {
+            if (str_copy(ret->job_id, sizeof(ret->job_id), value->str) != 0) {
+                return false;
+            }
+        } else if (strcmp(name->str, QUEUE_FIELD_STATE) == 0) {
+            has_state = job_state_parse(value->str, &ret->state) == 0;
+        }
+    }
+    return has_state && id_is_uuid_lower(ret->job_id);
+}
+
+int queue_reply_read(struct queue_reply_reader *reader, int block_ms, struct queue_reply *ret,
+                     size_t max, size_t *ret_count, struct error *err)
+{
+    *ret_count = 0;
+    struct queue_args *args = &reader->args;
+    queue_args_reset(args);
+    queue_args_pair(args, "XREAD", "COUNT");
+    queue_args_int(args, (int64_t)max);
+    queue_args_text(args, "BLOCK"); /* 0 would mean for ever */
+    queue_args_int(args, block_ms < 1 ? 1 : block_ms > BLOCK_MAX_MS ? BLOCK_MAX_MS : block_ms);
+    queue_args_pair(args, "STREAMS", reader->key);
+    queue_args_text(args, reader->last);
+    redisReply *reply;
+    if (queue_link_call(&reader->link, args, &reply, err) != 0) {
+        /* the stream was deleted under the blocked read (a wiped Redis): simply nothing yet */
+        return err->code == ERR_NOT_FOUND ? 0 : -1;
+    }
+    if (reply->type == REDIS_REPLY_ARRAY && reply->elements == 1 &&
+        reply->element[0]->type == REDIS_REPLY_ARRAY && reply->element[0]->elements == 2 &&
+        reply->element[0]->element[1]->type == REDIS_REPLY_ARRAY) {
+        const redisReply *entries = reply->element[0]->element[1];
+        for (size_t i = 0; i < entries->elements && *ret_count < max; i++) {
+            const redisReply *entry = entries->element[i];
+            if (entry->type != REDIS_REPLY_ARRAY || entry->elements != 2 ||
+                entry->element[0]->type != REDIS_REPLY_STRING ||
+                entry->element[1]->type != REDIS_REPLY_ARRAY) {
+                continue;
+            }
+            str_copy(reader->last, sizeof(reader->last), entry->element[0]->str);
+            struct queue_reply *out = &ret[*ret_count];
+            memset(out, 0, sizeof(*out));
+            str_copy(out->gateway, sizeof(out->gateway), reader->gateway);
+            if (reply_parse(entry->element[1], out)) {
+                (*ret_count)++;
+            }
+        }
+    }
+    freeReplyObject(reply);
+    return 0;
+}
