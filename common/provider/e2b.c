@@ -1,0 +1,243 @@
+/*
+ * e2b - configuration, URLs and texts of the E2B backend, and its table of operations.
+ *
+ * Owns: the E2B_* environment, base URLs, the metadata filter's encoding, secret-free texts.
+ * Does not own: requests and answers (e2b_control.c, e2b_data.c, e2b_exec.c).
+ * Threads: everything is const after open. Failure: open names the variable that is wrong.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "common/base/alloc.h"
+#include "common/base/config.h"
+#include "common/provider/e2b.h"
+
+/* ---- configuration ----------------------------------------------------------------------------
+ */
+
+static const struct config_entry config_table[] = {
+    {"E2B_API_KEY", CONFIG_STRING, CONFIG_AT(struct e2b_config, api_key), 1, 256, NULL, false, true,
+     "E2B team key; without it the e2b provider is not configured"},
+    {"E2B_DOMAIN", CONFIG_STRING, CONFIG_AT(struct e2b_config, domain), 1, 200, "e2b.app", false,
+     false, "base domain of the control plane and of sandboxes"},
+    {"E2B_API_URL", CONFIG_STRING, CONFIG_AT(struct e2b_config, api_url), 1, 1024, NULL, false,
+     false, "control plane URL; default https://api.<E2B_DOMAIN>"},
+    {"E2B_SANDBOX_URL", CONFIG_STRING, CONFIG_AT(struct e2b_config, sandbox_url), 1, 1024, NULL,
+     false, false, "one base URL for all envd traffic, routed by headers"},
+    {"E2B_TEMPLATE_ID", CONFIG_STRING, CONFIG_AT(struct e2b_config, template_id), 1,
+     TEMPLATE_BYTES - 1, "base", false, false, "template of a sandbox that names none"},
+    {"E2B_MAX_TIMEOUT_SECONDS", CONFIG_INT, CONFIG_AT(struct e2b_config, max_timeout_seconds), 15,
+     2592000, "3600", false, false, "longest life the E2B plan grants, seconds"},
+    {"E2B_REQUEST_TIMEOUT_MS", CONFIG_INT, CONFIG_AT(struct e2b_config, request_timeout_ms), 100,
+     70000, "20000", false, false, "bound of one control plane request, milliseconds"},
+};
+enum { CONFIG_COUNT = sizeof(config_table) / sizeof(config_table[0]) };
+
+/* Cuts trailing slashes off; false unless it is a plain http(s) URL. */
+static bool normalize_url(char *url)
+{
+    size_t scheme = strncasecmp(url, "https://", 8) == 0  ? 8
+                    : strncasecmp(url, "http://", 7) == 0 ? 7
+                                                          : 0;
+    size_t length = strlen(url);
+    while (length > scheme && url[length - 1] == '/')
+        url[--length] = '\0';
+    return scheme > 0 && length > scheme && e2b_is_header_value(url) && !strpbrk(url, "?#@\"\\");
+}
+
+static struct provider *e2b_open(struct error *err)
+{
+    struct e2b *e2b = xcalloc(1, sizeof(*e2b));
+    struct e2b_config *config = &e2b->config;
+    e2b->provider.ops = &e2b_provider_ops;
+    if (config_load(config_table, CONFIG_COUNT, config, err) != 0) {
+        free(e2b); /* config_load leaves nothing behind on failure */
+        return NULL;
+    }
+    if (!config->api_key || !config->api_key[0]) {
+        error_set(err, ERR_NOT_FOUND, "E2B_API_KEY is not set");
+        goto fail;
+    }
+    if (!e2b_is_header_value(config->api_key)) {
+        error_set(err, ERR_CONFIG, "E2B_API_KEY contains white space or control characters");
+        goto fail;
+    }
+    if (!e2b_is_domain(config->domain)) {
+        error_set(err, ERR_CONFIG, "E2B_DOMAIN is not a host name");
+        goto fail;
+    }
+    if (config->api_url && !normalize_url(config->api_url)) {
+        error_set(err, ERR_CONFIG, "E2B_API_URL is not an http:// or https:// URL");
+        goto fail;
+    }
+    if (config->sandbox_url && !normalize_url(config->sandbox_url)) {
+        error_set(err, ERR_CONFIG, "E2B_SANDBOX_URL is not an http:// or https:// URL");
+        goto fail;
+    }
+    struct strbuf base;
+    strbuf_init(&base, 2048);
+    if (config->api_url)
+        strbuf_puts(&base, config->api_url);
+    else
+        strbuf_printf(&base, "https://api.%s", config->domain);
+    e2b->api_base = strbuf_take(&base);
+    /* a local control plane over http has its sandboxes on http too */
+    e2b->scheme = strncasecmp(e2b->api_base, "http://", 7) == 0 ? "http" : "https";
+    return &e2b->provider;
+fail:
+    config_free(config_table, CONFIG_COUNT, config);
+    free(e2b);
+    return NULL;
+}
+
+static void e2b_close(struct provider *provider)
+{
+    struct e2b *e2b = (struct e2b *)provider;
+    config_free(config_table, CONFIG_COUNT, &e2b->config);
+    free(e2b->api_base);
+    free(e2b);
+}
+
+static int64_t e2b_max_lifetime_ms(struct provider *provider)
+{
+    return ((struct e2b *)provider)->config.max_timeout_seconds * 1000;
+}
+
+static const char *e2b_default_template(struct provider *provider)
+{
+    return ((struct e2b *)provider)->config.template_id;
+}
+
+/* ---- URLs ------------------------------------------------------------------------------------ */
+
+static const char *domain_of(const struct e2b *e2b, const struct provider_target *target)
+{
+    return target->domain && target->domain[0] ? target->domain : e2b->config.domain;
+}
+
+int e2b_put_port_base(const struct e2b *e2b, const struct provider_target *target, int port,
+                      struct strbuf *out)
+{
+    return strbuf_printf(out, "%s://%d-%s.%s", e2b->scheme, port, target->provider_sandbox_id,
+                         domain_of(e2b, target));
+}
+
+int e2b_put_envd_base(const struct e2b *e2b, const struct provider_target *target,
+                      struct strbuf *out)
+{
+    /* domains where E2B runs a shared host name that routes by headers */
+    static const char *const shared[] = {"e2b.app", "e2b.dev", "e2b.pro", "e2b-staging.dev"};
+    if (e2b->config.sandbox_url)
+        return strbuf_puts(out, e2b->config.sandbox_url);
+    const char *domain = domain_of(e2b, target);
+    for (size_t i = 0; i < sizeof(shared) / sizeof(shared[0]); i++) {
+        if (strcmp(domain, shared[i]) == 0)
+            return strbuf_printf(out, "https://sandbox.%s", domain);
+    }
+    return e2b_put_port_base(e2b, target, E2B_ENVD_PORT, out);
+}
+
+static int e2b_port_url(struct provider *provider, const struct provider_target *target, int port,
+                        struct strbuf *ret)
+{
+    return e2b_put_port_base((struct e2b *)provider, target, port, ret);
+}
+
+void e2b_put_metadata_filter(struct strbuf *out, const char *const pairs[][2], size_t count)
+{
+    struct strbuf once, twice;
+    strbuf_init(&once, 64 * 1024);
+    strbuf_init(&twice, 64 * 1024);
+    for (size_t i = 0; i < count; i++) {
+        for (int j = 0; j < 2; j++) {
+            strbuf_reset(&once);
+            strbuf_put_urlencoded(&once, pairs[i][j], false);
+            if (j == 1 || i > 0)
+                strbuf_putc(&twice, j == 1 ? '=' : '&');
+            strbuf_put_urlencoded(&twice, once.data, false);
+        }
+    }
+    strbuf_puts(out, "metadata=");
+    strbuf_put_urlencoded(out, twice.data, false);
+    strbuf_done(&once);
+    strbuf_done(&twice);
+}
+
+/* ---- checks and texts ------------------------------------------------------------------------ */
+
+static bool is_alnum(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+}
+
+bool e2b_is_id(const char *text)
+{
+    size_t length = strlen(text);
+    if (length == 0 || length >= PROVIDER_ID_BYTES)
+        return false;
+    for (const char *c = text; *c; c++) {
+        if (!is_alnum(*c) && *c != '-' && *c != '_')
+            return false;
+    }
+    return true;
+}
+
+bool e2b_is_domain(const char *text)
+{
+    if (strlen(text) >= DOMAIN_BYTES)
+        return false;
+    for (const char *c = text; *c; c++) {
+        if (!is_alnum(*c) && *c != '-' && *c != '.' && *c != ':')
+            return false;
+    }
+    return true;
+}
+
+bool e2b_is_header_value(const char *text)
+{
+    for (const char *c = text; *c; c++) {
+        if ((unsigned char)*c <= 0x20 || (unsigned char)*c >= 0x7f)
+            return false;
+    }
+    return true;
+}
+
+void e2b_clean_text(char *out, size_t size, const char *text, size_t bytes,
+                    const char *const *secrets, size_t secret_count)
+{
+    size_t n = 0;
+    size_t i = 0;
+    while (i < bytes && n + 1 < size) {
+        size_t skip = 0;
+        for (size_t s = 0; s < secret_count && skip == 0; s++) {
+            size_t length = secrets[s] ? strlen(secrets[s]) : 0;
+            if (length >= 4 && length <= bytes - i && memcmp(text + i, secrets[s], length) == 0)
+                skip = length;
+        }
+        if (skip > 0) {
+            for (int k = 0; k < 3 && n + 1 < size; k++)
+                out[n++] = '*';
+            i += skip;
+            continue;
+        }
+        unsigned char c = (unsigned char)text[i++];
+        out[n++] = c >= 0x20 && c < 0x7f ? (char)c : c < 0x20 ? ' ' : '?';
+    }
+    out[n] = '\0';
+}
+
+const struct provider_ops e2b_provider_ops = {
+    .name = "e2b",
+    .open = e2b_open,
+    .close = e2b_close,
+    .step = e2b_step,
+    .exec = e2b_exec,
+    .file_read = e2b_file_read,
+    .file_write = e2b_file_write,
+    .make_dir = e2b_make_dir,
+    .stat_file = e2b_stat_file,
+    .port_url = e2b_port_url,
+    .max_lifetime_ms = e2b_max_lifetime_ms,
+    .default_template = e2b_default_template,
+};

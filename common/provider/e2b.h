@@ -1,0 +1,101 @@
+/*
+ * e2b - the E2B backend: private interface of its files, and its entry in the registry.
+ *
+ * Owns: e2b.c configuration, URLs, texts; e2b_control.c the lifecycle step machines; e2b_data.c
+ * files; e2b_exec.c commands. Does not own: I/O (http.h), when to retry (domain/retry).
+ * Protocol facts: E2B's openapi.yml and envd's process.proto / filesystem.proto; behaviour of
+ * server 0.6.13. Threads: struct e2b is const after open.
+ */
+#ifndef PROVIDER_E2B_H
+#define PROVIDER_E2B_H
+
+#include "common/provider/connect_rpc.h"
+#include "common/provider/http.h"
+#include "common/provider/provider.h"
+
+enum { E2B_ENVD_PORT = 49983 };
+
+/* The Linux user commands run as and files belong to: Basic auth with an empty password. */
+#define E2B_USER        "user"
+#define E2B_USER_HEADER "Authorization: Basic dXNlcjo=\n"
+#define E2B_ROOT_HEADER "Authorization: Basic cm9vdDo=\n"
+
+struct e2b_config {
+    char *api_key;
+    char *domain;
+    char *api_url;
+    char *sandbox_url;
+    char *template_id;
+    int64_t max_timeout_seconds;
+    int64_t request_timeout_ms;
+};
+
+struct e2b {
+    struct provider provider; /* first: ops take it for the whole */
+    struct e2b_config config;
+    char *api_base;     /* without a trailing slash */
+    const char *scheme; /* of sandbox URLs */
+};
+
+extern const struct provider_ops e2b_provider_ops;
+
+/* Appends the base URL of envd: E2B_SANDBOX_URL, else https://sandbox.<d> for E2B's own domains,
+ * else <scheme>://49983-<id>.<d>; d is the sandbox's domain, else E2B_DOMAIN. */
+int e2b_put_envd_base(const struct e2b *e2b, const struct provider_target *target,
+                      struct strbuf *out);
+/* Appends <scheme>://<port>-<id>.<d>. */
+int e2b_put_port_base(const struct e2b *e2b, const struct provider_target *target, int port,
+                      struct strbuf *out);
+/* Appends "metadata=..." for the given pairs, encoded three times as the API decodes it. */
+void e2b_put_metadata_filter(struct strbuf *out, const char *const pairs[][2], size_t count);
+
+/* Characters that may stand in a host name label and in a path: what ids are made of. */
+bool e2b_is_id(const char *text);
+/* "host" or "host:port", or "". */
+bool e2b_is_domain(const char *text);
+/* Printable, no white space: fit for a header. */
+bool e2b_is_header_value(const char *text);
+
+/* Copies text for people: printable ASCII, bounded, with every secret replaced by ***. */
+void e2b_clean_text(char *out, size_t size, const char *text, size_t bytes,
+                    const char *const *secrets, size_t secret_count);
+
+/* e2b_control.c */
+void e2b_step(struct provider *provider, struct provider_call *call,
+              const struct http_response *last, struct http_request *ret_request,
+              struct provider_step *ret);
+
+/* e2b_data.c */
+
+/* A request to envd with routing headers, token and user. ERR_INVALID for a target that cannot be
+ * put into a URL or a header. */
+int e2b_envd_request(const struct e2b *e2b, const struct provider_target *target,
+                     const char *method, const char *path, struct http_request *ret,
+                     struct error *err) MUST_CHECK;
+/* -1 + err unless the answer is a 2xx. `what` names the operation in the message. */
+int e2b_envd_check(const struct e2b *e2b, const struct provider_target *target,
+                   const struct http_response *response, const char *what,
+                   struct error *err) MUST_CHECK;
+/* Connect error -> error code and text. */
+int e2b_rpc_error(const struct e2b *e2b, const struct provider_target *target,
+                  const struct connect_error *error, const char *what, struct error *err);
+/* POST /<service>/<method> with a JSON body; *ret is the parsed answer (caller deletes). */
+int e2b_unary(const struct e2b *e2b, struct http_client *client,
+              const struct provider_target *target, const char *path, const cJSON *body,
+              int64_t timeout_ms, cJSON **ret, struct error *err) MUST_CHECK;
+
+int e2b_file_read(struct provider *, struct http_client *, const struct provider_target *,
+                  const char *path, file_write_fn, void *arg, struct error *err);
+int e2b_file_write(struct provider *, struct http_client *, const struct provider_target *,
+                   const char *path, file_read_fn, void *arg, int64_t bytes, struct error *err);
+int e2b_make_dir(struct provider *, struct http_client *, const struct provider_target *,
+                 const char *path, struct error *err);
+int e2b_stat_file(struct provider *, struct http_client *, const struct provider_target *,
+                  const char *path, int64_t *ret_bytes, struct error *err);
+
+/* e2b_exec.c */
+int e2b_exec(struct provider *, struct http_client *, const struct provider_target *,
+             const struct exec_request *, exec_output_fn, void *arg, struct exec_result *ret,
+             struct error *err);
+
+#endif

@@ -1,0 +1,715 @@
+/*
+ * e2b_control - the lifecycle operations on E2B's control plane, as step machines.
+ *
+ * Owns: requests, reading of answers, the class of every failure. Does not own: I/O, waiting,
+ * retries. Threads: none shared; the progress is in the call.
+ * Failure: an outcome. E2B has no idempotency key, so a create that may have been sent is looked up
+ * by its metadata before another is sent; until that lookup has proved something, no outcome of a
+ * create claims "without effect".
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/alloc.h"
+#include "common/base/clock.h"
+#include "common/provider/e2b.h"
+
+enum phase {
+    PHASE_START,
+    PHASE_LOOKUP,
+    PHASE_KILL_EXTRA,
+    PHASE_KILL_FOUND,
+    PHASE_CONNECT,
+    PHASE_CREATE,
+    PHASE_DELETE,
+    PHASE_PAUSE,
+    PHASE_PAUSE_CHECK,
+    PHASE_TIMEOUT,
+    PHASE_GET,
+};
+
+enum {
+    RESPONSE_MAX_BYTES = 1024 * 1024,
+    LIST_MAX_BYTES = 4 * 1024 * 1024,
+    SETTLE_POLL_MS = 2000,
+    TRANSITION_POLL_MS = 1000,
+    EXTRAS_MAX = 4,
+    EXTRAS_MORE = 1 << 8, /* bit of call->scratch: more copies than extras[] holds */
+};
+
+static struct e2b *self(struct provider *provider)
+{
+    return (struct e2b *)provider;
+}
+
+/* ---- verdicts -------------------------------------------------------------------------------- */
+
+static void fail(struct provider_step *ret, enum outcome outcome, int64_t retry_after_ms,
+                 const char *text)
+{
+    ret->verdict = PROVIDER_FAILED;
+    ret->outcome = outcome;
+    ret->retry_after_ms = retry_after_ms;
+    str_copy(ret->error, sizeof(ret->error), text);
+}
+
+static void done(struct provider_call *call, struct provider_step *ret, enum provider_state state)
+{
+    call->result.state = state;
+    ret->verdict = PROVIDER_DONE;
+    ret->outcome = OUTCOME_OK;
+}
+
+static bool is_success(int status)
+{
+    return status >= 200 && status < 300;
+}
+
+/* Fills error_code and message of an API error body; both "" when it is something else. */
+static void read_error_body(const struct http_response *response, char *code, size_t code_size,
+                            cJSON **ret_root, const char **ret_message)
+{
+    struct error ignored = ERROR_INIT; /* a proxy's HTML is an answer too */
+    code[0] = '\0';
+    *ret_message = "";
+    *ret_root = response->body_bytes > 0
+                    ? json_parse(response->body, response->body_bytes, &ignored)
+                    : NULL;
+    const cJSON *error_code = cJSON_GetObjectItemCaseSensitive(*ret_root, "error_code");
+    const cJSON *message = cJSON_GetObjectItemCaseSensitive(*ret_root, "message");
+    if (cJSON_IsString(error_code))
+        str_copy(code, code_size, error_code->valuestring);
+    if (cJSON_IsString(message))
+        *ret_message = message->valuestring;
+}
+
+static bool is_capacity_code(const char *code)
+{
+    static const char *const codes[] = {"sandbox_capacity_unavailable", "sandbox_placement_timeout",
+                                        "sandbox_no_compatible_node"};
+    for (size_t i = 0; i < sizeof(codes) / sizeof(codes[0]); i++) {
+        if (strcmp(code, codes[i]) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* The class of an answer that is not a success. `creating`: the request was the create itself, so
+ * a server error may hide its effect. */
+static enum outcome classify(int status, const char *code, bool creating, bool starting,
+                             int64_t *retry_after_ms)
+{
+    switch (status) {
+    case 401:
+        return OUTCOME_AUTH;
+    case 408:
+        return creating ? OUTCOME_AMBIGUOUS : OUTCOME_TRANSIENT;
+    case 409:
+        return !creating                                      ? OUTCOME_TRANSIENT
+               : strcmp(code, "sandbox_start_in_flight") == 0 ? OUTCOME_AMBIGUOUS
+                                                              : OUTCOME_PERMANENT;
+    case 429:
+        /* E2B answers its concurrency limit without Retry-After, its rate limiter with one */
+        if (*retry_after_ms > 0)
+            return OUTCOME_RATE_LIMITED;
+        if (starting)
+            return OUTCOME_CAPACITY;
+        *retry_after_ms = 1000;
+        return OUTCOME_RATE_LIMITED;
+    case 503:
+        if (starting && is_capacity_code(code))
+            return OUTCOME_CAPACITY;
+        return creating ? OUTCOME_AMBIGUOUS : OUTCOME_TRANSIENT;
+    default:
+        break;
+    }
+    if (status >= 500)
+        return creating ? OUTCOME_AMBIGUOUS : OUTCOME_TRANSIENT;
+    return OUTCOME_PERMANENT;
+}
+
+/* An earlier create is still unproven: nothing but "look again" may be concluded. */
+static bool is_undecided(const struct provider_call *call)
+{
+    return call->op == PROVIDER_CREATE && call->maybe_sent && call->phase != PHASE_CREATE;
+}
+
+static void keep_undecided(const struct provider_call *call, struct provider_step *ret)
+{
+    if (ret->verdict != PROVIDER_FAILED || !is_undecided(call))
+        return;
+    if (ret->outcome == OUTCOME_RATE_LIMITED)
+        ret->outcome = OUTCOME_SNOOZE;
+    else if (ret->outcome != OUTCOME_SNOOZE)
+        ret->outcome = OUTCOME_AMBIGUOUS;
+}
+
+/* Fails the step with the class and text of an answer that is no success. */
+static void fail_response(const struct e2b *e2b, const struct provider_call *call,
+                          const struct http_response *response, const char *what,
+                          struct provider_step *ret)
+{
+    const char *const secrets[] = {e2b->config.api_key, call->result.access_token,
+                                   call->result.traffic_token};
+    const size_t secret_count = sizeof(secrets) / sizeof(secrets[0]);
+    bool creating = call->phase == PHASE_CREATE;
+    bool starting = creating || call->phase == PHASE_CONNECT;
+    char text[200];
+    if (response->transport != HTTP_ANSWERED) {
+        bool ambiguous = response->transport == HTTP_AMBIGUOUS && creating;
+        e2b_clean_text(text, sizeof(text), response->error, strlen(response->error), secrets,
+                       secret_count);
+        fail(ret, ambiguous ? OUTCOME_AMBIGUOUS : OUTCOME_TRANSIENT, 0, "");
+        snprintf(ret->error, sizeof(ret->error), "e2b %s: %s", what, text);
+        return;
+    }
+    char code[64];
+    cJSON *root = NULL;
+    const char *message = "";
+    int64_t retry_after_ms = response->retry_after_ms;
+    read_error_body(response, code, sizeof(code), &root, &message);
+    enum outcome outcome = classify(response->status, code, creating, starting, &retry_after_ms);
+    e2b_clean_text(text, sizeof(text), message, strlen(message), secrets, secret_count);
+    cJSON_Delete(root);
+    fail(ret, outcome, retry_after_ms, "");
+    ret->http_status = response->status;
+    snprintf(ret->error, sizeof(ret->error), "e2b %s: HTTP %d%s%s", what, response->status,
+             text[0] ? ": " : "", text);
+}
+
+/* A 2xx that says nothing usable. */
+static void fail_garbage(const struct provider_call *call, const struct http_response *response,
+                         const char *what, struct provider_step *ret)
+{
+    fail(ret, call->phase == PHASE_CREATE ? OUTCOME_AMBIGUOUS : OUTCOME_TRANSIENT, 0, "");
+    ret->http_status = response->status;
+    snprintf(ret->error, sizeof(ret->error), "e2b %s: HTTP %d with an unusable body", what,
+             response->status);
+}
+
+/* ---- requests -------------------------------------------------------------------------------- */
+
+static void begin(const struct e2b *e2b, const char *method, struct http_request *request)
+{
+    str_copy(request->method, sizeof(request->method), method);
+    strbuf_puts(&request->url, e2b->api_base);
+    strbuf_printf(&request->headers, "X-API-Key: %s\nAccept: application/json\n",
+                  e2b->config.api_key);
+    request->timeout_ms = e2b->config.request_timeout_ms;
+    request->max_response_bytes = RESPONSE_MAX_BYTES;
+}
+
+static void send_request(struct provider_call *call, enum phase phase,
+                         const struct http_request *request, struct provider_step *ret)
+{
+    call->phase = phase;
+    ret->verdict = PROVIDER_SEND;
+    if (request->url.overflow || request->headers.overflow || request->body.overflow)
+        fail(ret, OUTCOME_PERMANENT, 0, "e2b: the request is too large");
+}
+
+static void put_json(struct http_request *request, cJSON *body)
+{
+    strbuf_puts(&request->headers, "Content-Type: application/json\n");
+    json_print(body, &request->body);
+    request->has_body = true;
+    cJSON_Delete(body);
+}
+
+/* METHOD /sandboxes/<id><suffix> */
+static void send_sandbox(const struct e2b *e2b, struct provider_call *call, enum phase phase,
+                         const char *method, const char *id, const char *suffix, cJSON *body,
+                         struct http_request *request, struct provider_step *ret)
+{
+    if (!e2b_is_id(id)) {
+        cJSON_Delete(body);
+        fail(ret, OUTCOME_PERMANENT, 0, "e2b: malformed provider sandbox id");
+        return;
+    }
+    begin(e2b, method, request);
+    strbuf_printf(&request->url, "/sandboxes/%s%s", id, suffix);
+    if (body)
+        put_json(request, body);
+    send_request(call, phase, request, ret);
+}
+
+/* Whole seconds, rounded up, within what the plan accepts (above it create answers 400). */
+static int64_t timeout_seconds(const struct e2b *e2b, const struct provider_call *call)
+{
+    int64_t seconds = call->timeout_ms <= 0 ? 1 : (call->timeout_ms - 1) / 1000 + 1;
+    return seconds < e2b->config.max_timeout_seconds ? seconds : e2b->config.max_timeout_seconds;
+}
+
+static cJSON *timeout_body(const struct e2b *e2b, const struct provider_call *call)
+{
+    cJSON *body = cJSON_CreateObject();
+    json_add_int64(body, "timeout", timeout_seconds(e2b, call));
+    return body;
+}
+
+static void send_connect(const struct e2b *e2b, struct provider_call *call, const char *id,
+                         struct http_request *request, struct provider_step *ret)
+{
+    /* measured from before the send: never later than what the provider grants */
+    int64_t end = call->now_ms + timeout_seconds(e2b, call) * 1000;
+    if (end > call->result.expires_at_ms)
+        call->result.expires_at_ms = end;
+    send_sandbox(e2b, call, PHASE_CONNECT, "POST", id, "/connect", timeout_body(e2b, call), request,
+                 ret);
+}
+
+static const char *const tag_deployment = "sandbox_deployment";
+static const char *const tag_sandbox = "sandbox_id";
+static const char *const tag_job = "sandbox_job";
+
+static const char *text_or_empty(const char *text)
+{
+    return text ? text : "";
+}
+
+static void send_lookup(const struct e2b *e2b, struct provider_call *call,
+                        struct http_request *request, struct provider_step *ret)
+{
+    const char *const pairs[][2] = {{tag_deployment, text_or_empty(call->deployment_id)},
+                                    {tag_sandbox, text_or_empty(call->sandbox_id)}};
+    begin(e2b, "GET", request);
+    request->max_response_bytes = LIST_MAX_BYTES;
+    strbuf_puts(&request->url, "/v2/sandboxes?");
+    e2b_put_metadata_filter(&request->url, pairs, 2);
+    strbuf_puts(&request->url, "&state=running,paused&limit=100");
+    if (call->page.length > 0) {
+        strbuf_puts(&request->url, "&nextToken=");
+        strbuf_put_urlencoded(&request->url, call->page.data, false);
+    }
+    send_request(call, PHASE_LOOKUP, request, ret);
+}
+
+/* The user's metadata, then our tags, which it cannot override. NULL: not an object. */
+static cJSON *build_metadata(const struct provider_call *call, struct error *err)
+{
+    cJSON *metadata = cJSON_CreateObject();
+    if (call->metadata_json && call->metadata_json[0]) {
+        cJSON *user = json_parse(call->metadata_json, strlen(call->metadata_json), err);
+        if (!user || !cJSON_IsObject(user)) {
+            cJSON_Delete(user);
+            cJSON_Delete(metadata);
+            return NULL;
+        }
+        for (const cJSON *item = user->child; item; item = item->next) {
+            if (cJSON_IsString(item) && strcmp(item->string, tag_deployment) != 0 &&
+                strcmp(item->string, tag_sandbox) != 0 && strcmp(item->string, tag_job) != 0)
+                cJSON_AddStringToObject(metadata, item->string, item->valuestring);
+        }
+        cJSON_Delete(user);
+    }
+    cJSON_AddStringToObject(metadata, tag_deployment, text_or_empty(call->deployment_id));
+    cJSON_AddStringToObject(metadata, tag_sandbox, text_or_empty(call->sandbox_id));
+    cJSON_AddStringToObject(metadata, tag_job, text_or_empty(call->job_id));
+    return metadata;
+}
+
+static void send_create(const struct e2b *e2b, struct provider_call *call,
+                        struct http_request *request, struct provider_step *ret)
+{
+    struct error err = ERROR_INIT;
+    cJSON *metadata = build_metadata(call, &err);
+    if (!metadata) {
+        fail(ret, OUTCOME_PERMANENT, 0, "e2b create: the metadata is not a JSON object");
+        return;
+    }
+    const char *template_id =
+        call->template_id && call->template_id[0] ? call->template_id : e2b->config.template_id;
+    cJSON *body = cJSON_CreateObject();
+    cJSON_AddStringToObject(body, "templateID", template_id);
+    cJSON_AddItemToObject(body, "metadata", metadata);
+    cJSON_AddItemToObject(body, "envVars",
+                          call->envs ? cJSON_Duplicate(call->envs, 1) : cJSON_CreateObject());
+    json_add_int64(body, "timeout", timeout_seconds(e2b, call));
+    cJSON_AddTrueToObject(body, "secure");
+    /* should the provider's own end come first, it must not destroy what we promised to keep */
+    cJSON_AddTrueToObject(body, "autoPause");
+    cJSON_AddTrueToObject(body, "allow_internet_access");
+    begin(e2b, "POST", request);
+    strbuf_puts(&request->url, "/sandboxes");
+    put_json(request, body);
+    request->once = true;
+    memset(&call->result, 0, sizeof(call->result));
+    call->result.expires_at_ms = call->now_ms + timeout_seconds(e2b, call) * 1000;
+    send_request(call, PHASE_CREATE, request, ret);
+}
+
+/* ---- reading answers ------------------------------------------------------------------------- */
+
+static cJSON *parse_body(const struct http_response *response)
+{
+    struct error ignored = ERROR_INIT; /* the caller answers NULL with an outcome */
+    return response->body_bytes > 0 ? json_parse(response->body, response->body_bytes, &ignored)
+                                    : NULL;
+}
+
+/* An optional string; absent and null are "". -1: wrong type, too long or not `ok`. */
+static int take_text(const cJSON *object, const char *field, char *out, size_t size,
+                     bool (*ok)(const char *))
+{
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, field);
+    if (!item || cJSON_IsNull(item) || (cJSON_IsString(item) && !item->valuestring[0]))
+        return 0;
+    if (!cJSON_IsString(item) || !ok(item->valuestring))
+        return -1;
+    return str_copy(out, size, item->valuestring);
+}
+
+static int64_t take_time(const cJSON *object, const char *field)
+{
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, field);
+    int64_t ms = 0;
+    if (!cJSON_IsString(item) || clock_parse_rfc3339(item->valuestring, &ms) != 0)
+        return 0;
+    return ms;
+}
+
+static enum provider_state take_state(const cJSON *object)
+{
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, "state");
+    if (!cJSON_IsString(item))
+        return PROVIDER_STATE_UNKNOWN;
+    if (strcmp(item->valuestring, "running") == 0)
+        return PROVIDER_STATE_RUNNING;
+    if (strcmp(item->valuestring, "paused") == 0)
+        return PROVIDER_STATE_PAUSED;
+    return PROVIDER_STATE_UNKNOWN;
+}
+
+/* Id, tokens and domain of a Sandbox or SandboxDetail. */
+static int take_sandbox(const cJSON *root, struct provider_result *result)
+{
+    struct provider_result found = *result;
+    found.provider_sandbox_id[0] = '\0';
+    if (!cJSON_IsObject(root) ||
+        take_text(root, "sandboxID", found.provider_sandbox_id, sizeof(found.provider_sandbox_id),
+                  e2b_is_id) != 0 ||
+        found.provider_sandbox_id[0] == '\0' ||
+        take_text(root, "domain", found.domain, sizeof(found.domain), e2b_is_domain) != 0 ||
+        take_text(root, "envdAccessToken", found.access_token, sizeof(found.access_token),
+                  e2b_is_header_value) != 0 ||
+        take_text(root, "trafficAccessToken", found.traffic_token, sizeof(found.traffic_token),
+                  e2b_is_header_value) != 0)
+        return -1;
+    *result = found;
+    return 0;
+}
+
+/* Create and connect: 200 and 201 with a Sandbox. false: the step has failed. */
+static bool read_started(const struct e2b *e2b, struct provider_call *call,
+                         const struct http_response *last, const char *what,
+                         struct provider_step *ret)
+{
+    if (last->transport != HTTP_ANSWERED || !is_success(last->status)) {
+        fail_response(e2b, call, last, what, ret);
+        return false;
+    }
+    cJSON *root = parse_body(last);
+    bool ok = root && take_sandbox(root, &call->result) == 0;
+    cJSON_Delete(root);
+    if (!ok)
+        fail_garbage(call, last, what, ret);
+    return ok;
+}
+
+static bool is_ours(const struct provider_call *call, const cJSON *item)
+{
+    const cJSON *metadata = cJSON_GetObjectItemCaseSensitive(item, "metadata");
+    const cJSON *deployment = cJSON_GetObjectItemCaseSensitive(metadata, tag_deployment);
+    const cJSON *sandbox = cJSON_GetObjectItemCaseSensitive(metadata, tag_sandbox);
+    return cJSON_IsString(deployment) && cJSON_IsString(sandbox) &&
+           strcmp(deployment->valuestring, text_or_empty(call->deployment_id)) == 0 &&
+           strcmp(sandbox->valuestring, text_or_empty(call->sandbox_id)) == 0;
+}
+
+static void keep_extra(struct provider_call *call, const char *id)
+{
+    int count = call->scratch & 0xff;
+    if (count == EXTRAS_MAX) {
+        call->scratch |= EXTRAS_MORE;
+        return;
+    }
+    str_copy(call->extras[count], sizeof(call->extras[count]), id);
+    call->scratch++;
+}
+
+/* Keeps the oldest of a page in result, the others in extras. -1: not a page. */
+static int read_page(struct provider_call *call, const struct http_response *last)
+{
+    cJSON *root = parse_body(last);
+    int rc = -1;
+    if (!cJSON_IsArray(root))
+        goto out;
+    for (const cJSON *item = root->child; item; item = item->next) {
+        const cJSON *id = cJSON_GetObjectItemCaseSensitive(item, "sandboxID");
+        struct provider_result *best = &call->result;
+        /* a server that ignores the filter must not make us adopt or kill what is not ours */
+        if (!is_ours(call, item))
+            continue;
+        if (!cJSON_IsString(id) || !e2b_is_id(id->valuestring))
+            goto out;
+        if (strcmp(best->provider_sandbox_id, id->valuestring) == 0)
+            continue; /* pages may overlap while sandboxes come and go */
+        int64_t started = take_time(item, "startedAt");
+        if (best->provider_sandbox_id[0] && started >= best->started_at_ms) {
+            keep_extra(call, id->valuestring);
+            continue;
+        }
+        if (best->provider_sandbox_id[0])
+            keep_extra(call, best->provider_sandbox_id);
+        str_copy(best->provider_sandbox_id, sizeof(best->provider_sandbox_id), id->valuestring);
+        best->started_at_ms = started;
+        best->state = take_state(item);
+        best->expires_at_ms = best->state == PROVIDER_STATE_RUNNING ? take_time(item, "endAt") : 0;
+    }
+    rc = 0;
+out:
+    cJSON_Delete(root);
+    return rc;
+}
+
+/* ---- the machines ---------------------------------------------------------------------------- */
+
+/* After all pages and the removal of spare copies: what the operation does with what was found. */
+static void lookup_finished(const struct e2b *e2b, struct provider_call *call,
+                            struct http_request *request, struct provider_step *ret)
+{
+    struct provider_result *result = &call->result;
+    bool found = result->provider_sandbox_id[0] != '\0';
+    if (call->scratch & EXTRAS_MORE) {
+        fail(ret, OUTCOME_SNOOZE, 1, "e2b: more copies to remove");
+        return;
+    }
+    if (!found && call->maybe_sent && call->now_ms < call->settle_until_ms) {
+        int64_t rest = call->settle_until_ms - call->now_ms;
+        fail(ret, OUTCOME_SNOOZE, rest < SETTLE_POLL_MS ? rest : SETTLE_POLL_MS,
+             "e2b: an earlier create may still appear");
+        return;
+    }
+    if (call->op == PROVIDER_CREATE && found) {
+        result->adopted = true;
+        send_connect(e2b, call, result->provider_sandbox_id, request, ret);
+    } else if (call->op == PROVIDER_CREATE) {
+        send_create(e2b, call, request, ret);
+    } else if (!found) {
+        done(call, ret, PROVIDER_STATE_ABSENT);
+    } else if (call->op == PROVIDER_DELETE) {
+        send_sandbox(e2b, call, PHASE_KILL_FOUND, "DELETE", result->provider_sandbox_id, "", NULL,
+                     request, ret);
+    } else {
+        send_sandbox(e2b, call, PHASE_GET, "GET", result->provider_sandbox_id, "", NULL, request,
+                     ret);
+    }
+}
+
+/* A GET learns which one it is and harms none; the others keep one copy or none. */
+static void next_extra(const struct e2b *e2b, struct provider_call *call,
+                       struct http_request *request, struct provider_step *ret)
+{
+    int count = call->scratch & 0xff;
+    if (count == 0 || call->op == PROVIDER_GET) {
+        lookup_finished(e2b, call, request, ret);
+        return;
+    }
+    send_sandbox(e2b, call, PHASE_KILL_EXTRA, "DELETE", call->extras[count - 1], "", NULL, request,
+                 ret);
+}
+
+static void step_lookup(const struct e2b *e2b, struct provider_call *call,
+                        const struct http_response *last, struct http_request *request,
+                        struct provider_step *ret)
+{
+    if (last->transport != HTTP_ANSWERED || !is_success(last->status)) {
+        fail_response(e2b, call, last, "list", ret);
+        return;
+    }
+    if (read_page(call, last) != 0) {
+        fail_garbage(call, last, "list", ret);
+        return;
+    }
+    if (last->next_token[0] && strcmp(last->next_token, call->page.data) == 0) {
+        fail(ret, OUTCOME_TRANSIENT, 0, "e2b list: the same page again");
+        return;
+    }
+    strbuf_reset(&call->page);
+    if (last->next_token[0]) {
+        strbuf_puts(&call->page, last->next_token);
+        send_lookup(e2b, call, request, ret);
+        return;
+    }
+    next_extra(e2b, call, request, ret);
+}
+
+static void step_get(const struct e2b *e2b, struct provider_call *call,
+                     const struct http_response *last, struct provider_step *ret)
+{
+    struct provider_result *result = &call->result;
+    if (last->transport == HTTP_ANSWERED && last->status == 404) {
+        done(call, ret, PROVIDER_STATE_ABSENT);
+        return;
+    }
+    if (last->transport != HTTP_ANSWERED || !is_success(last->status)) {
+        fail_response(e2b, call, last, "get", ret);
+        return;
+    }
+    cJSON *root = parse_body(last);
+    enum provider_state state = take_state(root);
+    bool ok = root && take_sandbox(root, result) == 0 && state != PROVIDER_STATE_UNKNOWN;
+    if (ok) {
+        result->started_at_ms = take_time(root, "startedAt");
+        /* of a paused sandbox endAt is the time it was paused */
+        result->expires_at_ms = state == PROVIDER_STATE_RUNNING ? take_time(root, "endAt") : 0;
+        if (call->phase == PHASE_PAUSE_CHECK && state == PROVIDER_STATE_RUNNING)
+            fail(ret, OUTCOME_SNOOZE, TRANSITION_POLL_MS, "e2b pause: another change is under way");
+        else
+            done(call, ret, state);
+    } else {
+        fail_garbage(call, last, "get", ret);
+    }
+    cJSON_Delete(root);
+}
+
+static void step_start(const struct e2b *e2b, struct provider_call *call,
+                       struct http_request *request, struct provider_step *ret)
+{
+    const char *id = text_or_empty(call->provider_sandbox_id);
+    str_copy(call->result.provider_sandbox_id, sizeof(call->result.provider_sandbox_id),
+             call->op == PROVIDER_CREATE ? "" : id);
+    if (call->op == PROVIDER_CREATE && !call->maybe_sent) {
+        send_create(e2b, call, request, ret);
+        return;
+    }
+    if (call->op == PROVIDER_CREATE || !id[0]) {
+        if (call->op == PROVIDER_CREATE || call->op == PROVIDER_DELETE || call->op == PROVIDER_GET)
+            send_lookup(e2b, call, request, ret);
+        else
+            fail(ret, OUTCOME_PERMANENT, 0, "e2b: the sandbox has no provider id yet");
+        return;
+    }
+    switch (call->op) {
+    case PROVIDER_DELETE:
+        send_sandbox(e2b, call, PHASE_DELETE, "DELETE", id, "", NULL, request, ret);
+        break;
+    case PROVIDER_PAUSE:
+        send_sandbox(e2b, call, PHASE_PAUSE, "POST", id, "/pause", NULL, request, ret);
+        break;
+    case PROVIDER_RESUME:
+        send_connect(e2b, call, id, request, ret);
+        break;
+    case PROVIDER_TIMEOUT:
+        send_sandbox(e2b, call, PHASE_TIMEOUT, "POST", id, "/timeout", timeout_body(e2b, call),
+                     request, ret);
+        break;
+    case PROVIDER_GET:
+    case PROVIDER_CREATE:
+        send_sandbox(e2b, call, PHASE_GET, "GET", id, "", NULL, request, ret);
+        break;
+    }
+}
+
+static void step_pause(const struct e2b *e2b, struct provider_call *call,
+                       const struct http_response *last, struct http_request *request,
+                       struct provider_step *ret)
+{
+    const char *id = call->result.provider_sandbox_id;
+    if (last->transport == HTTP_ANSWERED && is_success(last->status))
+        done(call, ret, PROVIDER_STATE_PAUSED);
+    else if (last->transport == HTTP_ANSWERED && last->status == 404)
+        done(call, ret, PROVIDER_STATE_ABSENT);
+    else if (last->transport == HTTP_ANSWERED && last->status == 409)
+        /* already paused or in another transition: only a GET can tell */
+        send_sandbox(e2b, call, PHASE_PAUSE_CHECK, "GET", id, "", NULL, request, ret);
+    else
+        fail_response(e2b, call, last, "pause", ret);
+}
+
+static void step_timeout(const struct e2b *e2b, struct provider_call *call,
+                         const struct http_response *last, struct http_request *request,
+                         struct provider_step *ret)
+{
+    int status = last->transport == HTTP_ANSWERED ? last->status : 0;
+    if (status == 409)
+        fail(ret, OUTCOME_SNOOZE, TRANSITION_POLL_MS, "e2b timeout: another change is under way");
+    else if (is_success(status) || status == 404 || status == 400)
+        /* 204 may have clamped silently, 404 may be a paused one, 400 may mean that the plan's
+         * longest life is used up: what was granted is what GET says */
+        send_sandbox(e2b, call, PHASE_GET, "GET", call->result.provider_sandbox_id, "", NULL,
+                     request, ret);
+    else
+        fail_response(e2b, call, last, "timeout", ret);
+}
+
+static void step_connect(const struct e2b *e2b, struct provider_call *call,
+                         const struct http_response *last, struct provider_step *ret)
+{
+    if (call->op == PROVIDER_RESUME && last->transport == HTTP_ANSWERED && last->status == 404) {
+        call->result.expires_at_ms = 0;
+        done(call, ret, PROVIDER_STATE_ABSENT);
+        return;
+    }
+    if (read_started(e2b, call, last, "connect", ret))
+        done(call, ret, PROVIDER_STATE_RUNNING);
+}
+
+/* DELETE: gone now and gone already are the same. */
+static bool is_gone(const struct http_response *last)
+{
+    return last->transport == HTTP_ANSWERED && (is_success(last->status) || last->status == 404);
+}
+
+void e2b_step(struct provider *provider, struct provider_call *call,
+              const struct http_response *last, struct http_request *request,
+              struct provider_step *ret)
+{
+    const struct e2b *e2b = self(provider);
+    memset(ret, 0, sizeof(*ret));
+    if (!last)
+        call->phase = PHASE_START;
+    switch ((enum phase)call->phase) {
+    case PHASE_START:
+        step_start(e2b, call, request, ret);
+        break;
+    case PHASE_LOOKUP:
+        step_lookup(e2b, call, last, request, ret);
+        break;
+    case PHASE_KILL_EXTRA:
+        if (!is_gone(last)) {
+            fail_response(e2b, call, last, "kill of a copy", ret);
+            break;
+        }
+        call->scratch--;
+        call->result.extras_killed++;
+        next_extra(e2b, call, request, ret);
+        break;
+    case PHASE_KILL_FOUND:
+    case PHASE_DELETE:
+        if (is_gone(last))
+            done(call, ret, PROVIDER_STATE_ABSENT);
+        else
+            fail_response(e2b, call, last, "delete", ret);
+        break;
+    case PHASE_CONNECT:
+        step_connect(e2b, call, last, ret);
+        break;
+    case PHASE_CREATE:
+        if (read_started(e2b, call, last, "create", ret))
+            done(call, ret, PROVIDER_STATE_RUNNING);
+        break;
+    case PHASE_PAUSE:
+        step_pause(e2b, call, last, request, ret);
+        break;
+    case PHASE_TIMEOUT:
+        step_timeout(e2b, call, last, request, ret);
+        break;
+    case PHASE_PAUSE_CHECK:
+    case PHASE_GET:
+        step_get(e2b, call, last, ret);
+        break;
+    }
+    keep_undecided(call, ret);
+}

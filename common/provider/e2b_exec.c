@@ -1,0 +1,416 @@
+/*
+ * e2b_exec - commands through envd's process.Process/Start.
+ *
+ * Owns: the start request, the event stream, deadlines, the death of a whole process tree.
+ * Does not own: what is done with the output. Threads: a client belongs to its caller.
+ * Failure: a stream that ends without its result is an error, never an exit 0; a timeout is
+ * reported only once the command and all it started are dead.
+ *
+ * envd can signal one pid only, and a stream's deadline kills that pid alone. So every command
+ * carries a unique id in its environment, and the kill is a second command that stops, then kills,
+ * all processes that carry the id or descend from the pid.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/alloc.h"
+#include "common/base/clock.h"
+#include "common/base/encode.h"
+#include "common/base/id.h"
+#include "common/provider/e2b.h"
+
+enum {
+    MESSAGE_MAX_BYTES = 4 * 1024 * 1024, /* envd sends chunks of 32 KiB; leave others room */
+    ERROR_BODY_MAX_BYTES = 16 * 1024,
+    KEEPALIVE_SECONDS = 50,
+    IDLE_MS = 3 * KEEPALIVE_SECONDS * 1000, /* three keepalives missed: the stream is dead */
+    BACKSTOP_MS = 5000, /* envd's own deadline, behind ours: it would kill one pid only */
+    KILL_TIMEOUT_MS = 6000,
+    SIGNAL_TIMEOUT_MS = 2000,
+};
+
+/* $1 id, $2 pid (0 = unknown). Stops until nothing new turns up, so that nothing can fork away,
+ * then kills; repeats until none is left alive (a zombie is not alive). */
+static const char kill_script[] =
+    "id=$1; seen=' '; round=0\n"
+    "mark() {\n"
+    "  case $1 in 0|1|$$|*[!0-9]*|'') return 1;; esac\n"
+    "  case \"$seen\" in *\" $1 \"*) return 1;; esac\n"
+    "  seen=\"$seen$1 \"; kill -STOP \"$1\" 2>/dev/null; return 0\n"
+    "}\n"
+    "load() {\n"
+    "  { read -r line < \"$1\"; } 2>/dev/null || return 1\n"
+    "  pid=${line%% *}; rest=${line##*) }; state=${rest%% *}; rest=${rest#* }; ppid=${rest%% *}\n"
+    "}\n"
+    "collect() {\n"
+    "  more=1\n"
+    "  while [ $more = 1 ]; do\n"
+    "    more=0\n"
+    "    for f in $(grep -lsF \"SANDBOX_EXEC_ID=$id\" /proc/[0-9]*/environ); do\n"
+    "      p=${f#/proc/}; mark \"${p%/environ}\" && more=1\n"
+    "    done\n"
+    "    for f in /proc/[0-9]*/stat; do\n"
+    "      load \"$f\" || continue\n"
+    "      case \"$seen\" in *\" $ppid \"*) mark \"$pid\" && more=1;; esac\n"
+    "    done\n"
+    "  done\n"
+    "}\n"
+    "alive() {\n"
+    "  for p in $seen; do\n"
+    "    load \"/proc/$p/stat\" || continue\n"
+    "    case $state in Z|X|x) ;; *) return 0;; esac\n"
+    "  done\n"
+    "  return 1\n"
+    "}\n"
+    "mark \"$2\"\n"
+    "while [ $round -lt 60 ]; do\n"
+    "  round=$((round+1)); collect\n"
+    "  [ \"$seen\" = ' ' ] && exit 0\n"
+    "  kill -KILL $seen 2>/dev/null\n"
+    "  if ! alive; then\n"
+    "    seen=' '; collect; [ \"$seen\" = ' ' ] && exit 0\n"
+    "  fi\n"
+    "  sleep 0.05\n"
+    "done\n"
+    "exit 1\n";
+
+/* ---- one Start stream ------------------------------------------------------------------------ */
+
+struct run {
+    struct connect_stream stream;
+    exec_output_fn on_output; /* NULL discards */
+    void *arg;
+    struct exec_result *result;
+    struct strbuf decoded;
+    bool detach;  /* leave after the start event */
+    bool stopped; /* on_output asked to stop */
+    bool got_end;
+    bool broken; /* the bytes were no Connect stream; err says why */
+    struct error *err;
+};
+
+/* Go's names of signals, as os.ProcessState prints them ("signal: killed"). */
+static int signal_number(const char *status)
+{
+    static const struct {
+        const char *name;
+        int number;
+    } names[] = {{"hangup", 1},
+                 {"interrupt", 2},
+                 {"quit", 3},
+                 {"illegal instruction", 4},
+                 {"trace/breakpoint trap", 5},
+                 {"aborted", 6},
+                 {"bus error", 7},
+                 {"floating point exception", 8},
+                 {"killed", 9},
+                 {"user defined signal 1", 10},
+                 {"segmentation fault", 11},
+                 {"user defined signal 2", 12},
+                 {"broken pipe", 13},
+                 {"alarm clock", 14},
+                 {"terminated", 15},
+                 {"stack fault", 16},
+                 {"cpu time limit exceeded", 24},
+                 {"file size limit exceeded", 25},
+                 {"bad system call", 31}};
+    if (strncmp(status, "signal: ", 8) != 0)
+        return 0;
+    status += 8;
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        size_t length = strlen(names[i].name);
+        /* " (core dumped)" may follow */
+        if (strncmp(status, names[i].name, length) == 0 &&
+            (status[length] == '\0' || status[length] == ' '))
+            return names[i].number;
+    }
+    long number = strncmp(status, "signal ", 7) == 0 ? strtol(status + 7, NULL, 10) : 0;
+    return number > 0 && number < 65 ? (int)number : 0;
+}
+
+/* proto3 JSON omits what is 0 or false: no exitCode is exit 0, no exited is a signal if the code
+ * is -1. */
+static int take_end(struct run *run, const cJSON *end, struct error *err)
+{
+    const cJSON *code = cJSON_GetObjectItemCaseSensitive(end, "exitCode");
+    const cJSON *status = cJSON_GetObjectItemCaseSensitive(end, "status");
+    int exit_code = 0;
+    if (code && !cJSON_IsNull(code)) {
+        if (!cJSON_IsNumber(code) || code->valuedouble < -1 || code->valuedouble > 255)
+            return error_set(err, ERR_PROVIDER, "unusable exit code");
+        exit_code = (int)code->valuedouble;
+    }
+    int number = cJSON_IsString(status) ? signal_number(status->valuestring) : 0;
+    run->result->exited = true;
+    run->result->exit_code = exit_code >= 0 && number == 0 ? exit_code : 128 + number;
+    run->got_end = true;
+    return 0;
+}
+
+/* Delivers one field of a data event. */
+static int take_data(struct run *run, const cJSON *data, const char *field, enum exec_stream stream,
+                     struct error *err)
+{
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(data, field);
+    if (!cJSON_IsString(item) || !item->valuestring[0])
+        return 0;
+    strbuf_reset(&run->decoded);
+    if (decode_base64(&run->decoded, item->valuestring, strlen(item->valuestring), err) != 0) {
+        err->code = ERR_PROVIDER;
+        return -1;
+    }
+    if (run->decoded.length > 0 && run->on_output && !run->stopped &&
+        run->on_output(run->arg, stream, run->decoded.data, run->decoded.length) != 0) {
+        run->stopped = true;
+        return -1;
+    }
+    return 0;
+}
+
+/* Events of unknown kinds, keepalives and empty messages say nothing to us. */
+static int on_message(void *arg, const char *json, size_t bytes, struct error *err)
+{
+    struct run *run = arg;
+    int rc = 0;
+    cJSON *root = json_parse(json, bytes, err);
+    if (!root) {
+        err->code = ERR_PROVIDER;
+        return -1;
+    }
+    const cJSON *event = cJSON_GetObjectItemCaseSensitive(root, "event");
+    const cJSON *start = cJSON_GetObjectItemCaseSensitive(event, "start");
+    const cJSON *data = cJSON_GetObjectItemCaseSensitive(event, "data");
+    const cJSON *end = cJSON_GetObjectItemCaseSensitive(event, "end");
+    if (cJSON_IsObject(start)) {
+        const cJSON *pid = cJSON_GetObjectItemCaseSensitive(start, "pid");
+        run->result->started = true;
+        if (cJSON_IsNumber(pid) && pid->valuedouble > 0 && pid->valuedouble < 4294967296.0)
+            run->result->pid = (int64_t)pid->valuedouble;
+        if (run->detach)
+            rc = -1;
+    } else if (cJSON_IsObject(data)) {
+        rc = take_data(run, data, "stdout", EXEC_STDOUT, err);
+        if (rc == 0)
+            rc = take_data(run, data, "stderr", EXEC_STDERR, err);
+        if (rc == 0)
+            rc = take_data(run, data, "pty", EXEC_STDOUT, err);
+    } else if (cJSON_IsObject(end)) {
+        rc = take_end(run, end, err);
+    }
+    cJSON_Delete(root);
+    return rc;
+}
+
+static int on_bytes(void *arg, const void *data, size_t bytes)
+{
+    struct run *run = arg;
+    if (connect_stream_feed(&run->stream, data, bytes, on_message, run, run->err) == 0)
+        return 0;
+    if (!run->stopped && !(run->detach && run->result->started))
+        run->broken = true;
+    return -1;
+}
+
+struct start {
+    const cJSON *process; /* cmd, args, envs, cwd */
+    const char *user_header;
+    int64_t timeout_ms; /* ours; 0 = unlimited */
+};
+
+/*
+ * Performs one Start. Returns 0 when the stream came to its end, or was left on purpose (detach,
+ * stopped), or our deadline passed (*ret_late). -1 + err otherwise; *ret_maybe_running tells
+ * whether a process may have been started and not be over.
+ */
+static int run_start(const struct e2b *e2b, struct http_client *client,
+                     const struct provider_target *target, const struct start *start,
+                     struct run *run, bool *ret_late, bool *ret_maybe_running, struct error *err)
+{
+    struct http_request request;
+    struct http_response response;
+    struct http_stream stream = {
+        .on_data = on_bytes, .arg = run, .body_bytes = -1, .idle_ms = IDLE_MS};
+    struct strbuf json;
+    int rc = -1;
+    *ret_late = false;
+    *ret_maybe_running = false;
+    run->err = err;
+    connect_stream_init(&run->stream, MESSAGE_MAX_BYTES);
+    strbuf_init(&run->decoded, MESSAGE_MAX_BYTES);
+    http_request_init(&request);
+    strbuf_init(&json, request.body.max_bytes - 5);
+    if (e2b_envd_request(e2b, target, "POST", "/process.Process/Start", &request, err) != 0)
+        goto out;
+    strbuf_printf(&request.headers,
+                  "Content-Type: application/connect+json\nConnect-Protocol-Version: 1\n"
+                  "Keepalive-Ping-Interval: %d\n%s",
+                  KEEPALIVE_SECONDS, start->user_header);
+    if (start->timeout_ms > 0)
+        strbuf_printf(&request.headers, "Connect-Timeout-Ms: %lld\n",
+                      (long long)(start->timeout_ms + BACKSTOP_MS));
+    cJSON *body = cJSON_CreateObject();
+    cJSON_AddItemToObject(body, "process", cJSON_Duplicate(start->process, 1));
+    cJSON_AddFalseToObject(body, "stdin"); /* absent means an open stdin that never ends */
+    int printed = json_print(body, &json);
+    cJSON_Delete(body);
+    if (printed != 0 || connect_envelope_put(&request.body, json.data, json.length) != 0) {
+        error_set(err, ERR_TOO_LARGE, "the command is too long");
+        goto out;
+    }
+    request.has_body = true;
+    request.once = true; /* a command must never be sent twice */
+    request.timeout_ms = start->timeout_ms;
+    request.max_response_bytes = ERROR_BODY_MAX_BYTES;
+
+    int64_t deadline = clock_mono_ms() + start->timeout_ms;
+    http_client_stream(client, &request, &stream, &response);
+
+    if (run->stopped || (run->detach && run->result->started)) {
+        *ret_maybe_running = run->stopped;
+        rc = 0;
+    } else if (run->broken) {
+        *ret_maybe_running = true;
+        error_prefix(err, "command stream");
+    } else if (run->stream.ended && run->stream.end.code == CONNECT_NONE && run->got_end) {
+        rc = 0;
+    } else if (run->stream.ended && run->stream.end.code == CONNECT_DEADLINE_EXCEEDED) {
+        *ret_late = *ret_maybe_running = true;
+        rc = 0;
+    } else if (run->stream.ended && run->stream.end.code != CONNECT_NONE) {
+        *ret_maybe_running = run->result->started;
+        e2b_rpc_error(e2b, target, &run->stream.end, "command", err);
+        if (err->code == ERR_FILE_NOT_FOUND)
+            err->code = ERR_PROVIDER; /* no file was asked for */
+    } else if (run->stream.ended) {
+        *ret_maybe_running = run->result->started;
+        error_set(err, ERR_PROVIDER, "the command's stream ended without its result");
+    } else if (response.transport == HTTP_NOT_SENT) {
+        e2b_envd_check(e2b, target, &response, "command", err);
+    } else if (start->timeout_ms > 0 && response.transport == HTTP_AMBIGUOUS &&
+               clock_mono_ms() >= deadline) {
+        *ret_late = *ret_maybe_running = true;
+        rc = 0;
+    } else if (response.transport == HTTP_AMBIGUOUS) {
+        *ret_maybe_running = true;
+        e2b_envd_check(e2b, target, &response, "the command's stream broke", err);
+    } else if (e2b_envd_check(e2b, target, &response, "command", err) == 0) {
+        *ret_maybe_running = true;
+        error_set(err, ERR_PROVIDER_DOWN, "the command's stream broke off");
+    } else if (err->code == ERR_FILE_NOT_FOUND) {
+        err->code = ERR_PROVIDER;
+    }
+out:
+    strbuf_done(&json);
+    http_request_done(&request);
+    strbuf_done(&run->decoded);
+    connect_stream_done(&run->stream);
+    return rc;
+}
+
+/* ---- killing --------------------------------------------------------------------------------- */
+
+static int run_kill_script(const struct e2b *e2b, struct http_client *client,
+                           const struct provider_target *target, const char *exec_id, int64_t pid,
+                           const char *user_header, struct error *err)
+{
+    struct exec_result result = {0};
+    struct run run = {.result = &result};
+    char pid_text[24];
+    bool late, maybe_running;
+    snprintf(pid_text, sizeof(pid_text), "%lld", (long long)pid);
+    cJSON *process = cJSON_CreateObject();
+    cJSON_AddStringToObject(process, "cmd", "/bin/sh");
+    cJSON *args = cJSON_AddArrayToObject(process, "args");
+    cJSON_AddItemToArray(args, cJSON_CreateString("-c"));
+    cJSON_AddItemToArray(args, cJSON_CreateString(kill_script));
+    cJSON_AddItemToArray(args, cJSON_CreateString("sh"));
+    cJSON_AddItemToArray(args, cJSON_CreateString(exec_id));
+    cJSON_AddItemToArray(args, cJSON_CreateString(pid_text));
+    const struct start start = {
+        .process = process, .user_header = user_header, .timeout_ms = KILL_TIMEOUT_MS};
+    int rc = run_start(e2b, client, target, &start, &run, &late, &maybe_running, err);
+    cJSON_Delete(process);
+    if (rc != 0)
+        return -1;
+    if (late || !result.exited || result.exit_code != 0)
+        return error_set(err, ERR_PROVIDER, "processes of the command could not be killed");
+    return 0;
+}
+
+/* Leaves nothing of the command alive. -1 + err when that could not be made sure. */
+static int kill_tree(const struct e2b *e2b, struct http_client *client,
+                     const struct provider_target *target, const char *exec_id, int64_t pid,
+                     struct error *err)
+{
+    /* root reaches what the command started through sudo; where there is no root, its own user */
+    int rc = run_kill_script(e2b, client, target, exec_id, pid, E2B_ROOT_HEADER, err);
+    if (rc != 0 && err->code != ERR_SANDBOX_NOT_FOUND)
+        rc = run_kill_script(e2b, client, target, exec_id, pid, E2B_USER_HEADER, err);
+    if (pid <= 0 || (rc != 0 && err->code == ERR_SANDBOX_NOT_FOUND))
+        return rc;
+    /* envd's own kill also ends its wait for holders of the output */
+    struct error ignored = ERROR_INIT; /* usually "not found": the process is dead already */
+    cJSON *answer = NULL;
+    cJSON *body = cJSON_CreateObject();
+    json_add_int64(cJSON_AddObjectToObject(body, "process"), "pid", pid);
+    cJSON_AddStringToObject(body, "signal", "SIGNAL_SIGKILL");
+    if (e2b_unary(e2b, client, target, "/process.Process/SendSignal", body, SIGNAL_TIMEOUT_MS,
+                  &answer, &ignored) == 0)
+        cJSON_Delete(answer);
+    cJSON_Delete(body);
+    return rc;
+}
+
+/* ---- exec ------------------------------------------------------------------------------------ */
+
+static cJSON *build_process(const struct exec_request *request, const char *exec_id)
+{
+    cJSON *process = cJSON_CreateObject();
+    cJSON_AddStringToObject(process, "cmd", "/bin/bash");
+    cJSON *args = cJSON_AddArrayToObject(process, "args");
+    cJSON_AddItemToArray(args, cJSON_CreateString("-l"));
+    cJSON_AddItemToArray(args, cJSON_CreateString("-c"));
+    cJSON_AddItemToArray(args, cJSON_CreateString(request->command));
+    cJSON *envs = request->envs ? cJSON_Duplicate(request->envs, 1) : cJSON_CreateObject();
+    cJSON_DeleteItemFromObjectCaseSensitive(envs, "SANDBOX_EXEC_ID");
+    cJSON_AddStringToObject(envs, "SANDBOX_EXEC_ID", exec_id);
+    cJSON_AddItemToObject(process, "envs", envs);
+    if (request->cwd && request->cwd[0])
+        cJSON_AddStringToObject(process, "cwd", request->cwd);
+    return process;
+}
+
+int e2b_exec(struct provider *provider, struct http_client *client,
+             const struct provider_target *target, const struct exec_request *request,
+             exec_output_fn on_output, void *arg, struct exec_result *ret, struct error *err)
+{
+    const struct e2b *e2b = (struct e2b *)provider;
+    struct run run = {
+        .on_output = on_output, .arg = arg, .result = ret, .detach = request->background};
+    char exec_id[UUID_BYTES];
+    bool late, maybe_running;
+    memset(ret, 0, sizeof(*ret));
+    id_uuid(exec_id);
+    cJSON *process = build_process(request, exec_id);
+    const struct start start = {.process = process,
+                                .user_header = E2B_USER_HEADER,
+                                .timeout_ms = request->background ? 0 : request->timeout_ms};
+    int rc = run_start(e2b, client, target, &start, &run, &late, &maybe_running, err);
+    cJSON_Delete(process);
+    if (!maybe_running)
+        return rc;
+
+    struct error kill_err = ERROR_INIT;
+    int killed = kill_tree(e2b, client, target, exec_id, ret->pid, &kill_err);
+    if (rc != 0) /* already failing; the kill was for the sandbox's sake */
+        return -1;
+    if (killed != 0) {
+        if (kill_err.code == ERR_SANDBOX_NOT_FOUND)
+            return error_set(err, ERR_PROVIDER_DOWN, "the sandbox went away under the command");
+        *err = kill_err;
+        return error_prefix(err, "the command is over its time");
+    }
+    ret->timed_out = late;
+    return 0;
+}
