@@ -60,6 +60,15 @@ bool e2b_is_header_value(const char *text);
 void e2b_clean_text(char *out, size_t size, const char *text, size_t bytes,
                     const char *const *secrets, size_t secret_count);
 
+/* e2b_answer.c */
+
+/* Id, tokens and domain of a Sandbox or SandboxDetail; absent and null tokens and domain are "".
+ * -1, with *result unchanged: no usable id, or a value that must not be put into a URL or header.
+ */
+int e2b_take_sandbox(const cJSON *root, struct provider_result *result) MUST_CHECK;
+enum provider_state e2b_take_state(const cJSON *object);
+int64_t e2b_take_time(const cJSON *object, const char *field); /* 0 = absent or unusable */
+
 /* e2b_control.c */
 void e2b_step(struct provider *provider, struct provider_call *call,
               const struct http_response *last, struct http_request *ret_request,
@@ -74,8 +83,7 @@ int e2b_envd_request(const struct e2b *e2b, const struct provider_target *target
                      struct error *err) MUST_CHECK;
 /* -1 + err unless the answer is a 2xx. `what` names the operation in the message. */
 int e2b_envd_check(const struct e2b *e2b, const struct provider_target *target,
-                   const struct http_response *response, const char *what,
-                   struct error *err) MUST_CHECK;
+                   const struct http_response *response, const char *what, struct error *err);
 /* Connect error -> error code and text. */
 int e2b_rpc_error(const struct e2b *e2b, const struct provider_target *target,
                   const struct connect_error *error, const char *what, struct error *err);

@@ -348,58 +348,6 @@ static cJSON *parse_body(const struct http_response *response)
                                     : NULL;
 }
 
-/* An optional string; absent and null are "". -1: wrong type, too long or not `ok`. */
-static int take_text(const cJSON *object, const char *field, char *out, size_t size,
-                     bool (*ok)(const char *))
-{
-    const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, field);
-    if (!item || cJSON_IsNull(item) || (cJSON_IsString(item) && !item->valuestring[0]))
-        return 0;
-    if (!cJSON_IsString(item) || !ok(item->valuestring))
-        return -1;
-    return str_copy(out, size, item->valuestring);
-}
-
-static int64_t take_time(const cJSON *object, const char *field)
-{
-    const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, field);
-    int64_t ms = 0;
-    if (!cJSON_IsString(item) || clock_parse_rfc3339(item->valuestring, &ms) != 0)
-        return 0;
-    return ms;
-}
-
-static enum provider_state take_state(const cJSON *object)
-{
-    const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, "state");
-    if (!cJSON_IsString(item))
-        return PROVIDER_STATE_UNKNOWN;
-    if (strcmp(item->valuestring, "running") == 0)
-        return PROVIDER_STATE_RUNNING;
-    if (strcmp(item->valuestring, "paused") == 0)
-        return PROVIDER_STATE_PAUSED;
-    return PROVIDER_STATE_UNKNOWN;
-}
-
-/* Id, tokens and domain of a Sandbox or SandboxDetail. */
-static int take_sandbox(const cJSON *root, struct provider_result *result)
-{
-    struct provider_result found = *result;
-    found.provider_sandbox_id[0] = '\0';
-    if (!cJSON_IsObject(root) ||
-        take_text(root, "sandboxID", found.provider_sandbox_id, sizeof(found.provider_sandbox_id),
-                  e2b_is_id) != 0 ||
-        found.provider_sandbox_id[0] == '\0' ||
-        take_text(root, "domain", found.domain, sizeof(found.domain), e2b_is_domain) != 0 ||
-        take_text(root, "envdAccessToken", found.access_token, sizeof(found.access_token),
-                  e2b_is_header_value) != 0 ||
-        take_text(root, "trafficAccessToken", found.traffic_token, sizeof(found.traffic_token),
-                  e2b_is_header_value) != 0)
-        return -1;
-    *result = found;
-    return 0;
-}
-
 /* Create and connect: 200 and 201 with a Sandbox. false: the step has failed. */
 static bool read_started(const struct e2b *e2b, struct provider_call *call,
                          const struct http_response *last, const char *what,
@@ -410,7 +358,7 @@ static bool read_started(const struct e2b *e2b, struct provider_call *call,
         return false;
     }
     cJSON *root = parse_body(last);
-    bool ok = root && take_sandbox(root, &call->result) == 0;
+    bool ok = root && e2b_take_sandbox(root, &call->result) == 0;
     cJSON_Delete(root);
     if (!ok)
         fail_garbage(call, last, what, ret);
@@ -455,7 +403,7 @@ static int read_page(struct provider_call *call, const struct http_response *las
             goto out;
         if (strcmp(best->provider_sandbox_id, id->valuestring) == 0)
             continue; /* pages may overlap while sandboxes come and go */
-        int64_t started = take_time(item, "startedAt");
+        int64_t started = e2b_take_time(item, "startedAt");
         if (best->provider_sandbox_id[0] && started >= best->started_at_ms) {
             keep_extra(call, id->valuestring);
             continue;
@@ -464,8 +412,9 @@ static int read_page(struct provider_call *call, const struct http_response *las
             keep_extra(call, best->provider_sandbox_id);
         str_copy(best->provider_sandbox_id, sizeof(best->provider_sandbox_id), id->valuestring);
         best->started_at_ms = started;
-        best->state = take_state(item);
-        best->expires_at_ms = best->state == PROVIDER_STATE_RUNNING ? take_time(item, "endAt") : 0;
+        best->state = e2b_take_state(item);
+        best->expires_at_ms =
+            best->state == PROVIDER_STATE_RUNNING ? e2b_take_time(item, "endAt") : 0;
     }
     rc = 0;
 out:
@@ -558,12 +507,12 @@ static void step_get(const struct e2b *e2b, struct provider_call *call,
         return;
     }
     cJSON *root = parse_body(last);
-    enum provider_state state = take_state(root);
-    bool ok = root && take_sandbox(root, result) == 0 && state != PROVIDER_STATE_UNKNOWN;
+    enum provider_state state = e2b_take_state(root);
+    bool ok = root && e2b_take_sandbox(root, result) == 0 && state != PROVIDER_STATE_UNKNOWN;
     if (ok) {
-        result->started_at_ms = take_time(root, "startedAt");
+        result->started_at_ms = e2b_take_time(root, "startedAt");
         /* of a paused sandbox endAt is the time it was paused */
-        result->expires_at_ms = state == PROVIDER_STATE_RUNNING ? take_time(root, "endAt") : 0;
+        result->expires_at_ms = state == PROVIDER_STATE_RUNNING ? e2b_take_time(root, "endAt") : 0;
         if (call->phase == PHASE_PAUSE_CHECK && state == PROVIDER_STATE_RUNNING)
             fail(ret, OUTCOME_SNOOZE, TRANSITION_POLL_MS, "e2b pause: another change is under way");
         else

@@ -1,0 +1,62 @@
+/*
+ * e2b_answer - the fields of the API's Sandbox, SandboxDetail and ListedSandbox, checked.
+ *
+ * Owns: which values may go on into URLs, headers and rows. Does not own: what follows from them.
+ * Threads: none shared. Failure: -1 / 0 / UNKNOWN; nothing is half taken.
+ */
+#include <string.h>
+
+#include "common/base/alloc.h"
+#include "common/base/clock.h"
+#include "common/provider/e2b.h"
+
+/* An optional string; absent and null are "". -1: wrong type, too long or not `ok`. */
+static int take_text(const cJSON *object, const char *field, char *out, size_t size,
+                     bool (*ok)(const char *))
+{
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, field);
+    if (!item || cJSON_IsNull(item) || (cJSON_IsString(item) && !item->valuestring[0]))
+        return 0;
+    if (!cJSON_IsString(item) || !ok(item->valuestring))
+        return -1;
+    return str_copy(out, size, item->valuestring);
+}
+
+int64_t e2b_take_time(const cJSON *object, const char *field)
+{
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, field);
+    int64_t ms = 0;
+    if (!cJSON_IsString(item) || clock_parse_rfc3339(item->valuestring, &ms) != 0)
+        return 0;
+    return ms;
+}
+
+enum provider_state e2b_take_state(const cJSON *object)
+{
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, "state");
+    if (!cJSON_IsString(item))
+        return PROVIDER_STATE_UNKNOWN;
+    if (strcmp(item->valuestring, "running") == 0)
+        return PROVIDER_STATE_RUNNING;
+    if (strcmp(item->valuestring, "paused") == 0)
+        return PROVIDER_STATE_PAUSED;
+    return PROVIDER_STATE_UNKNOWN;
+}
+
+int e2b_take_sandbox(const cJSON *root, struct provider_result *result)
+{
+    struct provider_result found = *result;
+    found.provider_sandbox_id[0] = '\0';
+    if (!cJSON_IsObject(root) ||
+        take_text(root, "sandboxID", found.provider_sandbox_id, sizeof(found.provider_sandbox_id),
+                  e2b_is_id) != 0 ||
+        found.provider_sandbox_id[0] == '\0' ||
+        take_text(root, "domain", found.domain, sizeof(found.domain), e2b_is_domain) != 0 ||
+        take_text(root, "envdAccessToken", found.access_token, sizeof(found.access_token),
+                  e2b_is_header_value) != 0 ||
+        take_text(root, "trafficAccessToken", found.traffic_token, sizeof(found.traffic_token),
+                  e2b_is_header_value) != 0)
+        return -1;
+    *result = found;
+    return 0;
+}
