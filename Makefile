@@ -23,6 +23,8 @@ CFLAGS   += -std=c11 $(OPT) -g -fno-omit-frame-pointer -pthread \
             -Wundef -Wswitch-enum $(WERROR) $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all,-D_FORTIFY_SOURCE=2) \
             -fstack-protector-strong
 LDFLAGS  += -pthread $(if $(SAN),-fsanitize=$(SAN))
+# common/httpd/httpd_stack.c replaces this one for libcivetweb
+LDFLAGS  += -Wl,--export-dynamic-symbol=pthread_attr_setstacksize
 
 LIB_base     := -lcjson -lsodium -lm
 LIB_domain   :=
