@@ -1,0 +1,684 @@
+/*
+ * apply - what a claimed job asks for, and what the provider's answer means for the row.
+ *
+ * Owns: job -> provider call, outcome -> lifecycle_next + retry_decide -> struct store_finish.
+ * Does not own: committing (settle.c), the wire (common/provider). Threads: the worker's one.
+ * Failure: none; every way a call can end becomes a finish.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "common/base/alloc.h"
+#include "common/base/clock.h"
+#include "common/base/id.h"
+#include "common/base/json.h"
+#include "common/base/log.h"
+#include "common/domain/lifecycle.h"
+#include "lifecycle-worker/worker.h"
+
+#define LIFETIME_GRACE_MS   600000 /* the provider's own end lies this far behind the deadline */
+#define REQUEST_MIN_MS      100    /* a request with less time left is not worth beginning */
+#define UNKNOWN_RETRY_AFTER 0
+
+static void flight_step(struct flight *flight, const struct http_response *last);
+
+static int64_t min_i64(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+static const struct job *job_of(const struct flight *flight)
+{
+    return &flight->claimed.job;
+}
+
+static const struct sandbox *box_of(const struct flight *flight)
+{
+    return &flight->claimed.sandbox;
+}
+
+/* ---- finishes ----------------------------------------------------------------------------- */
+
+static void leave_gate(struct flight *flight, bool decided, bool failed)
+{
+    struct gate *gate = flight->gate;
+    struct worker *worker = flight->worker;
+    if (gate == NULL) {
+        return;
+    }
+    flight->gate = NULL;
+    enum gate_state before = gate->state;
+    if (gate_leave(gate, &worker->gate_policy, clock_mono_ms(), decided, failed)) {
+        log_event(LOG_WARN, "provider.breaker_open", LOG_S("provider", gate->name),
+                  LOG_I("open_ms", worker->gate_policy.open_ms));
+    } else if (before != GATE_CLOSED && gate->state == GATE_CLOSED) {
+        log_event(LOG_INFO, "provider.breaker_closed", LOG_S("provider", gate->name));
+    }
+}
+
+static void finish_init(struct flight *flight)
+{
+    struct store_finish *finish = &flight->finish;
+    memset(finish, 0, sizeof(*finish));
+    str_copy(finish->job_id, sizeof(finish->job_id), job_of(flight)->id);
+    finish->lease_token = job_of(flight)->lease_token;
+    str_copy(finish->sandbox_id, sizeof(finish->sandbox_id), box_of(flight)->id);
+    finish->from = finish->to = box_of(flight)->status;
+}
+
+static void finish_end(struct flight *flight, enum job_state state, enum outcome outcome,
+                       const char *error)
+{
+    struct store_finish *finish = &flight->finish;
+    finish->state = state;
+    finish->outcome = outcome;
+    if (error != NULL) {
+        str_copy(finish->error, sizeof(finish->error), error);
+    }
+    flight->phase = FLIGHT_FINISHED;
+}
+
+static void finish_status(struct flight *flight, enum sandbox_status to, const char *reason)
+{
+    struct store_finish *finish = &flight->finish;
+    finish->to = to;
+    finish->change_status = finish->to != finish->from;
+    if (reason != NULL) {
+        str_copy(finish->reason, sizeof(finish->reason), reason);
+    }
+    if (finish->change_status && (to == SANDBOX_PAUSED || to == SANDBOX_DELETED)) {
+        finish->set |= STORE_SET_STOPPED;
+    }
+}
+
+/* Why a sandbox came to rest: what the caller said, else who asked. */
+static const char *reason_of(const struct flight *flight)
+{
+    if (flight->params.reason[0] != '\0') {
+        return flight->params.reason;
+    }
+    if (strcmp(job_of(flight)->origin, "deadline") == 0) {
+        return "timeout";
+    }
+    if (strcmp(job_of(flight)->origin, "lifetime") == 0) {
+        return "provider_lifetime";
+    }
+    return job_of(flight)->origin;
+}
+
+/* Nothing of this attempt can have reached the provider. */
+static void clear_unsent(struct flight *flight)
+{
+    if (job_of(flight)->op == JOB_CREATE && !flight->sent && !flight->claimed.create_maybe_sent) {
+        flight->finish.set |= STORE_CLEAR_SENT;
+    }
+}
+
+void apply_release(struct worker *worker, struct flight *flight, int64_t delay_ms)
+{
+    leave_gate(flight, false, false);
+    finish_init(flight);
+    flight->finish.refund_attempt = true;
+    flight->finish.delay_ms = delay_ms;
+    flight->finish.release = delay_ms == 0;
+    clear_unsent(flight);
+    finish_end(flight, JOB_STATE_RETRY_WAIT, OUTCOME_OK, NULL);
+    worker->counters.released++;
+}
+
+static void end_failed(struct flight *flight, enum job_state state, enum outcome outcome,
+                       const char *error)
+{
+    struct lifecycle_step step = lifecycle_next(
+        box_of(flight)->status, (enum lifecycle_event)(LIFECYCLE_FAILED + (int)job_of(flight)->op));
+    if (step.effect == LIFECYCLE_SETTLE) {
+        finish_status(flight, step.next, outcome_name(outcome));
+    }
+    clear_unsent(flight);
+    finish_end(flight, state, outcome, error);
+}
+
+static void hold_provider(struct flight *flight, const char *provider, int64_t hold_ms,
+                          enum outcome outcome)
+{
+    struct worker *worker = flight->worker;
+    struct gate *gate = worker_gate(worker, provider);
+    if (gate == NULL) {
+        return;
+    }
+    int64_t until = clock_mono_ms() + hold_ms;
+    if (until <= gate->hold_until_ms) {
+        return;
+    }
+    gate->hold_until_ms = until;
+    log_event(outcome == OUTCOME_AUTH ? LOG_ERROR : LOG_WARN, "provider.hold",
+              LOG_S("provider", provider), LOG_S("outcome", outcome_name(outcome)),
+              LOG_I("hold_ms", hold_ms));
+    struct error err = ERROR_INIT;
+    if (queue_hold_set(worker->queue, provider, hold_ms, &err) != 0) {
+        worker_note_queue(worker, &err); /* the other workers learn it from the provider */
+    }
+}
+
+/* An attempt that did not succeed: again, or for good. */
+static void end_outcome(struct flight *flight, enum outcome outcome, int64_t retry_after_ms,
+                        int http_status, const char *error)
+{
+    struct worker *worker = flight->worker;
+    const struct job *job = job_of(flight);
+    struct retry_decision decision =
+        retry_decide(&worker->policy, job->op, outcome, job->attempt, job->max_attempts,
+                     retry_after_ms, id_random_below(UINT32_MAX));
+    finish_init(flight);
+    flight->finish.provider_http_status = http_status;
+    if (job->op == JOB_CREATE && decision.clears_sent && !flight->claimed.create_maybe_sent) {
+        flight->finish.set |= STORE_CLEAR_SENT;
+    }
+    if (decision.hold_ms > 0) {
+        hold_provider(flight, box_of(flight)->provider, decision.hold_ms, outcome);
+    }
+    if (decision.state == JOB_STATE_RETRY_WAIT) {
+        flight->finish.delay_ms = decision.delay_ms;
+        flight->finish.refund_attempt = decision.refund_attempt;
+        clear_unsent(flight);
+        finish_end(flight, JOB_STATE_RETRY_WAIT, outcome, error);
+    } else {
+        end_failed(flight, decision.state, outcome, error);
+    }
+}
+
+/* ---- what was achieved -------------------------------------------------------------------- */
+
+static int64_t margin_ms(const struct flight *flight, const struct provider *provider)
+{
+    int64_t tenth = provider->ops->max_lifetime_ms((struct provider *)provider) / 10;
+    return min_i64(flight->worker->config->lifetime_margin_ms, tenth);
+}
+
+static struct provider *provider_of(const struct flight *flight)
+{
+    struct gate *gate = worker_gate(flight->worker, box_of(flight)->provider);
+    return gate == NULL ? NULL : gate->provider;
+}
+
+/* The provider's own end of the sandbox, as it told, else as it was asked for. */
+static int64_t provider_end_ms(const struct flight *flight)
+{
+    int64_t told = flight->call.result.expires_at_ms;
+    return told > 0 ? told : flight->sent_wall_ms + flight->call.timeout_ms;
+}
+
+static const char *first_text(const char *a, const char *b)
+{
+    return a[0] != '\0' ? a : b;
+}
+
+static void set_expires(struct flight *flight, int64_t at_ms, enum timeout_mode mode,
+                        int64_t timeout_ms, enum on_timeout on_timeout)
+{
+    struct store_finish *finish = &flight->finish;
+    finish->set |= STORE_SET_EXPIRES;
+    finish->values.expires_at_ms = at_ms;
+    finish->values.timeout_mode = mode;
+    finish->values.timeout_ms = timeout_ms;
+    finish->values.on_timeout = on_timeout;
+}
+
+/* The deadline of a sandbox that has just come up, no later than the provider lets it live. */
+static void set_first_deadline(struct flight *flight, int64_t limit_ms)
+{
+    const struct sandbox *box = box_of(flight);
+    int64_t now = clock_wall_ms();
+    int64_t timeout_ms = box->timeout_ms;
+    enum timeout_mode mode = box->timeout_mode;
+    if (mode == TIMEOUT_ABSOLUTE && box->expires_at_ms > now) {
+        if (box->expires_at_ms > limit_ms) {
+            set_expires(flight, limit_ms, mode, timeout_ms, box->on_timeout);
+        }
+        return;
+    }
+    if (mode == TIMEOUT_ABSOLUTE) {
+        /* that deadline has done its work; kept, it would stop the sandbox again at once */
+        timeout_ms = flight->worker->config->idle_timeout_s * 1000;
+    }
+    if (mode == TIMEOUT_IDLE && now + timeout_ms <= limit_ms) {
+        flight->finish.set |= STORE_START_IDLE;
+        return;
+    }
+    set_expires(flight, min_i64(now + timeout_ms, limit_ms), TIMEOUT_IDLE, timeout_ms,
+                box->on_timeout);
+}
+
+static void done_started(struct flight *flight)
+{
+    const struct sandbox *box = box_of(flight);
+    const struct provider_result *result = &flight->call.result;
+    struct store_finish *finish = &flight->finish;
+    struct sandbox *values = &finish->values;
+    finish->set |= STORE_SET_PROVIDER | STORE_SET_PROVIDER_EXPIRES | STORE_SET_STARTED;
+    str_copy(values->provider_sandbox_id, sizeof(values->provider_sandbox_id),
+             first_text(result->provider_sandbox_id, box->provider_sandbox_id));
+    str_copy(values->domain, sizeof(values->domain), first_text(result->domain, box->domain));
+    str_copy(values->access_token, sizeof(values->access_token),
+             first_text(result->access_token, box->access_token));
+    str_copy(values->traffic_token, sizeof(values->traffic_token),
+             first_text(result->traffic_token, box->traffic_token));
+    values->started_at_ms = result->started_at_ms;
+    values->provider_expires_at_ms = provider_end_ms(flight);
+    set_first_deadline(flight,
+                       values->provider_expires_at_ms - margin_ms(flight, provider_of(flight)));
+}
+
+static void timeout_result(struct flight *flight, int64_t expires_at_ms, bool clamped,
+                           enum on_timeout on_timeout)
+{
+    cJSON *root = cJSON_CreateObject();
+    json_add_int64(root, "expires_at_ms", expires_at_ms);
+    cJSON_AddBoolToObject(root, "clamped", clamped);
+    cJSON_AddStringToObject(root, "on_timeout", on_timeout_name(on_timeout));
+    struct strbuf text;
+    strbuf_init(&text, 1024);
+    json_print(root, &text);
+    cJSON_Delete(root);
+    flight->result_json = strbuf_take(&text);
+    flight->finish.result_json = flight->result_json;
+}
+
+/* schedule-timeout; limit_ms 0 = nothing at the provider limits it now (paused). */
+static void done_timeout(struct flight *flight, int64_t limit_ms)
+{
+    const struct job_params *params = &flight->params;
+    enum on_timeout on_timeout =
+        params->has_on_timeout ? params->on_timeout : box_of(flight)->on_timeout;
+    /* counted from when it was asked, by the database's clock, which also keeps it */
+    int64_t asked = job_of(flight)->created_at_ms + params->timeout_ms;
+    bool clamped = limit_ms > 0 && asked > limit_ms;
+    int64_t kept = clamped ? limit_ms : asked;
+    set_expires(flight, kept, TIMEOUT_ABSOLUTE, params->timeout_ms, on_timeout);
+    timeout_result(flight, kept, clamped, on_timeout);
+}
+
+static void end_done(struct flight *flight)
+{
+    struct lifecycle_step step = lifecycle_next(
+        box_of(flight)->status, (enum lifecycle_event)(LIFECYCLE_DONE + (int)job_of(flight)->op));
+    if (step.effect == LIFECYCLE_SETTLE) {
+        finish_status(flight, step.next, reason_of(flight));
+    }
+    finish_end(flight, JOB_STATE_DONE, OUTCOME_OK, NULL);
+}
+
+/* The provider says what the sandbox is. True when that is not what the row says. */
+static bool apply_seen(struct flight *flight, enum provider_state state)
+{
+    enum lifecycle_event event;
+    const char *reason = "seen_at_provider";
+    switch (state) {
+    case PROVIDER_STATE_RUNNING:
+        event = LIFECYCLE_SEEN_RUNNING;
+        break;
+    case PROVIDER_STATE_PAUSED:
+        event = LIFECYCLE_SEEN_PAUSED;
+        break;
+    case PROVIDER_STATE_ABSENT:
+        event = LIFECYCLE_SEEN_ABSENT;
+        reason = "provider_lost";
+        break;
+    case PROVIDER_STATE_UNKNOWN:
+    default:
+        return false;
+    }
+    struct lifecycle_step step = lifecycle_next(box_of(flight)->status, event);
+    if (step.effect != LIFECYCLE_SETTLE) {
+        return false;
+    }
+    finish_status(flight, step.next, reason);
+    return flight->finish.change_status;
+}
+
+static void done_reconcile(struct flight *flight)
+{
+    const struct provider_result *result = &flight->call.result;
+    bool changed = apply_seen(flight, result->state);
+    if (result->state == PROVIDER_STATE_RUNNING && result->expires_at_ms > 0) {
+        flight->finish.set |= STORE_SET_PROVIDER_EXPIRES;
+        flight->finish.values.provider_expires_at_ms = result->expires_at_ms;
+    }
+    if (changed) {
+        log_event(LOG_WARN, "sandbox.corrected",
+                  LOG_S("from", sandbox_status_name(flight->finish.from)),
+                  LOG_S("to", sandbox_status_name(flight->finish.to)));
+    }
+    finish_end(flight, JOB_STATE_DONE, OUTCOME_OK, NULL);
+}
+
+/* The call is through: the provider did what was asked, or says why that has no object. */
+static void apply_done(struct flight *flight, const struct provider_step *step)
+{
+    const struct job *job = job_of(flight);
+    const struct provider_result *result = &flight->call.result;
+    finish_init(flight);
+    flight->finish.provider_http_status = step->http_status;
+    if (job->op == JOB_RECONCILE) {
+        done_reconcile(flight);
+        return;
+    }
+    if (result->state == PROVIDER_STATE_ABSENT && job->op != JOB_DELETE && job->op != JOB_CREATE) {
+        apply_seen(flight, result->state);
+        finish_end(flight, JOB_STATE_FAILED, OUTCOME_PERMANENT,
+                   "the provider no longer has this sandbox");
+        return;
+    }
+    switch (job->op) {
+    case JOB_CREATE:
+    case JOB_RESUME:
+        done_started(flight);
+        end_done(flight);
+        break;
+    case JOB_PAUSE:
+    case JOB_DELETE:
+        end_done(flight);
+        break;
+    case JOB_TIMEOUT:
+        if (result->state == PROVIDER_STATE_PAUSED) {
+            apply_seen(flight, result->state);
+            if (!flight->params.extend_provider) {
+                done_timeout(flight, 0);
+            }
+        } else {
+            int64_t end = provider_end_ms(flight);
+            flight->finish.set |= STORE_SET_PROVIDER_EXPIRES;
+            flight->finish.values.provider_expires_at_ms = end;
+            if (!flight->params.extend_provider) {
+                done_timeout(flight, end - margin_ms(flight, provider_of(flight)));
+            }
+        }
+        finish_end(flight, JOB_STATE_DONE, OUTCOME_OK, NULL);
+        break;
+    case JOB_RECONCILE:
+    case JOB_OP_COUNT:
+        break;
+    }
+}
+
+/* ---- driving a call ----------------------------------------------------------------------- */
+
+static void on_answer(void *arg, const struct http_response *response)
+{
+    flight_step(arg, response);
+}
+
+/* A copy that nobody's row names. */
+static void kill_step_done(struct flight *flight, const struct provider_step *step)
+{
+    enum { KILL_TRIES_MAX = 6 };
+    struct worker *worker = flight->worker;
+    bool gone = step->verdict == PROVIDER_DONE;
+    leave_gate(flight, true, !gone && gate_is_failure(step->outcome, step->http_status));
+    if (gone) {
+        worker->counters.copies_killed++;
+        log_event(LOG_WARN, "provider.copy_killed", LOG_S("provider_sandbox_id", flight->kill_id));
+    } else if (++flight->kill_tries < KILL_TRIES_MAX && !service_draining()) {
+        flight->not_before_ms = clock_mono_ms() + ((int64_t)500 << flight->kill_tries);
+        flight->phase = FLIGHT_WAITING;
+        return;
+    } else {
+        log_event(LOG_ERROR, "provider.copy_left", LOG_S("provider_sandbox_id", flight->kill_id),
+                  LOG_S("error", step->error));
+    }
+    inflight_release(&worker->inflight, flight);
+}
+
+static void flight_ended(struct flight *flight, const struct provider_step *step)
+{
+    const struct job *job = job_of(flight);
+    log_context(job->request_id, job->id, job->sandbox_id);
+    if (flight->kind == FLIGHT_KILL) {
+        kill_step_done(flight, step);
+    } else if (step->verdict == PROVIDER_DONE) {
+        leave_gate(flight, true, false);
+        apply_done(flight, step);
+    } else {
+        leave_gate(flight, true, gate_is_failure(step->outcome, step->http_status));
+        end_outcome(flight, step->outcome, step->retry_after_ms, step->http_status, step->error);
+    }
+    log_context_clear();
+}
+
+static void flight_step(struct flight *flight, const struct http_response *last)
+{
+    struct worker *worker = flight->worker;
+    struct provider *provider = provider_of(flight);
+    struct provider_step step;
+    struct http_request request;
+    memset(&step, 0, sizeof(step));
+    http_request_init(&request);
+    flight->call.now_ms = clock_wall_ms();
+    provider->ops->step(provider, &flight->call, last, &request, &step);
+    if (step.verdict == PROVIDER_SEND) {
+        int64_t left = flight->attempt_end_ms - clock_mono_ms();
+        if (left >= REQUEST_MIN_MS) {
+            if (request.timeout_ms <= 0 || request.timeout_ms > left) {
+                request.timeout_ms = left;
+            }
+            flight->sent = true;
+            flight->sent_wall_ms = clock_wall_ms();
+            worker->counters.requests++;
+            http_multi_send(worker->http, &request, on_answer, flight);
+        } else {
+            /* what went out before may have had its effect, for a create at least */
+            bool unsure = flight->call.op == PROVIDER_CREATE &&
+                          (flight->sent || flight->claimed.create_maybe_sent);
+            step.verdict = PROVIDER_FAILED;
+            step.outcome = unsure ? OUTCOME_AMBIGUOUS : OUTCOME_TRANSIENT;
+            str_copy(step.error, sizeof(step.error), "the attempt ran out of time");
+        }
+    }
+    http_request_done(&request);
+    if (step.verdict != PROVIDER_SEND) {
+        flight_ended(flight, &step);
+    }
+}
+
+static int64_t lifetime_ms(const struct provider *provider, int64_t timeout_ms)
+{
+    return min_i64(provider->ops->max_lifetime_ms((struct provider *)provider),
+                   timeout_ms + LIFETIME_GRACE_MS);
+}
+
+/* How long the provider is to keep the sandbox, from now. */
+static int64_t wanted_lifetime_ms(const struct flight *flight, const struct provider *provider)
+{
+    const struct sandbox *box = box_of(flight);
+    int64_t now = clock_wall_ms();
+    int64_t timeout_ms = box->timeout_ms;
+    if (job_of(flight)->op == JOB_TIMEOUT && !flight->params.extend_provider) {
+        timeout_ms = flight->params.timeout_ms;
+    } else if (job_of(flight)->op == JOB_TIMEOUT) {
+        timeout_ms = box->expires_at_ms > now ? box->expires_at_ms - now : 0;
+    } else if (box->timeout_mode == TIMEOUT_ABSOLUTE) {
+        timeout_ms = box->expires_at_ms > now ? box->expires_at_ms - now
+                                              : flight->worker->config->idle_timeout_s * 1000;
+    }
+    return lifetime_ms(provider, timeout_ms);
+}
+
+static enum provider_op provider_op_of(enum job_op op)
+{
+    switch (op) {
+    case JOB_CREATE:
+        return PROVIDER_CREATE;
+    case JOB_RESUME:
+        return PROVIDER_RESUME;
+    case JOB_PAUSE:
+        return PROVIDER_PAUSE;
+    case JOB_DELETE:
+        return PROVIDER_DELETE;
+    case JOB_TIMEOUT:
+        return PROVIDER_TIMEOUT;
+    case JOB_RECONCILE:
+    case JOB_OP_COUNT:
+        break;
+    }
+    return PROVIDER_GET;
+}
+
+static void call_begin(struct flight *flight, struct gate *gate)
+{
+    struct worker *worker = flight->worker;
+    const struct sandbox *box = box_of(flight);
+    struct provider_call *call = &flight->call;
+    provider_call_init(call);
+    flight->call_active = true;
+    call->op = provider_op_of(job_of(flight)->op);
+    call->deployment_id = worker->deployment_id;
+    call->sandbox_id = box->id;
+    call->job_id = job_of(flight)->id;
+    call->provider_sandbox_id = box->provider_sandbox_id;
+    call->template_id = box->template_id[0] != '\0'
+                            ? box->template_id
+                            : gate->provider->ops->default_template(gate->provider);
+    call->timeout_ms = wanted_lifetime_ms(flight, gate->provider);
+    call->metadata_json = box->metadata_json;
+    call->envs = flight->params.envs;
+    call->maybe_sent = call->op == PROVIDER_CREATE
+                           ? flight->claimed.create_maybe_sent
+                           : box->provider_sandbox_id[0] == '\0' && box->create_sent_at_ms > 0;
+    call->settle_until_ms =
+        call->maybe_sent ? box->create_sent_at_ms + worker->config->settle_ms : 0;
+    gate_enter(gate, clock_mono_ms());
+    flight->gate = gate;
+    flight->phase = FLIGHT_CALLING;
+    flight_step(flight, NULL);
+}
+
+void apply_kill(struct worker *worker, struct flight *flight)
+{
+    struct gate *gate = worker_gate(worker, box_of(flight)->provider);
+    int64_t blocked = gate_blocked_ms(gate, clock_mono_ms());
+    if (blocked > 0) {
+        flight->not_before_ms = clock_mono_ms() + blocked;
+        flight->phase = FLIGHT_WAITING;
+        return;
+    }
+    if (flight->call_active) {
+        provider_call_done(&flight->call);
+    }
+    provider_call_init(&flight->call);
+    flight->call_active = true;
+    flight->call.op = PROVIDER_DELETE;
+    flight->call.deployment_id = worker->deployment_id;
+    flight->call.sandbox_id = box_of(flight)->id;
+    flight->call.job_id = job_of(flight)->id;
+    flight->call.provider_sandbox_id = flight->kill_id;
+    flight->call.template_id = "";
+    flight->attempt_end_ms = clock_mono_ms() + worker->config->attempt_ms;
+    gate_enter(gate, clock_mono_ms());
+    flight->gate = gate;
+    flight->phase = FLIGHT_CALLING;
+    flight_step(flight, NULL);
+}
+
+/* ---- deciding a claimed job --------------------------------------------------------------- */
+
+static bool deadline_passed(const struct flight *flight)
+{
+    const struct job *job = job_of(flight);
+    return job->deadline_ms > 0 && job->attempt <= 1 && job->op != JOB_DELETE &&
+           !flight->claimed.took_over && !flight->claimed.create_maybe_sent &&
+           clock_wall_ms() > job->deadline_ms;
+}
+
+/* True when a call is needed; else the flight is finished. */
+static bool begin_effect(struct flight *flight)
+{
+    const struct job *job = job_of(flight);
+    const struct sandbox *box = box_of(flight);
+    enum sandbox_status before = flight->claimed.status_before;
+    char text[128];
+    switch (lifecycle_next(before, (enum lifecycle_event)(LIFECYCLE_START + (int)job->op)).effect) {
+    case LIFECYCLE_CALL:
+        break;
+    case LIFECYCLE_ALREADY:
+        if (job->op == JOB_TIMEOUT && !flight->params.extend_provider) {
+            done_timeout(flight, 0);
+        }
+        finish_end(flight, JOB_STATE_DONE, OUTCOME_OK, NULL);
+        return false;
+    case LIFECYCLE_REJECT:
+    case LIFECYCLE_IMPOSSIBLE:
+    case LIFECYCLE_SETTLE:
+    default:
+        snprintf(text, sizeof(text), "%s is not possible: the sandbox is %s", job_op_name(job->op),
+                 sandbox_status_name(before));
+        clear_unsent(flight);
+        finish_end(flight, JOB_STATE_FAILED, OUTCOME_PERMANENT, text);
+        return false;
+    }
+    if (box->provider_sandbox_id[0] != '\0' || job->op == JOB_CREATE ||
+        (box->create_sent_at_ms > 0 && (job->op == JOB_DELETE || job->op == JOB_RECONCILE))) {
+        return true;
+    }
+    if (job->op == JOB_DELETE || job->op == JOB_RECONCILE) {
+        end_done(flight); /* no create was ever sent: there is nothing at the provider */
+    } else {
+        end_failed(flight, JOB_STATE_FAILED, OUTCOME_PERMANENT,
+                   "the sandbox has no counterpart at the provider");
+    }
+    return false;
+}
+
+static void begin(struct worker *worker, struct flight *flight)
+{
+    const struct job *job = job_of(flight);
+    struct error err = ERROR_INIT;
+    finish_init(flight);
+    if (flight->claimed.deadline_moved) {
+        finish_end(flight, JOB_STATE_SUPERSEDED, OUTCOME_OK, NULL);
+        return;
+    }
+    if (job->crashes >= worker->policy.max_crashes) {
+        end_failed(flight, JOB_STATE_DEAD, OUTCOME_TRANSIENT,
+                   "workers died or stalled on this job too often");
+        return;
+    }
+    if (job_params_parse(job->params_json, &flight->params, &err) != 0) {
+        end_failed(flight, JOB_STATE_FAILED, OUTCOME_PERMANENT, err.message);
+        return;
+    }
+    if (deadline_passed(flight)) {
+        end_failed(flight, JOB_STATE_FAILED, OUTCOME_TRANSIENT, "not begun before its deadline");
+        return;
+    }
+    if (!begin_effect(flight)) {
+        return;
+    }
+    struct gate *gate = worker_gate(worker, box_of(flight)->provider);
+    if (gate == NULL) {
+        char text[128];
+        snprintf(text, sizeof(text), "provider %s is not configured on this worker",
+                 box_of(flight)->provider);
+        log_event(LOG_ERROR, "provider.unknown", LOG_S("provider", box_of(flight)->provider));
+        end_outcome(flight, OUTCOME_TRANSIENT, UNKNOWN_RETRY_AFTER, 0, text);
+        return;
+    }
+    int64_t blocked = gate_blocked_ms(gate, clock_mono_ms());
+    if (blocked > 0) {
+        apply_release(worker, flight, blocked + id_random_below(250));
+        return;
+    }
+    call_begin(flight, gate);
+}
+
+void apply_begin(struct worker *worker, struct flight *flight)
+{
+    const struct job *job = job_of(flight);
+    log_context(job->request_id, job->id, job->sandbox_id);
+    log_event(LOG_DEBUG, "job.claimed", LOG_S("op", job_op_name(job->op)),
+              LOG_I("attempt", job->attempt), LOG_I("lease_token", job->lease_token),
+              LOG_B("took_over", flight->claimed.took_over));
+    worker->counters.claimed++;
+    worker->counters.took_over += flight->claimed.took_over;
+    begin(worker, flight);
+    log_context_clear();
+}

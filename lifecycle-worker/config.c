@@ -1,0 +1,109 @@
+/*
+ * config - see config.h.
+ */
+#include "lifecycle-worker/config.h"
+
+#include <stddef.h>
+
+#include "common/base/config.h"
+
+#define AT(field) offsetof(struct worker_config, field)
+
+static const struct config_entry table[] = {
+    {"DATABASE_URL", CONFIG_STRING, AT(database_url), 1, 4096, NULL, true, true,
+     "PostgreSQL, several hosts allowed"},
+    {"REDIS_HOST", CONFIG_STRING, AT(redis_host), 1, 255, "127.0.0.1", false, false,
+     "Redis host, or the path of a unix socket"},
+    {"REDIS_PORT", CONFIG_INT, AT(redis_port), 1, 65535, "6379", false, false, "Redis port"},
+    {"REDIS_DATABASE", CONFIG_INT, AT(redis_database), 0, 1000000, "0", false, false,
+     "Redis database number"},
+    {"REDIS_USERNAME", CONFIG_STRING, AT(redis_username), 0, 255, NULL, false, false,
+     "Redis ACL user; empty = default user"},
+    {"REDIS_PASSWORD", CONFIG_STRING, AT(redis_password), 0, 4096, NULL, false, true,
+     "Redis password; empty = none"},
+    {"SANDBOX_PROVIDERS", CONFIG_STRING, AT(providers), 1, 255, "e2b", false, false,
+     "comma list of the providers this worker calls"},
+    {"LOG_LEVEL", CONFIG_STRING, AT(log_level), 1, 16, "info", false, false,
+     "debug, info, warn or error"},
+    {"WORKER_MAX_IN_FLIGHT", CONFIG_INT, AT(max_in_flight), 1, 2048, "256", false, false,
+     "jobs worked on at once; at the limit nothing is read"},
+    {"WORKER_PROVIDER_MAX_IN_FLIGHT", CONFIG_INT, AT(provider_max_in_flight), 0, 2048, "0", false,
+     false, "of these, calls to one provider; 0 = all, or 3/4 with several providers"},
+    {"WORKER_LEASE_MS", CONFIG_INT, AT(lease_ms), 1000, 3600000, "40000", false, false,
+     "how long a claimed job is ours"},
+    {"WORKER_ATTEMPT_MS", CONFIG_INT, AT(attempt_ms), 500, 3600000, "25000", false, false,
+     "bound of one attempt's provider calls; below WORKER_LEASE_MS"},
+    {"WORKER_MIN_IDLE_MS", CONFIG_INT, AT(min_idle_ms), 1000, 7200000, "45000", false, false,
+     "age at which another worker's entry is taken over; above WORKER_LEASE_MS"},
+    {"SANDBOX_SETTLE_MS", CONFIG_INT, AT(settle_ms), 0, 3600000, "75000", false, false,
+     "how long after a create an empty lookup at the provider proves nothing"},
+    {"WORKER_DRAIN_MS", CONFIG_INT, AT(drain_ms), 0, 3600000, "28000", false, false,
+     "time for work in flight after SIGTERM; then jobs are given back"},
+    {"WORKER_HEARTBEAT_MS", CONFIG_INT, AT(heartbeat_ms), 100, 600000, "3000", false, false,
+     "interval of the heartbeat in Redis, which lives for three of them"},
+    {"WORKER_RETRY_BASE_MS", CONFIG_INT, AT(retry_base_ms), 1, 3600000, "1000", false, false,
+     "first retry delay, doubled each time, with jitter"},
+    {"WORKER_RETRY_CAP_MS", CONFIG_INT, AT(retry_cap_ms), 1, 86400000, "60000", false, false,
+     "longest retry delay"},
+    {"WORKER_CAPACITY_BASE_MS", CONFIG_INT, AT(capacity_base_ms), 1, 3600000, "15000", false, false,
+     "first retry delay when the provider is full"},
+    {"WORKER_AUTH_HOLD_MS", CONFIG_INT, AT(auth_hold_ms), 1, 3600000, "30000", false, false,
+     "pause of a provider's queue when it refuses our key"},
+    {"WORKER_MAX_CRASHES", CONFIG_INT, AT(max_crashes), 1, 100, "3", false, false,
+     "leases of one job that run out in a row before it is dead"},
+    {"WORKER_BREAKER_FAILURES", CONFIG_INT, AT(breaker_failures), 1, 100000, "5", false, false,
+     "failures in a row that stop calls to a provider"},
+    {"WORKER_BREAKER_WINDOW_MS", CONFIG_INT, AT(breaker_window_ms), 1, 3600000, "10000", false,
+     false, "within which these failures fall"},
+    {"WORKER_BREAKER_OPEN_MS", CONFIG_INT, AT(breaker_open_ms), 1, 3600000, "15000", false, false,
+     "how long calls stop before one is tried"},
+    {"SANDBOX_LIFETIME_MARGIN_MS", CONFIG_INT, AT(lifetime_margin_ms), 0, 3600000, "60000", false,
+     false, "a deadline is kept this long before the provider's own end"},
+    {"SANDBOX_TIMEOUT_SECONDS", CONFIG_INT, AT(idle_timeout_s), 1, 2592000, "3000", false, false,
+     "idle timeout of a sandbox resumed after its own deadline has passed, seconds"},
+};
+enum { TABLE_COUNT = sizeof(table) / sizeof(table[0]) };
+
+int64_t worker_config_lease_margin_ms(const struct worker_config *config)
+{
+    int64_t spare = config->lease_ms - config->attempt_ms;
+    return spare / 3 < 3000 ? spare / 3 : 3000;
+}
+
+int worker_config_load(struct worker_config *config, struct error *err)
+{
+    if (config_load(table, TABLE_COUNT, config, err) != 0) {
+        return -1;
+    }
+    int status = 0;
+    if (config->attempt_ms >= config->lease_ms) {
+        status = error_set(err, ERR_CONFIG,
+                           "WORKER_ATTEMPT_MS (%lld) must be below WORKER_LEASE_MS (%lld)",
+                           (long long)config->attempt_ms, (long long)config->lease_ms);
+    } else if (config->lease_ms >= config->min_idle_ms) {
+        status = error_set(err, ERR_CONFIG,
+                           "WORKER_LEASE_MS (%lld) must be below WORKER_MIN_IDLE_MS (%lld)",
+                           (long long)config->lease_ms, (long long)config->min_idle_ms);
+    } else if (config->retry_base_ms > config->retry_cap_ms) {
+        status = error_set(err, ERR_CONFIG,
+                           "WORKER_RETRY_BASE_MS (%lld) must not exceed WORKER_RETRY_CAP_MS (%lld)",
+                           (long long)config->retry_base_ms, (long long)config->retry_cap_ms);
+    } else if (config->provider_max_in_flight > config->max_in_flight) {
+        status = error_set(err, ERR_CONFIG,
+                           "WORKER_PROVIDER_MAX_IN_FLIGHT must not exceed WORKER_MAX_IN_FLIGHT");
+    }
+    if (status != 0) {
+        worker_config_free(config);
+    }
+    return status;
+}
+
+void worker_config_free(struct worker_config *config)
+{
+    config_free(table, TABLE_COUNT, config);
+}
+
+void worker_config_help(FILE *out)
+{
+    config_print_help(table, TABLE_COUNT, out);
+}

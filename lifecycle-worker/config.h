@@ -1,0 +1,52 @@
+/*
+ * config - what the lifecycle worker can be told by its environment.
+ *
+ * Owns: names, ranges, defaults, and the rules between values (an attempt fits into its lease, a
+ * lease ends before an entry may be taken over). Failure: ERR_CONFIG names the variable.
+ */
+#ifndef WORKER_CONFIG_H
+#define WORKER_CONFIG_H
+
+#include <stdint.h>
+#include <stdio.h>
+
+#include "common/base/error.h"
+
+struct worker_config {
+    char *database_url;
+    char *redis_host;
+    int64_t redis_port;
+    int64_t redis_database;
+    char *redis_username;
+    char *redis_password;
+    char *providers;
+    char *log_level;
+    int64_t max_in_flight;
+    int64_t provider_max_in_flight;
+    int64_t lease_ms;
+    int64_t attempt_ms;
+    int64_t min_idle_ms;
+    int64_t settle_ms;
+    int64_t drain_ms;
+    int64_t heartbeat_ms;
+    int64_t retry_base_ms;
+    int64_t retry_cap_ms;
+    int64_t capacity_base_ms;
+    int64_t auth_hold_ms;
+    int64_t max_crashes;
+    int64_t breaker_failures;
+    int64_t breaker_window_ms;
+    int64_t breaker_open_ms;
+    int64_t lifetime_margin_ms;
+    int64_t idle_timeout_s;
+};
+
+int worker_config_load(struct worker_config *config, struct error *err) MUST_CHECK;
+void worker_config_free(struct worker_config *config);
+void worker_config_help(FILE *out);
+
+/* Time left of a lease in which nothing is begun or written any more: clocks of different hosts
+ * and a slow commit must not let two holders act at once. */
+int64_t worker_config_lease_margin_ms(const struct worker_config *config);
+
+#endif

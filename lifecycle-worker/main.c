@@ -1,0 +1,81 @@
+/*
+ * main - the lifecycle worker's edges: arguments, configuration, start, drain, exit status.
+ *
+ * Exit: 0 after a drain, 64 wrong arguments, 78 wrong configuration, 1 anything else.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "common/base/log.h"
+#include "common/base/service.h"
+#include "common/provider/http.h"
+#include "lifecycle-worker/config.h"
+#include "lifecycle-worker/worker.h"
+
+static void print_help(void)
+{
+    printf("usage: sandbox-worker [--help] [--version]\n\n"
+           "Takes sandbox jobs from Redis, calls the provider, writes PostgreSQL.\n"
+           "Configured by environment variables; <NAME>_FILE reads a text value from a file:\n\n");
+    worker_config_help(stdout);
+}
+
+static int run(int signal_fd)
+{
+    struct worker_config config;
+    struct worker worker;
+    struct error err = ERROR_INIT;
+    int status = EXIT_CONFIG;
+
+    if (worker_config_load(&config, &err) != 0) {
+        log_error(LOG_ERROR, "worker.config", &err);
+        return EXIT_CONFIG;
+    }
+    memset(&worker, 0, sizeof(worker));
+    if (log_init("worker", config.log_level) != 0) {
+        error_set(&err, ERR_CONFIG, "LOG_LEVEL: %s is none of debug, info, warn, error",
+                  config.log_level);
+        goto out;
+    }
+    if (http_global_init(&err) != 0) {
+        status = EXIT_RUNTIME;
+        goto out;
+    }
+    if (worker_init(&worker, &config, signal_fd, &err) != 0) {
+        goto out;
+    }
+    worker_run(&worker);
+    status = EXIT_OK;
+out:
+    if (status != EXIT_OK) {
+        log_error(LOG_ERROR, "worker.start", &err);
+    }
+    worker_done(&worker);
+    worker_config_free(&config);
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    struct error err = ERROR_INIT;
+    int signal_fd;
+
+    if (argc == 2 && strcmp(argv[1], "--help") == 0) {
+        print_help();
+        return EXIT_OK;
+    }
+    if (argc == 2 && strcmp(argv[1], "--version") == 0) {
+        printf("sandbox-worker %s\n", VERSION);
+        return EXIT_OK;
+    }
+    if (argc != 1) {
+        fprintf(stderr, "sandbox-worker: takes no arguments but --help and --version\n");
+        return EXIT_USAGE;
+    }
+    log_init("worker", NULL);
+    if (service_init(&signal_fd, &err) != 0) {
+        log_error(LOG_ERROR, "worker.start", &err);
+        return EXIT_RUNTIME;
+    }
+    return run(signal_fd);
+}

@@ -1,0 +1,334 @@
+/*
+ * settle - commits the attempts that have ended, then tells Redis what follows from it.
+ *
+ * Owns: the batch of one turn: one store_jobs_finish, one queue_settle, in this order, so that an
+ * entry is acknowledged only after its outcome is on disk. Does not own: what the outcome is.
+ * Threads: the worker's one. Failure: while PostgreSQL is away finished flights stay until their
+ * lease ends; what Redis cannot be told is kept (bounded) and repaired by polling, takeover and
+ * the reaper when it is lost.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/alloc.h"
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "lifecycle-worker/worker.h"
+
+#define OUTGOING_MAX 8192 /* of each kind, kept while Redis is away */
+
+/* ---- to Redis ----------------------------------------------------------------------------- */
+
+/* Makes room for one more element; false when the list is full. */
+static bool grow(void **list, size_t count, size_t *capacity, size_t size)
+{
+    if (count < *capacity) {
+        return true;
+    }
+    if (count >= OUTGOING_MAX) {
+        return false;
+    }
+    *capacity = *capacity == 0 ? 64 : *capacity * 2;
+    *list = xrealloc(*list, *capacity * size);
+    return true;
+}
+
+void settle_ack(struct worker *worker, const struct queue_entry *entry)
+{
+    struct worker_outgoing *out = &worker->outgoing;
+    if (entry->id[0] != '\0' &&
+        grow((void **)&out->acks, out->ack_count, &out->ack_capacity, sizeof(*out->acks))) {
+        out->acks[out->ack_count++] = *entry;
+    }
+}
+
+void settle_wake(struct worker *worker, const struct wakeup *wakeup)
+{
+    struct worker_outgoing *out = &worker->outgoing;
+    if (grow((void **)&out->wakeups, out->wakeup_count, &out->wakeup_capacity,
+             sizeof(*out->wakeups))) {
+        out->wakeups[out->wakeup_count++] = *wakeup;
+    }
+}
+
+static void settle_reply(struct worker *worker, const struct job *job, enum job_state state)
+{
+    struct worker_outgoing *out = &worker->outgoing;
+    if (job->reply_to[0] != '\0' && grow((void **)&out->replies, out->reply_count,
+                                         &out->reply_capacity, sizeof(*out->replies))) {
+        struct queue_reply *reply = &out->replies[out->reply_count++];
+        str_copy(reply->gateway, sizeof(reply->gateway), job->reply_to);
+        str_copy(reply->job_id, sizeof(reply->job_id), job->id);
+        reply->state = state;
+    }
+}
+
+void settle_send(struct worker *worker)
+{
+    struct worker_outgoing *out = &worker->outgoing;
+    struct error err = ERROR_INIT;
+    if (out->ack_count + out->reply_count + out->wakeup_count == 0) {
+        return;
+    }
+    if (queue_settle(worker->queue, out->acks, out->ack_count, out->replies, out->reply_count,
+                     out->wakeups, out->wakeup_count, &err) != 0) {
+        worker_note_queue(worker, &err);
+        return;
+    }
+    worker_note_queue(worker, NULL);
+    out->ack_count = out->reply_count = out->wakeup_count = 0;
+}
+
+void settle_done(struct worker *worker)
+{
+    free(worker->outgoing.acks);
+    free(worker->outgoing.replies);
+    free(worker->outgoing.wakeups);
+    memset(&worker->outgoing, 0, sizeof(worker->outgoing));
+}
+
+static struct wakeup wakeup_of(const struct job *job)
+{
+    struct wakeup wakeup;
+    memset(&wakeup, 0, sizeof(wakeup));
+    str_copy(wakeup.job_id, sizeof(wakeup.job_id), job->id);
+    str_copy(wakeup.sandbox_id, sizeof(wakeup.sandbox_id), job->sandbox_id);
+    wakeup.op = job->op;
+    wakeup.attempt = job->attempt;
+    wakeup.enqueued_at_ms = clock_wall_ms();
+    str_copy(wakeup.reply_to, sizeof(wakeup.reply_to), job->reply_to);
+    str_copy(wakeup.request_id, sizeof(wakeup.request_id), job->request_id);
+    str_copy(wakeup.traceparent, sizeof(wakeup.traceparent), job->traceparent);
+    return wakeup;
+}
+
+/* ---- lost leases -------------------------------------------------------------------------- */
+
+/*
+ * A create of ours that was not written. Its sandbox is left to whoever has the job now, who finds
+ * it by its tags, unless the row already names another one or is at its end: then nobody ever
+ * will, and it is killed here. Returns true when the flight goes on as a kill.
+ */
+static bool keep_to_kill(struct worker *worker, struct flight *flight)
+{
+    const struct store_finish *finish = &flight->finish;
+    if (flight->claimed.job.op != JOB_CREATE || finish->state != JOB_STATE_DONE ||
+        (finish->set & STORE_SET_PROVIDER) == 0 ||
+        worker_gate(worker, flight->claimed.sandbox.provider) == NULL) {
+        return false;
+    }
+    const char *ours = finish->values.provider_sandbox_id;
+    struct sandbox now;
+    struct error err = ERROR_INIT;
+    memset(&now, 0, sizeof(now));
+    bool ended = false;
+    if (store_sandbox_get(worker->store, flight->claimed.sandbox.id, NULL, true, &now, &err) != 0) {
+        if (err.code != ERR_SANDBOX_NOT_FOUND) {
+            log_event(LOG_WARN, "provider.copy_unsure", LOG_S("provider_sandbox_id", ours),
+                      LOG_S("error", err.message));
+            return false;
+        }
+        ended = true;
+    }
+    bool other = now.provider_sandbox_id[0] != '\0' && strcmp(now.provider_sandbox_id, ours) != 0;
+    bool kill =
+        ended || other || (now.status == SANDBOX_FAILED && now.provider_sandbox_id[0] == '\0');
+    sandbox_done(&now);
+    if (kill && worker->http == NULL) {
+        log_event(LOG_ERROR, "provider.copy_left", LOG_S("provider_sandbox_id", ours));
+        return false;
+    }
+    if (kill) {
+        str_copy(flight->kill_id, sizeof(flight->kill_id), ours);
+        flight->kind = FLIGHT_KILL;
+        flight->has_entry = false;
+        apply_kill(worker, flight);
+    }
+    return kill;
+}
+
+static void end_fenced(struct worker *worker, struct flight *flight, const char *event)
+{
+    const struct job *job = &flight->claimed.job;
+    log_event(LOG_WARN, event, LOG_S("op", job_op_name(job->op)),
+              LOG_I("lease_token", job->lease_token));
+    /* a commit whose answer was lost looks like this too: a waiter must not miss its end */
+    struct job seen;
+    struct error err = ERROR_INIT;
+    memset(&seen, 0, sizeof(seen));
+    str_copy(seen.id, sizeof(seen.id), job->id);
+    seen.state = JOB_STATE_RUNNING;
+    if (store_jobs_poll(worker->store, &seen, 1, &err) == 0 && job_state_is_terminal(seen.state)) {
+        settle_reply(worker, job, seen.state);
+    }
+    job_done(&seen);
+    if (flight->has_entry) {
+        settle_ack(worker, &flight->entry);
+    }
+    if (!keep_to_kill(worker, flight)) {
+        inflight_release(&worker->inflight, flight);
+    }
+}
+
+/* ---- from PostgreSQL ---------------------------------------------------------------------- */
+
+static void log_finished(const struct flight *flight, const struct store_finish *finish)
+{
+    const struct job *job = &flight->claimed.job;
+    const char *event = finish->state == JOB_STATE_RETRY_WAIT ? "job.retry"
+                        : finish->state == JOB_STATE_DEAD     ? "job.dead"
+                                                              : "job.finished";
+    enum log_level level = finish->state == JOB_STATE_RETRY_WAIT && !finish->release ? LOG_WARN
+                           : finish->state == JOB_STATE_DEAD                         ? LOG_ERROR
+                                                                                     : LOG_INFO;
+    log_event(level, event, LOG_S("op", job_op_name(job->op)),
+              LOG_S("state", job_state_name(finish->state)),
+              LOG_S("outcome", outcome_name(finish->outcome)), LOG_I("attempt", job->attempt),
+              LOG_I("duration_ms", clock_mono_ms() - flight->began_ms),
+              LOG_I("delay_ms", finish->delay_ms),
+              LOG_I("provider_http_status", finish->provider_http_status),
+              LOG_S("error", finish->error[0] == '\0' ? NULL : finish->error));
+}
+
+static void count_finished(struct worker_counters *counters, enum job_state state)
+{
+    switch (state) {
+    case JOB_STATE_DONE:
+        counters->done++;
+        break;
+    case JOB_STATE_FAILED:
+        counters->failed++;
+        break;
+    case JOB_STATE_DEAD:
+        counters->dead++;
+        break;
+    case JOB_STATE_SUPERSEDED:
+        counters->superseded++;
+        break;
+    case JOB_STATE_RETRY_WAIT:
+        counters->retried++;
+        break;
+    case JOB_STATE_QUEUED:
+    case JOB_STATE_RUNNING:
+    case JOB_STATE_COUNT:
+        break;
+    }
+}
+
+static void end_committed(struct worker *worker, struct flight *flight,
+                          const struct store_finish *finish)
+{
+    const struct job *job = &flight->claimed.job;
+    count_finished(&worker->counters, finish->state);
+    log_finished(flight, finish);
+    if (job_state_is_terminal(finish->state)) {
+        settle_reply(worker, job, finish->state);
+    } else if (finish->delay_ms <= 0) {
+        struct wakeup again = wakeup_of(job);
+        settle_wake(worker, &again);
+    }
+    if (finish->ret_has_next) {
+        settle_wake(worker, &finish->ret_next);
+    }
+    if (finish->state == JOB_STATE_DEAD) {
+        struct wakeup dead = wakeup_of(job);
+        struct error err = ERROR_INIT;
+        if (queue_add_dead(worker->queue, &dead, finish->error, &err) != 0) {
+            worker_note_queue(worker, &err); /* the row is dead; the stream is a convenience */
+        }
+    }
+    if (flight->has_entry) {
+        settle_ack(worker, &flight->entry);
+    }
+    inflight_release(&worker->inflight, flight);
+}
+
+static void end_item(struct worker *worker, struct flight *flight,
+                     const struct store_finish *finish)
+{
+    const struct job *job = &flight->claimed.job;
+    log_context(job->request_id, job->id, job->sandbox_id);
+    if (finish->ret_fenced) {
+        worker->counters.fenced++;
+        end_fenced(worker, flight, "job.fenced");
+    } else {
+        end_committed(worker, flight, finish);
+    }
+    log_context_clear();
+}
+
+/* One by one, after a batch was refused for a reason other than an absent server: one bad row must
+ * not hold up the others. */
+static void finish_singly(struct worker *worker, struct flight **flights,
+                          struct store_finish *items, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct error err = ERROR_INIT;
+        if (store_jobs_finish(worker->store, &items[i], 1, worker->identity, &err) == 0) {
+            end_item(worker, flights[i], &items[i]);
+            continue;
+        }
+        if (err.code == ERR_DATABASE_DOWN || err.code == ERR_OVERLOADED) {
+            worker_note_store(worker, &err);
+            return;
+        }
+        const struct job *job = &flights[i]->claimed.job;
+        log_context(job->request_id, job->id, job->sandbox_id);
+        log_error(LOG_ERROR, "job.finish_failed", &err);
+        log_context_clear();
+        /* its lease runs out, which counts as a crash: a row that can never be written ends dead */
+        if (flights[i]->has_entry) {
+            settle_ack(worker, &flights[i]->entry);
+        }
+        inflight_release(&worker->inflight, flights[i]);
+    }
+}
+
+static void drop_expired(struct worker *worker)
+{
+    int64_t now = clock_mono_ms();
+    for (int i = 0; i < worker->inflight.capacity; i++) {
+        struct flight *flight = &worker->inflight.flights[i];
+        if (flight->phase == FLIGHT_FINISHED && flight->kind == FLIGHT_JOB &&
+            now >= flight->lease_end_ms) {
+            const struct job *job = &flight->claimed.job;
+            log_context(job->request_id, job->id, job->sandbox_id);
+            worker->counters.lease_lost++;
+            end_fenced(worker, flight, "job.lease_lost");
+            log_context_clear();
+        }
+    }
+}
+
+void settle_finished(struct worker *worker)
+{
+    drop_expired(worker);
+    int count = inflight_count(&worker->inflight, FLIGHT_FINISHED);
+    if (count == 0 || (!worker->store_up && clock_mono_ms() < worker->store_retry_ms)) {
+        return;
+    }
+    struct store_finish *items = xcalloc((size_t)count, sizeof(*items));
+    struct flight **flights = xcalloc((size_t)count, sizeof(struct flight *));
+    size_t used = 0;
+    for (int i = 0; i < worker->inflight.capacity; i++) {
+        struct flight *flight = &worker->inflight.flights[i];
+        if (flight->phase == FLIGHT_FINISHED) {
+            items[used] = flight->finish;
+            flights[used++] = flight;
+        }
+    }
+    struct error err = ERROR_INIT;
+    if (store_jobs_finish(worker->store, items, used, worker->identity, &err) == 0) {
+        worker_note_store(worker, NULL);
+        for (size_t i = 0; i < used; i++) {
+            end_item(worker, flights[i], &items[i]);
+        }
+    } else if (err.code == ERR_DATABASE_DOWN || err.code == ERR_OVERLOADED) {
+        worker_note_store(worker, &err);
+    } else {
+        log_error(LOG_ERROR, "worker.batch_refused", &err);
+        finish_singly(worker, flights, items, used);
+    }
+    free(flights);
+    free(items);
+}

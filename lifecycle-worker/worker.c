@@ -1,0 +1,680 @@
+/*
+ * worker - the loop and its single wait point.
+ *
+ * Owns: reading entries while there is room, claiming them in one statement, timers, the drain.
+ * Does not own: what a job means (apply.c), how it ends (settle.c). Threads: one.
+ * Failure: each turn does what its dependencies allow; nothing here ends the process but a drain.
+ */
+#include "lifecycle-worker/worker.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/alloc.h"
+#include "common/base/clock.h"
+#include "common/base/json.h"
+#include "common/base/log.h"
+
+#define TURN_MAX_MS      1000
+#define STORE_RETRY_MS   250
+#define QUEUE_RETRY_MS   250
+#define QUEUE_POLL_AFTER 2000 /* Redis away this long: ask PostgreSQL what is due */
+#define DUE_POLL_MS      1000
+#define HOLD_POLL_MS     1000
+#define AUTOCLAIM_MAX_MS 5000
+#define READER_BLOCK_MS  2000
+#define OUTBOX_ROUND     1000
+#define OUTBOX_BASE_MS   5000
+#define OUTBOX_ROUNDS    100
+
+/* ---- what we depend on -------------------------------------------------------------------- */
+
+void worker_note_store(struct worker *worker, const struct error *err)
+{
+    if (err == NULL) {
+        if (!worker->store_up) {
+            log_event(LOG_INFO, "store.up", LOG_S("deployment_id", worker->deployment_id));
+        }
+        worker->store_up = true;
+        return;
+    }
+    if (worker->store_up) {
+        log_error(LOG_ERROR, "store.down", err);
+    }
+    worker->store_up = false;
+    worker->store_retry_ms = clock_mono_ms() + STORE_RETRY_MS;
+}
+
+void worker_note_queue(struct worker *worker, const struct error *err)
+{
+    int64_t now = clock_mono_ms();
+    if (err == NULL) {
+        if (!worker->queue_up) {
+            log_event(LOG_INFO, "queue.up", LOG_I("down_ms", now - worker->queue_down_since_ms));
+        }
+        worker->queue_up = true;
+        return;
+    }
+    if (worker->queue_up) {
+        log_error(LOG_ERROR, "queue.down", err);
+        worker->queue_down_since_ms = now;
+    }
+    worker->queue_up = false;
+    worker->queue_retry_ms = now + QUEUE_RETRY_MS;
+}
+
+struct gate *worker_gate(struct worker *worker, const char *provider)
+{
+    for (int i = 0; i < worker->gate_count; i++) {
+        if (strcmp(worker->gates[i].name, provider) == 0) {
+            return &worker->gates[i];
+        }
+    }
+    return NULL;
+}
+
+/* PostgreSQL after a start or an absence: is it there, is its schema, and whose is it? */
+static void probe_store(struct worker *worker)
+{
+    struct error err = ERROR_INIT;
+    if (worker->store_up || clock_mono_ms() < worker->store_retry_ms) {
+        return;
+    }
+    int64_t start = clock_mono_ms();
+    if (store_ping(worker->store, &err) != 0 ||
+        (worker->deployment_id[0] == '\0' &&
+         store_deployment_id(worker->store, worker->deployment_id, &err) != 0)) {
+        worker_note_store(worker, &err);
+        /* a host that swallows packets must not take most of the loop's time */
+        worker->store_retry_ms = clock_mono_ms() + STORE_RETRY_MS + (clock_mono_ms() - start);
+        return;
+    }
+    worker_note_store(worker, NULL);
+}
+
+/* Every unfinished job onto the streams again: they were wiped. */
+static void refill_streams(struct worker *worker)
+{
+    size_t total = 0;
+    for (int round = 0; round < OUTBOX_ROUNDS; round++) {
+        struct wakeup *wakeups = NULL;
+        size_t count = 0;
+        struct error err = ERROR_INIT;
+        if (store_outbox(worker->store, OUTBOX_ROUND, OUTBOX_BASE_MS, round == 0, &wakeups, &count,
+                         &err) != 0) {
+            worker_note_store(worker, &err);
+            break;
+        }
+        bool added = queue_add(worker->queue, wakeups, count, &err) == 0;
+        free(wakeups);
+        if (!added) {
+            worker_note_queue(worker, &err);
+            break;
+        }
+        total += count;
+        if (count < OUTBOX_ROUND) {
+            break;
+        }
+    }
+    log_event(LOG_WARN, "queue.refilled", LOG_I("jobs", (int64_t)total));
+}
+
+static void prepare_queue(struct worker *worker)
+{
+    struct error err = ERROR_INIT;
+    bool wiped = false;
+    if (queue_prepare(worker->queue, &wiped, &err) != 0) {
+        worker_note_queue(worker, &err);
+        return;
+    }
+    worker_note_queue(worker, NULL);
+    if (wiped) {
+        refill_streams(worker);
+    }
+}
+
+/* ---- claiming ----------------------------------------------------------------------------- */
+
+static void forget_held(struct worker *worker, size_t index)
+{
+    worker->held_count--;
+    memmove(&worker->held[index], &worker->held[index + 1],
+            (worker->held_count - index) * sizeof(*worker->held));
+}
+
+/* Drops what needs no claim: malformed entries and those of jobs we are at already. */
+static void sift_held(struct worker *worker)
+{
+    for (size_t i = 0; i < worker->held_count;) {
+        struct queue_entry *entry = &worker->held[i];
+        struct flight *flight = entry->wakeup.job_id[0] == '\0'
+                                    ? NULL
+                                    : inflight_find(&worker->inflight, entry->wakeup.job_id);
+        if (entry->wakeup.job_id[0] != '\0' && flight == NULL) {
+            i++;
+            continue;
+        }
+        if (entry->wakeup.job_id[0] == '\0') {
+            log_event(LOG_WARN, "entry.malformed", LOG_S("entry", entry->id),
+                      LOG_S("stream", job_op_name(entry->op)));
+        }
+        /* after a reconnect the flight's own entry is read again: it is acknowledged at its end */
+        if (flight == NULL || !flight->has_entry || strcmp(flight->entry.id, entry->id) != 0) {
+            settle_ack(worker, entry);
+        }
+        forget_held(worker, i);
+    }
+}
+
+/* The held entry of this job among the first `count`, or -1. */
+static long find_held(const struct worker *worker, const char *job_id)
+{
+    for (size_t i = 0; i < worker->held_count; i++) {
+        if (strcmp(worker->held[i].wakeup.job_id, job_id) == 0) {
+            return (long)i;
+        }
+    }
+    return -1;
+}
+
+static void begin_flight(struct worker *worker, struct store_claimed *claimed, int64_t asked_ms)
+{
+    const struct worker_config *config = worker->config;
+    struct flight *flight = inflight_take(&worker->inflight, worker);
+    flight->claimed = *claimed;
+    memset(claimed, 0, sizeof(*claimed)); /* the flight owns its heap members now */
+    flight->began_ms = asked_ms;
+    /* the lease began no earlier than the moment we asked for it */
+    flight->lease_end_ms = asked_ms + config->lease_ms - worker_config_lease_margin_ms(config);
+    flight->attempt_end_ms = asked_ms + config->attempt_ms;
+    long held = find_held(worker, flight->claimed.job.id);
+    if (held >= 0) {
+        flight->entry = worker->held[held];
+        flight->has_entry = flight->entry.id[0] != '\0';
+        forget_held(worker, (size_t)held);
+    }
+    apply_begin(worker, flight);
+}
+
+static void claim_held(struct worker *worker)
+{
+    sift_held(worker);
+    int room = inflight_room(&worker->inflight);
+    size_t asked = worker->held_count < (size_t)room ? worker->held_count : (size_t)room;
+    if (asked == 0 || !worker->store_up) {
+        return;
+    }
+    const char **ids = xcalloc(asked, sizeof(*ids));
+    char(*copies)[32] = xcalloc(asked, sizeof(*copies));
+    for (size_t i = 0; i < asked; i++) {
+        ids[i] = worker->held[i].wakeup.job_id;
+        str_copy(copies[i], sizeof(copies[i]), worker->held[i].id);
+    }
+    struct store_claimed *claimed = NULL;
+    size_t count = 0;
+    struct error err = ERROR_INIT;
+    int64_t asked_ms = clock_mono_ms();
+    int status = store_jobs_claim(worker->store, ids, asked, worker->identity,
+                                  worker->config->lease_ms, &claimed, &count, &err);
+    free(ids);
+    if (status != 0) {
+        free(copies);
+        worker_note_store(worker, &err);
+        return;
+    }
+    for (size_t i = 0; i < count; i++) {
+        begin_flight(worker, &claimed[i], asked_ms);
+    }
+    store_claimed_free(claimed, count);
+    /* asked for and not given: done, not due, somebody else's, or behind another job of the same
+     * sandbox, whose end wakes it: this entry has served its purpose */
+    for (size_t i = 0; i < worker->held_count && asked > 0;) {
+        bool was_asked = false;
+        for (size_t j = 0; j < asked && !was_asked; j++) {
+            was_asked = strcmp(copies[j], worker->held[i].id) == 0;
+        }
+        if (!was_asked) {
+            i++;
+            continue;
+        }
+        settle_ack(worker, &worker->held[i]);
+        forget_held(worker, i);
+    }
+    free(copies);
+}
+
+/* ---- reading ------------------------------------------------------------------------------ */
+
+/* How many entries may be read now: free slots, and no more than the providers take. */
+static int read_room(const struct worker *worker)
+{
+    int64_t now = clock_mono_ms();
+    int calls = 0;
+    for (int i = 0; i < worker->gate_count; i++) {
+        calls += gate_room(&worker->gates[i], now);
+    }
+    int slots = inflight_room(&worker->inflight);
+    return slots < calls ? slots : calls;
+}
+
+static bool may_read(const struct worker *worker)
+{
+    return worker->store_up && worker->drain_end_ms == 0 && worker->held_count == 0;
+}
+
+static void park_reader(struct worker *worker)
+{
+    struct error err = ERROR_INIT;
+    if (!may_read(worker) || queue_reader_parked(worker->reader) ||
+        (!worker->queue_up && clock_mono_ms() < worker->queue_retry_ms)) {
+        return;
+    }
+    int room = read_room(worker);
+    if (room > 0 && queue_reader_park(worker->reader, room, &err) != 0) {
+        worker_note_queue(worker, &err);
+    }
+}
+
+static void take_entries(struct worker *worker)
+{
+    struct error err = ERROR_INIT;
+    bool done = false;
+    if (worker->reader == NULL || !queue_reader_parked(worker->reader) || worker->held_count > 0) {
+        return;
+    }
+    if (queue_reader_take(worker->reader, worker->held, (size_t)worker->inflight.capacity,
+                          &worker->held_count, &done, &err) != 0) {
+        if (err.code == ERR_NOT_FOUND) {
+            log_event(LOG_WARN, "queue.no_group", LOG_S("error", err.message));
+            prepare_queue(worker);
+        } else {
+            worker_note_queue(worker, &err);
+        }
+    } else if (done) {
+        worker_note_queue(worker, NULL);
+    }
+}
+
+/* Entries of workers that died with them. */
+static void take_over(struct worker *worker, int64_t now)
+{
+    struct error err = ERROR_INIT;
+    if (now < worker->next_autoclaim_ms || !may_read(worker) || !worker->queue_up) {
+        return;
+    }
+    int64_t every = worker->config->min_idle_ms / 4;
+    worker->next_autoclaim_ms = now + (every < AUTOCLAIM_MAX_MS ? every : AUTOCLAIM_MAX_MS);
+    int room = read_room(worker);
+    if (room <= 0) {
+        return;
+    }
+    if (queue_autoclaim(worker->queue, worker->identity, worker->config->min_idle_ms, worker->held,
+                        (size_t)room, &worker->held_count, &err) == 0) {
+        if (worker->held_count > 0) {
+            log_event(LOG_INFO, "entries.taken_over", LOG_I("count", (int64_t)worker->held_count));
+        }
+    } else if (err.code == ERR_NOT_FOUND) {
+        prepare_queue(worker);
+    } else {
+        worker_note_queue(worker, &err);
+    }
+}
+
+/* Without Redis the table itself says what is due. */
+static void poll_due(struct worker *worker, int64_t now)
+{
+    if (worker->queue_up || now - worker->queue_down_since_ms < QUEUE_POLL_AFTER ||
+        now < worker->next_due_ms || !may_read(worker)) {
+        return;
+    }
+    worker->next_due_ms = now + DUE_POLL_MS;
+    int room = read_room(worker);
+    if (room <= 0) {
+        return;
+    }
+    char(*ids)[UUID_BYTES] = NULL;
+    size_t count = 0;
+    struct error err = ERROR_INIT;
+    if (store_jobs_due(worker->store, room, &ids, &count, &err) != 0) {
+        worker_note_store(worker, &err);
+        return;
+    }
+    for (size_t i = 0; i < count; i++) {
+        struct queue_entry *entry = &worker->held[i];
+        memset(entry, 0, sizeof(*entry));
+        str_copy(entry->wakeup.job_id, sizeof(entry->wakeup.job_id), ids[i]);
+    }
+    worker->held_count = count;
+    if (count == (size_t)room) {
+        worker->next_due_ms = now; /* there may be more */
+    }
+    free(ids);
+}
+
+/* ---- timers ------------------------------------------------------------------------------- */
+
+static void read_holds(struct worker *worker, int64_t now)
+{
+    if (now < worker->next_hold_ms || !worker->queue_up) {
+        return;
+    }
+    worker->next_hold_ms = now + HOLD_POLL_MS;
+    for (int i = 0; i < worker->gate_count; i++) {
+        struct gate *gate = &worker->gates[i];
+        struct error err = ERROR_INIT;
+        int64_t left = 0;
+        if (queue_hold_get(worker->queue, gate->name, &left, &err) != 0) {
+            worker_note_queue(worker, &err);
+            return;
+        }
+        /* the shared hold rules: an operator may delete it to go on at once */
+        gate->hold_until_ms = left > 0 ? now + left : 0;
+    }
+}
+
+static char *heartbeat_json(const struct worker *worker)
+{
+    const struct worker_counters *counters = &worker->counters;
+    cJSON *root = cJSON_CreateObject();
+    json_add_time(root, "started_at", worker->started_wall_ms);
+    cJSON_AddStringToObject(root, "version", VERSION);
+    cJSON_AddBoolToObject(root, "draining", worker->drain_end_ms != 0);
+    cJSON_AddBoolToObject(root, "store_up", worker->store_up);
+    json_add_int64(root, "in_flight", worker->inflight.used);
+    json_add_int64(root, "capacity", worker->inflight.capacity);
+    json_add_int64(root, "claimed", counters->claimed);
+    json_add_int64(root, "done", counters->done);
+    json_add_int64(root, "failed", counters->failed);
+    json_add_int64(root, "retried", counters->retried);
+    json_add_int64(root, "dead", counters->dead);
+    json_add_int64(root, "superseded", counters->superseded);
+    json_add_int64(root, "released", counters->released);
+    json_add_int64(root, "fenced", counters->fenced);
+    json_add_int64(root, "lease_lost", counters->lease_lost);
+    json_add_int64(root, "took_over", counters->took_over);
+    json_add_int64(root, "copies_killed", counters->copies_killed);
+    json_add_int64(root, "provider_requests", counters->requests);
+    cJSON *providers = cJSON_AddObjectToObject(root, "providers");
+    int64_t now = clock_mono_ms();
+    for (int i = 0; i < worker->gate_count; i++) {
+        const struct gate *gate = &worker->gates[i];
+        cJSON *item = cJSON_AddObjectToObject(providers, gate->name);
+        json_add_int64(item, "in_flight", gate->in_flight);
+        cJSON_AddStringToObject(item, "breaker", gate_state_name(gate->state));
+        json_add_int64(item, "hold_ms", gate->hold_until_ms > now ? gate->hold_until_ms - now : 0);
+    }
+    struct strbuf text;
+    strbuf_init(&text, 8192);
+    json_print(root, &text);
+    cJSON_Delete(root);
+    return strbuf_take(&text);
+}
+
+static void heartbeat(struct worker *worker, int64_t now)
+{
+    struct error err = ERROR_INIT;
+    if (now < worker->next_heartbeat_ms || (!worker->queue_up && now < worker->queue_retry_ms)) {
+        return;
+    }
+    worker->next_heartbeat_ms = now + worker->config->heartbeat_ms;
+    char *info = heartbeat_json(worker);
+    if (queue_heartbeat(worker->queue, worker->identity, 3 * worker->config->heartbeat_ms, info,
+                        &err) != 0) {
+        worker->next_heartbeat_ms = now; /* as soon as Redis is back */
+        worker_note_queue(worker, &err);
+    } else {
+        worker_note_queue(worker, NULL);
+    }
+    free(info);
+}
+
+static void retry_kills(struct worker *worker, int64_t now)
+{
+    for (int i = 0; i < worker->inflight.capacity; i++) {
+        struct flight *flight = &worker->inflight.flights[i];
+        if (flight->phase == FLIGHT_WAITING && now >= flight->not_before_ms) {
+            apply_kill(worker, flight);
+        }
+    }
+}
+
+static int64_t sooner(int64_t timeout_ms, int64_t at_ms, int64_t now)
+{
+    int64_t left = at_ms > now ? at_ms - now : 0;
+    return left < timeout_ms ? left : timeout_ms;
+}
+
+static int64_t turn_timeout_ms(const struct worker *worker, int64_t now)
+{
+    int64_t timeout = TURN_MAX_MS;
+    timeout =
+        sooner(timeout, worker->queue_up ? worker->next_heartbeat_ms : worker->queue_retry_ms, now);
+    if (!worker->store_up) {
+        timeout = sooner(timeout, worker->store_retry_ms, now);
+    } else if (worker->held_count > 0 && inflight_room(&worker->inflight) > 0) {
+        timeout = 0;
+    }
+    if (worker->drain_end_ms != 0) {
+        timeout = sooner(timeout, worker->drain_end_ms, now);
+    } else if (worker->store_up && !queue_reader_parked(worker->reader)) {
+        /* a gate that is shut opens by time */
+        timeout = timeout < 50 ? timeout : 50;
+    }
+    for (int i = 0; i < worker->inflight.capacity; i++) {
+        if (worker->inflight.flights[i].phase == FLIGHT_WAITING) {
+            timeout = sooner(timeout, worker->inflight.flights[i].not_before_ms, now);
+        }
+    }
+    /* a Redis that is away does not make this a busy loop */
+    return !worker->queue_up && timeout < 10 ? 10 : timeout;
+}
+
+/* ---- drain -------------------------------------------------------------------------------- */
+
+static void drain_begin(struct worker *worker)
+{
+    worker->drain_end_ms = clock_mono_ms() + worker->config->drain_ms;
+    log_event(LOG_INFO, "worker.draining", LOG_I("in_flight", worker->inflight.used),
+              LOG_I("limit_ms", worker->config->drain_ms));
+    take_entries(worker);
+    queue_reader_free(worker->reader);
+    worker->reader = NULL;
+    for (size_t i = 0; i < worker->held_count; i++) {
+        struct queue_entry *entry = &worker->held[i];
+        if (entry->wakeup.job_id[0] != '\0' && entry->id[0] != '\0' &&
+            inflight_find(&worker->inflight, entry->wakeup.job_id) == NULL) {
+            settle_wake(worker, &entry->wakeup); /* for another worker, at once */
+            settle_ack(worker, entry);
+        }
+    }
+    worker->held_count = 0;
+}
+
+/* Time is up: what is still in flight is given back. */
+static void drain_end(struct worker *worker)
+{
+    http_multi_free(worker->http);
+    worker->http = NULL;
+    for (int i = 0; i < worker->inflight.capacity; i++) {
+        struct flight *flight = &worker->inflight.flights[i];
+        if (flight->kind == FLIGHT_KILL && flight->phase != FLIGHT_FREE) {
+            log_event(LOG_ERROR, "provider.copy_left",
+                      LOG_S("provider_sandbox_id", flight->kill_id));
+        } else if (flight->phase == FLIGHT_CALLING) {
+            apply_release(worker, flight, 0);
+        }
+    }
+    worker->store_retry_ms = 0;
+    settle_finished(worker);
+    settle_send(worker);
+}
+
+static bool drained(const struct worker *worker)
+{
+    return worker->drain_end_ms != 0 &&
+           (worker->inflight.used == 0 || clock_mono_ms() >= worker->drain_end_ms);
+}
+
+/* ---- the loop ----------------------------------------------------------------------------- */
+
+static void turn(struct worker *worker)
+{
+    int64_t now = clock_mono_ms();
+    probe_store(worker);
+    heartbeat(worker, now);
+    read_holds(worker, now);
+    if (worker->drain_end_ms == 0) {
+        park_reader(worker);
+    }
+
+    bool ready[2] = {false, false};
+    int fds[2] = {worker->signal_fd, -1};
+    int fd_count = 1;
+    if (worker->reader != NULL && queue_reader_parked(worker->reader)) {
+        fds[fd_count++] = queue_reader_fd(worker->reader);
+    }
+    http_multi_run(worker->http, fds, fd_count, turn_timeout_ms(worker, clock_mono_ms()), ready);
+    if (ready[0]) {
+        service_read_signals(worker->signal_fd);
+    }
+    if (worker->drain_end_ms == 0 && service_draining()) {
+        drain_begin(worker);
+    }
+    take_entries(worker);
+    now = clock_mono_ms();
+    take_over(worker, now);
+    poll_due(worker, now);
+    retry_kills(worker, now);
+    claim_held(worker);
+    settle_finished(worker);
+    if (worker->queue_up || clock_mono_ms() >= worker->queue_retry_ms) {
+        settle_send(worker);
+    }
+}
+
+void worker_run(struct worker *worker)
+{
+    log_event(LOG_INFO, "worker.started", LOG_S("worker", worker->identity),
+              LOG_S("providers", worker->config->providers), LOG_S("version", VERSION));
+    while (!drained(worker)) {
+        turn(worker);
+    }
+    drain_end(worker);
+    struct error err = ERROR_INIT;
+    if (queue_heartbeat_remove(worker->queue, worker->identity, &err) != 0) {
+        log_error(LOG_WARN, "worker.heartbeat_left", &err); /* it expires by itself */
+    }
+    log_event(LOG_INFO, "worker.stopped", LOG_I("left_in_flight", worker->inflight.used),
+              LOG_I("done", worker->counters.done));
+}
+
+/* ---- life --------------------------------------------------------------------------------- */
+
+static int gates_init(struct worker *worker, struct error *err)
+{
+    const char *cursor = worker->config->providers;
+    while (*cursor != '\0') {
+        size_t length = strcspn(cursor, ",");
+        char name[PROVIDER_BYTES];
+        const char *begin = cursor + strspn(cursor, " ,");
+        size_t size = begin < cursor + length ? (size_t)(cursor + length - begin) : 0;
+        while (size > 0 && begin[size - 1] == ' ') {
+            size--;
+        }
+        cursor += length + (cursor[length] == ',' ? 1 : 0);
+        if (size == 0) {
+            continue;
+        }
+        if (size >= sizeof(name) || worker->gate_count == WORKER_PROVIDERS_MAX) {
+            return error_set(err, ERR_CONFIG, "SANDBOX_PROVIDERS: too long");
+        }
+        memcpy(name, begin, size);
+        name[size] = '\0';
+        struct provider *provider = provider_set_find(worker->providers, name);
+        if (provider == NULL || worker_gate(worker, name) != NULL) {
+            return error_set(err, ERR_CONFIG, "SANDBOX_PROVIDERS: %s is %s", name,
+                             provider == NULL ? "unknown" : "named twice");
+        }
+        struct gate *gate = &worker->gates[worker->gate_count++];
+        str_copy(gate->name, sizeof(gate->name), name);
+        gate->provider = provider;
+    }
+    if (worker->gate_count == 0) {
+        return error_set(err, ERR_CONFIG, "SANDBOX_PROVIDERS names none");
+    }
+    int64_t limit = worker->config->provider_max_in_flight;
+    if (limit == 0) {
+        limit = worker->gate_count == 1 ? worker->config->max_in_flight
+                                        : (worker->config->max_in_flight * 3 + 3) / 4;
+    }
+    for (int i = 0; i < worker->gate_count; i++) {
+        worker->gates[i].limit = (int)limit;
+    }
+    return 0;
+}
+
+int worker_init(struct worker *worker, const struct worker_config *config, int signal_fd,
+                struct error *err)
+{
+    memset(worker, 0, sizeof(*worker));
+    worker->config = config;
+    worker->signal_fd = signal_fd;
+    worker->started_wall_ms = clock_wall_ms();
+    service_identity(worker->identity);
+    worker->policy = (struct retry_policy){
+        .base_ms = config->retry_base_ms,
+        .cap_ms = config->retry_cap_ms,
+        .capacity_base_ms = config->capacity_base_ms,
+        .auth_hold_ms = config->auth_hold_ms,
+        .max_crashes = (int)config->max_crashes,
+    };
+    worker->gate_policy = (struct gate_policy){
+        .failures = (int)config->breaker_failures,
+        .window_ms = config->breaker_window_ms,
+        .open_ms = config->breaker_open_ms,
+    };
+    worker->providers = provider_set_open(config->providers, err);
+    if (worker->providers == NULL || gates_init(worker, err) != 0) {
+        return -1;
+    }
+    worker->store = store_new(&(struct store_options){
+        .conninfo = config->database_url,
+        .application = "sandbox-worker",
+        .pool_size = 1,
+        .connect_timeout_s = 3,
+        .statement_timeout_ms = 5000,
+        .pool_wait_ms = 2000,
+    });
+    struct queue_options options = {
+        .host = config->redis_host,
+        .port = (int)config->redis_port,
+        .database = (int)config->redis_database,
+        .username = config->redis_username,
+        .password = config->redis_password,
+        .connect_timeout_ms = 1000,
+        .command_timeout_ms = 2000,
+    };
+    worker->queue = queue_new(&options);
+    worker->reader = queue_reader_new(&options, worker->identity, READER_BLOCK_MS);
+    worker->http = http_multi_new((int)config->max_in_flight);
+    inflight_init(&worker->inflight, (int)config->max_in_flight);
+    worker->held = xcalloc((size_t)config->max_in_flight, sizeof(*worker->held));
+    worker->queue_up = true;
+    worker->store_up = false; /* the first turn asks */
+    return 0;
+}
+
+void worker_done(struct worker *worker)
+{
+    http_multi_free(worker->http);
+    if (worker->inflight.flights != NULL) {
+        inflight_done(&worker->inflight);
+    }
+    settle_done(worker);
+    free(worker->held);
+    queue_reader_free(worker->reader);
+    queue_free(worker->queue);
+    store_free(worker->store);
+    provider_set_close(worker->providers);
+    memset(worker, 0, sizeof(*worker));
+}

@@ -1,0 +1,102 @@
+/*
+ * worker - claims jobs, drives provider calls, writes how they ended: one thread, one wait.
+ *
+ * Owns: the loop and everything it touches. worker.c reads and waits, apply.c decides what a job
+ * and a provider's answer mean, settle.c commits and tells.
+ * Threads: one. Failure: PostgreSQL, Redis or a provider away stop what needs them and nothing
+ * else; finished outcomes are kept until their lease ends.
+ */
+#ifndef WORKER_WORKER_H
+#define WORKER_WORKER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/base/error.h"
+#include "common/base/service.h"
+#include "common/domain/retry.h"
+#include "common/provider/http.h"
+#include "common/queue/queue.h"
+#include "common/store/store.h"
+#include "lifecycle-worker/config.h"
+#include "lifecycle-worker/gate.h"
+#include "lifecycle-worker/inflight.h"
+
+enum { WORKER_PROVIDERS_MAX = 8 };
+
+struct worker_counters {
+    int64_t claimed, done, failed, retried, dead, superseded, released;
+    int64_t fenced, lease_lost, copies_killed, requests, took_over;
+};
+
+/* Told to Redis in one pipeline after each commit; kept while Redis is away. */
+struct worker_outgoing {
+    struct queue_entry *acks;
+    struct queue_reply *replies;
+    struct wakeup *wakeups;
+    size_t ack_count, reply_count, wakeup_count;
+    size_t ack_capacity, reply_capacity, wakeup_capacity;
+};
+
+struct worker {
+    const struct worker_config *config;
+    struct store *store;
+    struct queue *queue;
+    struct queue_reader *reader; /* NULL once draining */
+    struct provider_set *providers;
+    struct http_multi *http;
+    int signal_fd;
+    char identity[SERVICE_NAME_BYTES];
+    char deployment_id[UUID_BYTES]; /* "" until PostgreSQL told it */
+    struct retry_policy policy;
+    struct gate_policy gate_policy;
+    struct gate gates[WORKER_PROVIDERS_MAX];
+    int gate_count;
+    struct inflight inflight;
+    struct queue_entry *held; /* read, not yet claimed; capacity of the table */
+    size_t held_count;
+    struct worker_outgoing outgoing;
+    struct worker_counters counters;
+    int64_t started_wall_ms;
+
+    bool store_up;
+    int64_t store_retry_ms; /* monotonic, as are all below; next try while it is down */
+    bool queue_up;
+    int64_t queue_down_since_ms;
+    int64_t queue_retry_ms;
+    int64_t next_heartbeat_ms, next_autoclaim_ms, next_hold_ms, next_due_ms;
+    int64_t drain_end_ms; /* 0 = not draining */
+};
+
+/* Builds the worker; `config` must outlive it. ERR_CONFIG names what is wrong. */
+int worker_init(struct worker *worker, const struct worker_config *config, int signal_fd,
+                struct error *err) MUST_CHECK;
+/* Runs until drained. */
+void worker_run(struct worker *worker);
+void worker_done(struct worker *worker); /* also of a half-built one */
+
+/* Notes how a call to the store or the queue went; logs changes only. */
+void worker_note_store(struct worker *worker, const struct error *err /* NULL = good */);
+void worker_note_queue(struct worker *worker, const struct error *err /* NULL = good */);
+struct gate *worker_gate(struct worker *worker, const char *provider);
+
+/* ---- apply.c ---- */
+
+/* Decides a freshly claimed job: begins its provider call or finishes it. */
+void apply_begin(struct worker *worker, struct flight *flight);
+/* Gives the job back, to be tried again after delay_ms, without spending an attempt. */
+void apply_release(struct worker *worker, struct flight *flight, int64_t delay_ms);
+/* Begins (or begins again) the killing of flight->kill_id. */
+void apply_kill(struct worker *worker, struct flight *flight);
+
+/* ---- settle.c ---- */
+
+/* Commits every finished flight, then tells Redis. */
+void settle_finished(struct worker *worker);
+/* Sends what has gathered in worker->outgoing. */
+void settle_send(struct worker *worker);
+void settle_ack(struct worker *worker, const struct queue_entry *entry);
+void settle_wake(struct worker *worker, const struct wakeup *wakeup);
+void settle_done(struct worker *worker);
+
+#endif

@@ -1,0 +1,68 @@
+/*
+ * config - see config.h.
+ */
+#include "reaper/config.h"
+
+#include <stddef.h>
+
+#include "common/base/config.h"
+
+#define AT(field) offsetof(struct reaper_config, field)
+
+static const struct config_entry table[] = {
+    {"DATABASE_URL", CONFIG_STRING, AT(database_url), 1, 4096, NULL, true, true,
+     "PostgreSQL, several hosts allowed"},
+    {"REDIS_HOST", CONFIG_STRING, AT(redis_host), 1, 255, "127.0.0.1", false, false,
+     "Redis host, or the path of a unix socket"},
+    {"REDIS_PORT", CONFIG_INT, AT(redis_port), 1, 65535, "6379", false, false, "Redis port"},
+    {"REDIS_DATABASE", CONFIG_INT, AT(redis_database), 0, 1000000, "0", false, false,
+     "Redis database number"},
+    {"REDIS_USERNAME", CONFIG_STRING, AT(redis_username), 0, 255, NULL, false, false,
+     "Redis ACL user; empty = default user"},
+    {"REDIS_PASSWORD", CONFIG_STRING, AT(redis_password), 0, 4096, NULL, false, true,
+     "Redis password; empty = none"},
+    {"SANDBOX_PROVIDERS", CONFIG_STRING, AT(providers), 1, 255, "e2b", false, false,
+     "comma list of the providers whose lifetimes are kept"},
+    {"LOG_LEVEL", CONFIG_STRING, AT(log_level), 1, 16, "info", false, false,
+     "debug, info, warn or error"},
+    {"REAPER_TICK_MS", CONFIG_INT, AT(tick_ms), 10, 60000, "250", false, false,
+     "longest sleep between looks at the deadlines"},
+    {"REAPER_BATCH", CONFIG_INT, AT(batch), 1, 10000, "1000", false, false,
+     "rows handled by one statement"},
+    {"REAPER_OUTBOX_MS", CONFIG_INT, AT(outbox_ms), 50, 600000, "500", false, false,
+     "interval of the search for jobs whose wake-up is missing"},
+    {"REAPER_OUTBOX_BASE_MS", CONFIG_INT, AT(outbox_base_ms), 100, 3600000, "5000", false, false,
+     "age at which a wake-up counts as lost the first time; doubles each time"},
+    {"REAPER_LIFETIMES_MS", CONFIG_INT, AT(lifetimes_ms), 100, 3600000, "10000", false, false,
+     "interval of the look at the providers' own ends"},
+    {"REAPER_PRUNE_MS", CONFIG_INT, AT(prune_ms), 1000, 86400000, "60000", false, false,
+     "interval of the removal of consumers that are gone"},
+    {"REAPER_CONSUMER_IDLE_MS", CONFIG_INT, AT(consumer_idle_ms), 10000, 604800000, "3600000",
+     false, false, "silence after which a consumer with nothing pending is removed"},
+    {"REAPER_STATS_MS", CONFIG_INT, AT(stats_ms), 100, 86400000, "60000", false, false,
+     "interval of the log line with counts"},
+    {"REAPER_HEARTBEAT_MS", CONFIG_INT, AT(heartbeat_ms), 100, 600000, "3000", false, false,
+     "interval of the heartbeat in Redis, which lives for three of them"},
+    {"E2B_MAX_TIMEOUT_SECONDS", CONFIG_INT, AT(e2b_max_timeout_s), 15, 2592000, "3600", false,
+     false, "longest life the E2B plan grants, seconds"},
+    {"SANDBOX_LIFETIME_GRACE_MS", CONFIG_INT, AT(lifetime_grace_ms), 0, 86400000, "600000", false,
+     false, "how far the provider's own end is kept behind a deadline"},
+    {"SANDBOX_LIFETIME_MARGIN_MS", CONFIG_INT, AT(lifetime_margin_ms), 0, 3600000, "60000", false,
+     false, "a sandbox is paused this long before the provider's own end"},
+};
+enum { TABLE_COUNT = sizeof(table) / sizeof(table[0]) };
+
+int reaper_config_load(struct reaper_config *config, struct error *err)
+{
+    return config_load(table, TABLE_COUNT, config, err);
+}
+
+void reaper_config_free(struct reaper_config *config)
+{
+    config_free(table, TABLE_COUNT, config);
+}
+
+void reaper_config_help(FILE *out)
+{
+    config_print_help(table, TABLE_COUNT, out);
+}

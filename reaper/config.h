@@ -1,0 +1,41 @@
+/*
+ * config - what the reaper can be told by its environment.
+ *
+ * Failure: ERR_CONFIG names the variable; the program stops at start.
+ */
+#ifndef REAPER_CONFIG_H
+#define REAPER_CONFIG_H
+
+#include <stdint.h>
+#include <stdio.h>
+
+#include "common/base/error.h"
+
+struct reaper_config {
+    char *database_url;
+    char *redis_host;
+    int64_t redis_port;
+    int64_t redis_database;
+    char *redis_username;
+    char *redis_password;
+    char *providers;
+    char *log_level;
+    int64_t tick_ms;
+    int64_t batch;
+    int64_t outbox_ms;
+    int64_t outbox_base_ms;
+    int64_t lifetimes_ms;
+    int64_t prune_ms;
+    int64_t consumer_idle_ms;
+    int64_t stats_ms;
+    int64_t heartbeat_ms;
+    int64_t e2b_max_timeout_s;
+    int64_t lifetime_grace_ms;
+    int64_t lifetime_margin_ms;
+};
+
+int reaper_config_load(struct reaper_config *config, struct error *err) MUST_CHECK;
+void reaper_config_free(struct reaper_config *config);
+void reaper_config_help(FILE *out);
+
+#endif

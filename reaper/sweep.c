@@ -1,0 +1,342 @@
+/*
+ * sweep - see sweep.h.
+ */
+#include "reaper/sweep.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/alloc.h"
+#include "common/base/clock.h"
+#include "common/base/json.h"
+#include "common/base/log.h"
+
+#define RETRY_MS 500
+
+/* ---- what we depend on -------------------------------------------------------------------- */
+
+static void note_store(struct sweep *sweep, const struct error *err)
+{
+    if (err == NULL) {
+        if (!sweep->store_up) {
+            log_event(LOG_INFO, "store.up");
+        }
+        sweep->store_up = true;
+        return;
+    }
+    if (sweep->store_up) {
+        log_error(LOG_ERROR, "store.down", err);
+    }
+    sweep->store_up = false;
+    sweep->store_retry_ms = clock_mono_ms() + RETRY_MS;
+}
+
+static void note_queue(struct sweep *sweep, const struct error *err)
+{
+    if (err == NULL) {
+        if (!sweep->queue_up) {
+            log_event(LOG_INFO, "queue.up");
+        }
+        sweep->queue_up = true;
+        return;
+    }
+    if (sweep->queue_up) {
+        log_error(LOG_ERROR, "queue.down", err);
+    }
+    sweep->queue_up = false;
+    sweep->queue_retry_ms = clock_mono_ms() + RETRY_MS;
+}
+
+/* What cannot be sent now is found by the outbox later. Frees the array. */
+static void send_wakeups(struct sweep *sweep, struct wakeup *wakeups, size_t count)
+{
+    struct error err = ERROR_INIT;
+    if (count > 0) {
+        if (queue_add(sweep->queue, wakeups, count, &err) == 0) {
+            note_queue(sweep, NULL);
+            sweep->wakeups += (int64_t)count;
+        } else {
+            note_queue(sweep, &err);
+        }
+    }
+    free(wakeups);
+}
+
+/* ---- (a) deadlines ------------------------------------------------------------------------ */
+
+static void run_deadlines(struct sweep *sweep, int64_t now)
+{
+    const struct reaper_config *config = sweep->config;
+    struct error err = ERROR_INIT;
+    struct wakeup *wakeups = NULL;
+    size_t count = 0;
+    if (store_reap_deadlines(sweep->store, (int)config->batch, &wakeups, &count, &err) != 0) {
+        note_store(sweep, &err);
+        return;
+    }
+    note_store(sweep, NULL);
+    sweep->deadlines += (int64_t)count;
+    if (count > 0) {
+        log_event(LOG_INFO, "deadlines.reached", LOG_I("count", (int64_t)count));
+    }
+    send_wakeups(sweep, wakeups, count);
+    if (count == (size_t)config->batch) {
+        sweep->next_deadlines_ms = now; /* there are more */
+        return;
+    }
+    int64_t wait = config->tick_ms;
+    if (store_next_deadline_ms(sweep->store, config->tick_ms, &wait, &err) != 0) {
+        note_store(sweep, &err);
+        wait = config->tick_ms;
+    }
+    if (wait > config->tick_ms) {
+        wait = config->tick_ms;
+    }
+    sweep->next_deadlines_ms = clock_mono_ms() + (wait > 0 ? wait : 1);
+}
+
+/* ---- (b) lost wake-ups -------------------------------------------------------------------- */
+
+static void look_for_mark(struct sweep *sweep)
+{
+    struct error err = ERROR_INIT;
+    bool present = true;
+    if (queue_mark_present(sweep->queue, &present, &err) != 0) {
+        note_queue(sweep, &err);
+        return;
+    }
+    note_queue(sweep, NULL);
+    if (present) {
+        return;
+    }
+    bool wiped = false;
+    if (queue_prepare(sweep->queue, &wiped, &err) != 0) {
+        note_queue(sweep, &err);
+        return;
+    }
+    if (wiped) {
+        log_event(LOG_WARN, "queue.wiped");
+        sweep->refill = true;
+        sweep->refills++;
+    }
+}
+
+static void run_outbox(struct sweep *sweep, int64_t now)
+{
+    const struct reaper_config *config = sweep->config;
+    struct error err = ERROR_INIT;
+    struct wakeup *wakeups = NULL;
+    size_t count = 0;
+    sweep->next_outbox_ms = now + config->outbox_ms;
+    look_for_mark(sweep);
+    if (!sweep->queue_up) {
+        return; /* marking jobs as enqueued that are not would only push them back */
+    }
+    if (store_outbox(sweep->store, (int)config->batch, config->outbox_base_ms, sweep->refill,
+                     &wakeups, &count, &err) != 0) {
+        note_store(sweep, &err);
+        return;
+    }
+    note_store(sweep, NULL);
+    if (count > 0) {
+        log_event(sweep->refill ? LOG_WARN : LOG_DEBUG, "jobs.woken",
+                  LOG_I("count", (int64_t)count));
+    }
+    send_wakeups(sweep, wakeups, count);
+    if (sweep->queue_up) {
+        /* beyond one batch the ordinary search goes on, at once */
+        sweep->refill = false;
+        if (count == (size_t)config->batch) {
+            sweep->next_outbox_ms = now;
+        }
+    }
+}
+
+/* ---- (c) provider lifetimes --------------------------------------------------------------- */
+
+static int64_t max_lifetime_ms(const struct reaper_config *config, const char *provider)
+{
+    return strcmp(provider, "e2b") == 0 ? config->e2b_max_timeout_s * 1000 : 0;
+}
+
+static void run_lifetimes(struct sweep *sweep, int64_t now)
+{
+    const struct reaper_config *config = sweep->config;
+    sweep->next_lifetimes_ms = now + config->lifetimes_ms;
+    char *names = xstrdup(config->providers);
+    char *rest = names;
+    for (char *name = strsep(&rest, ", "); name != NULL; name = strsep(&rest, ", ")) {
+        int64_t max_ms = max_lifetime_ms(config, name);
+        if (max_ms == 0) {
+            continue; /* this provider ends nothing by itself */
+        }
+        int64_t margin_ms =
+            config->lifetime_margin_ms < max_ms / 10 ? config->lifetime_margin_ms : max_ms / 10;
+        struct error err = ERROR_INIT;
+        struct wakeup *wakeups = NULL;
+        size_t count = 0;
+        if (store_reap_lifetimes(sweep->store, name, (int)config->batch, config->lifetime_grace_ms,
+                                 max_ms, margin_ms, &wakeups, &count, &err) != 0) {
+            note_store(sweep, &err);
+            break;
+        }
+        sweep->lifetimes += (int64_t)count;
+        if (count > 0) {
+            log_event(LOG_INFO, "lifetimes.near", LOG_S("provider", name),
+                      LOG_I("count", (int64_t)count));
+        }
+        send_wakeups(sweep, wakeups, count);
+        if (count == (size_t)config->batch) {
+            sweep->next_lifetimes_ms = now;
+        }
+    }
+    free(names);
+}
+
+/* ---- housekeeping ------------------------------------------------------------------------- */
+
+static void run_prune(struct sweep *sweep, int64_t now)
+{
+    struct error err = ERROR_INIT;
+    sweep->next_prune_ms = now + sweep->config->prune_ms;
+    if (queue_consumers_prune(sweep->queue, sweep->config->consumer_idle_ms, &err) != 0) {
+        note_queue(sweep, &err);
+    }
+}
+
+static void run_stats(struct sweep *sweep, int64_t now)
+{
+    struct error err = ERROR_INIT;
+    struct store_stats stats;
+    int64_t length = -1;
+    int64_t pending = -1;
+    sweep->next_stats_ms = now + sweep->config->stats_ms;
+    memset(&stats, 0, sizeof(stats));
+    if (store_stats(sweep->store, &stats, &err) != 0) {
+        note_store(sweep, &err);
+        return;
+    }
+    if (sweep->queue_up && queue_depth(sweep->queue, &length, &pending, &err) != 0) {
+        note_queue(sweep, &err);
+    }
+    log_event(LOG_INFO, "reaper.stats", LOG_I("jobs_queued", stats.jobs_by_state[JOB_STATE_QUEUED]),
+              LOG_I("jobs_running", stats.jobs_by_state[JOB_STATE_RUNNING]),
+              LOG_I("jobs_retry_wait", stats.jobs_by_state[JOB_STATE_RETRY_WAIT]),
+              LOG_I("jobs_dead", stats.jobs_by_state[JOB_STATE_DEAD]),
+              LOG_I("sandboxes_running", stats.sandboxes_by_status[SANDBOX_RUNNING]),
+              LOG_I("sandboxes_paused", stats.sandboxes_by_status[SANDBOX_PAUSED]),
+              LOG_I("oldest_queued_ms", stats.oldest_queued_ms), LOG_I("stream_length", length),
+              LOG_I("stream_pending", pending), LOG_I("deadlines", sweep->deadlines),
+              LOG_I("lifetimes", sweep->lifetimes), LOG_I("wakeups", sweep->wakeups),
+              LOG_I("refills", sweep->refills));
+}
+
+static void run_heartbeat(struct sweep *sweep, int64_t now)
+{
+    struct error err = ERROR_INIT;
+    sweep->next_heartbeat_ms = now + sweep->config->heartbeat_ms;
+    cJSON *root = cJSON_CreateObject();
+    json_add_time(root, "started_at", sweep->started_wall_ms);
+    cJSON_AddStringToObject(root, "version", VERSION);
+    cJSON_AddBoolToObject(root, "store_up", sweep->store_up);
+    json_add_int64(root, "deadlines", sweep->deadlines);
+    json_add_int64(root, "lifetimes", sweep->lifetimes);
+    json_add_int64(root, "wakeups", sweep->wakeups);
+    json_add_int64(root, "refills", sweep->refills);
+    struct strbuf text;
+    strbuf_init(&text, 2048);
+    json_print(root, &text);
+    cJSON_Delete(root);
+    if (queue_reaper_heartbeat(sweep->queue, sweep->identity, 3 * sweep->config->heartbeat_ms,
+                               text.data, &err) != 0) {
+        note_queue(sweep, &err);
+    } else {
+        note_queue(sweep, NULL);
+    }
+    strbuf_done(&text);
+}
+
+/* ---- one round ---------------------------------------------------------------------------- */
+
+static void run_store_work(struct sweep *sweep, int64_t now)
+{
+    if (now >= sweep->next_deadlines_ms) {
+        run_deadlines(sweep, now);
+    }
+    if (sweep->store_up && now >= sweep->next_outbox_ms) {
+        run_outbox(sweep, now);
+    }
+    if (sweep->store_up && now >= sweep->next_lifetimes_ms) {
+        run_lifetimes(sweep, now);
+    }
+    if (sweep->store_up && now >= sweep->next_stats_ms) {
+        run_stats(sweep, now);
+    }
+}
+
+int64_t sweep_run(struct sweep *sweep)
+{
+    int64_t now = clock_mono_ms();
+    bool store_due = sweep->store_up || now >= sweep->store_retry_ms;
+    bool queue_due = sweep->queue_up || now >= sweep->queue_retry_ms;
+    if (queue_due && now >= sweep->next_heartbeat_ms) {
+        run_heartbeat(sweep, now);
+    }
+    if (store_due) {
+        if (!sweep->store_up) {
+            sweep->next_deadlines_ms = now; /* asks whether PostgreSQL is back */
+        }
+        run_store_work(sweep, now);
+    }
+    if (sweep->queue_up && now >= sweep->next_prune_ms) {
+        run_prune(sweep, now);
+    }
+    now = clock_mono_ms();
+    int64_t wake = sweep->store_up ? sweep->next_deadlines_ms : sweep->store_retry_ms;
+    if (sweep->store_up && sweep->next_outbox_ms < wake) {
+        wake = sweep->next_outbox_ms;
+    }
+    if (wake > now + sweep->config->tick_ms) {
+        wake = now + sweep->config->tick_ms;
+    }
+    return wake > now ? wake - now : 0;
+}
+
+void sweep_init(struct sweep *sweep, const struct reaper_config *config)
+{
+    memset(sweep, 0, sizeof(*sweep));
+    sweep->config = config;
+    service_identity(sweep->identity);
+    sweep->started_wall_ms = clock_wall_ms();
+    sweep->store_up = sweep->queue_up = true;
+    sweep->next_stats_ms = clock_mono_ms() + config->stats_ms;
+    sweep->next_prune_ms = clock_mono_ms() + config->prune_ms;
+    sweep->store = store_new(&(struct store_options){
+        .conninfo = config->database_url,
+        .application = "sandbox-reaper",
+        .pool_size = 1,
+        .connect_timeout_s = 3,
+        .statement_timeout_ms = 5000,
+        .pool_wait_ms = 2000,
+    });
+    sweep->queue = queue_new(&(struct queue_options){
+        .host = config->redis_host,
+        .port = (int)config->redis_port,
+        .database = (int)config->redis_database,
+        .username = config->redis_username,
+        .password = config->redis_password,
+        .connect_timeout_ms = 1000,
+        .command_timeout_ms = 2000,
+    });
+}
+
+void sweep_done(struct sweep *sweep)
+{
+    struct error err = ERROR_INIT;
+    if (queue_reaper_heartbeat_remove(sweep->queue, sweep->identity, &err) != 0) {
+        log_error(LOG_WARN, "reaper.heartbeat_left", &err); /* it expires by itself */
+    }
+    queue_free(sweep->queue);
+    store_free(sweep->store);
+    memset(sweep, 0, sizeof(*sweep));
+}
