@@ -139,16 +139,24 @@ static int on_connection_open(const struct mg_connection *mg, void **conn_data)
     struct httpd_conn *conn = xcalloc(1, sizeof(*conn));
 
     conn->httpd = httpd;
+    conn->fd = -1;
     pthread_mutex_lock(&httpd->lock);
-    conn->fd = socket_find(httpd, mg_get_request_info(mg));
     conn->next = httpd->connections;
     if (conn->next != NULL)
         conn->next->previous = conn;
     httpd->connections = conn;
     pthread_mutex_unlock(&httpd->lock);
-    httpd_conn_arm(conn, httpd->request_timeout_ms, SHUT_RDWR);
     *conn_data = conn;
     return 0;
+}
+
+/* At the first request: before it CivetWeb gives no addresses. The first head is bounded by its own
+ * request_timeout_ms, which it counts from the connection's start. */
+static void claim_socket(struct httpd_conn *conn, const struct mg_request_info *info)
+{
+    pthread_mutex_lock(&conn->httpd->lock);
+    conn->fd = socket_find(conn->httpd, info);
+    pthread_mutex_unlock(&conn->httpd->lock);
 }
 
 static void on_connection_close(const struct mg_connection *mg)
@@ -259,6 +267,8 @@ static int on_request(struct mg_connection *mg)
     struct error err = ERROR_INIT;
 
     httpd_conn_disarm(conn);
+    if (conn->fd < 0)
+        claim_socket(conn, exchange.info);
     atomic_store(&conn->busy, true);
     atomic_fetch_add(&httpd->active, 1);
     strbuf_init(&exchange.out, 2 * HTTPD_WRITE_PIECE_BYTES);

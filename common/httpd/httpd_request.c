@@ -4,9 +4,9 @@
  * Owns: refusing what CivetWeb 1.15 accepts though two parsers may read it differently (RFC 9112
  * sections 2.2, 5.1, 5.2, 6.1, 6.3), access to method, path, query, headers, form parameters.
  * CivetWeb parses the head in place, replacing separators by NUL, so the shape of what it skipped
- * can still be seen between its pointers: that is how bare LF, white space before a colon, folded
- * lines and dropped headers are found. Threads: one exchange a thread. Failure: error text names
- * the header and never quotes a value.
+ * can still be seen between its pointers (of the head's last CR LF it overwrites the LF): that is
+ * how bare LF, white space before a colon, folded lines and dropped headers are found. Threads: one
+ * exchange a thread. Failure: error text names the header and never quotes a value.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -44,7 +44,7 @@ static int check_head_shape(const struct mg_request_info *info, struct error *er
         if (after_line[-1] != '\0')
             return error_set(err, ERR_INVALID, "a header line does not end with CR LF");
         if (i + 1 < info->num_headers ? after_line != info->http_headers[i + 1].name
-                                      : after_line[0] != '\r' || after_line[1] != '\n')
+                                      : after_line[0] != '\r' || after_line[1] != '\0')
             return error_set(err, ERR_INVALID, "a header line is malformed or folded");
     }
     for (int i = 0; i < info->num_headers; i++)
@@ -69,6 +69,13 @@ static int check_single(const struct mg_request_info *info, struct error *err)
     return 0;
 }
 
+/* Methods whose requests CivetWeb takes to be without a body when they say nothing about one. */
+static bool method_is_bodyless(const char *method)
+{
+    return strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0 ||
+           strcmp(method, "DELETE") == 0 || strcmp(method, "OPTIONS") == 0;
+}
+
 static int check_framing(struct http_exchange *exchange, struct error *err)
 {
     const char *length = http_header(exchange, "Content-Length");
@@ -90,9 +97,9 @@ static int check_framing(struct http_exchange *exchange, struct error *err)
         exchange->body_length = strtoll(length, NULL, 10);
     } else {
         exchange->body_length = 0;
-        /* a POST without either header has no body; CivetWeb would read on until the socket
-         * closes, so it must not be asked, and it closes such a connection by itself */
-        if (exchange->info->content_length != 0)
+        /* a POST without either header has no body (RFC 9112 6.3); CivetWeb would read on until
+         * the socket closes, so it must not be asked, and it ends such a connection by itself */
+        if (!method_is_bodyless(exchange->info->request_method))
             exchange->close = true;
     }
     exchange->body_done = exchange->body_length == 0;
