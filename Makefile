@@ -42,6 +42,14 @@ define MODULE
 $(BUILD)/common/$(1).a: $(patsubst %.c,$(BUILD)/%.o,$(call module_src,$(1)))
 	@mkdir -p $$(@D); rm -f $$@; ar rcs $$@ $$^
 endef
+# the schema travels inside the programs
+MIGRATIONS := $(sort $(wildcard deploy/migrations/*.sql))
+$(BUILD)/gen/migrations.c: common/store/migrations.sh $(MIGRATIONS)
+	@mkdir -p $(@D); sh common/store/migrations.sh $(MIGRATIONS) >$@
+$(BUILD)/gen/migrations.o: $(BUILD)/gen/migrations.c
+	@$(CC) $(CPPFLAGS) $(PG_INCLUDE) $(CFLAGS) -Wno-overlength-strings -c -o $@ $<
+$(BUILD)/common/store.a: $(BUILD)/gen/migrations.o
+
 MODULES := base domain store queue provider httpd
 $(foreach m,$(MODULES),$(eval $(call MODULE,$(m))))
 

@@ -1,0 +1,276 @@
+/* store_accept - what the gateway asks: accepting work, reading sandboxes and jobs, see store.h. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/alloc.h"
+#include "common/store/store_internal.h"
+
+static int sandbox_not_found(struct error *err)
+{
+    return error_set(err, ERR_SANDBOX_NOT_FOUND, "no such sandbox");
+}
+
+int store_accept_create(struct store *store, const struct sandbox *sandbox,
+                        const struct store_accept *accept, const char *job_id,
+                        struct wakeup *ret_wakeup, struct error *err)
+{
+    struct params p = {.count = 0};
+    struct wakeup wakeup = {.op = JOB_CREATE};
+    PGresult *result;
+
+    param_text(&p, sandbox->id);
+    param_text(&p, sandbox->owner);
+    param_text(&p, sandbox->user_id);
+    param_text(&p, sandbox->provider);
+    param_text(&p, sandbox->template_id);
+    param_text(&p, on_timeout_name(sandbox->on_timeout));
+    param_int(&p, sandbox->timeout_ms);
+    param_text(&p, sandbox->metadata_json);
+    param_text(&p, job_id);
+    param_text(&p, accept->params_json != NULL ? accept->params_json : "{}");
+    param_int(&p, accept->max_attempts);
+    param_int(&p, accept->deadline_ms);
+    param_text(&p, accept->reply_to);
+    param_text(&p, accept->request_id);
+    param_text(&p, accept->traceparent);
+    if (store_query(store, Q_ACCEPT_CREATE, &p, &result, err) < 0) {
+        return -1;
+    }
+    wakeup.enqueued_at_ms = row_int(result, 0, 0);
+    PQclear(result);
+    str_copy(wakeup.job_id, sizeof(wakeup.job_id), job_id);
+    str_copy(wakeup.sandbox_id, sizeof(wakeup.sandbox_id), sandbox->id);
+    str_copy(wakeup.reply_to, sizeof(wakeup.reply_to), accept->reply_to ? accept->reply_to : "");
+    str_copy(wakeup.request_id, sizeof(wakeup.request_id),
+             accept->request_id ? accept->request_id : "");
+    str_copy(wakeup.traceparent, sizeof(wakeup.traceparent),
+             accept->traceparent ? accept->traceparent : "");
+    *ret_wakeup = wakeup;
+    return 0;
+}
+
+int store_accept_job(struct store *store, const struct store_accept *accept, const char *job_id,
+                     struct wakeup *ret_wakeup, bool *ret_joined, struct error *err)
+{
+    struct params p = {.count = 0};
+    struct wakeup wakeup = {.op = accept->op};
+    PGresult *result;
+
+    param_text(&p, accept->sandbox_id);
+    param_text(&p, accept->owner);
+    param_int(&p, accept->admin);
+    param_text(&p, job_id);
+    param_text(&p, job_op_name(accept->op));
+    param_text(&p, accept->origin);
+    param_text(&p, accept->params_json != NULL ? accept->params_json : "{}");
+    param_int(&p, accept->max_attempts);
+    param_int(&p, accept->deadline_ms);
+    param_text(&p, accept->reply_to);
+    param_text(&p, accept->request_id);
+    param_text(&p, accept->traceparent);
+    param_int(&p, accept->join);
+    if (store_query(store, Q_ACCEPT_JOB, &p, &result, err) < 0) {
+        return -1;
+    }
+    if (PQntuples(result) == 0) {
+        PQclear(result);
+        return sandbox_not_found(err);
+    }
+    row_text(result, 0, 0, wakeup.job_id, sizeof(wakeup.job_id));
+    *ret_joined = row_int(result, 0, 1) != 0;
+    row_text(result, 0, 2, wakeup.reply_to, sizeof(wakeup.reply_to));
+    row_text(result, 0, 3, wakeup.request_id, sizeof(wakeup.request_id));
+    row_text(result, 0, 4, wakeup.traceparent, sizeof(wakeup.traceparent));
+    wakeup.enqueued_at_ms = row_int(result, 0, 5);
+    str_copy(wakeup.sandbox_id, sizeof(wakeup.sandbox_id), accept->sandbox_id);
+    PQclear(result);
+    *ret_wakeup = wakeup;
+    return 0;
+}
+
+int store_sandbox_get(struct store *store, const char *sandbox_id, const char *owner, bool admin,
+                      struct sandbox *ret, struct error *err)
+{
+    struct params p = {.count = 0};
+    PGresult *result;
+
+    param_text(&p, sandbox_id);
+    param_text(&p, owner);
+    param_int(&p, admin || owner == NULL);
+    if (store_query(store, Q_SANDBOX_GET, &p, &result, err) < 0) {
+        return -1;
+    }
+    if (PQntuples(result) == 0) {
+        PQclear(result);
+        return sandbox_not_found(err);
+    }
+    row_sandbox(result, 0, 0, ret);
+    PQclear(result);
+    return 0;
+}
+
+int store_sandbox_list(struct store *store, const struct store_list_filter *filter,
+                       struct sandbox **ret, size_t *ret_count, int64_t *ret_next_us,
+                       struct error *err)
+{
+    struct params p = {.count = 0};
+    PGresult *result;
+    size_t count;
+
+    param_text(&p, filter->owner);
+    param_text(&p,
+               filter->status < 0 ? "" : sandbox_status_name((enum sandbox_status)filter->status));
+    param_text(&p, filter->user_id);
+    param_int(&p, filter->before_created_us);
+    param_text(&p, filter->before_id);
+    param_int(&p, filter->limit + 1); /* one more tells whether there is more */
+    if (store_query(store, Q_SANDBOX_LIST, &p, &result, err) < 0) {
+        return -1;
+    }
+    count = (size_t)PQntuples(result);
+    *ret_next_us = 0;
+    if (count > (size_t)filter->limit) {
+        count = (size_t)filter->limit;
+        *ret_next_us = row_int(result, (int)count - 1, PQnfields(result) - 1);
+    }
+    *ret = xcalloc(count, sizeof(**ret));
+    for (size_t i = 0; i < count; i++) {
+        row_sandbox(result, (int)i, 0, &(*ret)[i]);
+    }
+    *ret_count = count;
+    PQclear(result);
+    return 0;
+}
+
+int store_sandbox_touch(struct store *store, const char *const *sandbox_ids, size_t count,
+                        struct error *err)
+{
+    struct params p = {.count = 0};
+    char *ids = param_id_array(sandbox_ids, count);
+    int status;
+
+    param_text(&p, ids);
+    status = store_execute(store, Q_SANDBOX_TOUCH, &p, err);
+    free(ids);
+    return status;
+}
+
+int store_events(struct store *store, const char *sandbox_id, int limit, struct store_event **ret,
+                 size_t *ret_count, struct error *err)
+{
+    struct params p = {.count = 0};
+    PGresult *result;
+
+    param_text(&p, sandbox_id);
+    param_int(&p, limit);
+    if (store_query(store, Q_EVENTS, &p, &result, err) < 0) {
+        return -1;
+    }
+    *ret_count = (size_t)PQntuples(result);
+    *ret = xcalloc(*ret_count, sizeof(**ret));
+    for (size_t i = 0; i < *ret_count; i++) {
+        struct store_event *event = &(*ret)[i];
+
+        row_text(result, (int)i, 0, event->from, sizeof(event->from));
+        row_text(result, (int)i, 1, event->to, sizeof(event->to));
+        row_text(result, (int)i, 2, event->reason, sizeof(event->reason));
+        row_text(result, (int)i, 3, event->actor, sizeof(event->actor));
+        row_text(result, (int)i, 4, event->job_id, sizeof(event->job_id));
+        event->at_ms = row_int(result, (int)i, 5);
+    }
+    PQclear(result);
+    return 0;
+}
+
+int store_jobs_poll(struct store *store, struct job *jobs, size_t count, struct error *err)
+{
+    struct params p = {.count = 0};
+    const char **ids = xcalloc(count, sizeof(*ids));
+    PGresult *result;
+    char *array;
+    int status;
+
+    for (size_t i = 0; i < count; i++) {
+        ids[i] = jobs[i].id;
+    }
+    array = param_id_array(ids, count);
+    free(ids);
+    param_text(&p, array);
+    status = store_query(store, Q_JOBS_POLL, &p, &result, err);
+    free(array);
+    if (status < 0) {
+        return -1;
+    }
+    for (int row = 0; row < PQntuples(result); row++) {
+        const char *id = PQgetvalue(result, row, 0);
+
+        for (size_t i = 0; i < count; i++) {
+            if (strcmp(jobs[i].id, id) == 0) {
+                job_done(&jobs[i]);
+                row_job(result, row, 0, &jobs[i]);
+            }
+        }
+    }
+    PQclear(result);
+    return 0;
+}
+
+int store_jobs_list(struct store *store, int state, int limit, struct job **ret, size_t *ret_count,
+                    struct error *err)
+{
+    struct params p = {.count = 0};
+    PGresult *result;
+
+    param_text(&p, state < 0 ? "" : job_state_name((enum job_state)state));
+    param_int(&p, limit);
+    if (store_query(store, Q_JOBS_LIST, &p, &result, err) < 0) {
+        return -1;
+    }
+    *ret_count = (size_t)PQntuples(result);
+    *ret = xcalloc(*ret_count, sizeof(**ret));
+    for (size_t i = 0; i < *ret_count; i++) {
+        row_job(result, (int)i, 0, &(*ret)[i]);
+    }
+    PQclear(result);
+    return 0;
+}
+
+int store_job_get(struct store *store, const char *job_id, struct job *ret, struct error *err)
+{
+    struct params p = {.count = 0};
+    PGresult *result;
+
+    param_text(&p, job_id);
+    if (store_query(store, Q_JOB_GET, &p, &result, err) < 0) {
+        return -1;
+    }
+    if (PQntuples(result) == 0) {
+        PQclear(result);
+        return error_set(err, ERR_NOT_FOUND, "no job %.40s", job_id);
+    }
+    row_job(result, 0, 0, ret);
+    PQclear(result);
+    return 0;
+}
+
+int store_job_redrive(struct store *store, const char *job_id, const char *new_job_id,
+                      struct wakeup *ret_wakeup, struct error *err)
+{
+    struct params p = {.count = 0};
+    PGresult *result;
+
+    param_text(&p, job_id);
+    param_text(&p, new_job_id);
+    if (store_query(store, Q_JOB_REDRIVE, &p, &result, err) < 0) {
+        return -1;
+    }
+    if (PQntuples(result) == 0) {
+        PQclear(result);
+        return error_set(err, ERR_CONFLICT,
+                         "job %.40s is not there, neither dead nor failed, or its sandbox is gone",
+                         job_id);
+    }
+    row_wakeup(result, 0, 0, ret_wakeup);
+    PQclear(result);
+    return 0;
+}

@@ -1,0 +1,71 @@
+/*
+ * store_internal - what the files of the store module share: queries, connections, rows.
+ *
+ * Not for anyone else: libpq's types stop here.
+ */
+#ifndef STORE_INTERNAL_H
+#define STORE_INTERNAL_H
+
+#include <libpq-fe.h>
+#include <stdint.h>
+
+#include "common/store/store.h"
+
+enum query {
+#define X(name, parameters, read_only, text) Q_##name,
+#include "common/store/queries.def"
+#undef X
+    QUERY_COUNT
+};
+
+enum { QUERY_MAX_PARAMS = 26 };
+
+/* Parameters of one statement, as text. Numbers live in `numbers`; texts are borrowed. */
+struct params {
+    const char *values[QUERY_MAX_PARAMS];
+    char numbers[QUERY_MAX_PARAMS][24];
+    int count;
+};
+void param_text(struct params *params, const char *text); /* NULL becomes '' */
+void param_int(struct params *params, int64_t value);
+/* '{a,b}' of ids; the caller frees it after the statement. */
+char *param_id_array(const char *const *ids, size_t count);
+
+/* Runs one prepared statement on a pooled connection. *ret is owned by the caller (PQclear). */
+int store_query(struct store *store, enum query query, const struct params *params, PGresult **ret,
+                struct error *err) MUST_CHECK;
+/* The same when the rows do not matter. */
+int store_execute(struct store *store, enum query query, const struct params *params,
+                  struct error *err) MUST_CHECK;
+/* All of them in one transaction and one round trip (libpq pipeline). results[i] of each; on
+ * failure nothing was committed and none is to be cleared. */
+int store_query_batch(struct store *store, enum query query, const struct params *params,
+                      size_t count, PGresult **results, struct error *err) MUST_CHECK;
+
+/* A connection of the pool outside the prepared statements, for migrations. */
+struct connection;
+struct connection *store_borrow(struct store *store, struct error *err);
+void store_return(struct store *store, struct connection *connection);
+/* Plain SQL, several statements allowed. timeout_ms 0 = wait for ever. */
+int connection_run(struct connection *connection, const char *sql, int timeout_ms, PGresult **ret,
+                   struct error *err) MUST_CHECK;
+
+/* ---- rows (store_rows.c) ---- */
+int64_t row_int(const PGresult *result, int row, int column);
+void row_text(const PGresult *result, int row, int column, char *out, size_t size);
+/* Each starts at `column` and returns the column behind what it read. */
+int row_sandbox(const PGresult *result, int row, int column, struct sandbox *ret);
+int row_job(const PGresult *result, int row, int column, struct job *ret);
+int row_wakeup(const PGresult *result, int row, int column, struct wakeup *ret);
+/* All rows as a heap array of wakeups. */
+void rows_wakeups(const PGresult *result, struct wakeup **ret, size_t *ret_count);
+
+/* Migrations, made at build time from deploy/migrations: ordered, ends with version 0. */
+struct migration {
+    int version;
+    const char *name;
+    const char *sql;
+};
+extern const struct migration store_migrations[];
+
+#endif

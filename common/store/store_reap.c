@@ -1,0 +1,101 @@
+/* store_reap - what the reaper asks: deadlines, lost wake-ups, lifetimes, figures, see store.h. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/store/store_internal.h"
+
+static int query_wakeups(struct store *store, enum query query, const struct params *p,
+                         struct wakeup **ret_wakeups, size_t *ret_count, struct error *err)
+{
+    PGresult *result;
+
+    if (store_query(store, query, p, &result, err) < 0) {
+        return -1;
+    }
+    rows_wakeups(result, ret_wakeups, ret_count);
+    PQclear(result);
+    return 0;
+}
+
+int store_reap_deadlines(struct store *store, int limit, struct wakeup **ret_wakeups,
+                         size_t *ret_count, struct error *err)
+{
+    struct params p = {.count = 0};
+
+    param_int(&p, limit);
+    return query_wakeups(store, Q_REAP_DEADLINES, &p, ret_wakeups, ret_count, err);
+}
+
+int store_next_deadline_ms(struct store *store, int64_t max_ms, int64_t *ret_ms, struct error *err)
+{
+    struct params p = {.count = 0};
+    PGresult *result;
+
+    param_int(&p, max_ms);
+    if (store_query(store, Q_NEXT_DEADLINE, &p, &result, err) < 0) {
+        return -1;
+    }
+    *ret_ms = row_int(result, 0, 0);
+    PQclear(result);
+    return 0;
+}
+
+int store_outbox(struct store *store, int limit, int64_t base_ms, bool all,
+                 struct wakeup **ret_wakeups, size_t *ret_count, struct error *err)
+{
+    struct params p = {.count = 0};
+
+    param_int(&p, limit);
+    param_int(&p, base_ms);
+    param_int(&p, all);
+    return query_wakeups(store, Q_OUTBOX, &p, ret_wakeups, ret_count, err);
+}
+
+int store_reap_lifetimes(struct store *store, const char *provider, int limit, int64_t grace_ms,
+                         int64_t max_ms, int64_t margin_ms, struct wakeup **ret_wakeups,
+                         size_t *ret_count, struct error *err)
+{
+    struct params p = {.count = 0};
+
+    param_text(&p, provider);
+    param_int(&p, limit);
+    param_int(&p, grace_ms);
+    param_int(&p, max_ms);
+    param_int(&p, margin_ms);
+    return query_wakeups(store, Q_REAP_LIFETIMES, &p, ret_wakeups, ret_count, err);
+}
+
+int store_stats(struct store *store, struct store_stats *ret, struct error *err)
+{
+    struct params p = {.count = 0};
+    struct store_stats stats = {0};
+    PGresult *result;
+
+    if (store_query(store, Q_STATS_JOBS, &p, &result, err) < 0) {
+        return -1;
+    }
+    for (int i = 0; i < PQntuples(result); i++) {
+        enum job_state state;
+
+        if (job_state_parse(PQgetvalue(result, i, 0), &state) == 0) {
+            stats.jobs_by_state[state] = row_int(result, i, 1);
+            if (state == JOB_STATE_QUEUED) {
+                stats.oldest_queued_ms = row_int(result, i, 2);
+            }
+        }
+    }
+    PQclear(result);
+    if (store_query(store, Q_STATS_SANDBOXES, &p, &result, err) < 0) {
+        return -1;
+    }
+    for (int i = 0; i < PQntuples(result); i++) {
+        enum sandbox_status status;
+
+        if (sandbox_status_parse(PQgetvalue(result, i, 0), &status) == 0) {
+            stats.sandboxes_by_status[status] = row_int(result, i, 1);
+        }
+    }
+    PQclear(result);
+    *ret = stats;
+    return 0;
+}

@@ -1,0 +1,135 @@
+/* store_users - users and revoked tokens, see store.h. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/alloc.h"
+#include "common/store/store_internal.h"
+
+static void row_user(const PGresult *result, int row, struct store_user *ret)
+{
+    *ret = (struct store_user){0};
+    row_text(result, row, 0, ret->id, sizeof(ret->id));
+    row_text(result, row, 1, ret->username, sizeof(ret->username));
+    row_text(result, row, 2, ret->role, sizeof(ret->role));
+    row_text(result, row, 3, ret->password_hash, sizeof(ret->password_hash));
+    ret->disabled = row_int(result, row, 4) != 0;
+    ret->created_at_ms = row_int(result, row, 5);
+}
+
+int store_user_add(struct store *store, const struct store_user *user, struct error *err)
+{
+    struct params p = {.count = 0};
+
+    param_text(&p, user->id);
+    param_text(&p, user->username);
+    param_text(&p, user->role);
+    param_text(&p, user->password_hash);
+    if (store_execute(store, Q_USER_ADD, &p, err) < 0) {
+        return err->code == ERR_EXISTS
+                   ? error_set(err, ERR_EXISTS, "a user '%.64s' exists already", user->username)
+                   : -1;
+    }
+    return 0;
+}
+
+int store_user_find(struct store *store, const char *username, struct store_user *ret,
+                    struct error *err)
+{
+    struct params p = {.count = 0};
+    PGresult *result;
+
+    param_text(&p, username);
+    if (store_query(store, Q_USER_FIND, &p, &result, err) < 0) {
+        return -1;
+    }
+    if (PQntuples(result) == 0) {
+        PQclear(result);
+        return error_set(err, ERR_NOT_FOUND, "no user '%.64s'", username);
+    }
+    row_user(result, 0, ret);
+    PQclear(result);
+    return 0;
+}
+
+/* Runs an update that returns a row for each user it met. */
+static int change_user(struct store *store, enum query query, const struct params *p,
+                       const char *username, struct error *err)
+{
+    PGresult *result;
+    int found;
+
+    if (store_query(store, query, p, &result, err) < 0) {
+        return -1;
+    }
+    found = PQntuples(result);
+    PQclear(result);
+    return found > 0 ? 0 : error_set(err, ERR_NOT_FOUND, "no user '%.64s'", username);
+}
+
+int store_user_set_password(struct store *store, const char *username, const char *hash,
+                            struct error *err)
+{
+    struct params p = {.count = 0};
+
+    param_text(&p, username);
+    param_text(&p, hash);
+    return change_user(store, Q_USER_SET_PASSWORD, &p, username, err);
+}
+
+int store_user_set_disabled(struct store *store, const char *username, bool disabled,
+                            struct error *err)
+{
+    struct params p = {.count = 0};
+
+    param_text(&p, username);
+    param_int(&p, disabled);
+    return change_user(store, Q_USER_SET_DISABLED, &p, username, err);
+}
+
+int store_user_list(struct store *store, struct store_user **ret, size_t *ret_count,
+                    struct error *err)
+{
+    struct params p = {.count = 0};
+    PGresult *result;
+
+    if (store_query(store, Q_USER_LIST, &p, &result, err) < 0) {
+        return -1;
+    }
+    *ret_count = (size_t)PQntuples(result);
+    *ret = xcalloc(*ret_count, sizeof(**ret));
+    for (size_t i = 0; i < *ret_count; i++) {
+        row_user(result, (int)i, &(*ret)[i]);
+    }
+    PQclear(result);
+    return 0;
+}
+
+int store_token_revoke(struct store *store, const char *jti, int64_t expires_at_ms,
+                       struct error *err)
+{
+    struct params p = {.count = 0};
+
+    param_text(&p, jti);
+    param_int(&p, expires_at_ms);
+    return store_execute(store, Q_TOKEN_REVOKE, &p, err);
+}
+
+int store_tokens_revoked(struct store *store, int64_t after,
+                         void (*each)(void *arg, const char *jti, int64_t expires_at_ms), void *arg,
+                         int64_t *ret_last, struct error *err)
+{
+    struct params p = {.count = 0};
+    PGresult *result;
+
+    param_int(&p, after);
+    if (store_query(store, Q_TOKENS_REVOKED, &p, &result, err) < 0) {
+        return -1;
+    }
+    *ret_last = after;
+    for (int i = 0; i < PQntuples(result); i++) {
+        each(arg, PQgetvalue(result, i, 1), row_int(result, i, 2));
+        *ret_last = row_int(result, i, 0);
+    }
+    PQclear(result);
+    return 0;
+}
