@@ -310,6 +310,9 @@ static int check_options(const struct httpd_options *options, struct error *err)
         options->request_timeout_ms < 1 || options->max_head_bytes < 1024 ||
         options->handler == NULL || options->bad_request == NULL)
         return error_set(err, ERR_CONFIG, "httpd options are incomplete");
+    if (!httpd_stack_is_raised())
+        return error_set(err, ERR_CONFIG,
+                         "linked without -Wl,--export-dynamic-symbol=pthread_attr_setstacksize");
     return 0;
 }
 

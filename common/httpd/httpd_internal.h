@@ -75,7 +75,7 @@ void httpd_conn_disarm(struct httpd_conn *conn);
 int httpd_check_request(struct http_exchange *exchange, struct error *err) MUST_CHECK;
 
 /* ---- httpd_stack.c ---- */
-/* Stack of the threads CivetWeb starts; also what pulls the interposition into the program. */
-size_t httpd_thread_stack_bytes(void);
+/* False when the program was linked without exporting the interposed function. */
+bool httpd_stack_is_raised(void);
 
 #endif

@@ -21,11 +21,6 @@ enum { CIVETWEB_STACK_BYTES = 102400, HTTPD_STACK_BYTES = 512 * 1024 };
 
 typedef int setstacksize_fn(pthread_attr_t *attributes, size_t bytes);
 
-size_t httpd_thread_stack_bytes(void)
-{
-    return HTTPD_STACK_BYTES;
-}
-
 int pthread_attr_setstacksize(pthread_attr_t *attributes, size_t bytes)
 {
     static _Atomic(setstacksize_fn *) next;
@@ -41,4 +36,14 @@ int pthread_attr_setstacksize(pthread_attr_t *attributes, size_t bytes)
         atomic_store(&next, call);
     }
     return call(attributes, bytes == CIVETWEB_STACK_BYTES ? (size_t)HTTPD_STACK_BYTES : bytes);
+}
+
+bool httpd_stack_is_raised(void)
+{
+    setstacksize_fn *mine = pthread_attr_setstacksize;
+    void *symbol = dlsym(RTLD_DEFAULT, "pthread_attr_setstacksize");
+    setstacksize_fn *visible;
+
+    memcpy(&visible, &symbol, sizeof(visible));
+    return visible == mine;
 }
