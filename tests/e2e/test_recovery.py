@@ -286,7 +286,7 @@ def test_sigterm_of_the_gateway_finishes_what_it_accepted(fault_stack, fault_pro
     with ThreadPoolExecutor(20) as pool:
         futures = [pool.submit(one, i) for i in range(20)]
         time.sleep(0.25)
-        stack.gateways[0].signal(signal.SIGTERM)
+        stack.gateways[0].send(signal.SIGTERM)
         for f in futures:
             f.result()
     assert stack.gateways[0].proc.wait(20) == 0

@@ -69,7 +69,7 @@ class Process:
     def alive(self) -> bool:
         return self.proc.poll() is None
 
-    def signal(self, sig: int) -> None:
+    def send(self, sig: int) -> None:
         os.kill(self.pid, sig)
 
     def kill9(self) -> None:

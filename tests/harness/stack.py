@@ -222,7 +222,7 @@ class Stack:
         for process in reversed(self.processes):
             if process.alive():
                 with contextlib.suppress(ProcessLookupError):
-                    process.signal(18)  # SIGCONT, for one a test has frozen
+                    process.send(18)  # SIGCONT, for one a test has frozen
                 statuses.append((process.name, process.stop(30)))
         for client in self._users.values():
             client.http.close()

@@ -1,0 +1,572 @@
+/*
+ * The store against a real PostgreSQL (DATABASE_URL): claims, order, fencing, deadlines, the
+ * outbox.
+ */
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "common/base/alloc.h"
+#include "common/base/clock.h"
+#include "common/base/service.h"
+#include "common/store/store.h"
+
+static struct store *store;
+
+static struct error err;
+#define OK(call)                                                                                   \
+    do {                                                                                           \
+        if ((call) < 0) {                                                                          \
+            fail_msg("%s: %s", #call, err.message);                                                \
+        }                                                                                          \
+    } while (0)
+
+static struct store *open_store(int pool)
+{
+    const struct store_options options = {.conninfo = getenv("DATABASE_URL"),
+                                          .application = "test_store",
+                                          .pool_size = pool,
+                                          .connect_timeout_s = 3,
+                                          .statement_timeout_ms = 5000,
+                                          .pool_wait_ms = 5000};
+
+    return store_new(&options);
+}
+
+static int setup(void **state)
+{
+    int applied, signal_fd;
+
+    (void)state;
+    assert_non_null(getenv("DATABASE_URL"));
+    OK(service_init(&signal_fd, &err));
+    store = open_store(8);
+    OK(store_migrate(store, &applied, &err));
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    store_free(store);
+    return 0;
+}
+
+/* A fresh sandbox with its create job. */
+static void new_sandbox(struct sandbox *sandbox, struct wakeup *wakeup)
+{
+    struct store_accept accept = {.params_json = "{\"envs\":{\"SECRET\":\"x\"}}",
+                                  .max_attempts = 5,
+                                  .reply_to = "gw",
+                                  .request_id = "req"};
+    char job_id[UUID_BYTES];
+
+    *sandbox = (struct sandbox){.timeout_ms = 60000, .metadata_json = "{\"k\":\"v\"}"};
+    id_uuid(sandbox->id);
+    id_uuid(job_id);
+    str_copy(sandbox->owner, sizeof(sandbox->owner), "alice");
+    str_copy(sandbox->user_id, sizeof(sandbox->user_id), "label");
+    str_copy(sandbox->provider, sizeof(sandbox->provider), "e2b");
+    str_copy(sandbox->template_id, sizeof(sandbox->template_id), "base");
+    OK(store_accept_create(store, sandbox, &accept, job_id, wakeup, &err));
+    assert_string_equal(wakeup->job_id, job_id);
+    sandbox->metadata_json = NULL;
+}
+
+static void accept_op(const char *sandbox_id, enum job_op op, bool join, struct wakeup *wakeup,
+                      bool *joined)
+{
+    struct store_accept accept = {.owner = "alice",
+                                  .sandbox_id = sandbox_id,
+                                  .op = op,
+                                  .origin = "client",
+                                  .max_attempts = 5,
+                                  .join = join};
+    char job_id[UUID_BYTES];
+
+    id_uuid(job_id);
+    OK(store_accept_job(store, &accept, job_id, wakeup, joined, &err));
+}
+
+static size_t claim(const char *job_id, struct store_claimed **ret, int64_t lease_ms)
+{
+    size_t count;
+
+    OK(store_jobs_claim(store, &job_id, 1, "tester", lease_ms, ret, &count, &err));
+    return count;
+}
+
+static struct store_finish finish_of(const struct store_claimed *claimed, enum job_state state,
+                                     enum sandbox_status to)
+{
+    struct store_finish finish = {.lease_token = claimed->job.lease_token,
+                                  .state = state,
+                                  .change_status = true,
+                                  .from = claimed->sandbox.status,
+                                  .to = to,
+                                  .result_json = "{\"ok\":true}"};
+
+    str_copy(finish.job_id, sizeof(finish.job_id), claimed->job.id);
+    str_copy(finish.sandbox_id, sizeof(finish.sandbox_id), claimed->sandbox.id);
+    str_copy(finish.reason, sizeof(finish.reason), "test");
+    return finish;
+}
+
+static void create_running(struct sandbox *sandbox)
+{
+    struct wakeup wakeup;
+    struct store_claimed *claimed;
+    struct store_finish finish;
+
+    new_sandbox(sandbox, &wakeup);
+    assert_int_equal(claim(wakeup.job_id, &claimed, 10000), 1);
+    finish = finish_of(claimed, JOB_STATE_DONE, SANDBOX_RUNNING);
+    finish.set = STORE_SET_PROVIDER | STORE_SET_STARTED | STORE_START_IDLE;
+    str_copy(finish.values.provider_sandbox_id, sizeof(finish.values.provider_sandbox_id),
+             sandbox->id);
+    str_copy(finish.values.access_token, sizeof(finish.values.access_token), "token");
+    OK(store_jobs_finish(store, &finish, 1, "tester", &err));
+    assert_false(finish.ret_fenced);
+    store_claimed_free(claimed, 1);
+}
+
+static void test_migrate_twice_is_nothing(void **state)
+{
+    int applied = -1;
+
+    (void)state;
+    OK(store_migrate(store, &applied, &err));
+    assert_int_equal(applied, 0);
+}
+
+static void test_create_claim_finish(void **state)
+{
+    struct sandbox sandbox, row;
+    struct store_event *events;
+    size_t count;
+
+    (void)state;
+    create_running(&sandbox);
+    OK(store_sandbox_get(store, sandbox.id, "alice", false, &row, &err));
+    assert_int_equal(row.status, SANDBOX_RUNNING);
+    assert_string_equal(row.access_token, "token");
+    assert_string_equal(row.metadata_json, "{\"k\": \"v\"}");
+    assert_true(row.expires_at_ms > clock_wall_ms() + 50000);
+    assert_true(row.started_at_ms > 0 && row.create_sent_at_ms > 0);
+    sandbox_done(&row);
+    OK(store_events(store, sandbox.id, 10, &events, &count, &err));
+    assert_int_equal(count, 2);
+    assert_string_equal(events[1].from, "creating");
+    assert_string_equal(events[1].to, "running");
+    free(events);
+}
+
+static void test_owners_are_separate(void **state)
+{
+    struct sandbox sandbox, row;
+
+    (void)state;
+    create_running(&sandbox);
+    assert_int_equal(store_sandbox_get(store, sandbox.id, "bob", false, &row, &err), -1);
+    assert_int_equal(err.code, ERR_SANDBOX_NOT_FOUND);
+    OK(store_sandbox_get(store, sandbox.id, "bob", true, &row, &err));
+    sandbox_done(&row);
+}
+
+static void test_claim_is_exclusive_and_tells_a_takeover(void **state)
+{
+    struct sandbox sandbox;
+    struct wakeup wakeup;
+    struct store_claimed *first, *second;
+    struct store_finish late, finish;
+
+    (void)state;
+    new_sandbox(&sandbox, &wakeup);
+    assert_int_equal(claim(wakeup.job_id, &first, 100), 1);
+    assert_false(first->create_maybe_sent);
+    assert_int_equal(claim(wakeup.job_id, &second, 100), 0);
+    free(second);
+    clock_sleep_ms(150);
+    assert_int_equal(claim(wakeup.job_id, &second, 10000), 1);
+    assert_true(second->took_over);
+    assert_true(second->create_maybe_sent);
+    assert_int_equal(second->job.crashes, 1);
+    assert_int_equal(second->job.attempt, 2);
+    assert_true(second->job.lease_token > first->job.lease_token);
+
+    late = finish_of(first, JOB_STATE_DONE, SANDBOX_RUNNING);
+    OK(store_jobs_finish(store, &late, 1, "tester", &err));
+    assert_true(late.ret_fenced);
+    finish = finish_of(second, JOB_STATE_DONE, SANDBOX_RUNNING);
+    OK(store_jobs_finish(store, &finish, 1, "tester", &err));
+    assert_false(finish.ret_fenced);
+    store_claimed_free(first, 1);
+    store_claimed_free(second, 1);
+}
+
+static void test_finish_is_fenced_by_the_status(void **state)
+{
+    struct sandbox sandbox;
+    struct wakeup wakeup;
+    struct store_claimed *claimed;
+    struct store_finish finish;
+
+    (void)state;
+    new_sandbox(&sandbox, &wakeup);
+    assert_int_equal(claim(wakeup.job_id, &claimed, 10000), 1);
+    finish = finish_of(claimed, JOB_STATE_DONE, SANDBOX_PAUSED);
+    finish.from = SANDBOX_PAUSING;
+    OK(store_jobs_finish(store, &finish, 1, "tester", &err));
+    assert_true(finish.ret_fenced);
+    store_claimed_free(claimed, 1);
+}
+
+static void test_order_and_successor(void **state)
+{
+    struct sandbox sandbox;
+    struct wakeup pause, resume;
+    struct store_claimed *claimed, *none;
+    struct store_finish finish;
+    bool joined;
+
+    (void)state;
+    create_running(&sandbox);
+    accept_op(sandbox.id, JOB_PAUSE, true, &pause, &joined);
+    assert_false(joined);
+    accept_op(sandbox.id, JOB_RESUME, true, &resume, &joined);
+    assert_false(joined);
+    assert_int_equal(claim(resume.job_id, &none, 10000), 0);
+    free(none);
+    assert_int_equal(claim(pause.job_id, &claimed, 10000), 1);
+    assert_int_equal(claimed->status_before, SANDBOX_RUNNING);
+    assert_int_equal(claimed->sandbox.status, SANDBOX_PAUSING);
+    finish = finish_of(claimed, JOB_STATE_DONE, SANDBOX_PAUSED);
+    OK(store_jobs_finish(store, &finish, 1, "tester", &err));
+    assert_true(finish.ret_has_next);
+    assert_string_equal(finish.ret_next.job_id, resume.job_id);
+    assert_int_equal(finish.ret_next.op, JOB_RESUME);
+    store_claimed_free(claimed, 1);
+    assert_int_equal(claim(resume.job_id, &claimed, 10000), 1);
+    assert_int_equal(claimed->sandbox.status, SANDBOX_RESUMING);
+    store_claimed_free(claimed, 1);
+}
+
+static void test_join_and_delete_supersedes(void **state)
+{
+    struct sandbox sandbox, row;
+    struct wakeup first, second, gone;
+    struct job jobs[1];
+    struct store_claimed *claimed;
+    struct store_finish finish;
+    bool joined;
+
+    (void)state;
+    create_running(&sandbox);
+    accept_op(sandbox.id, JOB_PAUSE, true, &first, &joined);
+    accept_op(sandbox.id, JOB_PAUSE, true, &second, &joined);
+    assert_true(joined);
+    assert_string_equal(first.job_id, second.job_id);
+    accept_op(sandbox.id, JOB_DELETE, true, &gone, &joined);
+    assert_false(joined);
+    memset(jobs, 0, sizeof(jobs));
+    str_copy(jobs[0].id, sizeof(jobs[0].id), first.job_id);
+    OK(store_jobs_poll(store, jobs, 1, &err));
+    assert_int_equal(jobs[0].state, JOB_STATE_SUPERSEDED);
+    job_done(&jobs[0]);
+    assert_int_equal(claim(gone.job_id, &claimed, 10000), 1);
+    assert_int_equal(claimed->sandbox.status, SANDBOX_DELETING);
+    finish = finish_of(claimed, JOB_STATE_DONE, SANDBOX_DELETED);
+    OK(store_jobs_finish(store, &finish, 1, "tester", &err));
+    store_claimed_free(claimed, 1);
+    assert_int_equal(store_sandbox_get(store, sandbox.id, "alice", false, &row, &err), -1);
+    {
+        struct store_accept accept = {.owner = "alice",
+                                      .sandbox_id = sandbox.id,
+                                      .op = JOB_PAUSE,
+                                      .origin = "client",
+                                      .max_attempts = 1};
+        char id[UUID_BYTES];
+
+        id_uuid(id);
+        assert_int_equal(store_accept_job(store, &accept, id, &first, &joined, &err), -1);
+        assert_int_equal(err.code, ERR_SANDBOX_NOT_FOUND);
+    }
+}
+
+static void test_retry_wait_and_refund(void **state)
+{
+    struct sandbox sandbox;
+    struct wakeup wakeup;
+    struct store_claimed *claimed;
+    struct store_finish finish;
+
+    (void)state;
+    new_sandbox(&sandbox, &wakeup);
+    assert_int_equal(claim(wakeup.job_id, &claimed, 10000), 1);
+    finish = finish_of(claimed, JOB_STATE_RETRY_WAIT, SANDBOX_CREATING);
+    finish.change_status = false;
+    finish.refund_attempt = true;
+    finish.delay_ms = 200;
+    finish.outcome = OUTCOME_RATE_LIMITED;
+    finish.set = STORE_CLEAR_SENT;
+    OK(store_jobs_finish(store, &finish, 1, "tester", &err));
+    store_claimed_free(claimed, 1);
+    assert_int_equal(claim(wakeup.job_id, &claimed, 10000), 0);
+    free(claimed);
+    clock_sleep_ms(250);
+    assert_int_equal(claim(wakeup.job_id, &claimed, 10000), 1);
+    assert_int_equal(claimed->job.attempt, 1);
+    assert_false(claimed->create_maybe_sent);
+    store_claimed_free(claimed, 1);
+}
+
+static void test_outbox_finds_what_lost_its_wakeup(void **state)
+{
+    struct sandbox sandbox;
+    struct wakeup wakeup, *found;
+    size_t count, mine = 0;
+
+    (void)state;
+    new_sandbox(&sandbox, &wakeup);
+    clock_sleep_ms(20);
+    OK(store_outbox(store, 1000, 10, false, &found, &count, &err));
+    for (size_t i = 0; i < count; i++) {
+        mine += strcmp(found[i].job_id, wakeup.job_id) == 0;
+    }
+    free(found);
+    assert_int_equal(mine, 1);
+    OK(store_outbox(store, 1000, 60000, false, &found, &count, &err));
+    for (size_t i = 0; i < count; i++) {
+        assert_string_not_equal(found[i].job_id, wakeup.job_id);
+    }
+    free(found);
+}
+
+static void test_deadlines(void **state)
+{
+    struct sandbox sandbox;
+    struct wakeup timeout, *found;
+    struct store_claimed *claimed;
+    struct store_finish finish;
+    size_t count, mine = 0;
+    char pause_id[UUID_BYTES] = "";
+    bool joined;
+
+    (void)state;
+    create_running(&sandbox);
+    accept_op(sandbox.id, JOB_TIMEOUT, false, &timeout, &joined);
+    assert_int_equal(claim(timeout.job_id, &claimed, 10000), 1);
+    finish = finish_of(claimed, JOB_STATE_DONE, SANDBOX_RUNNING);
+    finish.change_status = false;
+    finish.set = STORE_SET_EXPIRES;
+    finish.values.timeout_mode = TIMEOUT_ABSOLUTE;
+    finish.values.timeout_ms = 1;
+    finish.values.expires_at_ms = clock_wall_ms() - 10;
+    OK(store_jobs_finish(store, &finish, 1, "tester", &err));
+    store_claimed_free(claimed, 1);
+    for (int round = 0; round < 2; round++) {
+        OK(store_reap_deadlines(store, 1000, &found, &count, &err));
+        for (size_t i = 0; i < count; i++) {
+            if (strcmp(found[i].sandbox_id, sandbox.id) == 0) {
+                mine++;
+                assert_int_equal(found[i].op, JOB_PAUSE);
+                str_copy(pause_id, sizeof(pause_id), found[i].job_id);
+            }
+        }
+        free(found);
+    }
+    assert_int_equal(mine, 1);
+
+    /* a set-timeout that was accepted first moves the deadline: the pause must not happen */
+    accept_op(sandbox.id, JOB_TIMEOUT, false, &timeout, &joined);
+    assert_int_equal(claim(pause_id, &claimed, 10000), 1);
+    assert_false(claimed->deadline_moved);
+    finish = finish_of(claimed, JOB_STATE_DONE, SANDBOX_PAUSED);
+    OK(store_jobs_finish(store, &finish, 1, "tester", &err));
+    store_claimed_free(claimed, 1);
+}
+
+struct race {
+    const char **ids;
+    size_t count;
+    _Atomic int *claims;
+};
+
+static void *race_thread(void *arg)
+{
+    struct race *race = arg;
+    struct error local = ERROR_INIT;
+    struct store_claimed *claimed;
+    size_t count;
+
+    for (size_t at = 0; at < race->count; at += 25) {
+        if (store_jobs_claim(store, race->ids + at, 25, "racer", 60000, &claimed, &count, &local) ==
+            0) {
+            *race->claims += (int)count;
+            store_claimed_free(claimed, count);
+        }
+    }
+    return NULL;
+}
+
+static void test_eight_claimers_claim_each_job_once(void **state)
+{
+    enum { JOBS = 500, THREADS = 8 };
+    static struct wakeup wakeups[JOBS];
+    static const char *ids[JOBS];
+    static _Atomic int claims;
+    struct race race = {.ids = ids, .count = JOBS, .claims = &claims};
+    pthread_t threads[THREADS];
+    struct sandbox sandbox;
+    int64_t start;
+
+    (void)state;
+    for (int i = 0; i < JOBS; i++) {
+        new_sandbox(&sandbox, &wakeups[i]);
+        ids[i] = wakeups[i].job_id;
+    }
+    start = clock_mono_ms();
+    for (int i = 0; i < THREADS; i++) {
+        pthread_create(&threads[i], NULL, race_thread, &race);
+    }
+    for (int i = 0; i < THREADS; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    print_message("500 jobs claimed by 8 threads in %lld ms\n",
+                  (long long)(clock_mono_ms() - start));
+    assert_int_equal(claims, JOBS);
+}
+
+static void test_batch_finish(void **state)
+{
+    enum { JOBS = 300 };
+    static struct store_finish items[JOBS];
+    static struct wakeup wakeups[JOBS];
+    const char *ids[JOBS];
+    struct store_claimed *claimed;
+    struct sandbox sandbox;
+    size_t count;
+
+    (void)state;
+    for (int i = 0; i < JOBS; i++) {
+        new_sandbox(&sandbox, &wakeups[i]);
+        ids[i] = wakeups[i].job_id;
+    }
+    OK(store_jobs_claim(store, ids, JOBS, "tester", 60000, &claimed, &count, &err));
+    assert_int_equal(count, JOBS);
+    for (int i = 0; i < JOBS; i++) {
+        items[i] = finish_of(&claimed[i], JOB_STATE_DONE, SANDBOX_RUNNING);
+    }
+    items[7].lease_token += 1;
+    OK(store_jobs_finish(store, items, JOBS, "tester", &err));
+    for (int i = 0; i < JOBS; i++) {
+        assert_int_equal(items[i].ret_fenced, i == 7);
+    }
+    store_claimed_free(claimed, count);
+}
+
+static void test_list_pages(void **state)
+{
+    struct store_list_filter filter = {.owner = "lister", .status = -1, .limit = 2};
+    struct sandbox *rows;
+    size_t count, seen = 0;
+    int64_t next;
+    char last[UUID_BYTES] = "";
+
+    (void)state;
+    for (int i = 0; i < 5; i++) {
+        struct sandbox sandbox = {.timeout_ms = 1};
+        struct store_accept accept = {.max_attempts = 1};
+        struct wakeup wakeup;
+        char job[UUID_BYTES];
+
+        id_uuid(sandbox.id);
+        id_uuid(job);
+        str_copy(sandbox.owner, sizeof(sandbox.owner), "lister");
+        OK(store_accept_create(store, &sandbox, &accept, job, &wakeup, &err));
+    }
+    for (;;) {
+
+        OK(store_sandbox_list(store, &filter, &rows, &count, &next, &err));
+        seen += count;
+        if (count > 0) {
+            str_copy(last, sizeof(last), rows[count - 1].id);
+        }
+        for (size_t i = 0; i < count; i++) {
+            sandbox_done(&rows[i]);
+        }
+        free(rows);
+        if (next == 0) {
+            break;
+        }
+        filter.before_created_us = next;
+        filter.before_id = last;
+    }
+    assert_int_equal(seen, 5);
+}
+
+static void test_users_and_tokens(void **state)
+{
+    struct store_user user = {.role = "user", .password_hash = "hash"}, found;
+
+    (void)state;
+    id_uuid(user.id);
+    id_random_alnum(user.username, 12);
+    OK(store_user_add(store, &user, &err));
+    assert_int_equal(store_user_add(store, &user, &err), -1);
+    assert_int_equal(err.code, ERR_EXISTS);
+    OK(store_user_set_disabled(store, user.username, true, &err));
+    OK(store_user_find(store, user.username, &found, &err));
+    assert_true(found.disabled);
+    assert_int_equal(store_user_find(store, "nobody", &found, &err), -1);
+    assert_int_equal(err.code, ERR_NOT_FOUND);
+    OK(store_token_revoke(store, user.id, clock_wall_ms() + 60000, &err));
+    OK(store_token_revoke(store, user.id, clock_wall_ms() + 60000, &err));
+}
+
+static void test_a_server_that_is_not_there(void **state)
+{
+    const struct store_options options = {.conninfo = "postgresql://nobody@127.0.0.1:1/none",
+                                          .application = "t",
+                                          .pool_size = 2,
+                                          .connect_timeout_s = 1,
+                                          .statement_timeout_ms = 1000,
+                                          .pool_wait_ms = 100};
+    struct store *away = store_new(&options);
+
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(store_ping(away, &err), -1);
+        assert_int_equal(err.code, ERR_DATABASE_DOWN);
+    }
+    store_free(away);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_migrate_twice_is_nothing),
+        cmocka_unit_test(test_create_claim_finish),
+        cmocka_unit_test(test_owners_are_separate),
+        cmocka_unit_test(test_claim_is_exclusive_and_tells_a_takeover),
+        cmocka_unit_test(test_finish_is_fenced_by_the_status),
+        cmocka_unit_test(test_order_and_successor),
+        cmocka_unit_test(test_join_and_delete_supersedes),
+        cmocka_unit_test(test_retry_wait_and_refund),
+        cmocka_unit_test(test_outbox_finds_what_lost_its_wakeup),
+        cmocka_unit_test(test_deadlines),
+        cmocka_unit_test(test_eight_claimers_claim_each_job_once),
+        cmocka_unit_test(test_batch_finish),
+        cmocka_unit_test(test_list_pages),
+        cmocka_unit_test(test_users_and_tokens),
+        cmocka_unit_test(test_a_server_that_is_not_there),
+    };
+
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
