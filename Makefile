@@ -63,7 +63,7 @@ $(eval $(call PROGRAM,gateway,sandbox-gateway,httpd provider store queue domain 
 $(eval $(call PROGRAM,lifecycle-worker,sandbox-worker,provider store queue domain base,))
 $(eval $(call PROGRAM,reaper,sandbox-reaper,store queue domain base,))
 $(eval $(call PROGRAM,deploy/sandbox-host,sandbox-host,httpd base,))
-$(eval $(call PROGRAM,deploy/sandbox-host/agent,sandbox-agent,httpd base,))
+$(eval $(call PROGRAM,deploy/sandbox-host/agent,sandbox-agent,httpd base,-lz))
 
 .PHONY: build
 build: $(PROGRAMS)

@@ -1,0 +1,21 @@
+/*
+ * files - GET and POST /files.
+ *
+ * Owns: signed URLs, ranges, gzip, metadata attributes, streaming between disk and socket with
+ * buffers of a fixed size. Does not own: multipart syntax (multipart). Threads: httpd's.
+ */
+#ifndef AGENT_FILES_H
+#define AGENT_FILES_H
+
+#include "common/httpd/httpd.h"
+#include "deploy/sandbox-host/agent/agent.h"
+
+void files_get(struct http_exchange *exchange, const struct agent_config *config);
+void files_post(struct http_exchange *exchange, const struct agent_config *config);
+
+/* "v1_" + unpadded base64 of sha256("path:operation:username:token[:expiration]"), as the SDKs
+ * sign; expiration "" = none. Appended to out. */
+void files_sign(const char *path, const char *operation, const char *username, const char *token,
+                const char *expiration, struct strbuf *out);
+
+#endif
