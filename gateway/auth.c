@@ -1,0 +1,438 @@
+/*
+ * auth - token cache, revocations, login and logout. See auth.h.
+ *
+ * Cache: direct-mapped by the token's SHA-256; an entry is only ever a token whose signature was
+ * verified here, and its expiry and revocation are checked on every use, so nothing needs to be
+ * invalidated. Revocations: a hash table of jti under a read-write lock, filled from the store by
+ * its growing id; a few ids are read again each time because a transaction may commit behind a
+ * later one. Login: an attempt takes its place in the limits, then one of the hashing places.
+ */
+#include "gateway/auth.h"
+
+#include <pthread.h>
+#include <sodium.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <time.h>
+
+#include "common/base/alloc.h"
+#include "common/base/clock.h"
+#include "gateway/jwt.h"
+#include "gateway/login_limit.h"
+#include "gateway/password.h"
+
+enum {
+    CACHE_SLOTS = 4096,
+    CACHE_LOCKS = 64,
+    REVOKED_BUCKETS = 4096,
+    REVOKED_OVERLAP = 1000,
+    /* a revocation outlives its token by more than the leeway */
+    REVOKED_MARGIN_MS = 2 * TOKEN_LEEWAY_S * 1000,
+    LOGIN_WAIT_MS = 5000,
+    LOGIN_BUSY_RETRY_S = 2,
+};
+
+struct cached {
+    unsigned char digest[crypto_hash_sha256_BYTES];
+    bool used;
+    struct principal principal;
+};
+
+struct revoked {
+    char jti[JTI_BYTES];
+    int64_t expires_at_ms;
+    struct revoked *next;
+};
+
+struct auth {
+    struct store *store;
+    struct token_keys *keys;
+    int token_ttl_s;
+
+    pthread_mutex_t cache_locks[CACHE_LOCKS];
+    struct cached *cache;
+
+    pthread_rwlock_t revoked_lock;
+    struct revoked *revoked[REVOKED_BUCKETS];
+    pthread_mutex_t refresh_lock; /* one reader of the store at a time; guards revoked_last */
+    int64_t revoked_last;
+    _Atomic bool revoked_loaded;
+
+    struct login_limit *limit;
+    pthread_mutex_t login_lock;
+    pthread_cond_t login_free;
+    int login_running, login_max_parallel;
+    char dummy_hash[PASSWORD_HASH_BYTES];
+};
+
+/* ---- life ----------------------------------------------------------------------------------- */
+
+static void init_locks(struct auth *auth)
+{
+    pthread_condattr_t attributes;
+
+    for (int i = 0; i < CACHE_LOCKS; i++)
+        pthread_mutex_init(&auth->cache_locks[i], NULL);
+    pthread_rwlock_init(&auth->revoked_lock, NULL);
+    pthread_mutex_init(&auth->refresh_lock, NULL);
+    pthread_mutex_init(&auth->login_lock, NULL);
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&auth->login_free, &attributes);
+    pthread_condattr_destroy(&attributes);
+}
+
+struct auth *auth_new(const struct auth_options *options, struct store *store, struct error *err)
+{
+    struct auth *auth = xcalloc(1, sizeof(*auth));
+
+    init_locks(auth);
+    auth->store = store;
+    auth->token_ttl_s = options->token_ttl_s;
+    auth->login_max_parallel = options->login_max_parallel;
+    auth->cache = xcalloc(CACHE_SLOTS, sizeof(*auth->cache));
+    auth->limit = login_limit_new(options->login_user_max, options->login_address_max,
+                                  options->login_window_s);
+    if (sodium_init() < 0) {
+        error_set(err, ERR_INTERNAL, "libsodium cannot start");
+        goto fail;
+    }
+    if (options->token_ttl_s < 1 || options->login_max_parallel < 1 ||
+        options->login_user_max < 1 || options->login_address_max < 1 ||
+        options->login_window_s < 1) {
+        error_set(err, ERR_CONFIG, "login limits and token life must be positive");
+        goto fail;
+    }
+    auth->keys = token_keys_new(options, err);
+    if (auth->keys == NULL || password_hash_dummy(auth->dummy_hash, err) != 0)
+        goto fail;
+    return auth;
+fail:
+    auth_free(auth);
+    return NULL;
+}
+
+void auth_free(struct auth *auth)
+{
+    if (auth == NULL)
+        return;
+    for (int i = 0; i < REVOKED_BUCKETS; i++) {
+        for (struct revoked *entry = auth->revoked[i], *next; entry != NULL; entry = next) {
+            next = entry->next;
+            free(entry);
+        }
+    }
+    token_keys_free(auth->keys);
+    login_limit_free(auth->limit);
+    free(auth->cache);
+    for (int i = 0; i < CACHE_LOCKS; i++)
+        pthread_mutex_destroy(&auth->cache_locks[i]);
+    pthread_rwlock_destroy(&auth->revoked_lock);
+    pthread_mutex_destroy(&auth->refresh_lock);
+    pthread_mutex_destroy(&auth->login_lock);
+    pthread_cond_destroy(&auth->login_free);
+    free(auth);
+}
+
+static int refuse(struct error *err, enum error_code code)
+{
+    return error_set(err, code, "%s", TOKEN_REFUSED_MESSAGE);
+}
+
+/* ---- revocations ---------------------------------------------------------------------------- */
+
+static struct revoked **revoked_bucket(struct auth *auth, const char *jti)
+{
+    return &auth->revoked[id_hash64(jti, strlen(jti)) % REVOKED_BUCKETS];
+}
+
+static bool is_revoked(struct auth *auth, const char *jti)
+{
+    bool found = false;
+
+    if (jti[0] == '\0')
+        return false;
+    pthread_rwlock_rdlock(&auth->revoked_lock);
+    for (struct revoked *entry = *revoked_bucket(auth, jti); entry != NULL && !found;
+         entry = entry->next)
+        found = strcmp(entry->jti, jti) == 0;
+    pthread_rwlock_unlock(&auth->revoked_lock);
+    return found;
+}
+
+static void add_revoked(void *arg, const char *jti, int64_t expires_at_ms)
+{
+    struct auth *auth = arg;
+    struct revoked **bucket = revoked_bucket(auth, jti);
+    struct revoked *entry;
+
+    if (is_revoked(auth, jti))
+        return;
+    entry = xcalloc(1, sizeof(*entry));
+    entry->expires_at_ms = expires_at_ms;
+    if (str_copy(entry->jti, sizeof(entry->jti), jti) != 0) {
+        /* no token with so long a jti is revocable here, so none can match */
+        free(entry);
+        return;
+    }
+    pthread_rwlock_wrlock(&auth->revoked_lock);
+    entry->next = *bucket;
+    *bucket = entry;
+    pthread_rwlock_unlock(&auth->revoked_lock);
+}
+
+/* Forgets revocations whose tokens have expired anyway. */
+static void purge_revoked(struct auth *auth)
+{
+    int64_t now_ms = clock_wall_ms();
+
+    pthread_rwlock_wrlock(&auth->revoked_lock);
+    for (int i = 0; i < REVOKED_BUCKETS; i++) {
+        struct revoked **link = &auth->revoked[i];
+
+        while (*link != NULL) {
+            struct revoked *entry = *link;
+
+            if (entry->expires_at_ms > now_ms) {
+                link = &entry->next;
+                continue;
+            }
+            *link = entry->next;
+            free(entry);
+        }
+    }
+    pthread_rwlock_unlock(&auth->revoked_lock);
+}
+
+int auth_refresh_revocations(struct auth *auth, struct error *err)
+{
+    int64_t after, last = 0;
+    int status;
+
+    pthread_mutex_lock(&auth->refresh_lock);
+    after = auth->revoked_last > REVOKED_OVERLAP ? auth->revoked_last - REVOKED_OVERLAP : 0;
+    status = store_tokens_revoked(auth->store, after, add_revoked, auth, &last, err);
+    if (status == 0) {
+        if (last > auth->revoked_last)
+            auth->revoked_last = last;
+        atomic_store(&auth->revoked_loaded, true);
+        purge_revoked(auth);
+    }
+    pthread_mutex_unlock(&auth->refresh_lock);
+    return status;
+}
+
+/* ---- tokens --------------------------------------------------------------------------------- */
+
+static bool cache_find(struct auth *auth, const unsigned char *digest, size_t slot,
+                       struct principal *ret)
+{
+    pthread_mutex_t *lock = &auth->cache_locks[slot % CACHE_LOCKS];
+    const struct cached *entry = &auth->cache[slot];
+    bool found;
+
+    pthread_mutex_lock(lock);
+    found = entry->used && memcmp(entry->digest, digest, sizeof(entry->digest)) == 0;
+    if (found)
+        *ret = entry->principal;
+    pthread_mutex_unlock(lock);
+    return found;
+}
+
+static void cache_put(struct auth *auth, const unsigned char *digest, size_t slot,
+                      const struct principal *principal)
+{
+    pthread_mutex_t *lock = &auth->cache_locks[slot % CACHE_LOCKS];
+    struct cached *entry = &auth->cache[slot];
+
+    pthread_mutex_lock(lock);
+    memcpy(entry->digest, digest, sizeof(entry->digest));
+    entry->used = true;
+    entry->principal = *principal;
+    pthread_mutex_unlock(lock);
+}
+
+/* The token in the header's value; its length in *ret_length. RFC 6750, section 2.1. */
+static const char *bearer_token(const char *authorization, size_t *ret_length, struct error *err)
+{
+    static const char scheme[] = "Bearer";
+    size_t blanks;
+
+    if (authorization == NULL || authorization[0] == '\0') {
+        refuse(err, ERR_TOKEN_MISSING);
+        return NULL;
+    }
+    if (strncasecmp(authorization, scheme, sizeof(scheme) - 1) != 0) {
+        refuse(err, ERR_TOKEN_MALFORMED);
+        return NULL;
+    }
+    authorization += sizeof(scheme) - 1;
+    blanks = strspn(authorization, " ");
+    if (authorization[blanks] == '\0' || blanks == 0) {
+        refuse(err, authorization[blanks] == '\0' ? ERR_TOKEN_MISSING : ERR_TOKEN_MALFORMED);
+        return NULL;
+    }
+    *ret_length = strlen(authorization + blanks);
+    return authorization + blanks;
+}
+
+static int verify_afresh(struct auth *auth, const char *token, size_t length, struct principal *ret,
+                         struct error *err)
+{
+    struct token_claims claims;
+
+    if (token_verify(auth->keys, token, length, clock_wall_ms() / 1000, &claims, err) != 0)
+        return -1;
+    memset(ret, 0, sizeof(*ret));
+    memcpy(ret->subject, claims.subject, sizeof(ret->subject));
+    memcpy(ret->username, claims.username, sizeof(ret->username));
+    memcpy(ret->jti, claims.jti, sizeof(ret->jti));
+    ret->admin = strcmp(claims.role, "admin") == 0;
+    ret->expires_at_ms = claims.expires_at_s * 1000;
+    return 0;
+}
+
+int auth_authenticate(struct auth *auth, const char *authorization, struct principal *ret,
+                      struct error *err)
+{
+    unsigned char digest[crypto_hash_sha256_BYTES];
+    size_t length = 0, slot;
+    const char *token = bearer_token(authorization, &length, err);
+
+    if (token == NULL)
+        return -1;
+    if (length > TOKEN_BYTES)
+        return refuse(err, ERR_TOKEN_MALFORMED);
+    crypto_hash_sha256(digest, (const unsigned char *)token, length);
+    slot = ((size_t)digest[0] << 8 | digest[1]) % CACHE_SLOTS;
+    if (!cache_find(auth, digest, slot, ret)) {
+        if (verify_afresh(auth, token, length, ret, err) != 0)
+            return -1;
+        cache_put(auth, digest, slot, ret);
+    }
+    if (clock_wall_ms() >= ret->expires_at_ms + TOKEN_LEEWAY_S * 1000)
+        return refuse(err, ERR_TOKEN_EXPIRED);
+    if (ret->jti[0] != '\0' && !atomic_load(&auth->revoked_loaded) &&
+        auth_refresh_revocations(auth, err) != 0)
+        return -1;
+    if (is_revoked(auth, ret->jti))
+        return refuse(err, ERR_TOKEN_REVOKED);
+    return 0;
+}
+
+int auth_logout(struct auth *auth, const struct principal *principal, struct error *err)
+{
+    int64_t until_ms = principal->expires_at_ms + REVOKED_MARGIN_MS;
+
+    if (principal->jti[0] == '\0')
+        return error_set(err, ERR_INVALID, "this token has no jti and cannot be revoked");
+    if (store_token_revoke(auth->store, principal->jti, until_ms, err) != 0)
+        return -1;
+    add_revoked(auth, principal->jti, until_ms);
+    return 0;
+}
+
+/* ---- login ---------------------------------------------------------------------------------- */
+
+/* Waits for one of the hashing places; false after LOGIN_WAIT_MS. */
+static bool enter_hashing(struct auth *auth)
+{
+    struct timespec until;
+    bool entered;
+    int status = 0;
+
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += LOGIN_WAIT_MS / 1000;
+    pthread_mutex_lock(&auth->login_lock);
+    while (auth->login_running >= auth->login_max_parallel && status == 0)
+        status = pthread_cond_timedwait(&auth->login_free, &auth->login_lock, &until);
+    entered = auth->login_running < auth->login_max_parallel;
+    if (entered)
+        auth->login_running++;
+    pthread_mutex_unlock(&auth->login_lock);
+    return entered;
+}
+
+static void leave_hashing(struct auth *auth)
+{
+    pthread_mutex_lock(&auth->login_lock);
+    auth->login_running--;
+    pthread_cond_signal(&auth->login_free);
+    pthread_mutex_unlock(&auth->login_lock);
+}
+
+static int issue_token(struct auth *auth, const struct store_user *user, struct auth_token *ret,
+                       struct error *err)
+{
+    struct token_claims claims = {.expires_at_s = 0};
+    int64_t now_s = clock_wall_ms() / 1000;
+    char jti[UUID_BYTES];
+
+    id_uuid(jti);
+    memset(ret, 0, sizeof(*ret));
+    claims.expires_at_s = now_s + auth->token_ttl_s;
+    str_copy(claims.subject, sizeof(claims.subject), user->id);
+    str_copy(claims.username, sizeof(claims.username), user->username);
+    str_copy(claims.role, sizeof(claims.role), user->role);
+    str_copy(claims.jti, sizeof(claims.jti), jti);
+    if (token_sign(auth->keys, &claims, now_s, ret->access_token, sizeof(ret->access_token), err) !=
+        0)
+        return -1;
+    ret->expires_in_s = auth->token_ttl_s;
+    str_copy(ret->user_id, sizeof(ret->user_id), user->id);
+    str_copy(ret->username, sizeof(ret->username), user->username);
+    str_copy(ret->role, sizeof(ret->role), user->role);
+    return 0;
+}
+
+/* 0 = right, ERR_CREDENTIALS, or the store's error. */
+static int check_password(struct auth *auth, const char *username, const char *password,
+                          struct store_user *user, struct error *err)
+{
+    struct error find_err = ERROR_INIT;
+    bool known = store_user_find(auth->store, username, user, &find_err) == 0, right;
+
+    if (!known && find_err.code != ERR_NOT_FOUND) {
+        *err = find_err;
+        return -1;
+    }
+    right = password_verify(known ? user->password_hash : auth->dummy_hash, password);
+    if (!known || !right || user->disabled)
+        return error_set(err, ERR_CREDENTIALS, "wrong user name or password");
+    return 0;
+}
+
+int auth_login(struct auth *auth, const char *username, const char *password, const char *peer,
+               struct auth_token *ret, int *ret_retry_after_s, struct error *err)
+{
+    struct store_user user;
+    int status;
+
+    *ret_retry_after_s = 0;
+    if (!token_keys_can_sign(auth->keys))
+        return error_set(err, ERR_NOT_IMPLEMENTED,
+                         "this server has no key to issue tokens with (JWT_PRIVATE_KEY_FILE)");
+    *ret_retry_after_s = login_limit_take(auth->limit, username, peer);
+    if (*ret_retry_after_s > 0)
+        return error_set(err, ERR_RATE_LIMITED, "too many failed logins");
+    if (username[0] == '\0' || strlen(username) >= LABEL_BYTES ||
+        strlen(password) > PASSWORD_MAX_BYTES)
+        return error_set(err, ERR_CREDENTIALS, "wrong user name or password");
+    if (!enter_hashing(auth)) {
+        login_limit_give_back(auth->limit, username, peer, LOGIN_LIMIT_NOT_TRIED);
+        *ret_retry_after_s = LOGIN_BUSY_RETRY_S;
+        return error_set(err, ERR_RATE_LIMITED, "too many logins at once");
+    }
+    status = check_password(auth, username, password, &user, err);
+    leave_hashing(auth);
+    if (status == 0)
+        status = issue_token(auth, &user, ret, err);
+    if (status == 0)
+        login_limit_give_back(auth->limit, username, peer, LOGIN_LIMIT_SUCCESS);
+    else if (err->code != ERR_CREDENTIALS)
+        login_limit_give_back(auth->limit, username, peer, LOGIN_LIMIT_NOT_TRIED);
+    sodium_memzero(&user, sizeof(user));
+    return status;
+}

@@ -1,0 +1,72 @@
+/*
+ * auth - who is calling: bearer tokens, login, logout.
+ *
+ * Owns: verifying tokens (with a bounded cache), the set of revoked ones, checking passwords with
+ * bounded parallelism and limits. Does not own: routes, HTTP, the token format (jwt.h), hashing
+ * (password.h). Threads: every function may be called from any thread. Failure: a refused token is
+ * one of ERR_TOKEN_*, always with the message "Token 无效"; when revocations could never be read
+ * yet, a revocable token is refused with the store's error instead of being trusted.
+ */
+#ifndef GATEWAY_AUTH_H
+#define GATEWAY_AUTH_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/base/error.h"
+#include "common/base/id.h"
+#include "common/domain/types.h"
+#include "common/store/store.h"
+
+#define TOKEN_REFUSED_MESSAGE "Token 无效"
+
+enum { TOKEN_BYTES = 4096, JTI_BYTES = 64, ROLE_BYTES = 16 };
+
+struct principal {
+    char subject[OWNER_BYTES];  /* owner of sandboxes; of our own users their id */
+    char username[LABEL_BYTES]; /* the subject when the token names none */
+    bool admin;
+    char jti[JTI_BYTES]; /* "" = the token cannot be revoked */
+    int64_t expires_at_ms;
+};
+
+struct auth_options {
+    const char *algorithm;         /* HS256 (default when NULL or empty), RS256, ES256 */
+    const char *secret;            /* HS256: at least 32 bytes */
+    const char *public_key_file;   /* RS256, ES256: PEM, "BEGIN PUBLIC KEY" */
+    const char *private_key_file;  /* RS256, ES256: PEM; without it nobody can log in here */
+    const char *issuer, *audience; /* NULL or empty = not checked */
+    int token_ttl_s;
+    int login_max_parallel;
+    int login_user_max, login_address_max, login_window_s; /* failures in a sliding window */
+};
+
+struct auth;
+/* Reads the key files. ERR_CONFIG names the setting. */
+struct auth *auth_new(const struct auth_options *options, struct store *store,
+                      struct error *err) MUST_CHECK;
+void auth_free(struct auth *auth);
+
+/* `authorization`: the header's value, or NULL. */
+int auth_authenticate(struct auth *auth, const char *authorization, struct principal *ret,
+                      struct error *err) MUST_CHECK;
+
+struct auth_token {
+    char access_token[TOKEN_BYTES];
+    int64_t expires_in_s;
+    char user_id[UUID_BYTES];
+    char username[LABEL_BYTES];
+    char role[ROLE_BYTES];
+};
+/* ERR_CREDENTIALS (as slow for a user who does not exist), ERR_RATE_LIMITED (*ret_retry_after_s >
+ * 0), ERR_DATABASE_DOWN, ERR_NOT_IMPLEMENTED (no private key). `peer`: the client's address. */
+int auth_login(struct auth *auth, const char *username, const char *password, const char *peer,
+               struct auth_token *ret, int *ret_retry_after_s, struct error *err) MUST_CHECK;
+
+/* ERR_INVALID when the token has no jti. */
+int auth_logout(struct auth *auth, const struct principal *principal, struct error *err) MUST_CHECK;
+
+/* Reads what other gateways revoked; call it every 2 s. */
+int auth_refresh_revocations(struct auth *auth, struct error *err) MUST_CHECK;
+
+#endif

@@ -1,0 +1,22 @@
+/*
+ * user_cli - `sandbox-gateway user ...`: the operator's door to the user table.
+ *
+ *   add NAME [--role user|admin] [--password-stdin] [--if-absent]
+ *   passwd NAME [--password-stdin]
+ *   disable NAME | enable NAME | list
+ *
+ * The password comes from the first line of stdin (--password-stdin), else from
+ * SANDBOX_USER_PASSWORD, else from the terminal, asked twice without echo; never from an argument,
+ * where `ps` would show it. A disabled user cannot log in; tokens already issued live until they
+ * expire. Threads: one. Failure: -1 with a message for the operator; ERR_INVALID is a usage error.
+ */
+#ifndef GATEWAY_USER_CLI_H
+#define GATEWAY_USER_CLI_H
+
+#include "common/base/error.h"
+#include "common/store/store.h"
+
+/* argv may begin at the program's name, at "user" or at the command behind it. */
+int user_cli_run(int argc, char **argv, struct store *store, struct error *err) MUST_CHECK;
+
+#endif
