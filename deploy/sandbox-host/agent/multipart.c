@@ -155,6 +155,55 @@ out:
     return result;
 }
 
+/*
+ * Where the next delimiter stands in what is held, or `*ret_plain` = how many bytes are certainly
+ * none. What follows it must be able to follow a boundary: "--xyz" inside "--xyzz" is content.
+ */
+static const char *find_delimiter(const struct multipart *parser, size_t *ret_plain)
+{
+    const struct strbuf *held = &parser->held;
+    const char *at = held->data, *end = held->data + held->length;
+    const size_t size = parser->delimiter_bytes;
+
+    while ((at = memmem(at, (size_t)(end - at), parser->delimiter, size)) != NULL) {
+        *ret_plain = (size_t)(at - held->data);
+        if (at + size == end || (at[size] == '-' && at + size + 1 == end)) {
+            return NULL;
+        }
+        if (strchr(" \t\r\n", at[size]) != NULL ? at[size] != '\0'
+                                                : at[size] == '-' && at[size + 1] == '-') {
+            return at;
+        }
+        at++;
+    }
+    *ret_plain = held->length >= size ? held->length - size + 1 : 0;
+    return NULL;
+}
+
+/* The preamble, or the bytes of a part. */
+static int step_content(struct multipart *parser, struct error *err)
+{
+    struct strbuf *held = &parser->held;
+    const bool body = parser->state == MULTIPART_BODY;
+    size_t plain = 0;
+    const char *found = find_delimiter(parser, &plain);
+
+    if (body && plain > 0 &&
+        parser->handler->data(parser->handler->arg, held->data, plain, err) != 0) {
+        return -1;
+    }
+    if (found == NULL) {
+        strbuf_consume(held, plain);
+        return 0;
+    }
+    strbuf_consume(held, plain + parser->delimiter_bytes);
+    parser->state = MULTIPART_LINE;
+    if (body && parser->handler->end(parser->handler->arg, err) != 0) {
+        return -1;
+    }
+    return 1;
+}
+
 /* One step on what is held: 1 = did something, 0 = needs more, -1 = failed. */
 static int step(struct multipart *parser, struct error *err)
 {
@@ -163,28 +212,8 @@ static int step(struct multipart *parser, struct error *err)
 
     switch (parser->state) {
     case MULTIPART_PREAMBLE:
-    case MULTIPART_BODY: {
-        const bool body = parser->state == MULTIPART_BODY;
-        found = memmem(held->data, held->length, parser->delimiter, parser->delimiter_bytes);
-        size_t plain = found != NULL ? (size_t)(found - held->data)
-                       : held->length >= parser->delimiter_bytes
-                           ? held->length - parser->delimiter_bytes + 1
-                           : 0;
-        if (body && plain > 0 &&
-            parser->handler->data(parser->handler->arg, held->data, plain, err) != 0) {
-            return -1;
-        }
-        if (found == NULL) {
-            strbuf_consume(held, plain);
-            return 0;
-        }
-        strbuf_consume(held, plain + parser->delimiter_bytes);
-        parser->state = MULTIPART_LINE;
-        if (body && parser->handler->end(parser->handler->arg, err) != 0) {
-            return -1;
-        }
-        return 1;
-    }
+    case MULTIPART_BODY:
+        return step_content(parser, err);
     case MULTIPART_LINE:
         if (held->length >= 2 && memcmp(held->data, "--", 2) == 0) {
             parser->state = MULTIPART_DONE;

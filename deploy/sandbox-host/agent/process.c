@@ -1,21 +1,18 @@
 /*
  * process - table, output pump, subscribers; see process.h.
  */
-#include "deploy/sandbox-host/agent/process.h"
+#include "deploy/sandbox-host/agent/process_internal.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
-#include <termios.h>
 #include <unistd.h>
 
 #include "common/base/alloc.h"
@@ -25,61 +22,16 @@
 #define READ_PTY_BYTES 16384
 #define DRAIN_READS    64 /* of a killed process, before its pipes are given up */
 #define LOOP_EVENTS    64
-#define WRITE_SLICE_MS 100
 
-struct source {
-    struct process *process;
-    enum process_output output;
-    int fd;
-    bool watched; /* in the epoll set */
-};
-
-struct process_sub {
-    struct process *process;
-    struct process_sub *next;
-    pthread_cond_t wake;
-    struct process_chunk *slots[PROCESS_QUEUE_SLOTS];
-    unsigned first, count;
-    size_t bytes;
-    int64_t progress_ms; /* when it last took something, or was last empty */
-    bool owner;          /* the Start call's: hears of the deadline */
-    bool expired, dropped;
-};
-
-struct process {
-    struct process *next;
-    int refs;
-    pid_t pid;
-    char *tag;
-    cJSON *description;
-    struct source sources[2];
-    int input;
-    bool pty;
-    bool reaped, killed, ended, blocked;
-    int wait_status;
-    int64_t deadline_ms; /* 0 = none */
-    int64_t ended_ms;
-    struct process_sub *subs;
-    pthread_mutex_t input_lock;
-};
-
-static struct {
-    pthread_mutex_t lock;
-    struct process *processes;           /* running, newest first */
-    struct process *ended, **ended_last; /* oldest first */
-    int ended_count;
-    int epoll_fd, signal_fd, wake_fd;
-    pthread_condattr_t monotonic;
-    char *buffer; /* the loop's read buffer */
-} table = {.lock = PTHREAD_MUTEX_INITIALIZER};
+struct process_table process_table = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 /* ---- small parts; the lock is held unless said otherwise ---- */
 
-static void loop_wake(void)
+void process_loop_wake(void)
 {
     const uint64_t one = 1;
 
-    if (write(table.wake_fd, &one, sizeof(one)) < 0) {
+    if (write(process_table.wake_fd, &one, sizeof(one)) < 0) {
         return; /* EAGAIN: it is awake already */
     }
 }
@@ -91,7 +43,7 @@ static void chunk_release(struct process_chunk *chunk)
     }
 }
 
-static void process_unref(struct process *process)
+void process_unref(struct process *process)
 {
     if (--process->refs > 0) {
         return;
@@ -162,7 +114,8 @@ static void source_watch(struct source *source, bool on)
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = source};
 
     if (source->fd >= 0 && source->watched != on &&
-        epoll_ctl(table.epoll_fd, on ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, source->fd, &event) == 0) {
+        epoll_ctl(process_table.epoll_fd, on ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, source->fd, &event) ==
+            0) {
         source->watched = on;
     }
 }
@@ -185,7 +138,7 @@ static void process_block(struct process *process, bool on)
     source_watch(&process->sources[1], !on);
 }
 
-static void process_close_input_if_free(struct process *process)
+void process_close_input_if_free(struct process *process)
 {
     /* a writer holding it sees `ended` and closes it itself */
     if (pthread_mutex_trylock(&process->input_lock) == 0) {
@@ -203,7 +156,7 @@ static bool process_outputs_open(const struct process *process)
 }
 
 /* The whole group: what the command started belongs to it. */
-static void process_kill(struct process *process)
+void process_kill(struct process *process)
 {
     if (!process->reaped || process_outputs_open(process)) {
         (void)kill(-process->pid, SIGKILL);
@@ -223,17 +176,17 @@ static bool selector_matches(const struct process *process, const struct process
            strcmp(process->tag, selector->tag) == 0;
 }
 
-static struct process *process_find(const struct process_selector *selector, bool ended_too,
-                                    struct connect_error *err)
+struct process *process_find(const struct process_selector *selector, bool ended_too,
+                             struct connect_error *err)
 {
-    struct process *process = table.processes;
+    struct process *process = process_table.processes;
 
     while (process != NULL && !selector_matches(process, selector)) {
         process = process->next;
     }
     if (process == NULL && ended_too) {
         /* a reused pid or tag means the latest */
-        for (struct process *old = table.ended; old != NULL; old = old->next) {
+        for (struct process *old = process_table.ended; old != NULL; old = old->next) {
             process = selector_matches(old, selector) ? old : process;
         }
     }
@@ -255,10 +208,10 @@ int process_init(struct error *err)
 {
     sigset_t child;
 
-    pthread_condattr_init(&table.monotonic);
-    pthread_condattr_setclock(&table.monotonic, CLOCK_MONOTONIC);
-    table.buffer = xmalloc(READ_BYTES);
-    table.ended_last = &table.ended;
+    pthread_condattr_init(&process_table.monotonic);
+    pthread_condattr_setclock(&process_table.monotonic, CLOCK_MONOTONIC);
+    process_table.buffer = xmalloc(READ_BYTES);
+    process_table.ended_last = &process_table.ended;
     sigemptyset(&child);
     sigaddset(&child, SIGCHLD);
     if (pthread_sigmask(SIG_BLOCK, &child, NULL) != 0) {
@@ -266,14 +219,15 @@ int process_init(struct error *err)
     }
     /* orphans come to us even where something else is process 1 */
     (void)prctl(PR_SET_CHILD_SUBREAPER, 1L, 0L, 0L, 0L);
-    table.epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    table.signal_fd = signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK);
-    table.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    struct epoll_event signal_event = {.events = EPOLLIN, .data.ptr = &table.signal_fd};
-    struct epoll_event wake_event = {.events = EPOLLIN, .data.ptr = &table.wake_fd};
-    if (table.epoll_fd < 0 || table.signal_fd < 0 || table.wake_fd < 0 ||
-        epoll_ctl(table.epoll_fd, EPOLL_CTL_ADD, table.signal_fd, &signal_event) != 0 ||
-        epoll_ctl(table.epoll_fd, EPOLL_CTL_ADD, table.wake_fd, &wake_event) != 0) {
+    process_table.epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    process_table.signal_fd = signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK);
+    process_table.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    struct epoll_event signal_event = {.events = EPOLLIN, .data.ptr = &process_table.signal_fd};
+    struct epoll_event wake_event = {.events = EPOLLIN, .data.ptr = &process_table.wake_fd};
+    if (process_table.epoll_fd < 0 || process_table.signal_fd < 0 || process_table.wake_fd < 0 ||
+        epoll_ctl(process_table.epoll_fd, EPOLL_CTL_ADD, process_table.signal_fd, &signal_event) !=
+            0 ||
+        epoll_ctl(process_table.epoll_fd, EPOLL_CTL_ADD, process_table.wake_fd, &wake_event) != 0) {
         return error_set_errno(err, ERR_INTERNAL, errno, "process loop");
     }
     return 0;
@@ -281,7 +235,7 @@ int process_init(struct error *err)
 
 int process_loop_fd(void)
 {
-    return table.epoll_fd;
+    return process_table.epoll_fd;
 }
 
 /* One read; false when the source has nothing (more) to give now. */
@@ -293,7 +247,7 @@ static bool source_read(struct source *source)
     if (source->fd < 0) {
         return false;
     }
-    const ssize_t n = read(source->fd, table.buffer, want);
+    const ssize_t n = read(source->fd, process_table.buffer, want);
     if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
         return false;
     }
@@ -301,7 +255,7 @@ static bool source_read(struct source *source)
         source_close(source);
         return false;
     }
-    process_publish(process, source->output, table.buffer, (size_t)n);
+    process_publish(process, source->output, process_table.buffer, (size_t)n);
     return true;
 }
 
@@ -311,9 +265,10 @@ static void reap_children(void)
     int status;
     pid_t pid;
 
-    while (read(table.signal_fd, &info, sizeof(info)) > 0) {}
+    while (read(process_table.signal_fd, &info, sizeof(info)) > 0) {}
     while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
-        for (struct process *process = table.processes; process != NULL; process = process->next) {
+        for (struct process *process = process_table.processes; process != NULL;
+             process = process->next) {
             if (process->pid == pid && !process->reaped) {
                 process->reaped = true;
                 process->wait_status = status;
@@ -340,9 +295,9 @@ static void process_end(struct process *process, int64_t now)
     process->ended = true;
     process->ended_ms = now;
     process->next = NULL;
-    *table.ended_last = process;
-    table.ended_last = &process->next;
-    table.ended_count++;
+    *process_table.ended_last = process;
+    process_table.ended_last = &process->next;
+    process_table.ended_count++;
     process_close_input_if_free(process);
     cJSON_Delete(process->description);
     process->description = NULL;
@@ -392,7 +347,7 @@ static void process_unblock(struct process *process, int64_t now, int64_t *next)
 static int64_t processes_check(int64_t now)
 {
     int64_t next = INT64_MAX;
-    struct process **link = &table.processes;
+    struct process **link = &process_table.processes;
 
     while (*link != NULL) {
         struct process *process = *link;
@@ -416,18 +371,19 @@ static int64_t processes_check(int64_t now)
         }
         link = &process->next;
     }
-    while (table.ended != NULL && (now - table.ended->ended_ms >= PROCESS_REPLAY_MS ||
-                                   table.ended_count > PROCESS_REPLAY_MAX)) {
-        struct process *process = table.ended;
-        table.ended = process->next;
-        if (table.ended == NULL) {
-            table.ended_last = &table.ended;
+    while (process_table.ended != NULL &&
+           (now - process_table.ended->ended_ms >= PROCESS_REPLAY_MS ||
+            process_table.ended_count > PROCESS_REPLAY_MAX)) {
+        struct process *process = process_table.ended;
+        process_table.ended = process->next;
+        if (process_table.ended == NULL) {
+            process_table.ended_last = &process_table.ended;
         }
-        table.ended_count--;
+        process_table.ended_count--;
         process_unref(process);
     }
-    if (table.ended != NULL && table.ended->ended_ms + PROCESS_REPLAY_MS < next) {
-        next = table.ended->ended_ms + PROCESS_REPLAY_MS;
+    if (process_table.ended != NULL && process_table.ended->ended_ms + PROCESS_REPLAY_MS < next) {
+        next = process_table.ended->ended_ms + PROCESS_REPLAY_MS;
     }
     return next;
 }
@@ -435,16 +391,16 @@ static int64_t processes_check(int64_t now)
 int process_loop_turn(void)
 {
     struct epoll_event events[LOOP_EVENTS];
-    const int count = epoll_wait(table.epoll_fd, events, LOOP_EVENTS, 0);
+    const int count = epoll_wait(process_table.epoll_fd, events, LOOP_EVENTS, 0);
 
-    pthread_mutex_lock(&table.lock);
+    pthread_mutex_lock(&process_table.lock);
     for (int i = 0; i < count; i++) {
-        if (events[i].data.ptr == &table.signal_fd) {
+        if (events[i].data.ptr == &process_table.signal_fd) {
             continue;
         }
-        if (events[i].data.ptr == &table.wake_fd) {
+        if (events[i].data.ptr == &process_table.wake_fd) {
             uint64_t value;
-            if (read(table.wake_fd, &value, sizeof(value)) < 0) {
+            if (read(process_table.wake_fd, &value, sizeof(value)) < 0) {
                 continue;
             }
             continue;
@@ -461,7 +417,7 @@ int process_loop_turn(void)
     reap_children();
     const int64_t now = clock_mono_ms();
     const int64_t next = processes_check(now);
-    pthread_mutex_unlock(&table.lock);
+    pthread_mutex_unlock(&process_table.lock);
     if (next == INT64_MAX) {
         return -1;
     }
@@ -470,11 +426,12 @@ int process_loop_turn(void)
 
 void process_kill_all(void)
 {
-    pthread_mutex_lock(&table.lock);
-    for (struct process *process = table.processes; process != NULL; process = process->next) {
+    pthread_mutex_lock(&process_table.lock);
+    for (struct process *process = process_table.processes; process != NULL;
+         process = process->next) {
         process_kill(process);
     }
-    pthread_mutex_unlock(&table.lock);
+    pthread_mutex_unlock(&process_table.lock);
 }
 
 /* ---- subscribers ---- */
@@ -486,7 +443,7 @@ static struct process_sub *sub_add(struct process *process, bool owner)
     sub->process = process;
     sub->owner = owner;
     sub->progress_ms = clock_mono_ms();
-    pthread_cond_init(&sub->wake, &table.monotonic);
+    pthread_cond_init(&sub->wake, &process_table.monotonic);
     sub->next = process->subs;
     process->subs = sub;
     process->refs++;
@@ -511,10 +468,10 @@ int process_start(const struct spawn_spec *spec, cJSON *description, const char 
         process->deadline_ms = clock_mono_ms() + timeout_ms;
     }
     /* under the lock, so that the child cannot be reaped before it is in the table */
-    pthread_mutex_lock(&table.lock);
+    pthread_mutex_lock(&process_table.lock);
     if (spawn(spec, &child, &cause) != 0) {
         process_unref(process);
-        pthread_mutex_unlock(&table.lock);
+        pthread_mutex_unlock(&process_table.lock);
         return connect_fail_from(err, CONNECT_INTERNAL, "", &cause);
     }
     process->pid = child.pid;
@@ -529,13 +486,13 @@ int process_start(const struct spawn_spec *spec, cJSON *description, const char 
         };
         source_watch(&process->sources[i], true);
     }
-    process->next = table.processes;
-    table.processes = process;
+    process->next = process_table.processes;
+    process_table.processes = process;
     *ret_pid = (uint32_t)child.pid;
     *ret_sub = sub_add(process, true);
-    pthread_mutex_unlock(&table.lock);
+    pthread_mutex_unlock(&process_table.lock);
     if (timeout_ms >= 0) {
-        loop_wake(); /* it may be waiting for a later deadline */
+        process_loop_wake(); /* it may be waiting for a later deadline */
     }
     return 0;
 }
@@ -545,14 +502,14 @@ int process_connect(const struct process_selector *selector, struct process_sub 
 {
     int result = -1;
 
-    pthread_mutex_lock(&table.lock);
+    pthread_mutex_lock(&process_table.lock);
     struct process *process = process_find(selector, true, err);
     if (process != NULL) {
         *ret_pid = (uint32_t)process->pid;
         *ret_sub = sub_add(process, false);
         result = 0;
     }
-    pthread_mutex_unlock(&table.lock);
+    pthread_mutex_unlock(&process_table.lock);
     return result;
 }
 
@@ -568,9 +525,9 @@ void process_wait(struct process_sub *sub, int64_t wait_ms, struct process_news 
         until.tv_nsec -= 1000000000;
     }
     ret->count = 0;
-    pthread_mutex_lock(&table.lock);
+    pthread_mutex_lock(&process_table.lock);
     while (sub->count == 0 && !sub->expired && !sub->dropped && !sub->process->ended &&
-           pthread_cond_timedwait(&sub->wake, &table.lock, &until) == 0) {}
+           pthread_cond_timedwait(&sub->wake, &process_table.lock, &until) == 0) {}
     if (sub->expired) {
         ret->kind = PROCESS_EXPIRED;
     } else if (sub->dropped) {
@@ -586,7 +543,7 @@ void process_wait(struct process_sub *sub, int64_t wait_ms, struct process_news 
         }
         sub->progress_ms = clock_mono_ms();
         if (sub->process->blocked) {
-            loop_wake();
+            process_loop_wake();
         }
     } else if (sub->process->ended) {
         ret->kind = PROCESS_ENDED;
@@ -594,22 +551,22 @@ void process_wait(struct process_sub *sub, int64_t wait_ms, struct process_news 
     } else {
         ret->kind = PROCESS_IDLE;
     }
-    pthread_mutex_unlock(&table.lock);
+    pthread_mutex_unlock(&process_table.lock);
 }
 
 void process_news_done(struct process_news *news)
 {
-    pthread_mutex_lock(&table.lock);
+    pthread_mutex_lock(&process_table.lock);
     for (int i = 0; i < news->count; i++) {
         chunk_release(news->chunks[i]);
     }
-    pthread_mutex_unlock(&table.lock);
+    pthread_mutex_unlock(&process_table.lock);
     news->count = 0;
 }
 
 void process_unsubscribe(struct process_sub *sub)
 {
-    pthread_mutex_lock(&table.lock);
+    pthread_mutex_lock(&process_table.lock);
     struct process *process = sub->process;
     struct process_sub **link = &process->subs;
     while (*link != sub) {
@@ -618,189 +575,10 @@ void process_unsubscribe(struct process_sub *sub)
     *link = sub->next;
     sub_empty(sub);
     if (process->blocked) {
-        loop_wake();
+        process_loop_wake();
     }
     process_unref(process);
-    pthread_mutex_unlock(&table.lock);
+    pthread_mutex_unlock(&process_table.lock);
     pthread_cond_destroy(&sub->wake);
     free(sub);
-}
-
-/* ---- control ---- */
-
-cJSON *process_list(void)
-{
-    cJSON *list = cJSON_CreateArray();
-
-    pthread_mutex_lock(&table.lock);
-    for (const struct process *process = table.processes; process != NULL;
-         process = process->next) {
-        cJSON *info = cJSON_CreateObject();
-        cJSON_AddItemToObject(info, "config", cJSON_Duplicate(process->description, true));
-        cJSON_AddNumberToObject(info, "pid", process->pid);
-        if (process->tag != NULL) {
-            cJSON_AddStringToObject(info, "tag", process->tag);
-        }
-        cJSON_AddItemToArray(list, info);
-    }
-    pthread_mutex_unlock(&table.lock);
-    return list;
-}
-
-int process_signal(const struct process_selector *selector, int signal, struct connect_error *err)
-{
-    int result = -1;
-
-    pthread_mutex_lock(&table.lock);
-    struct process *process = process_find(selector, false, err);
-    if (process != NULL) {
-        if (signal == SIGKILL) {
-            process_kill(process);
-        } else {
-            if (!process->reaped) {
-                (void)kill(process->pid, signal);
-            }
-            process->killed = true;
-        }
-        result = 0;
-    }
-    pthread_mutex_unlock(&table.lock);
-    loop_wake();
-    return result;
-}
-
-/* A reference and the input lock, or an error. */
-static struct process *input_acquire(const struct process_selector *selector,
-                                     struct connect_error *err)
-{
-    pthread_mutex_lock(&table.lock);
-    struct process *process = process_find(selector, false, err);
-    if (process != NULL) {
-        process->refs++;
-    }
-    pthread_mutex_unlock(&table.lock);
-    if (process != NULL) {
-        pthread_mutex_lock(&process->input_lock);
-    }
-    return process;
-}
-
-static bool process_has_ended(struct process *process)
-{
-    pthread_mutex_lock(&table.lock);
-    const bool ended = process->ended;
-    pthread_mutex_unlock(&table.lock);
-    return ended;
-}
-
-static void input_release(struct process *process)
-{
-    pthread_mutex_unlock(&process->input_lock);
-    pthread_mutex_lock(&table.lock);
-    if (process->ended) {
-        process_close_input_if_free(process);
-    }
-    process_unref(process);
-    pthread_mutex_unlock(&table.lock);
-}
-
-static int input_write(struct process *process, bool pty, const char *data, size_t length,
-                       int64_t wait_ms, struct connect_error *err)
-{
-    const char *where = pty ? "tty" : "stdin";
-    const int64_t until = clock_mono_ms() + wait_ms;
-
-    if (pty != process->pty) {
-        return connect_fail(err, CONNECT_INTERNAL,
-                            pty ? "error writing to tty: tty not assigned to process"
-                                : "error writing to stdin: tty assigned to process - input should "
-                                  "be written to the pty, not the stdin");
-    }
-    if (process->input < 0) {
-        return connect_fail(err, CONNECT_INTERNAL,
-                            "error writing to %s: stdin not enabled or closed", where);
-    }
-    while (length > 0) {
-        const ssize_t n = write(process->input, data, length);
-        if (n > 0) {
-            data += n;
-            length -= (size_t)n;
-            continue;
-        }
-        if (n < 0 && errno != EAGAIN && errno != EINTR) {
-            const int failure = errno;
-            return connect_fail(err, CONNECT_INTERNAL,
-                                "error writing to %s: error writing to %s of process '%d': %s",
-                                where, where, (int)process->pid, strerrordesc_np(failure));
-        }
-        struct pollfd wait = {.fd = process->input, .events = POLLOUT};
-        (void)poll(&wait, 1, WRITE_SLICE_MS);
-        if (process_has_ended(process)) {
-            return connect_fail(err, CONNECT_NOT_FOUND, "process with pid %d not found",
-                                (int)process->pid);
-        }
-        if (clock_mono_ms() >= until) {
-            return connect_fail(err, CONNECT_DEADLINE_EXCEEDED,
-                                "the process with pid %d does not read its input",
-                                (int)process->pid);
-        }
-    }
-    return 0;
-}
-
-int process_write(const struct process_selector *selector, bool pty, const char *data,
-                  size_t length, int64_t wait_ms, struct connect_error *err)
-{
-    struct process *process = input_acquire(selector, err);
-
-    if (process == NULL) {
-        return -1;
-    }
-    const int result = input_write(process, pty, data, length, wait_ms, err);
-    input_release(process);
-    return result;
-}
-
-int process_close_stdin(const struct process_selector *selector, struct connect_error *err)
-{
-    int result = 0;
-    struct process *process = input_acquire(selector, err);
-
-    if (process == NULL) {
-        return -1;
-    }
-    if (process->pty) {
-        result = connect_fail(err, CONNECT_UNKNOWN,
-                              "error closing stdin: cannot close stdin for PTY process - send "
-                              "Ctrl+D (0x04) instead");
-    } else if (process->input >= 0) {
-        close(process->input);
-        process->input = -1;
-    }
-    input_release(process);
-    return result;
-}
-
-int process_resize(const struct process_selector *selector, unsigned columns, unsigned rows,
-                   struct connect_error *err)
-{
-    const struct winsize size = {
-        .ws_col = (unsigned short)columns,
-        .ws_row = (unsigned short)rows,
-    };
-    int result = -1;
-
-    pthread_mutex_lock(&table.lock);
-    struct process *process = process_find(selector, false, err);
-    if (process != NULL && !process->pty) {
-        connect_fail(err, CONNECT_INTERNAL, "error resizing tty: tty not assigned to process");
-    } else if (process != NULL) {
-        /* the read end: open as long as the process has not ended */
-        if (process->sources[0].fd >= 0) {
-            (void)ioctl(process->sources[0].fd, TIOCSWINSZ, &size);
-        }
-        result = 0;
-    }
-    pthread_mutex_unlock(&table.lock);
-    return result;
 }

@@ -89,6 +89,8 @@ void process_unsubscribe(struct process_sub *sub);
 
 /* Array of ProcessInfo for the running ones. */
 cJSON *process_list(void);
+/* not_found unless it runs. */
+int process_check(const struct process_selector *selector, struct connect_error *err) MUST_CHECK;
 int process_signal(const struct process_selector *selector, int signal,
                    struct connect_error *err) MUST_CHECK;
 /* Writes all bytes; waits while the command does not read, at most wait_ms. */

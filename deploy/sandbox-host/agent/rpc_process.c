@@ -564,7 +564,7 @@ static int stream_input_message(struct rpc_call *call, const char *payload, size
         goto out;
     }
     if (start != NULL) {
-        result = get_selector(start, target, err);
+        result = get_selector(start, target, err) != 0 ? -1 : process_check(target, err);
         free(*target_tag);
         *target_tag = result == 0 && target->tag != NULL ? xstrdup(target->tag) : NULL;
         target->tag = *target_tag;
