@@ -16,6 +16,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include "common/base/clock.h"
 #include "common/base/config.h"
 #include "common/base/log.h"
 #include "common/base/service.h"
@@ -30,6 +31,7 @@
 #define RELAY_FD         3
 #define CONFIG_FD        4
 #define CONFIG_MAX_BYTES (8u << 20)
+#define END_MS           2000 /* for killed processes to be reaped */
 
 struct agent_env {
     int64_t port;
@@ -103,13 +105,19 @@ static void raise_nofile(struct agent_config *config)
 static void run(int signal_fd)
 {
     int timeout = 0;
+    int64_t until_ms = INT64_MAX;
 
-    while (!service_draining()) {
+    /* after a stop signal only until what is killed has been reaped */
+    while (clock_mono_ms() < until_ms && (!service_draining() || process_any())) {
+        if (service_draining() && until_ms == INT64_MAX) {
+            process_kill_all();
+            until_ms = clock_mono_ms() + END_MS;
+        }
         struct pollfd waits[] = {
             {.fd = process_loop_fd(), .events = POLLIN},
             {.fd = signal_fd, .events = POLLIN},
         };
-        (void)poll(waits, 2, timeout);
+        (void)poll(waits, 2, until_ms == INT64_MAX ? timeout : END_MS / 10);
         if ((waits[1].revents & POLLIN) != 0) {
             service_read_signals(signal_fd);
         }
@@ -176,16 +184,18 @@ int main(int argc, char **argv)
     }
     log_event(LOG_INFO, "agent.ready", LOG_I("port", httpd_port(httpd)));
     run(signal_fd);
-    process_kill_all();
     status = EXIT_OK;
+    if (!standalone) {
+        _exit(status); /* the relay's thread has no end of its own */
+    }
 out:
     if (status != EXIT_OK) {
         log_error(LOG_ERROR, "agent.start_failed", &err);
     }
-    if (standalone && httpd != NULL) {
+    if (httpd != NULL) {
         httpd_stop(httpd);
-        agent_config_done(&config);
-        config_free(table, TABLE_COUNT, &env);
     }
+    agent_config_done(&config);
+    config_free(table, TABLE_COUNT, &env);
     return status;
 }

@@ -424,6 +424,14 @@ int process_loop_turn(void)
     return next <= now ? 0 : next - now > 60000 ? 60000 : (int)(next - now);
 }
 
+bool process_any(void)
+{
+    pthread_mutex_lock(&process_table.lock);
+    const bool any = process_table.processes != NULL;
+    pthread_mutex_unlock(&process_table.lock);
+    return any;
+}
+
 void process_kill_all(void)
 {
     pthread_mutex_lock(&process_table.lock);

@@ -70,6 +70,7 @@ int process_loop_fd(void);
 int process_loop_turn(void);
 /* Kills every process; for the agent's own end. */
 void process_kill_all(void);
+bool process_any(void); /* has one that has not ended */
 
 /*
  * Starts a command and subscribes to it before its first byte. `description` is the ProcessConfig

@@ -18,6 +18,7 @@
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
 #include "common/base/json.h"
+#include "common/base/service.h"
 #include "deploy/sandbox-host/agent/entry.h"
 #include "deploy/sandbox-host/agent/process.h"
 #include "deploy/sandbox-host/agent/rpc.h"
@@ -353,6 +354,9 @@ int rpc_filesystem_watch_dir(struct rpc_call *call, struct connect_stream *strea
             last_sent = clock_mono_ms();
         } else if (http_peer_gone(call->exchange)) {
             stream->gone = true;
+        } else if (service_draining()) {
+            result = connect_fail(err, CONNECT_UNAVAILABLE, "the sandbox is stopping");
+            break;
         }
     }
     strbuf_done(&out.text);
