@@ -263,7 +263,9 @@ static void done_started(struct flight *flight)
              first_text(result->access_token, box->access_token));
     str_copy(values->traffic_token, sizeof(values->traffic_token),
              first_text(result->traffic_token, box->traffic_token));
-    values->started_at_ms = result->started_at_ms;
+    /* the provider counts its longest life from the start: rather a moment early than late */
+    values->started_at_ms =
+        result->started_at_ms > 0 ? result->started_at_ms : flight->sent_wall_ms;
     values->provider_expires_at_ms = provider_end_ms(flight);
     set_first_deadline(flight,
                        values->provider_expires_at_ms - margin_ms(flight, provider_of(flight)));

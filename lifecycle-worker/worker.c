@@ -23,9 +23,8 @@
 #define HOLD_POLL_MS     1000
 #define AUTOCLAIM_MAX_MS 5000
 #define READER_BLOCK_MS  2000
-#define OUTBOX_ROUND     1000
+#define REFILL_MAX       20000 /* the rest is found by the reaper */
 #define OUTBOX_BASE_MS   5000
-#define OUTBOX_ROUNDS    100
 
 /* ---- what we depend on -------------------------------------------------------------------- */
 
@@ -95,28 +94,19 @@ static void probe_store(struct worker *worker)
 /* Every unfinished job onto the streams again: they were wiped. */
 static void refill_streams(struct worker *worker)
 {
-    size_t total = 0;
-    for (int round = 0; round < OUTBOX_ROUNDS; round++) {
-        struct wakeup *wakeups = NULL;
-        size_t count = 0;
-        struct error err = ERROR_INIT;
-        if (store_outbox(worker->store, OUTBOX_ROUND, OUTBOX_BASE_MS, round == 0, &wakeups, &count,
-                         &err) != 0) {
-            worker_note_store(worker, &err);
-            break;
-        }
-        bool added = queue_add(worker->queue, wakeups, count, &err) == 0;
-        free(wakeups);
-        if (!added) {
-            worker_note_queue(worker, &err);
-            break;
-        }
-        total += count;
-        if (count < OUTBOX_ROUND) {
-            break;
-        }
+    struct wakeup *wakeups = NULL;
+    size_t count = 0;
+    struct error err = ERROR_INIT;
+    if (store_outbox(worker->store, REFILL_MAX, OUTBOX_BASE_MS, true, &wakeups, &count, &err) !=
+        0) {
+        worker_note_store(worker, &err); /* the reaper's ordinary search finds them */
+        return;
     }
-    log_event(LOG_WARN, "queue.refilled", LOG_I("jobs", (int64_t)total));
+    if (queue_add(worker->queue, wakeups, count, &err) != 0) {
+        worker_note_queue(worker, &err);
+    }
+    free(wakeups);
+    log_event(LOG_WARN, "queue.refilled", LOG_I("jobs", (int64_t)count));
 }
 
 static void prepare_queue(struct worker *worker)

@@ -11,7 +11,8 @@
 #include "common/base/json.h"
 #include "common/base/log.h"
 
-#define RETRY_MS 500
+#define REFILL_MAX 20000 /* after a wipe; the rest follows by the ordinary search */
+#define RETRY_MS   500
 
 /* ---- what we depend on -------------------------------------------------------------------- */
 
@@ -127,13 +128,15 @@ static void run_outbox(struct sweep *sweep, int64_t now)
     struct error err = ERROR_INIT;
     struct wakeup *wakeups = NULL;
     size_t count = 0;
+    int limit;
     sweep->next_outbox_ms = now + config->outbox_ms;
     look_for_mark(sweep);
     if (!sweep->queue_up) {
         return; /* marking jobs as enqueued that are not would only push them back */
     }
-    if (store_outbox(sweep->store, (int)config->batch, config->outbox_base_ms, sweep->refill,
-                     &wakeups, &count, &err) != 0) {
+    limit = sweep->refill ? REFILL_MAX : (int)config->batch;
+    if (store_outbox(sweep->store, limit, config->outbox_base_ms, sweep->refill, &wakeups, &count,
+                     &err) != 0) {
         note_store(sweep, &err);
         return;
     }
@@ -144,9 +147,8 @@ static void run_outbox(struct sweep *sweep, int64_t now)
     }
     send_wakeups(sweep, wakeups, count);
     if (sweep->queue_up) {
-        /* beyond one batch the ordinary search goes on, at once */
         sweep->refill = false;
-        if (count == (size_t)config->batch) {
+        if (count == (size_t)limit) {
             sweep->next_outbox_ms = now;
         }
     }
