@@ -1,8 +1,8 @@
 /*
  * login_limit - exact sliding windows in a set-associative table.
  *
- * Owns: the times of a key's attempts. A key maps to one set of SET_ENTRIES places by its keyed
- * hash (so nobody can choose names that share a set); the place used longest ago is reused.
+ * Owns: one ring of times a key. A key maps to one set of SET_ENTRIES places by its keyed hash
+ * (so nobody can choose names that share a set); the place used longest ago is reused.
  * Threads: one mutex, held for a few comparisons. See login_limit.h.
  */
 #include "gateway/login_limit.h"
@@ -20,8 +20,8 @@ enum { SETS = 1024, SET_ENTRIES = 8, KEY_BYTES = 16 };
 
 struct entry {
     unsigned char key[KEY_BYTES];
-    int64_t *times_ms; /* oldest first */
-    int max, capacity, count;
+    int64_t *times_ms; /* ring of `max` */
+    int max, first, count;
     int64_t used_ms; /* 0 = free */
 };
 
@@ -69,14 +69,9 @@ static void make_key(const struct login_limit *limit, const char *kind, const ch
 
 static void forget_old(const struct login_limit *limit, struct entry *entry, int64_t now_ms)
 {
-    int old = 0;
-
-    while (old < entry->count && entry->times_ms[old] + limit->window_ms <= now_ms)
-        old++;
-    if (old > 0) {
-        entry->count -= old;
-        memmove(entry->times_ms, entry->times_ms + old,
-                (size_t)entry->count * sizeof(*entry->times_ms));
+    while (entry->count > 0 && entry->times_ms[entry->first] + limit->window_ms <= now_ms) {
+        entry->first = (entry->first + 1) % entry->max;
+        entry->count--;
     }
 }
 
@@ -100,8 +95,13 @@ static struct entry *entry_of(struct login_limit *limit, const char *kind, const
     }
     if (max <= 0)
         return NULL;
+    if (oldest->max != max) {
+        free(oldest->times_ms);
+        oldest->times_ms = xcalloc((size_t)max, sizeof(*oldest->times_ms));
+        oldest->max = max;
+    }
     memcpy(oldest->key, key, KEY_BYTES);
-    oldest->max = max;
+    oldest->first = 0;
     oldest->count = 0;
     return oldest;
 }
@@ -112,17 +112,13 @@ static int64_t blocked_ms(const struct login_limit *limit, const struct entry *e
 {
     if (entry->count < entry->max)
         return 0;
-    return entry->times_ms[0] + limit->window_ms - now_ms;
+    return entry->times_ms[entry->first] + limit->window_ms - now_ms;
 }
 
 static void count_one(struct entry *entry, int64_t now_ms)
 {
-    if (entry->count == entry->capacity) {
-        entry->capacity = entry->capacity > 0 ? 2 * entry->capacity : 8;
-        entry->times_ms =
-            xrealloc(entry->times_ms, (size_t)entry->capacity * sizeof(*entry->times_ms));
-    }
-    entry->times_ms[entry->count++] = now_ms;
+    entry->times_ms[(entry->first + entry->count) % entry->max] = now_ms;
+    entry->count++;
 }
 
 int login_limit_take(struct login_limit *limit, const char *username, const char *address)

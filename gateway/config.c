@@ -1,0 +1,106 @@
+/* config - see config.h. */
+#include "gateway/config.h"
+
+#include <stddef.h>
+
+#include "common/base/config.h"
+
+#define AT(field) offsetof(struct gateway_config, field)
+#define COUNT     (sizeof(table) / sizeof(table[0]))
+
+static const struct config_entry table[] = {
+    {"GATEWAY_LISTEN", CONFIG_STRING, AT(listen), 1, 255, "0.0.0.0:8000", false, false,
+     "address:port to serve on"},
+    {"GATEWAY_THREADS", CONFIG_INT, AT(threads), 4, 8192, "512", false, false,
+     "connections served at once; a waiting request holds one"},
+    {"GATEWAY_CONNECTION_QUEUE", CONFIG_INT, AT(connection_queue), 1, 65535, "1024", false, false,
+     "accepted connections that may wait for a thread"},
+    {"GATEWAY_KEEP_ALIVE_MS", CONFIG_INT, AT(keep_alive_ms), 100, 600000, "5000", false, false,
+     "idle time after which a connection is closed"},
+    {"GATEWAY_REQUEST_TIMEOUT_MS", CONFIG_INT, AT(request_timeout_ms), 100, 600000, "30000", false,
+     false, "time for a request's head, and again for its body, to arrive"},
+    {"GATEWAY_DRAIN_MS", CONFIG_INT, AT(drain_ms), 0, 600000, "25000", false, false,
+     "time for running requests after SIGTERM"},
+    {"GATEWAY_MAX_BODY_BYTES", CONFIG_INT, AT(max_body_bytes), 1024, 1 << 30, "1048576", false,
+     false, "largest JSON body of a call that carries no file"},
+    {"GATEWAY_MAX_FILE_BYTES", CONFIG_INT, AT(max_file_bytes), 1024, 1 << 30, "16777216", false,
+     false, "largest file of write-file and read-file"},
+    {"GATEWAY_STRICT_HEADERS", CONFIG_BOOL, AT(strict_headers), 0, 0, "1", false, false,
+     "require User-Agent and X-Request-ID as the contract says"},
+    {"DATABASE_URL", CONFIG_STRING, AT(database_url), 1, 4096, NULL, true, true,
+     "PostgreSQL, several hosts allowed"},
+    {"DATABASE_POOL", CONFIG_INT, AT(database_pool), 1, 256, "8", false, false,
+     "connections to PostgreSQL"},
+    {"REDIS_HOST", CONFIG_STRING, AT(redis_host), 1, 255, "127.0.0.1", false, false,
+     "Redis host, or the path of a unix socket"},
+    {"REDIS_PORT", CONFIG_INT, AT(redis_port), 1, 65535, "6379", false, false, "Redis port"},
+    {"REDIS_DATABASE", CONFIG_INT, AT(redis_database), 0, 1000000, "0", false, false,
+     "Redis database number"},
+    {"REDIS_USERNAME", CONFIG_STRING, AT(redis_username), 0, 255, NULL, false, false,
+     "Redis ACL user; empty = default user"},
+    {"REDIS_PASSWORD", CONFIG_STRING, AT(redis_password), 0, 4096, NULL, false, true,
+     "Redis password; empty = none"},
+    {"JWT_ALGORITHM", CONFIG_STRING, AT(jwt_algorithm), 5, 5, "HS256", false, false,
+     "HS256, RS256 or ES256: the only one accepted"},
+    {"JWT_SECRET_KEY", CONFIG_STRING, AT(jwt_secret), 32, 4096, NULL, false, true,
+     "HS256: the key, at least 32 bytes"},
+    {"JWT_PUBLIC_KEY_FILE", CONFIG_STRING, AT(jwt_public_key_file), 1, 4096, NULL, false, false,
+     "RS256, ES256: PEM file that verifies tokens"},
+    {"JWT_PRIVATE_KEY_FILE", CONFIG_STRING, AT(jwt_private_key_file), 1, 4096, NULL, false, false,
+     "RS256, ES256: PEM file that signs tokens; without it there is no login here"},
+    {"JWT_ISSUER", CONFIG_STRING, AT(jwt_issuer), 0, 255, NULL, false, false,
+     "when set, tokens must have this iss"},
+    {"JWT_AUDIENCE", CONFIG_STRING, AT(jwt_audience), 0, 255, NULL, false, false,
+     "when set, tokens must have this aud"},
+    {"JWT_TTL_SECONDS", CONFIG_INT, AT(jwt_ttl_s), 60, 31536000, "86400", false, false,
+     "life of a token from login"},
+    {"LOGIN_PARALLEL", CONFIG_INT, AT(login_parallel), 1, 64, "2", false, false,
+     "password checks at once; each takes about 20 MB and 50 ms of a core"},
+    {"LOGIN_USER_MAX", CONFIG_INT, AT(login_user_max), 1, 100000, "10", false, false,
+     "failed logins of one user within the window"},
+    {"LOGIN_ADDRESS_MAX", CONFIG_INT, AT(login_address_max), 1, 100000, "100", false, false,
+     "failed logins from one address within the window"},
+    {"LOGIN_WINDOW_SECONDS", CONFIG_INT, AT(login_window_s), 1, 86400, "300", false, false,
+     "the window"},
+    {"SANDBOX_PROVIDERS", CONFIG_STRING, AT(providers), 1, 255, "e2b", false, false,
+     "comma list; the first is the default"},
+    {"SANDBOX_WAIT_SECONDS", CONFIG_INT, AT(wait_s), 1, 3600, "60", false, false,
+     "how long a lifecycle call waits for its result before it answers 202"},
+    {"SANDBOX_TIMEOUT_SECONDS", CONFIG_INT, AT(idle_timeout_s), 1, 86400, "3000", false, false,
+     "idle time after which a sandbox is paused"},
+    {"SANDBOX_JOB_ATTEMPTS", CONFIG_INT, AT(job_attempts), 1, 1000, "8", false, false,
+     "attempts of a job before it fails"},
+    {"SANDBOX_DELETE_ATTEMPTS", CONFIG_INT, AT(delete_attempts), 1, 1000000, "1000", false, false,
+     "attempts of a delete: giving up would leave a sandbox behind"},
+    {"SANDBOX_MCP_SERVER_PORT", CONFIG_INT, AT(mcp_port), 1, 65535, "6060", false, false,
+     "port of the MCP server in a sandbox"},
+    {"SANDBOX_CODE_SERVER_PORT", CONFIG_INT, AT(code_server_port), 1, 65535, "9000", false, false,
+     "port of code-server in a sandbox"},
+    {"RUN_CMD_TIMEOUT_SECONDS", CONFIG_INT, AT(command_timeout_s), 1, 86400, "60", false, false,
+     "timeout of a command that names none"},
+    {"RUN_CMD_TIMEOUT_MAX_SECONDS", CONFIG_INT, AT(command_timeout_max_s), 1, 86400, "3600", false,
+     false, "longest timeout a command may name"},
+    {"RUN_CMD_MAX_OUTPUT_BYTES", CONFIG_INT, AT(command_output_bytes), 1024, 1 << 28, "1048576",
+     false, false, "kept of each of output, stdout and stderr; the rest is dropped and said so"},
+    {"ADMISSION_QUEUE_DEPTH", CONFIG_INT, AT(admission_depth), 1, 100000000, "20000", false, false,
+     "unfinished jobs at which creates are answered 503"},
+    {"ADMISSION_QUEUE_AGE_MS", CONFIG_INT, AT(admission_age_ms), 100, 86400000, "120000", false,
+     false, "age of the oldest queued job at which creates are answered 503"},
+    {"LOG_LEVEL", CONFIG_STRING, AT(log_level), 1, 16, "info", false, false,
+     "debug, info, warn or error"},
+};
+
+int gateway_config_load(struct gateway_config *config, struct error *err)
+{
+    return config_load(table, COUNT, config, err);
+}
+
+void gateway_config_free(struct gateway_config *config)
+{
+    config_free(table, COUNT, config);
+}
+
+void gateway_config_help(FILE *out)
+{
+    config_print_help(table, COUNT, out);
+}

@@ -1,0 +1,38 @@
+/*
+ * config - the gateway's settings, one table of environment variables (config.c).
+ */
+#ifndef GATEWAY_CONFIG_H
+#define GATEWAY_CONFIG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "common/base/error.h"
+
+struct gateway_config {
+    char *listen;
+    int64_t threads, connection_queue, keep_alive_ms, request_timeout_ms, drain_ms;
+    int64_t max_body_bytes, max_file_bytes;
+    bool strict_headers;
+    char *database_url;
+    int64_t database_pool;
+    char *redis_host, *redis_username, *redis_password;
+    int64_t redis_port, redis_database;
+    char *jwt_algorithm, *jwt_secret, *jwt_public_key_file, *jwt_private_key_file, *jwt_issuer,
+        *jwt_audience;
+    int64_t jwt_ttl_s;
+    int64_t login_parallel, login_user_max, login_address_max, login_window_s;
+    char *providers;
+    int64_t wait_s, idle_timeout_s, job_attempts, delete_attempts;
+    int64_t mcp_port, code_server_port;
+    int64_t command_timeout_s, command_timeout_max_s, command_output_bytes;
+    int64_t admission_depth, admission_age_ms;
+    char *log_level;
+};
+
+int gateway_config_load(struct gateway_config *config, struct error *err) MUST_CHECK;
+void gateway_config_free(struct gateway_config *config);
+void gateway_config_help(FILE *out);
+
+#endif

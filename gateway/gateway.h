@@ -1,0 +1,31 @@
+/*
+ * gateway - what the handlers of one process share. Filled once in main.c, const afterwards but for
+ * the parts that lock themselves.
+ */
+#ifndef GATEWAY_GATEWAY_H
+#define GATEWAY_GATEWAY_H
+
+#include "common/base/service.h"
+#include "common/provider/http.h"
+#include "common/provider/provider.h"
+#include "common/store/store.h"
+#include "gateway/activity.h"
+#include "gateway/auth.h"
+#include "gateway/config.h"
+#include "gateway/enqueuer.h"
+#include "gateway/ticker.h"
+#include "gateway/waiter.h"
+
+struct gateway {
+    const struct gateway_config *config;
+    char name[SERVICE_NAME_BYTES]; /* our reply stream */
+    struct store *store;
+    struct auth *auth;
+    struct provider_set *providers;
+    struct waiters *waiters;
+    struct enqueuer *enqueuer;
+    struct activity *activity;
+    struct ticker *ticker;
+};
+
+#endif

@@ -1,0 +1,524 @@
+/*
+ * handlers_lifecycle - create, connect, pause, delete, schedule-timeout: everything that goes
+ * through the queue, and the reads that need no provider.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "common/base/alloc.h"
+#include "common/domain/job_params.h"
+#include "gateway/handlers.h"
+#include "gateway/lifecycle.h"
+#include "gateway/views.h"
+
+enum {
+    TIMEOUT_MAX_S = 86400,
+    METADATA_MAX = 64,
+    METADATA_KEY_BYTES = 128,
+    METADATA_VALUE_BYTES = 1024,
+    ENVS_MAX = 128,
+    ENV_NAME_BYTES = 128,
+    ENV_VALUE_BYTES = 16384,
+    LIST_DEFAULT = 50,
+    LIST_MAX = 200,
+    EVENTS_MAX = 1000,
+};
+
+/* 202: the work goes on without the caller. */
+static void respond_pending(struct request *request, const char *sandbox_id, const char *message)
+{
+    struct error err = ERROR_INIT;
+    struct sandbox sandbox;
+
+    if (lifecycle_get(request, sandbox_id, &sandbox, &err) < 0) {
+        respond_error(request, &err, 0);
+        return;
+    }
+    respond_data(request, 202,
+                 view_status(sandbox_id, sandbox_status_name(sandbox.status), message));
+    sandbox_done(&sandbox);
+}
+
+/* A failure that a finished job explains: provider_status tells what the provider answered. */
+static void respond_job_error(struct request *request, const struct job *job,
+                              const struct error *err, const char *sandbox_id)
+{
+    cJSON *details = cJSON_CreateObject();
+
+    if (sandbox_id != NULL) {
+        cJSON_AddStringToObject(details, "sandbox_id", sandbox_id);
+    }
+    if (job->provider_http_status != 0) {
+        cJSON_AddNumberToObject(details, "provider_status", job->provider_http_status);
+    }
+    respond_error_details(request, err, 0, details, NULL);
+}
+
+static int read_on_timeout(const cJSON *body, enum on_timeout fallback, enum on_timeout *ret,
+                           bool *ret_given, struct error *err)
+{
+    const char *name;
+
+    if (json_get_string(body, "on_timeout", 16, NULL, &name, err) < 0) {
+        return -1;
+    }
+    *ret_given = name != NULL;
+    *ret = fallback;
+    if (name != NULL && on_timeout_parse(name, ret) < 0) {
+        return error_set(err, ERR_INVALID, "on_timeout must be pause or delete");
+    }
+    return 0;
+}
+
+/* Fills the new sandbox and the create's parameters from the body. */
+static int read_create(struct request *request, struct sandbox *sandbox, struct job_params *params,
+                       struct error *err)
+{
+    const struct gateway *gateway = request->gateway;
+    const char *user_id, *template_id, *provider_name;
+    const cJSON *metadata, *envs, *env;
+    struct provider *provider;
+    bool given;
+    int64_t timeout_s;
+
+    if (json_get_string_req(request->body, "user_id", 1, LABEL_BYTES - 1, &user_id, err) < 0 ||
+        json_get_string(request->body, "sandbox_template_id", TEMPLATE_BYTES - 1, NULL,
+                        &template_id, err) < 0 ||
+        json_get_string(request->body, "provider", PROVIDER_BYTES - 1, NULL, &provider_name, err) <
+            0 ||
+        json_get_int(request->body, "timeout_seconds", 1, TIMEOUT_MAX_S,
+                     gateway->config->idle_timeout_s, &timeout_s, err) < 0 ||
+        read_on_timeout(request->body, ON_TIMEOUT_PAUSE, &sandbox->on_timeout, &given, err) < 0 ||
+        json_get_string_map(request->body, "metadata", METADATA_MAX, METADATA_KEY_BYTES,
+                            METADATA_VALUE_BYTES, &metadata, err) < 0 ||
+        json_get_string_map(request->body, "envs", ENVS_MAX, ENV_NAME_BYTES, ENV_VALUE_BYTES, &envs,
+                            err) < 0) {
+        return -1;
+    }
+    cJSON_ArrayForEach(env, envs)
+    {
+        if (strchr(env->string, '=') != NULL) {
+            return error_set(err, ERR_INVALID, "envs has a name with '=' in it");
+        }
+    }
+    provider = provider_name != NULL ? provider_set_find(gateway->providers, provider_name)
+                                     : provider_set_default(gateway->providers);
+    if (provider == NULL) {
+        return error_set(err, ERR_INVALID, "provider is not one of those configured here");
+    }
+    id_uuid(sandbox->id);
+    str_copy(sandbox->owner, sizeof(sandbox->owner), request->principal.subject);
+    str_copy(sandbox->user_id, sizeof(sandbox->user_id), user_id);
+    str_copy(sandbox->provider, sizeof(sandbox->provider), provider->ops->name);
+    str_copy(sandbox->template_id, sizeof(sandbox->template_id),
+             template_id != NULL && *template_id != '\0'
+                 ? template_id
+                 : provider->ops->default_template(provider));
+    sandbox->timeout_ms = timeout_s * 1000;
+    params->timeout_ms = sandbox->timeout_ms;
+    params->envs = envs != NULL ? cJSON_Duplicate(envs, true) : NULL;
+    if (metadata != NULL) {
+        struct strbuf text;
+
+        strbuf_init(&text, (size_t)request->gateway->config->max_body_bytes * 6);
+        json_print(metadata, &text);
+        sandbox->metadata_json = strbuf_take(&text);
+    }
+    return 0;
+}
+
+static void respond_created(struct request *request, const char *sandbox_id, const char *message)
+{
+    struct error err = ERROR_INIT;
+    struct sandbox sandbox;
+
+    if (lifecycle_get(request, sandbox_id, &sandbox, &err) < 0) {
+        respond_error(request, &err, 0);
+        return;
+    }
+    respond_data(request, 200, view_created(request, &sandbox, message));
+    sandbox_done(&sandbox);
+}
+
+void handle_create(struct request *request)
+{
+    struct error err = ERROR_INIT;
+    struct sandbox sandbox = {.timeout_mode = TIMEOUT_IDLE};
+    struct job_params params = {.timeout_ms = 0};
+    char *params_json;
+    struct job job;
+
+    if (read_create(request, &sandbox, &params, &err) < 0 ||
+        ticker_admit(request->gateway->ticker, &err) < 0) {
+        respond_error(request, &err, 0);
+        sandbox_done(&sandbox);
+        job_params_done(&params);
+        return;
+    }
+    params_json = job_params_format(&params);
+    switch (lifecycle_create(request, &sandbox, params_json, request_wants_async(request), &job,
+                             &err)) {
+    case LIFECYCLE_ENDED:
+        respond_created(request, sandbox.id, "Sandbox created successfully");
+        break;
+    case LIFECYCLE_PENDING:
+        respond_pending(request, sandbox.id, "The sandbox is being created");
+        break;
+    case LIFECYCLE_ERROR:
+        respond_job_error(request, &job, &err, job.id[0] != '\0' ? sandbox.id : NULL);
+        break;
+    }
+    job_done(&job);
+    free(params_json);
+    sandbox_done(&sandbox);
+    job_params_done(&params);
+}
+
+void handle_connect(struct request *request)
+{
+    struct error err = ERROR_INIT;
+    char sandbox_id[UUID_BYTES];
+    struct lifecycle_ask ask = {.sandbox_id = sandbox_id, .op = JOB_RESUME, .join = true};
+    struct sandbox sandbox;
+    enum sandbox_status status;
+    struct job job;
+
+    if (request_sandbox_id(request, sandbox_id, &err) < 0 ||
+        lifecycle_get(request, sandbox_id, &sandbox, &err) < 0) {
+        respond_error(request, &err, 0);
+        return;
+    }
+    status = sandbox.status;
+    if (status == SANDBOX_RUNNING) {
+        /* connecting is activity: an idle deadline moves with it */
+        if (activity_begin(request->gateway->activity, &sandbox, &err) == 0) {
+            activity_end(request->gateway->activity, sandbox.id);
+            respond_data(request, 200, view_created(request, &sandbox, "Connected"));
+        } else {
+            respond_error(request, &err, 0);
+        }
+        sandbox_done(&sandbox);
+        return;
+    }
+    sandbox_done(&sandbox);
+    if (status == SANDBOX_FAILED) {
+        error_set(&err, ERR_SANDBOX_FAILED, "the sandbox could not be created");
+        respond_error(request, &err, 0);
+        return;
+    }
+    ask.no_wait = request_wants_async(request);
+    switch (lifecycle_run(request, &ask, &job, &err)) {
+    case LIFECYCLE_ENDED:
+        respond_created(request, sandbox_id, "Connected");
+        break;
+    case LIFECYCLE_PENDING:
+        respond_pending(request, sandbox_id, "The sandbox is being resumed");
+        break;
+    case LIFECYCLE_ERROR:
+        respond_job_error(request, &job, &err, NULL);
+        break;
+    }
+    job_done(&job);
+}
+
+void handle_pause(struct request *request)
+{
+    struct error err = ERROR_INIT;
+    struct job_params params = {.timeout_ms = 0};
+    struct lifecycle_ask ask = {.sandbox_id = request->path_id, .op = JOB_PAUSE, .join = true};
+    char *params_json;
+    struct job job;
+
+    if (http_query_param(request->http, "reason", params.reason, sizeof(params.reason)) < 0) {
+        error_set(&err, ERR_INVALID, "reason is malformed or longer than %zu bytes",
+                  sizeof(params.reason) - 1);
+        respond_error(request, &err, 0);
+        return;
+    }
+    params_json = job_params_format(&params);
+    ask.params_json = params_json;
+    ask.no_wait = request_wants_async(request);
+    switch (lifecycle_run(request, &ask, &job, &err)) {
+    case LIFECYCLE_ENDED:
+        respond_data(request, 200, view_status(request->path_id, "paused", "Sandbox paused"));
+        break;
+    case LIFECYCLE_PENDING:
+        respond_pending(request, request->path_id, "The sandbox is being paused");
+        break;
+    case LIFECYCLE_ERROR:
+        respond_job_error(request, &job, &err, NULL);
+        break;
+    }
+    job_done(&job);
+    free(params_json);
+}
+
+void handle_delete(struct request *request)
+{
+    struct error err = ERROR_INIT;
+    struct lifecycle_ask ask = {.sandbox_id = request->path_id, .op = JOB_DELETE, .join = true};
+    struct job job;
+
+    ask.no_wait = request_wants_async(request);
+    switch (lifecycle_run(request, &ask, &job, &err)) {
+    case LIFECYCLE_ENDED:
+        respond_data(request, 200, view_status(request->path_id, "deleted", "Sandbox deleted"));
+        break;
+    case LIFECYCLE_PENDING:
+        respond_data(request, 202,
+                     view_status(request->path_id, "deleting", "The sandbox is being deleted"));
+        break;
+    case LIFECYCLE_ERROR:
+        respond_job_error(request, &job, &err, NULL);
+        break;
+    }
+    job_done(&job);
+}
+
+/* What the worker kept: expires_at_ms and clamped of the job's result. */
+static void respond_scheduled(struct request *request, const char *sandbox_id,
+                              const struct job *job)
+{
+    struct error err = ERROR_INIT;
+    struct sandbox sandbox;
+    cJSON *data, *result = NULL;
+    bool clamped = false;
+
+    if (lifecycle_get(request, sandbox_id, &sandbox, &err) < 0) {
+        respond_error(request, &err, 0);
+        return;
+    }
+    if (job->result_json != NULL) {
+        result = json_parse(job->result_json, strlen(job->result_json), &err);
+    }
+    if (result != NULL && json_get_bool(result, "clamped", false, &clamped, &err) < 0) {
+        clamped = false;
+    }
+    cJSON_Delete(result);
+    data = cJSON_CreateObject();
+    cJSON_AddTrueToObject(data, "success");
+    cJSON_AddStringToObject(data, "sandbox_id", sandbox_id);
+    json_add_time(data, "expires_at", sandbox.expires_at_ms);
+    cJSON_AddStringToObject(data, "on_timeout", on_timeout_name(sandbox.on_timeout));
+    cJSON_AddBoolToObject(data, "clamped", clamped);
+    cJSON_AddStringToObject(data, "message",
+                            clamped ? "Timeout scheduled, shortened to what the provider grants"
+                                    : "Timeout scheduled");
+    respond_data(request, 200, data);
+    sandbox_done(&sandbox);
+}
+
+void handle_schedule_timeout(struct request *request)
+{
+    struct error err = ERROR_INIT;
+    char sandbox_id[UUID_BYTES];
+    struct lifecycle_ask ask = {.sandbox_id = sandbox_id, .op = JOB_TIMEOUT};
+    struct job_params params = {.timeout_ms = 0};
+    int64_t timeout_s;
+    char *params_json;
+    struct job job;
+
+    if (request_sandbox_id(request, sandbox_id, &err) < 0 ||
+        json_get_int_req(request->body, "timeout_seconds", 1, TIMEOUT_MAX_S, &timeout_s, &err) <
+            0 ||
+        read_on_timeout(request->body, ON_TIMEOUT_PAUSE, &params.on_timeout, &params.has_on_timeout,
+                        &err) < 0) {
+        respond_error(request, &err, 0);
+        return;
+    }
+    params.timeout_ms = timeout_s * 1000;
+    params_json = job_params_format(&params);
+    ask.params_json = params_json;
+    ask.no_wait = request_wants_async(request);
+    switch (lifecycle_run(request, &ask, &job, &err)) {
+    case LIFECYCLE_ENDED:
+        respond_scheduled(request, sandbox_id, &job);
+        break;
+    case LIFECYCLE_PENDING:
+        respond_pending(request, sandbox_id, "The timeout is being scheduled");
+        break;
+    case LIFECYCLE_ERROR:
+        respond_job_error(request, &job, &err, NULL);
+        break;
+    }
+    job_done(&job);
+    free(params_json);
+}
+
+/* ---- reads ------------------------------------------------------------------------------------
+ */
+
+void handle_status(struct request *request)
+{
+    struct error err = ERROR_INIT;
+    struct sandbox sandbox;
+    cJSON *data;
+
+    if (lifecycle_get(request, request->path_id, &sandbox, &err) < 0) {
+        respond_error(request, &err, 0);
+        return;
+    }
+    data = view_status(sandbox.id, sandbox_status_name(sandbox.status),
+                       sandbox.status_reason[0] != '\0' ? sandbox.status_reason : "OK");
+    json_add_string_or_null(data, "provider_sandbox_id", sandbox.provider_sandbox_id);
+    respond_data(request, 200, data);
+    sandbox_done(&sandbox);
+}
+
+void handle_info(struct request *request)
+{
+    struct error err = ERROR_INIT;
+    struct sandbox sandbox;
+
+    if (lifecycle_get(request, request->path_id, &sandbox, &err) < 0) {
+        respond_error(request, &err, 0);
+        return;
+    }
+    respond_data(request, 200, view_info(&sandbox));
+    sandbox_done(&sandbox);
+}
+
+void handle_urls(struct request *request)
+{
+    struct error err = ERROR_INIT;
+    struct sandbox sandbox;
+    cJSON *data;
+
+    if (lifecycle_get(request, request->path_id, &sandbox, &err) < 0) {
+        respond_error(request, &err, 0);
+        return;
+    }
+    data = cJSON_CreateObject();
+    cJSON_AddTrueToObject(data, "success");
+    cJSON_AddStringToObject(data, "sandbox_id", sandbox.id);
+    view_add_urls(request, &sandbox, data);
+    respond_data(request, 200, data);
+    sandbox_done(&sandbox);
+}
+
+void handle_events(struct request *request)
+{
+    struct error err = ERROR_INIT;
+    struct sandbox sandbox;
+    struct store_event *events;
+    size_t count;
+    cJSON *data, *items;
+
+    if (lifecycle_get(request, request->path_id, &sandbox, &err) < 0 ||
+        (sandbox_done(&sandbox), store_events(request->gateway->store, request->path_id, EVENTS_MAX,
+                                              &events, &count, &err)) < 0) {
+        respond_error(request, &err, 0);
+        return;
+    }
+    data = cJSON_CreateObject();
+    cJSON_AddTrueToObject(data, "success");
+    items = cJSON_AddArrayToObject(data, "items");
+    for (size_t i = 0; i < count; i++) {
+        cJSON *item = cJSON_CreateObject();
+
+        json_add_string_or_null(item, "from", events[i].from);
+        cJSON_AddStringToObject(item, "to", events[i].to);
+        cJSON_AddStringToObject(item, "reason", events[i].reason);
+        cJSON_AddStringToObject(item, "actor", events[i].actor);
+        json_add_string_or_null(item, "job_id", events[i].job_id);
+        json_add_time(item, "at", events[i].at_ms);
+        cJSON_AddItemToArray(items, item);
+    }
+    free(events);
+    respond_data(request, 200, data);
+}
+
+/* An optional query parameter; *ret_given tells whether it was there and not empty. */
+static int read_query(struct request *request, const char *name, char *out, size_t size,
+                      bool *ret_given, struct error *err)
+{
+    int found = http_query_param(request->http, name, out, size);
+
+    *ret_given = found == 1 && out[0] != '\0';
+    return found < 0 ? error_set(err, ERR_INVALID, "%s is malformed or too long", name) : 0;
+}
+
+static int read_list_filter(struct request *request, struct store_list_filter *filter,
+                            char label[LABEL_BYTES], char cursor[128], struct error *err)
+{
+    char text[64];
+    bool given;
+
+    *filter = (struct store_list_filter){.status = -1, .limit = LIST_DEFAULT};
+    if (!request->principal.admin) {
+        filter->owner = request->principal.subject;
+    }
+    if (read_query(request, "status", text, sizeof(text), &given, err) < 0) {
+        return -1;
+    }
+    if (given) {
+        enum sandbox_status status;
+
+        if (sandbox_status_parse(text, &status) < 0) {
+            return error_set(err, ERR_INVALID, "status is none of the statuses");
+        }
+        filter->status = (int)status;
+    }
+    if (read_query(request, "user_id", label, LABEL_BYTES, &given, err) < 0) {
+        return -1;
+    }
+    filter->user_id = given ? label : NULL;
+    if (read_query(request, "limit", text, sizeof(text), &given, err) < 0) {
+        return -1;
+    }
+    if (given) {
+        char *end;
+        long limit = strtol(text, &end, 10);
+
+        if (*end != '\0' || limit < 1 || limit > LIST_MAX) {
+            return error_set(err, ERR_INVALID, "limit must be between 1 and %d", LIST_MAX);
+        }
+        filter->limit = (int)limit;
+    }
+    if (read_query(request, "cursor", cursor, 128, &given, err) < 0) {
+        return -1;
+    }
+    if (given) {
+        char *end;
+
+        filter->before_created_us = strtoll(cursor, &end, 10);
+        if (*end != '_' || filter->before_created_us <= 0 || !id_is_uuid_lower(end + 1)) {
+            return error_set(err, ERR_INVALID, "cursor is not one that was given out");
+        }
+        filter->before_id = end + 1;
+    }
+    return 0;
+}
+
+void handle_list(struct request *request)
+{
+    struct error err = ERROR_INIT;
+    struct store_list_filter filter;
+    char label[LABEL_BYTES], cursor[128];
+    struct sandbox *rows;
+    size_t count;
+    int64_t next_us;
+    cJSON *data, *items;
+
+    if (read_list_filter(request, &filter, label, cursor, &err) < 0 ||
+        store_sandbox_list(request->gateway->store, &filter, &rows, &count, &next_us, &err) < 0) {
+        respond_error(request, &err, 0);
+        return;
+    }
+    data = cJSON_CreateObject();
+    cJSON_AddTrueToObject(data, "success");
+    items = cJSON_AddArrayToObject(data, "items");
+    cursor[0] = '\0';
+    for (size_t i = 0; i < count; i++) {
+        cJSON_AddItemToArray(items, view_info(&rows[i]));
+        if (i + 1 == count && next_us > 0) {
+            snprintf(cursor, sizeof(cursor), "%lld_%s", (long long)next_us, rows[i].id);
+        }
+        sandbox_done(&rows[i]);
+    }
+    free(rows);
+    json_add_string_or_null(data, "next_cursor", cursor);
+    respond_data(request, 200, data);
+}

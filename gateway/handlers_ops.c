@@ -1,0 +1,49 @@
+/* handlers_ops - alive, able to serve, figures. */
+#include "common/base/metrics.h"
+#include "gateway/handlers.h"
+
+enum { METRICS_MAX_BYTES = 1 << 20 };
+
+void handle_healthz(struct request *request)
+{
+    cJSON *data = cJSON_CreateObject();
+
+    cJSON_AddStringToObject(data, "status", "ok");
+    cJSON_AddStringToObject(data, "version", VERSION);
+    respond_data(request, 200, data);
+}
+
+void handle_readyz(struct request *request)
+{
+    struct readiness ready;
+    struct error err = ERROR_INIT;
+    cJSON *details = cJSON_CreateObject();
+
+    ticker_readiness(request->gateway->ticker, &ready);
+    cJSON_AddStringToObject(details, "postgresql", ready.database);
+    cJSON_AddStringToObject(details, "redis", ready.redis);
+    cJSON_AddStringToObject(details, "workers", ready.workers);
+    if (service_draining()) {
+        error_set(&err, ERR_DRAINING, "this gateway is shutting down");
+        respond_error_details(request, &err, 0, details, NULL);
+    } else if (!ready.ready) {
+        error_set(&err, ERR_OVERLOADED, "not ready: postgresql %s, redis %s, workers %s",
+                  ready.database, ready.redis, ready.workers);
+        respond_error_details(request, &err, 0, details, NULL);
+    } else {
+        respond_data(request, 200, details);
+    }
+}
+
+void handle_metrics(struct request *request)
+{
+    struct strbuf text;
+
+    strbuf_init(&text, METRICS_MAX_BYTES);
+    metrics_print(&text);
+    http_respond(request->http, 200, "text/plain; version=0.0.4; charset=utf-8", "", text.data,
+                 text.length);
+    request->status = 200;
+    request->sent_bytes = text.length;
+    strbuf_done(&text);
+}

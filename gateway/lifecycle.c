@@ -1,0 +1,215 @@
+/* lifecycle - see lifecycle.h. */
+#include "gateway/lifecycle.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "common/base/alloc.h"
+#include "common/base/clock.h"
+#include "common/base/log.h"
+
+enum { RUNNING_TRIES = 3 };
+
+/* What the class of a job's failure means to the caller. The one table of it. */
+static const enum error_code codes_of_outcome[OUTCOME_COUNT] = {
+    [OUTCOME_OK] = ERR_INTERNAL,
+    [OUTCOME_PERMANENT] = ERR_PROVIDER,
+    [OUTCOME_AUTH] = ERR_PROVIDER,
+    [OUTCOME_RATE_LIMITED] = ERR_PROVIDER_DOWN,
+    [OUTCOME_CAPACITY] = ERR_PROVIDER_DOWN,
+    [OUTCOME_TRANSIENT] = ERR_PROVIDER_DOWN,
+    [OUTCOME_AMBIGUOUS] = ERR_PROVIDER_DOWN,
+    [OUTCOME_SNOOZE] = ERR_PROVIDER_DOWN,
+};
+
+int lifecycle_job_error(const struct job *job, struct error *err)
+{
+    const char *text = job->error[0] != '\0' ? job->error : "the job ended without success";
+
+    if (job->state == JOB_STATE_SUPERSEDED) {
+        return error_set(err, ERR_SANDBOX_NOT_FOUND, "no such sandbox");
+    }
+    /* refused by the state machine, not by the provider */
+    if (job->outcome == OUTCOME_PERMANENT && job->provider_http_status == 0) {
+        return error_set(err, ERR_CONFLICT, "%s", text);
+    }
+    return error_set(err, codes_of_outcome[job->outcome], "%s", text);
+}
+
+/* The ended job from the store: the reply only said that it ended. */
+static enum lifecycle_end read_end(struct request *request, const char *job_id, struct job *ret_job,
+                                   struct error *err)
+{
+    struct job job;
+
+    memset(&job, 0, sizeof(job));
+    str_copy(job.id, sizeof(job.id), job_id);
+    if (store_jobs_poll(request->gateway->store, &job, 1, err) < 0) {
+        return LIFECYCLE_ERROR;
+    }
+    if (!job_state_is_terminal(job.state)) {
+        job_done(&job);
+        return LIFECYCLE_PENDING;
+    }
+    *ret_job = job;
+    if (job.state != JOB_STATE_DONE) {
+        lifecycle_job_error(&job, err);
+        return LIFECYCLE_ERROR;
+    }
+    return LIFECYCLE_ENDED;
+}
+
+static enum lifecycle_end wait_for_end(struct request *request, struct waiter *waiter, bool no_wait,
+                                       struct job *ret_job, struct error *err)
+{
+    struct gateway *gateway = request->gateway;
+    int64_t until_ms = clock_mono_ms() + gateway->config->wait_s * 1000;
+    enum lifecycle_end end = LIFECYCLE_PENDING;
+
+    while (!no_wait && end == LIFECYCLE_PENDING) {
+        int64_t left_ms = until_ms - clock_mono_ms();
+
+        if (left_ms <= 0 || !waiter_wait(gateway->waiters, waiter, left_ms)) {
+            break;
+        }
+        end = read_end(request, waiter->job_id, ret_job, err);
+        if (end == LIFECYCLE_PENDING) {
+            waiter_change_job(gateway->waiters, waiter, waiter->job_id);
+        }
+    }
+    return end;
+}
+
+enum lifecycle_end lifecycle_run(struct request *request, const struct lifecycle_ask *ask,
+                                 struct job *ret_job, struct error *err)
+{
+    struct gateway *gateway = request->gateway;
+    struct store_accept accept = {
+        .owner = request->principal.subject,
+        .admin = request->principal.admin,
+        .sandbox_id = ask->sandbox_id,
+        .op = ask->op,
+        .origin = "client",
+        .params_json = ask->params_json,
+        .max_attempts = (int)(ask->op == JOB_DELETE ? gateway->config->delete_attempts
+                                                    : gateway->config->job_attempts),
+        .reply_to = gateway->name,
+        .request_id = request->request_id,
+        .traceparent = http_header(request->http, "traceparent"),
+        .join = ask->join,
+    };
+    char job_id[UUID_BYTES];
+    enum lifecycle_end end = LIFECYCLE_ERROR;
+    struct waiter waiter;
+    struct wakeup wakeup;
+    bool joined;
+
+    memset(ret_job, 0, sizeof(*ret_job));
+    id_uuid(job_id);
+    log_context(request->request_id, job_id, ask->sandbox_id);
+    waiter_add(gateway->waiters, &waiter, job_id);
+    if (store_accept_job(gateway->store, &accept, job_id, &wakeup, &joined, err) == 0) {
+        if (joined) {
+            waiter_change_job(gateway->waiters, &waiter, wakeup.job_id);
+        } else {
+            enqueuer_add(gateway->enqueuer, &wakeup);
+        }
+        end = wait_for_end(request, &waiter, ask->no_wait, ret_job, err);
+    }
+    waiter_remove(gateway->waiters, &waiter);
+    return end;
+}
+
+enum lifecycle_end lifecycle_create(struct request *request, const struct sandbox *sandbox,
+                                    const char *params_json, bool no_wait, struct job *ret_job,
+                                    struct error *err)
+{
+    struct gateway *gateway = request->gateway;
+    struct store_accept accept = {
+        .params_json = params_json,
+        .max_attempts = (int)gateway->config->job_attempts,
+        .reply_to = gateway->name,
+        .request_id = request->request_id,
+        .traceparent = http_header(request->http, "traceparent"),
+    };
+    char job_id[UUID_BYTES];
+    enum lifecycle_end end = LIFECYCLE_ERROR;
+    struct waiter waiter;
+    struct wakeup wakeup;
+
+    memset(ret_job, 0, sizeof(*ret_job));
+    id_uuid(job_id);
+    log_context(request->request_id, job_id, sandbox->id);
+    waiter_add(gateway->waiters, &waiter, job_id);
+    if (store_accept_create(gateway->store, sandbox, &accept, job_id, &wakeup, err) == 0) {
+        enqueuer_add(gateway->enqueuer, &wakeup);
+        end = wait_for_end(request, &waiter, no_wait, ret_job, err);
+    }
+    waiter_remove(gateway->waiters, &waiter);
+    return end;
+}
+
+int lifecycle_get(struct request *request, const char *sandbox_id, struct sandbox *ret,
+                  struct error *err)
+{
+    return store_sandbox_get(request->gateway->store, sandbox_id, request->principal.subject,
+                             request->principal.admin, ret, err);
+}
+
+/* Resumes, or waits behind whatever is queued: a resume of a running sandbox ends at once. */
+static int make_run(struct request *request, const char *sandbox_id, struct error *err)
+{
+    struct lifecycle_ask ask = {.sandbox_id = sandbox_id, .op = JOB_RESUME, .join = true};
+    struct job job;
+    enum lifecycle_end end = lifecycle_run(request, &ask, &job, err);
+
+    job_done(&job);
+    if (end == LIFECYCLE_PENDING) {
+        return error_set(err, ERR_TIMEOUT, "the sandbox did not start within %lld s",
+                         (long long)request->gateway->config->wait_s);
+    }
+    return end == LIFECYCLE_ENDED ? 0 : -1;
+}
+
+int lifecycle_get_running(struct request *request, const char *sandbox_id, struct sandbox *ret,
+                          struct error *err)
+{
+    for (int i = 0; i < RUNNING_TRIES; i++) {
+        struct error job_err = ERROR_INIT;
+        enum sandbox_status status;
+
+        if (lifecycle_get(request, sandbox_id, ret, err) < 0) {
+            return -1;
+        }
+        status = ret->status;
+        if (status == SANDBOX_RUNNING) {
+            return 0;
+        }
+        sandbox_done(ret);
+        if (status == SANDBOX_FAILED) {
+            return error_set(err, ERR_SANDBOX_FAILED, "the sandbox could not be created");
+        }
+        if (status == SANDBOX_DELETING || status == SANDBOX_DELETED) {
+            return error_set(err, ERR_SANDBOX_NOT_FOUND, "no such sandbox");
+        }
+        if (make_run(request, sandbox_id, &job_err) < 0 && job_err.code != ERR_CONFLICT) {
+            *err = job_err;
+            return -1;
+        }
+        /* a conflict means that the state moved meanwhile (a failed create, say): look again */
+    }
+    return error_set(err, ERR_CONFLICT, "the sandbox keeps changing its state");
+}
+
+int lifecycle_reconcile(struct request *request, const char *sandbox_id, struct error *err)
+{
+    struct lifecycle_ask ask = {.sandbox_id = sandbox_id, .op = JOB_RECONCILE, .join = true};
+    struct job job;
+    enum lifecycle_end end = lifecycle_run(request, &ask, &job, err);
+
+    job_done(&job);
+    if (end == LIFECYCLE_PENDING) {
+        return error_set(err, ERR_TIMEOUT, "the provider did not say what became of the sandbox");
+    }
+    return end == LIFECYCLE_ENDED ? 0 : -1;
+}

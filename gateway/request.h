@@ -1,0 +1,47 @@
+/*
+ * request - one API call: what was asked, checked, and the two shapes of an answer.
+ *
+ * Owns: the envelope, error bodies, reading fields with problems named, request ids.
+ * Does not own: routing (router.c) or what a call does (handlers_*.c).
+ * Threads: a request belongs to its thread.
+ */
+#ifndef GATEWAY_REQUEST_H
+#define GATEWAY_REQUEST_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/base/json.h"
+#include "common/httpd/httpd.h"
+#include "gateway/gateway.h"
+
+struct route;
+
+struct request {
+    struct gateway *gateway;
+    struct http_exchange *http;
+    const struct route *route;
+    struct principal principal;
+    char request_id[UUID_BYTES];
+    char path_id[UUID_BYTES]; /* {id} of the path, or "" */
+    cJSON *body;              /* owned; NULL when the route has none */
+    int status;               /* answered with, for log and metrics; 0 = not yet */
+    size_t sent_bytes;
+};
+
+/* 200 (or 202) with the envelope. Takes `data`. */
+void respond_data(struct request *request, int status, cJSON *data);
+/* The failure envelope for err. retry_after_s > 0 adds Retry-After (503 always has one). */
+void respond_error(struct request *request, const struct error *err, int retry_after_s);
+/* The same with more members in `error`; takes `details` (an object or NULL). */
+void respond_error_details(struct request *request, const struct error *err, int retry_after_s,
+                           cJSON *details, const char *headers);
+/* Any JSON, without the envelope. Takes `tree`. */
+void respond_json(struct request *request, int status, cJSON *tree, const char *headers);
+
+/* sandbox_id of the body: a UUID in either case, lower-cased. */
+int request_sandbox_id(struct request *request, char ret[UUID_BYTES], struct error *err) MUST_CHECK;
+/* True when the client sent `Prefer: respond-async`. */
+bool request_wants_async(const struct request *request);
+
+#endif

@@ -1,0 +1,261 @@
+/* router - see router.h. */
+#include "gateway/router.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#include "common/base/alloc.h"
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "common/base/metrics.h"
+#include "gateway/handlers.h"
+
+static const struct route routes[] = {
+#define X(method, path, flags, handler) {method, path, flags, handler},
+#include "gateway/routes.def"
+#undef X
+};
+enum { ROUTE_COUNT = sizeof(routes) / sizeof(routes[0]) };
+
+enum {
+    MAX_HEADER_VALUE_BYTES = 512,
+    JSON_OVERHEAD_BYTES = 65536, /* of a file's JSON body, beside the content */
+    JSON_GROWTH = 6              /* the most bytes one content byte takes in JSON: \u00XX */
+};
+
+static struct metric by_class[6];
+static char class_labels[6][16];
+static struct metric latency = {.name = "sandbox_gateway_request_duration_ms",
+                                .help = "Time from a request's head to its answer.",
+                                .type = METRIC_HISTOGRAM};
+
+void router_init(void)
+{
+    for (int i = 1; i < 6; i++) {
+        snprintf(class_labels[i], sizeof(class_labels[i]), "status=\"%dxx\"", i);
+        by_class[i] = (struct metric){.name = "sandbox_gateway_requests_total",
+                                      .labels = class_labels[i],
+                                      .help = "Requests answered, by status class.",
+                                      .type = METRIC_COUNTER};
+        metrics_register(&by_class[i]);
+    }
+    metrics_register(&latency);
+}
+
+int route_match(const char *pattern, const char *path, char ret_id[UUID_BYTES])
+{
+    const char *hole = strstr(pattern, "{id}");
+    size_t before, segment;
+
+    if (hole == NULL) {
+        return strcmp(pattern, path) == 0 ? 0 : -1;
+    }
+    before = (size_t)(hole - pattern);
+    if (strncmp(pattern, path, before) != 0) {
+        return -1;
+    }
+    segment = strcspn(path + before, "/");
+    if (segment == 0 || strcmp(hole + strlen("{id}"), path + before + segment) != 0) {
+        return -1;
+    }
+    if (segment != UUID_BYTES - 1) {
+        return 1;
+    }
+    memcpy(ret_id, path + before, segment);
+    ret_id[segment] = '\0';
+    if (id_is_uuid_lower(ret_id)) {
+        return 0;
+    }
+    ret_id[0] = '\0';
+    return 1;
+}
+
+/* The route of this method and path, or NULL with err and, for 405, the Allow header. */
+static const struct route *find_route(struct request *request, char *allow, size_t allow_bytes,
+                                      struct error *err)
+{
+    const char *method = http_method(request->http), *path = http_path(request->http);
+    bool malformed_id = false;
+
+    allow[0] = '\0';
+    for (int i = 0; i < ROUTE_COUNT; i++) {
+        char id[UUID_BYTES] = "";
+        int match = route_match(routes[i].path, path, id);
+
+        if (match < 0) {
+            continue;
+        }
+        if (strcmp(routes[i].method, method) == 0) {
+            if (match == 0) {
+                str_copy(request->path_id, sizeof(request->path_id), id);
+                return &routes[i];
+            }
+            malformed_id = true;
+        } else if (match == 0 && strstr(allow, routes[i].method) == NULL) {
+            size_t used = strlen(allow);
+
+            snprintf(allow + used, allow_bytes - used, "%s%s", used > 0 ? ", " : "",
+                     routes[i].method);
+        }
+    }
+    if (allow[0] != '\0') {
+        error_set(err, ERR_METHOD, "%.16s is not allowed here; allowed: %s", method, allow);
+    } else if (malformed_id) {
+        error_set(err, ERR_SANDBOX_NOT_FOUND, "no such sandbox");
+    } else {
+        error_set(err, ERR_ROUTE_NOT_FOUND, "no such route");
+    }
+    return NULL;
+}
+
+/* The caller's X-Request-ID if it is one, else a new id, so that every answer has one. */
+static void take_request_id(struct request *request)
+{
+    const char *given = http_header(request->http, "X-Request-ID");
+
+    if (given != NULL && id_is_uuid(given)) {
+        str_copy(request->request_id, sizeof(request->request_id), given);
+    } else {
+        id_uuid(request->request_id);
+    }
+}
+
+static int check_headers(const struct request *request, struct error *err)
+{
+    const char *agent = http_header(request->http, "User-Agent");
+    const char *id = http_header(request->http, "X-Request-ID");
+    bool strict = request->gateway->config->strict_headers;
+
+    if (strict && (agent == NULL || *agent == '\0')) {
+        return error_set(err, ERR_HEADER_MISSING, "User-Agent is required");
+    }
+    if (agent != NULL && strlen(agent) > MAX_HEADER_VALUE_BYTES) {
+        return error_set(err, ERR_HEADER_INVALID, "User-Agent is longer than %d bytes",
+                         MAX_HEADER_VALUE_BYTES);
+    }
+    if (strict && id == NULL) {
+        return error_set(err, ERR_HEADER_MISSING, "X-Request-ID is required: a UUID");
+    }
+    if (id != NULL && !id_is_uuid(id)) {
+        return error_set(err, ERR_HEADER_INVALID, "X-Request-ID must be a UUID");
+    }
+    return 0;
+}
+
+static bool is_json_type(const char *type)
+{
+    static const char json[] = "application/json";
+
+    return type != NULL && strncasecmp(type, json, sizeof(json) - 1) == 0 &&
+           strchr("; \t", type[sizeof(json) - 1]) != NULL;
+}
+
+static int read_json(struct request *request, struct error *err)
+{
+    const struct gateway_config *config = request->gateway->config;
+    unsigned flags = request->route->flags;
+    int64_t max = (flags & FILE_BODY) != 0
+                      ? config->max_file_bytes * JSON_GROWTH + JSON_OVERHEAD_BYTES
+                      : config->max_body_bytes;
+    struct strbuf text;
+    int status;
+
+    if ((flags & JSON) == 0 &&
+        ((flags & MAYBE_JSON) == 0 || http_body_length(request->http) == 0)) {
+        return 0;
+    }
+    if (!is_json_type(http_header(request->http, "Content-Type"))) {
+        return error_set(err, ERR_MEDIA_TYPE, "Content-Type must be application/json");
+    }
+    strbuf_init(&text, (size_t)max);
+    status = http_read_body(request->http, &text, err);
+    if (status == 0) {
+        request->body = json_parse(text.data, text.length, err);
+        status = request->body == NULL ? -1 : 0;
+    }
+    strbuf_done(&text);
+    if (status == 0 && !cJSON_IsObject(request->body)) {
+        status = error_set(err, ERR_JSON, "invalid JSON: the body must be an object");
+    }
+    return status;
+}
+
+static int prepare(struct request *request, struct error *err)
+{
+    bool open = (request->route->flags & OPEN) != 0;
+
+    if (!open && check_headers(request, err) < 0) {
+        return -1;
+    }
+    if (!open &&
+        auth_authenticate(request->gateway->auth, http_header(request->http, "Authorization"),
+                          &request->principal, err) < 0) {
+        return -1;
+    }
+    if ((request->route->flags & WORK) != 0 && service_draining()) {
+        return error_set(err, ERR_DRAINING, "this gateway is shutting down");
+    }
+    return read_json(request, err);
+}
+
+static void write_log(const struct request *request, int64_t took_us)
+{
+    log_event(LOG_INFO, "http.request", LOG_S("method", http_method(request->http)),
+              LOG_S("route", request->route != NULL ? request->route->path : "-"),
+              LOG_I("status", request->status), LOG_F("duration_ms", (double)took_us / 1000.0),
+              LOG_I("bytes", (int64_t)request->sent_bytes),
+              LOG_S("subject", request->principal.subject),
+              LOG_S("peer", http_peer(request->http)));
+}
+
+void router_handle(void *arg, struct http_exchange *http)
+{
+    struct request request = {.gateway = arg, .http = http};
+    struct error err = ERROR_INIT;
+    int64_t start_us = clock_mono_us();
+    char allow[64];
+
+    take_request_id(&request);
+    log_context(request.request_id, NULL, NULL);
+    request.route = find_route(&request, allow, sizeof(allow), &err);
+    if (request.route == NULL) {
+        char header[96] = "";
+
+        if (err.code == ERR_METHOD) {
+            snprintf(header, sizeof(header), "Allow: %s\r\n", allow);
+        }
+        respond_error_details(&request, &err, 0, NULL, header);
+    } else if (prepare(&request, &err) < 0) {
+        respond_error(&request, &err, 0);
+    } else {
+        log_context(request.request_id, NULL, request.path_id[0] != '\0' ? request.path_id : NULL);
+        request.route->handler(&request);
+    }
+    cJSON_Delete(request.body);
+    metric_observe_ms(&latency, (clock_mono_us() - start_us) / 1000);
+    if (request.status >= 100 && request.status < 600) {
+        metric_add(&by_class[request.status / 100], 1);
+    }
+    write_log(&request, clock_mono_us() - start_us);
+    log_context_clear();
+}
+
+void router_bad_request(void *arg, enum error_code code, const char *message, struct strbuf *body)
+{
+    cJSON *tree = cJSON_CreateObject(), *error = cJSON_CreateObject();
+    char id[UUID_BYTES];
+
+    (void)arg;
+    id_uuid(id);
+    cJSON_AddStringToObject(error, "type", error_code_name(code));
+    cJSON_AddStringToObject(error, "detail", message);
+    cJSON_AddNumberToObject(tree, "code", error_code_http_status(code));
+    cJSON_AddStringToObject(tree, "msg", message);
+    cJSON_AddNullToObject(tree, "data");
+    cJSON_AddItemToObject(tree, "error", error);
+    cJSON_AddStringToObject(tree, "request_id", id);
+    json_print(tree, body);
+    cJSON_Delete(tree);
+    metric_add(&by_class[4], 1);
+}

@@ -1,0 +1,33 @@
+/*
+ * router - from a request to its handler: matching, required headers, token, body, log, metrics.
+ */
+#ifndef GATEWAY_ROUTER_H
+#define GATEWAY_ROUTER_H
+
+#include "gateway/request.h"
+
+enum route_flag {
+    OPEN = 1 << 0,       /* no token, no required headers */
+    JSON = 1 << 1,       /* body must be a JSON object */
+    MAYBE_JSON = 1 << 2, /* body may be one */
+    FILE_BODY = 1 << 3,  /* body may carry a whole file */
+    WORK = 1 << 4,       /* refused while draining */
+};
+
+struct route {
+    const char *method, *path;
+    unsigned flags;
+    void (*handler)(struct request *request);
+};
+
+/* Registers metrics; once, before threads. */
+void router_init(void);
+/* httpd's handler; arg is the struct gateway. */
+void router_handle(void *arg, struct http_exchange *http);
+/* httpd's answer to a request that broke HTTP itself. */
+void router_bad_request(void *arg, enum error_code code, const char *message, struct strbuf *body);
+
+/* Pure: does `path` match `pattern`? Copies {id}. -1 no, 0 yes, 1 but for a malformed {id}. */
+int route_match(const char *pattern, const char *path, char ret_id[UUID_BYTES]);
+
+#endif

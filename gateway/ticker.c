@@ -1,0 +1,180 @@
+/* ticker - see ticker.h. */
+#include "gateway/ticker.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "common/base/alloc.h"
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "common/base/metrics.h"
+#include "gateway/gateway.h"
+
+enum { TICK_MS = 1000, STEP_MS = 100 };
+
+static struct metric jobs_gauge[JOB_STATE_COUNT];
+static char job_labels[JOB_STATE_COUNT][32];
+static struct metric sandboxes_gauge[SANDBOX_STATUS_COUNT];
+static char sandbox_labels[SANDBOX_STATUS_COUNT][32];
+static struct metric oldest_gauge = {.name = "sandbox_queue_oldest_ms",
+                                     .help = "Age of the oldest queued job, in milliseconds.",
+                                     .type = METRIC_GAUGE};
+static struct metric waiting_gauge = {.name = "sandbox_gateway_waiting_requests",
+                                      .help = "Requests waiting for a job's end.",
+                                      .type = METRIC_GAUGE};
+
+struct ticker {
+    struct gateway *gateway;
+    struct queue *queue; /* for readiness, under lock */
+    pthread_mutex_t lock;
+    pthread_t thread;
+    _Atomic bool stopping;
+    _Atomic int64_t depth, oldest_ms;
+};
+
+static void register_gauges(void)
+{
+    for (int i = 0; i < JOB_STATE_COUNT; i++) {
+        snprintf(job_labels[i], sizeof(job_labels[i]), "state=\"%s\"",
+                 job_state_name((enum job_state)i));
+        jobs_gauge[i] = (struct metric){.name = "sandbox_jobs",
+                                        .labels = job_labels[i],
+                                        .help = "Jobs that are not finished, and dead ones.",
+                                        .type = METRIC_GAUGE};
+        metrics_register(&jobs_gauge[i]);
+    }
+    for (int i = 0; i < SANDBOX_STATUS_COUNT; i++) {
+        snprintf(sandbox_labels[i], sizeof(sandbox_labels[i]), "status=\"%s\"",
+                 sandbox_status_name((enum sandbox_status)i));
+        sandboxes_gauge[i] = (struct metric){.name = "sandbox_sandboxes",
+                                             .labels = sandbox_labels[i],
+                                             .help = "Sandboxes that are not deleted.",
+                                             .type = METRIC_GAUGE};
+        metrics_register(&sandboxes_gauge[i]);
+    }
+    metrics_register(&oldest_gauge);
+    metrics_register(&waiting_gauge);
+}
+
+static int look_at_backlog(struct ticker *ticker, struct error *err)
+{
+    struct store_stats stats;
+
+    if (store_stats(ticker->gateway->store, &stats, err) < 0) {
+        return -1;
+    }
+    for (int i = 0; i < JOB_STATE_COUNT; i++) {
+        metric_set(&jobs_gauge[i], stats.jobs_by_state[i]);
+    }
+    for (int i = 0; i < SANDBOX_STATUS_COUNT; i++) {
+        metric_set(&sandboxes_gauge[i], stats.sandboxes_by_status[i]);
+    }
+    metric_set(&oldest_gauge, stats.oldest_queued_ms);
+    metric_set(&waiting_gauge, waiters_count(ticker->gateway->waiters));
+    atomic_store(&ticker->oldest_ms, stats.oldest_queued_ms);
+    atomic_store(&ticker->depth, stats.jobs_by_state[JOB_STATE_QUEUED] +
+                                     stats.jobs_by_state[JOB_STATE_RUNNING] +
+                                     stats.jobs_by_state[JOB_STATE_RETRY_WAIT]);
+    return 0;
+}
+
+static void *tick(void *arg)
+{
+    struct ticker *ticker = arg;
+    bool down = false;
+
+    while (!atomic_load(&ticker->stopping)) {
+        struct error err = ERROR_INIT;
+        int status = 0;
+
+        if (activity_flush(ticker->gateway->activity, &err) < 0 ||
+            auth_refresh_revocations(ticker->gateway->auth, &err) < 0 ||
+            look_at_backlog(ticker, &err) < 0) {
+            status = -1;
+        }
+        if (status < 0 && !down) {
+            log_error(LOG_WARN, "database.unavailable", &err);
+        } else if (status == 0 && down) {
+            log_event(LOG_INFO, "database.available");
+        }
+        down = status < 0;
+        for (int waited = 0; waited < TICK_MS && !atomic_load(&ticker->stopping);
+             waited += STEP_MS) {
+            clock_sleep_ms(STEP_MS);
+        }
+    }
+    return NULL;
+}
+
+struct ticker *ticker_start(struct gateway *gateway, const struct queue_options *redis,
+                            struct error *err)
+{
+    struct ticker *ticker = xcalloc(1, sizeof(*ticker));
+    int status;
+
+    register_gauges();
+    ticker->gateway = gateway;
+    ticker->queue = queue_new(redis);
+    pthread_mutex_init(&ticker->lock, NULL);
+    status = pthread_create(&ticker->thread, NULL, tick, ticker);
+    if (status != 0) {
+        error_set_errno(err, ERR_INTERNAL, status, "starting the ticker");
+        return NULL;
+    }
+    return ticker;
+}
+
+void ticker_stop(struct ticker *ticker)
+{
+    if (ticker == NULL) {
+        return;
+    }
+    atomic_store(&ticker->stopping, true);
+    pthread_join(ticker->thread, NULL);
+    queue_free(ticker->queue);
+    pthread_mutex_destroy(&ticker->lock);
+    free(ticker);
+}
+
+int ticker_admit(struct ticker *ticker, struct error *err)
+{
+    const struct gateway_config *config = ticker->gateway->config;
+    int64_t depth = atomic_load(&ticker->depth), oldest_ms = atomic_load(&ticker->oldest_ms);
+
+    if (depth >= config->admission_depth || oldest_ms >= config->admission_age_ms) {
+        return error_set(err, ERR_OVERLOADED,
+                         "%lld jobs are unfinished, the oldest waits for %lld ms", (long long)depth,
+                         (long long)oldest_ms);
+    }
+    return 0;
+}
+
+void ticker_readiness(struct ticker *ticker, struct readiness *ret)
+{
+    struct error err = ERROR_INIT;
+    int alive = 0;
+
+    *ret = (struct readiness){.ready = true};
+    str_copy(ret->database, sizeof(ret->database), "ok");
+    str_copy(ret->redis, sizeof(ret->redis), "ok");
+    if (store_ping(ticker->gateway->store, &err) < 0) {
+        ret->ready = false;
+        str_copy(ret->database, sizeof(ret->database), err.message);
+    }
+    pthread_mutex_lock(&ticker->lock);
+    if (queue_workers_alive(ticker->queue, &alive, &err) < 0) {
+        ret->ready = false;
+        str_copy(ret->redis, sizeof(ret->redis), err.message);
+        str_copy(ret->workers, sizeof(ret->workers), "unknown");
+    } else {
+        ret->ready = ret->ready && alive > 0;
+        if (alive > 0) {
+            snprintf(ret->workers, sizeof(ret->workers), "ok (%d)", alive);
+        } else {
+            str_copy(ret->workers, sizeof(ret->workers), "no live worker");
+        }
+    }
+    pthread_mutex_unlock(&ticker->lock);
+}
