@@ -83,7 +83,10 @@ endef
 UNIT_SRC        := $(sort $(wildcard tests/unit/test_*.c))
 INTEGRATION_SRC := $(sort $(wildcard tests/integration/test_*.c))
 # objects of a program that a unit test needs beside the modules
-TEST_EXTRA_test_auth := $(BUILD)/gateway/auth.o $(BUILD)/gateway/jwt.o
+AUTH_OBJECTS := $(patsubst %,$(BUILD)/gateway/%.o,auth jwt password login_limit user_cli)
+TEST_EXTRA_test_auth := $(AUTH_OBJECTS)
+TEST_EXTRA_test_login := $(AUTH_OBJECTS)
+TEST_EXTRA_test_login_limit := $(BUILD)/gateway/login_limit.o
 $(foreach t,$(UNIT_SRC) $(INTEGRATION_SRC),$(eval $(call CTEST,$(t))))
 UNIT_BIN        := $(patsubst %.c,$(BUILD)/%,$(UNIT_SRC))
 INTEGRATION_BIN := $(patsubst %.c,$(BUILD)/%,$(INTEGRATION_SRC))
