@@ -31,6 +31,7 @@ enum {
     WATCHDOG_TICK_MS = 100,
     LINGER_TOTAL_MS = 5000,
     LINGER_IDLE_MS = 1000,
+    LINGER_DRAINING_MS = 500,
 };
 
 /* ---- finding the socket --------------------------------------------------------------------- */
@@ -183,13 +184,14 @@ static void on_connection_close(const struct mg_connection *mg)
 static void linger(struct httpd_conn *conn)
 {
     static const size_t buf_bytes = 65536;
-    int64_t end_ms = clock_mono_ms() + LINGER_TOTAL_MS;
+    int64_t start_ms = clock_mono_ms();
     char *buf;
 
     if (conn->fd < 0 || shutdown(conn->fd, SHUT_WR) != 0)
         return;
     buf = xmalloc(buf_bytes);
-    while (clock_mono_ms() < end_ms) {
+    while (clock_mono_ms() - start_ms <
+           (atomic_load(&conn->httpd->draining) ? LINGER_DRAINING_MS : LINGER_TOTAL_MS)) {
         struct pollfd item = {.fd = conn->fd, .events = POLLIN};
         ssize_t got;
 
@@ -288,10 +290,10 @@ static int on_request(struct mg_connection *mg)
         exchange.close = true;
     if (exchange.close || exchange.write_failed)
         mg_disable_connection_keep_alive(mg);
-    if (!exchange.body_done && !exchange.write_failed && !atomic_load(&conn->expired))
-        linger(conn);
     strbuf_done(&exchange.out);
     atomic_fetch_sub(&httpd->active, 1);
+    if (!exchange.body_done && !exchange.write_failed && !atomic_load(&conn->expired))
+        linger(conn);
     httpd_conn_arm(conn, (int64_t)httpd->keep_alive_ms + httpd->request_timeout_ms, SHUT_RDWR);
     atomic_store(&conn->busy, false);
     return exchange.status;

@@ -4,7 +4,7 @@
  * Owns: listening, threads, request parsing guards (smuggling shapes, header count, double or odd
  * Content-Length, CL+TE, missing Host, %00), body reading with a deadline and a cap, responses in
  * one write, streaming responses, closing a connection whose body was not read, drain. Does not
- * own: routes, auth, JSON. Threads: `handler` runs on CivetWeb's threads (stack about 78 KB: no big
+ * own: routes, auth, JSON. Threads: `handler` runs on CivetWeb's threads (stack 512 KiB: no big
  * arrays), one request a thread. Failure: a request that breaks the protocol is answered here (JSON
  * of on_bad_request) and the connection is closed; the handler never sees it.
  */
@@ -36,10 +36,11 @@ struct httpd_options {
 
 struct httpd *httpd_start(const struct httpd_options *options, struct error *err) MUST_CHECK;
 int httpd_port(const struct httpd *httpd);
-/* New requests get Connection: close; *ret = handlers still running. */
+/* Ends idle connections; every later answer carries Connection: close. */
 void httpd_drain(struct httpd *httpd);
-int httpd_active(const struct httpd *httpd);
-void httpd_stop(struct httpd *httpd); /* joins all threads */
+int httpd_active(const struct httpd *httpd); /* handlers still running */
+/* Joins all threads; answers not written yet are lost, so drain first. NULL-safe. */
+void httpd_stop(struct httpd *httpd);
 
 /* ---- request ---- */
 const char *http_method(const struct http_exchange *exchange);
@@ -63,7 +64,8 @@ int http_form_param(const char *form, const char *name, char *out, size_t size);
  * Answers Expect: 100-continue. The buffer belongs to the caller. */
 int http_read_body(struct http_exchange *exchange, struct strbuf *out /* inited with max */,
                    struct error *err) MUST_CHECK;
-/* Next piece of the body: bytes, 0 = end, -1 = broken or too slow. */
+/* Next piece of the body, which must arrive within request_timeout_ms: bytes (at most 64 KiB a
+ * call), 0 = end, -1 = broken or too slow. */
 long http_read(struct http_exchange *exchange, void *buf, size_t bytes);
 
 /* ---- response ---- */
@@ -78,7 +80,8 @@ int http_stream_write(struct http_exchange *exchange, const void *data, size_t b
 int http_stream_end(struct http_exchange *exchange);
 /* Status sent so far (0 = none). */
 int http_status_sent(const struct http_exchange *exchange);
-/* True when the peer has closed its side (checked without blocking): lets a long wait end early. */
+/* True when the peer has closed its side (checked without blocking): lets a long wait end early.
+ * False also when CivetWeb's socket could not be found (see httpd.c). */
 bool http_peer_gone(struct http_exchange *exchange);
 
 #endif
