@@ -21,25 +21,35 @@ SDK = ROOT / "tests" / "sdk"
 PROGRAMS = ("commands", "files", "pty", "ports", "lifecycle")
 
 
-@pytest.fixture(scope="session")
-def node_modules() -> Path:
+def npm_ci(folder: Path) -> None:
     """The pinned packages, exactly as the lock file says; fetched once."""
+    marker = folder / "node_modules" / ".package-lock.json"
+    if marker.exists() and marker.stat().st_mtime >= (folder / "package-lock.json").stat().st_mtime:
+        return
+    done = subprocess.run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=folder,
+                          capture_output=True, text=True, timeout=300)
+    if done.returncode != 0:
+        if re.search(r"ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ETIMEDOUT|ENETUNREACH", done.stderr):
+            pytest.skip("the npm registry cannot be reached")
+        raise AssertionError(done.stderr[-3000:])
+    marker.touch()
+
+
+@pytest.fixture(scope="session")
+def node() -> str:
+    """A node the SDK runs on (>= 20.18.1), with the SDK beside the programs."""
     if shutil.which("node") is None or shutil.which("npm") is None:
         pytest.skip("node and npm are not installed")
-    marker = SDK / "node_modules" / ".package-lock.json"
-    if not marker.exists() or marker.stat().st_mtime < (SDK / "package-lock.json").stat().st_mtime:
-        done = subprocess.run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=SDK,
-                              capture_output=True, text=True, timeout=300)
-        if done.returncode != 0:
-            if re.search(r"ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ETIMEDOUT|ENETUNREACH", done.stderr):
-                pytest.skip("the npm registry cannot be reached")
-            raise AssertionError(done.stderr[-3000:])
-        marker.touch()
-    return SDK / "node_modules"
+    npm_ci(SDK)
+    version = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout
+    if tuple(int(n) for n in re.findall(r"\d+", version)[:3]) >= (20, 18, 1):
+        return "node"
+    npm_ci(SDK / "node")
+    return str(next((SDK / "node" / "node_modules").glob("node-linux-*/bin/node")))
 
 
 @pytest.fixture(scope="module")
-def sdk_host(tmp_path_factory, node_modules):
+def sdk_host(tmp_path_factory):
     service = SandboxHost(tmp_path_factory.mktemp("sdk-host"), SANDBOX_HOST_ANY_TEMPLATE="0")
     yield service
     service.stop()
@@ -48,10 +58,10 @@ def sdk_host(tmp_path_factory, node_modules):
 _results: dict[str, tuple[dict[str, bool], str]] = {}
 
 
-def run_program(name: str, env: dict[str, str]) -> tuple[dict[str, bool], str]:
+def run_program(node: str, name: str, env: dict[str, str]) -> tuple[dict[str, bool], str]:
     if name not in _results:
         try:
-            done = subprocess.run(["node", f"{name}.mjs"], cwd=SDK, env=env, capture_output=True, text=True, timeout=400)
+            done = subprocess.run([node, f"{name}.mjs"], cwd=SDK, env=env, capture_output=True, text=True, timeout=400)
             text = done.stdout + done.stderr
         except subprocess.TimeoutExpired as exc:
             text = f"{(exc.stdout or b'').decode(errors='replace')}\nnot finished within 400 s"
@@ -65,13 +75,13 @@ def declared(name: str) -> list[str]:
 
 
 @pytest.mark.parametrize("program,title", [(p, t) for p in PROGRAMS for t in declared(p)])
-def test_sdk(sdk_host, program, title):
+def test_sdk(node, sdk_host, program, title):
     env = {k: v for k, v in os.environ.items() if not k.startswith("E2B_")} | sdk_host.env
-    lines, text = run_program(program, env)
+    lines, text = run_program(node, program, env)
     if not lines.get(title, False):
         found = re.search(rf"^not ok \d+ - {re.escape(title)}\n((?:  #.*\n?)*)", text, re.M)
         raise AssertionError(found[1] if found else text[-3000:])
 
 
-def test_the_host_leaves_nothing_behind(sdk_host):
+def test_the_host_leaves_nothing_behind(node, sdk_host):
     assert sdk_host.list() == []
