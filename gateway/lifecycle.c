@@ -8,7 +8,7 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 
-enum { RUNNING_TRIES = 3 };
+enum { RUNNING_TRIES = 3, SUPERSEDED_TRIES = 3, LOOK_AT_CALLER_MS = 1000 };
 
 /* What the class of a job's failure means to the caller. The one table of it. */
 static const enum error_code codes_of_outcome[OUTCOME_COUNT] = {
@@ -27,10 +27,11 @@ int lifecycle_job_error(const struct job *job, struct error *err)
     const char *text = job->error[0] != '\0' ? job->error : "the job ended without success";
 
     if (job->state == JOB_STATE_SUPERSEDED) {
-        return error_set(err, ERR_SANDBOX_NOT_FOUND, "no such sandbox");
+        return error_set(err, ERR_CONFLICT, "another change of this sandbox came first");
     }
-    /* refused by the state machine, not by the provider */
-    if (job->outcome == OUTCOME_PERMANENT && job->provider_http_status == 0) {
+    /* refused by the state machine, not by the provider; a create has no earlier state */
+    if (job->outcome == OUTCOME_PERMANENT && job->provider_http_status == 0 &&
+        job->op != JOB_CREATE) {
         return error_set(err, ERR_CONFLICT, "%s", text);
     }
     return error_set(err, codes_of_outcome[job->outcome], "%s", text);
@@ -69,8 +70,15 @@ static enum lifecycle_end wait_for_end(struct request *request, struct waiter *w
     while (!no_wait && end == LIFECYCLE_PENDING) {
         int64_t left_ms = until_ms - clock_mono_ms();
 
-        if (left_ms <= 0 || !waiter_wait(gateway->waiters, waiter, left_ms)) {
+        if (left_ms <= 0) {
             break;
+        }
+        if (!waiter_wait(gateway->waiters, waiter,
+                         left_ms < LOOK_AT_CALLER_MS ? left_ms : LOOK_AT_CALLER_MS)) {
+            if (waiters_are_cut(gateway->waiters) || http_peer_gone(request->http)) {
+                break;
+            }
+            continue;
         }
         end = read_end(request, waiter->job_id, ret_job, err);
         if (end == LIFECYCLE_PENDING) {
@@ -80,8 +88,28 @@ static enum lifecycle_end wait_for_end(struct request *request, struct waiter *w
     return end;
 }
 
-enum lifecycle_end lifecycle_run(struct request *request, const struct lifecycle_ask *ask,
-                                 struct job *ret_job, struct error *err)
+/* Why a finished job did not succeed may lie in what became of the sandbox meanwhile. True: nothing
+ * stands in the way any more (a pause at a deadline that moved was withdrawn, say), so ask anew. */
+static bool explain_end(struct request *request, const struct job *job, struct error *err)
+{
+    struct sandbox sandbox;
+    enum sandbox_status status;
+
+    if (lifecycle_get(request, job->sandbox_id, &sandbox, err) < 0) {
+        return false;
+    }
+    status = sandbox.status;
+    sandbox_done(&sandbox);
+    if (status == SANDBOX_FAILED) {
+        error_set(err, ERR_SANDBOX_FAILED, "the sandbox could not be created");
+    } else if (status == SANDBOX_DELETING || status == SANDBOX_DELETED) {
+        error_set(err, ERR_SANDBOX_NOT_FOUND, "no such sandbox");
+    }
+    return job->state == JOB_STATE_SUPERSEDED && err->code == ERR_CONFLICT;
+}
+
+static enum lifecycle_end run_once(struct request *request, const struct lifecycle_ask *ask,
+                                   struct job *ret_job, struct error *err)
 {
     struct gateway *gateway = request->gateway;
     struct store_accept accept = {
@@ -95,7 +123,7 @@ enum lifecycle_end lifecycle_run(struct request *request, const struct lifecycle
                                                     : gateway->config->job_attempts),
         .reply_to = gateway->name,
         .request_id = request->request_id,
-        .traceparent = http_header(request->http, "traceparent"),
+        .traceparent = request->traceparent,
         .join = ask->join,
     };
     char job_id[UUID_BYTES];
@@ -120,6 +148,20 @@ enum lifecycle_end lifecycle_run(struct request *request, const struct lifecycle
     return end;
 }
 
+enum lifecycle_end lifecycle_run(struct request *request, const struct lifecycle_ask *ask,
+                                 struct job *ret_job, struct error *err)
+{
+    for (int i = 1;; i++) {
+        enum lifecycle_end end = run_once(request, ask, ret_job, err);
+
+        if (end != LIFECYCLE_ERROR || ret_job->id[0] == '\0' ||
+            !explain_end(request, ret_job, err) || i == SUPERSEDED_TRIES) {
+            return end;
+        }
+        job_done(ret_job);
+    }
+}
+
 enum lifecycle_end lifecycle_create(struct request *request, const struct sandbox *sandbox,
                                     const char *params_json, bool no_wait, struct job *ret_job,
                                     struct error *err)
@@ -130,7 +172,7 @@ enum lifecycle_end lifecycle_create(struct request *request, const struct sandbo
         .max_attempts = (int)gateway->config->job_attempts,
         .reply_to = gateway->name,
         .request_id = request->request_id,
-        .traceparent = http_header(request->http, "traceparent"),
+        .traceparent = request->traceparent,
     };
     char job_id[UUID_BYTES];
     enum lifecycle_end end = LIFECYCLE_ERROR;

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/base/clock.h"
 #include "common/base/log.h"
@@ -16,7 +17,7 @@
 #include "gateway/router.h"
 #include "gateway/user_cli.h"
 
-enum { HEAD_MAX_BYTES = 16384, DRAIN_STEP_MS = 50, DRAIN_NOTICE_MS = 200 };
+enum { HEAD_MAX_BYTES = 16384, DRAIN_STEP_MS = 50, DRAIN_NOTICE_MS = 200, DRAIN_CUT_MS = 1000 };
 
 static const char usage[] = "usage: sandbox-gateway [serve | migrate | health | user ... | jobs "
                             "... | --help | --version]\n";
@@ -63,7 +64,8 @@ static struct auth *open_auth(const struct gateway_config *config, struct store 
 }
 
 /* Waits for a stop signal, then lets what runs come to its end. */
-static void serve_until_stopped(struct httpd *httpd, int signal_fd, int64_t drain_ms)
+static void serve_until_stopped(struct httpd *httpd, struct waiters *waiters, int signal_fd,
+                                int64_t drain_ms)
 {
     struct pollfd stop = {.fd = signal_fd, .events = POLLIN};
     int64_t until_ms;
@@ -80,7 +82,16 @@ static void serve_until_stopped(struct httpd *httpd, int signal_fd, int64_t drai
     clock_sleep_ms(DRAIN_NOTICE_MS);
     while (httpd_active(httpd) > 0 && clock_mono_ms() < until_ms) {
         service_read_signals(signal_fd);
+        /* jobs go on without us: who waits for one gets its 202 while there is time to send it */
+        if (clock_mono_ms() >= until_ms - DRAIN_CUT_MS && !waiters_are_cut(waiters)) {
+            waiters_cut(waiters);
+        }
         clock_sleep_ms(DRAIN_STEP_MS);
+    }
+    if (httpd_active(httpd) > 0) {
+        /* joining these threads would take as long as their commands */
+        log_event(LOG_WARN, "gateway.cut", LOG_I("active", httpd_active(httpd)));
+        _exit(EXIT_OK);
     }
 }
 
@@ -116,7 +127,7 @@ static int serve(const struct gateway_config *config, int signal_fd, struct erro
     log_event(LOG_INFO, "gateway.started", LOG_S("listen", config->listen),
               LOG_I("port", httpd_port(httpd)), LOG_S("name", gateway.name),
               LOG_S("version", VERSION));
-    serve_until_stopped(httpd, signal_fd, config->drain_ms);
+    serve_until_stopped(httpd, gateway.waiters, signal_fd, config->drain_ms);
     status = 0;
 out:
     if (httpd != NULL) {

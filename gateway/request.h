@@ -23,9 +23,10 @@ struct request {
     const struct route *route;
     struct principal principal;
     char request_id[UUID_BYTES];
-    char path_id[UUID_BYTES]; /* {id} of the path, or "" */
-    cJSON *body;              /* owned; NULL when the route has none */
-    int status;               /* answered with, for log and metrics; 0 = not yet */
+    char traceparent[TRACEPARENT_BYTES]; /* "" = none, or not of the W3C's form */
+    char path_id[UUID_BYTES];            /* {id} of the path, or "" */
+    cJSON *body;                         /* owned; NULL when the route has none */
+    int status;                          /* answered with, for log and metrics; 0 = not yet */
     size_t sent_bytes;
 };
 

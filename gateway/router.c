@@ -121,6 +121,23 @@ static void take_request_id(struct request *request)
     }
 }
 
+/* version-trace-parent-flags in lower-case hexadecimal (W3C Trace Context, level 1) */
+static void take_traceparent(struct request *request)
+{
+    static const char shape[] = "hh-hhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhh-hhhhhhhhhhhhhhhh-hh";
+    const char *given = http_header(request->http, "traceparent");
+
+    if (given == NULL || strlen(given) != sizeof(shape) - 1) {
+        return;
+    }
+    for (size_t i = 0; shape[i] != '\0'; i++) {
+        if (shape[i] == 'h' ? strchr("0123456789abcdef", given[i]) == NULL : given[i] != '-') {
+            return;
+        }
+    }
+    str_copy(request->traceparent, sizeof(request->traceparent), given);
+}
+
 static int check_headers(const struct request *request, struct error *err)
 {
     const char *agent = http_header(request->http, "User-Agent");
@@ -217,6 +234,7 @@ void router_handle(void *arg, struct http_exchange *http)
     char allow[64];
 
     take_request_id(&request);
+    take_traceparent(&request);
     log_context(request.request_id, NULL, NULL);
     request.route = find_route(&request, allow, sizeof(allow), &err);
     if (request.route == NULL) {

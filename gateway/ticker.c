@@ -12,7 +12,11 @@
 #include "common/base/metrics.h"
 #include "gateway/gateway.h"
 
-enum { TICK_MS = 1000, STEP_MS = 100 };
+enum {
+    TICK_MS = 1000,
+    STEP_MS = 100,
+    BACKLOG_MIN = 64 /* fewer old jobs are a slow sandbox or two, not an overload */
+};
 
 static struct metric jobs_gauge[JOB_STATE_COUNT];
 static char job_labels[JOB_STATE_COUNT][32];
@@ -80,17 +84,28 @@ static int look_at_backlog(struct ticker *ticker, struct error *err)
     return 0;
 }
 
+/* Often, because an idle time may be as short as a second. */
+static void flush_activity(struct ticker *ticker, bool *down)
+{
+    struct error err = ERROR_INIT;
+    bool failed = activity_flush(ticker->gateway->activity, &err) < 0;
+
+    if (failed && !*down) {
+        log_error(LOG_WARN, "activity.not_written", &err);
+    }
+    *down = failed;
+}
+
 static void *tick(void *arg)
 {
     struct ticker *ticker = arg;
-    bool down = false;
+    bool down = false, flush_down = false;
 
     while (!atomic_load(&ticker->stopping)) {
         struct error err = ERROR_INIT;
         int status = 0;
 
-        if (activity_flush(ticker->gateway->activity, &err) < 0 ||
-            auth_refresh_revocations(ticker->gateway->auth, &err) < 0 ||
+        if (auth_refresh_revocations(ticker->gateway->auth, &err) < 0 ||
             look_at_backlog(ticker, &err) < 0) {
             status = -1;
         }
@@ -102,9 +117,11 @@ static void *tick(void *arg)
         down = status < 0;
         for (int waited = 0; waited < TICK_MS && !atomic_load(&ticker->stopping);
              waited += STEP_MS) {
+            flush_activity(ticker, &flush_down);
             clock_sleep_ms(STEP_MS);
         }
     }
+    flush_activity(ticker, &flush_down); /* of the calls that ended last */
     return NULL;
 }
 
@@ -143,7 +160,8 @@ int ticker_admit(struct ticker *ticker, struct error *err)
     const struct gateway_config *config = ticker->gateway->config;
     int64_t depth = atomic_load(&ticker->depth), oldest_ms = atomic_load(&ticker->oldest_ms);
 
-    if (depth >= config->admission_depth || oldest_ms >= config->admission_age_ms) {
+    if (depth >= config->admission_depth ||
+        (depth >= BACKLOG_MIN && oldest_ms >= config->admission_age_ms)) {
         return error_set(err, ERR_OVERLOADED,
                          "%lld jobs are unfinished, the oldest waits for %lld ms", (long long)depth,
                          (long long)oldest_ms);

@@ -27,7 +27,7 @@ struct waiters {
     struct waiter *buckets[BUCKETS];
     int count;
     pthread_t dispatcher, poller;
-    _Atomic bool stopping;
+    _Atomic bool stopping, cut;
 };
 
 static struct waiter **bucket_of(struct waiters *waiters, const char *job_id)
@@ -232,7 +232,7 @@ bool waiter_wait(struct waiters *waiters, struct waiter *waiter, int64_t timeout
         until.tv_nsec -= 1000000000L;
     }
     pthread_mutex_lock(&waiters->lock);
-    while (!waiter->done &&
+    while (!waiter->done && !atomic_load(&waiters->cut) &&
            pthread_cond_timedwait(&waiter->wake, &waiters->lock, &until) != ETIMEDOUT) {}
     done = waiter->done;
     pthread_mutex_unlock(&waiters->lock);
@@ -255,4 +255,21 @@ int waiters_count(struct waiters *waiters)
     count = waiters->count;
     pthread_mutex_unlock(&waiters->lock);
     return count;
+}
+
+void waiters_cut(struct waiters *waiters)
+{
+    pthread_mutex_lock(&waiters->lock);
+    atomic_store(&waiters->cut, true);
+    for (int b = 0; b < BUCKETS; b++) {
+        for (struct waiter *w = waiters->buckets[b]; w != NULL; w = w->next) {
+            pthread_cond_signal(&w->wake);
+        }
+    }
+    pthread_mutex_unlock(&waiters->lock);
+}
+
+bool waiters_are_cut(struct waiters *waiters)
+{
+    return atomic_load(&waiters->cut);
 }

@@ -37,9 +37,12 @@ void waiters_stop(struct waiters *waiters);
 void waiter_add(struct waiters *waiters, struct waiter *waiter, const char *job_id);
 /* The accepted job is another one than expected: wait for that. */
 void waiter_change_job(struct waiters *waiters, struct waiter *waiter, const char *job_id);
-/* True when the job has ended, false when timeout_ms passed first. */
+/* True when the job has ended, false when timeout_ms passed or waiting was cut first. */
 bool waiter_wait(struct waiters *waiters, struct waiter *waiter, int64_t timeout_ms);
 void waiter_remove(struct waiters *waiters, struct waiter *waiter);
 int waiters_count(struct waiters *waiters);
+/* Ends every wait, present and future: what is accepted goes on without its caller. */
+void waiters_cut(struct waiters *waiters);
+bool waiters_are_cut(struct waiters *waiters);
 
 #endif
