@@ -188,10 +188,16 @@ static int step_content(struct multipart *parser, struct error *err)
     size_t plain = 0;
     const char *found = find_delimiter(parser, &plain);
 
-    if (body && plain > 0 &&
-        parser->handler->data(parser->handler->arg, held->data, plain, err) != 0) {
+    /* the line break that ends the headers is no content, but may open the next boundary */
+    const size_t skip = body && parser->fresh ? 2 : 0;
+    if (found == NULL && plain <= skip) {
+        return 0;
+    }
+    if (body && plain > skip &&
+        parser->handler->data(parser->handler->arg, held->data + skip, plain - skip, err) != 0) {
         return -1;
     }
+    parser->fresh = false;
     if (found == NULL) {
         strbuf_consume(held, plain);
         return 0;
@@ -250,13 +256,8 @@ static int step(struct multipart *parser, struct error *err)
         if (begin_part(parser, held->data + (block >= 2 ? 2 : 0), err) != 0) {
             return -1;
         }
-        /* an empty part's boundary may share the line break that ends the headers */
         strbuf_consume(held, block + 2);
-        if (held->length >= parser->delimiter_bytes &&
-            memcmp(held->data, parser->delimiter, parser->delimiter_bytes) == 0) {
-            return 1;
-        }
-        strbuf_consume(held, 2);
+        parser->fresh = true;
         return 1;
     case MULTIPART_DONE:
         strbuf_reset(held);

@@ -39,6 +39,7 @@ struct multipart {
     enum multipart_state state;
     char delimiter[MULTIPART_BOUNDARY_BYTES + 5]; /* CRLF "--" boundary */
     size_t delimiter_bytes;
+    bool fresh;         /* `held` begins with the line break that ended the part's headers */
     struct strbuf held; /* bytes that may belong to something longer */
 };
 
