@@ -90,6 +90,7 @@ static const struct lifecycle_step table[SANDBOX_STATUS_COUNT][LIFECYCLE_EVENT_C
                 START(JOB_TIMEOUT) = ALREADY(PAUSED),
                 START(JOB_RECONCILE) = CALL(PAUSED),
                 DONE(JOB_TIMEOUT) = SETTLE(PAUSED),
+                FAIL(JOB_TIMEOUT) = SETTLE(PAUSED),
                 DONE(JOB_RECONCILE) = SETTLE(PAUSED),
                 FAIL(JOB_RECONCILE) = SETTLE(PAUSED),
                 [LIFECYCLE_SEEN_RUNNING] = SETTLE(RUNNING),

@@ -36,19 +36,24 @@ struct lifecycle_step {
     enum lifecycle_effect effect;
 };
 
+/* clang-format off */
 /*
  * START_<op>:
- *   create:    creating CALL (a retry repeats it); running/paused ALREADY; rest REJECT
- *   pause:     running|pausing -> pausing CALL; paused ALREADY; rest REJECT
- *   resume:    paused|resuming -> resuming CALL; running ALREADY; pausing -> resuming CALL; rest
- * REJECT delete:    every state but deleted -> deleting CALL; deleted ALREADY timeout:   running
- * CALL; paused ALREADY (only the row changes); rest REJECT reconcile: every state but
- * deleted/failed CALL without a change; those ALREADY DONE/FAILED: pause -> paused/running, resume
- * -> running/paused, create -> running/failed, delete -> deleted/deleting (a delete is retried
- * until it is done), timeout and reconcile keep. SEEN_ABSENT: any non-terminal -> deleted (failed
- * stays). SEEN_PAUSED: running|resuming|pausing -> paused. SEEN_RUNNING: paused|pausing|resuming ->
- * running.
+ *   create:    creating CALL (a retry repeats it); running, paused ALREADY; rest REJECT
+ *   pause:     running, pausing -> pausing CALL; paused ALREADY; rest REJECT
+ *   resume:    paused, pausing, resuming -> resuming CALL; running ALREADY; rest REJECT
+ *   delete:    every state but deleted -> deleting CALL; deleted ALREADY
+ *   timeout:   running CALL; paused ALREADY (only the row changes); rest REJECT
+ *   reconcile: CALL without a change; deleted, failed ALREADY
+ * DONE_<op> / FAILED_<op>, in the state the START gave:
+ *   create -> running / failed, pause -> paused / running, resume -> running / paused,
+ *   delete -> deleted / deleting (a delete is retried until it is done),
+ *   timeout and reconcile keep the state
+ * SEEN_ABSENT:  every state but deleted -> deleted (failed stays: there was nothing)
+ * SEEN_PAUSED:  running, pausing, paused, resuming -> paused
+ * SEEN_RUNNING: running, pausing, paused, resuming -> running
  */
+/* clang-format on */
 struct lifecycle_step lifecycle_next(enum sandbox_status status, enum lifecycle_event event);
 
 #endif

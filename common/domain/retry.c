@@ -9,7 +9,7 @@ const struct retry_policy retry_policy_default = {
     .max_crashes = 3,
 };
 
-/* Full jitter: uniform in [base/2, base * 2^(attempt-1)], never past the cap. */
+/* Full jitter, but never at once: uniform in [base/2, base * 2^(attempt-1)], capped. */
 static int64_t backoff_ms(int64_t base_ms, int64_t cap_ms, int attempt, uint32_t random)
 {
     int64_t ceiling = base_ms;
@@ -20,7 +20,7 @@ static int64_t backoff_ms(int64_t base_ms, int64_t cap_ms, int attempt, uint32_t
     if (ceiling > cap_ms) {
         ceiling = cap_ms;
     }
-    return ceiling / 2 + (int64_t)random % (ceiling / 2 + 1);
+    return base_ms / 2 + (int64_t)random % (ceiling - base_ms / 2 + 1);
 }
 
 struct retry_decision retry_decide(const struct retry_policy *policy, enum job_op op,

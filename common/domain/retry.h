@@ -10,7 +10,7 @@
 #include "common/domain/types.h"
 
 struct retry_policy {
-    int64_t base_ms;          /* 1000: transient, full jitter base*2^n .. */
+    int64_t base_ms;          /* 1000: transient, full jitter up to base * 2^(attempt-1) */
     int64_t cap_ms;           /* 60000 */
     int64_t capacity_base_ms; /* 15000 */
     int64_t auth_hold_ms;     /* 30000 */
