@@ -8,7 +8,7 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 
-enum { RUNNING_TRIES = 3, SUPERSEDED_TRIES = 3, LOOK_AT_CALLER_MS = 1000 };
+enum { RUNNING_TRIES = 3 };
 
 /* What the class of a job's failure means to the caller. The one table of it. */
 static const enum error_code codes_of_outcome[OUTCOME_COUNT] = {
@@ -27,11 +27,10 @@ int lifecycle_job_error(const struct job *job, struct error *err)
     const char *text = job->error[0] != '\0' ? job->error : "the job ended without success";
 
     if (job->state == JOB_STATE_SUPERSEDED) {
-        return error_set(err, ERR_CONFLICT, "another change of this sandbox came first");
+        return error_set(err, ERR_SANDBOX_NOT_FOUND, "no such sandbox");
     }
-    /* refused by the state machine, not by the provider; a create has no earlier state */
-    if (job->outcome == OUTCOME_PERMANENT && job->provider_http_status == 0 &&
-        job->op != JOB_CREATE) {
+    /* refused by the state machine, not by the provider */
+    if (job->outcome == OUTCOME_PERMANENT && job->provider_http_status == 0) {
         return error_set(err, ERR_CONFLICT, "%s", text);
     }
     return error_set(err, codes_of_outcome[job->outcome], "%s", text);
@@ -70,15 +69,8 @@ static enum lifecycle_end wait_for_end(struct request *request, struct waiter *w
     while (!no_wait && end == LIFECYCLE_PENDING) {
         int64_t left_ms = until_ms - clock_mono_ms();
 
-        if (left_ms <= 0) {
+        if (left_ms <= 0 || !waiter_wait(gateway->waiters, waiter, left_ms)) {
             break;
-        }
-        if (!waiter_wait(gateway->waiters, waiter,
-                         left_ms < LOOK_AT_CALLER_MS ? left_ms : LOOK_AT_CALLER_MS)) {
-            if (waiters_are_cut(gateway->waiters) || http_peer_gone(request->http)) {
-                break;
-            }
-            continue;
         }
         end = read_end(request, waiter->job_id, ret_job, err);
         if (end == LIFECYCLE_PENDING) {
@@ -88,28 +80,22 @@ static enum lifecycle_end wait_for_end(struct request *request, struct waiter *w
     return end;
 }
 
-/* Why a finished job did not succeed may lie in what became of the sandbox meanwhile. True: nothing
- * stands in the way any more (a pause at a deadline that moved was withdrawn, say), so ask anew. */
-static bool explain_end(struct request *request, const struct job *job, struct error *err)
+/* A job may find that its sandbox is gone: that, and not the job's own words, is then the answer.
+ */
+static void prefer_not_found(struct request *request, const char *sandbox_id, struct error *err)
 {
+    struct error lookup = ERROR_INIT;
     struct sandbox sandbox;
-    enum sandbox_status status;
 
-    if (lifecycle_get(request, job->sandbox_id, &sandbox, err) < 0) {
-        return false;
+    if (lifecycle_get(request, sandbox_id, &sandbox, &lookup) == 0) {
+        sandbox_done(&sandbox);
+    } else if (lookup.code == ERR_SANDBOX_NOT_FOUND) {
+        *err = lookup;
     }
-    status = sandbox.status;
-    sandbox_done(&sandbox);
-    if (status == SANDBOX_FAILED) {
-        error_set(err, ERR_SANDBOX_FAILED, "the sandbox could not be created");
-    } else if (status == SANDBOX_DELETING || status == SANDBOX_DELETED) {
-        error_set(err, ERR_SANDBOX_NOT_FOUND, "no such sandbox");
-    }
-    return job->state == JOB_STATE_SUPERSEDED && err->code == ERR_CONFLICT;
 }
 
-static enum lifecycle_end run_once(struct request *request, const struct lifecycle_ask *ask,
-                                   struct job *ret_job, struct error *err)
+enum lifecycle_end lifecycle_run(struct request *request, const struct lifecycle_ask *ask,
+                                 struct job *ret_job, struct error *err)
 {
     struct gateway *gateway = request->gateway;
     struct store_accept accept = {
@@ -123,7 +109,7 @@ static enum lifecycle_end run_once(struct request *request, const struct lifecyc
                                                     : gateway->config->job_attempts),
         .reply_to = gateway->name,
         .request_id = request->request_id,
-        .traceparent = request->traceparent,
+        .traceparent = http_header(request->http, "traceparent"),
         .join = ask->join,
     };
     char job_id[UUID_BYTES];
@@ -145,21 +131,10 @@ static enum lifecycle_end run_once(struct request *request, const struct lifecyc
         end = wait_for_end(request, &waiter, ask->no_wait, ret_job, err);
     }
     waiter_remove(gateway->waiters, &waiter);
-    return end;
-}
-
-enum lifecycle_end lifecycle_run(struct request *request, const struct lifecycle_ask *ask,
-                                 struct job *ret_job, struct error *err)
-{
-    for (int i = 1;; i++) {
-        enum lifecycle_end end = run_once(request, ask, ret_job, err);
-
-        if (end != LIFECYCLE_ERROR || ret_job->id[0] == '\0' ||
-            !explain_end(request, ret_job, err) || i == SUPERSEDED_TRIES) {
-            return end;
-        }
-        job_done(ret_job);
+    if (end == LIFECYCLE_ERROR && err->code == ERR_CONFLICT) {
+        prefer_not_found(request, ask->sandbox_id, err);
     }
+    return end;
 }
 
 enum lifecycle_end lifecycle_create(struct request *request, const struct sandbox *sandbox,
@@ -172,7 +147,7 @@ enum lifecycle_end lifecycle_create(struct request *request, const struct sandbo
         .max_attempts = (int)gateway->config->job_attempts,
         .reply_to = gateway->name,
         .request_id = request->request_id,
-        .traceparent = request->traceparent,
+        .traceparent = http_header(request->http, "traceparent"),
     };
     char job_id[UUID_BYTES];
     enum lifecycle_end end = LIFECYCLE_ERROR;

@@ -8,6 +8,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -158,6 +159,9 @@ int main(int argc, char **argv)
     /* commands may run under the same user id: they must not read the token out of this process */
     (void)prctl(PR_SET_DUMPABLE, 0L, 0L, 0L, 0L);
     raise_nofile(&config);
+    /* a sandbox's memory is its commands': few arenas, and what a large request took goes back */
+    (void)mallopt(M_ARENA_MAX, 4);
+    (void)mallopt(M_MMAP_THRESHOLD, 256 * 1024);
     if (service_init(&signal_fd, &err) != 0 || process_init(&err) != 0 || watch_init(&err) != 0) {
         goto out;
     }

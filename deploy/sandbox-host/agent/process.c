@@ -22,6 +22,8 @@
 #define READ_PTY_BYTES 16384
 #define DRAIN_READS    64 /* of a killed process, before its pipes are given up */
 #define LOOP_EVENTS    64
+#define TICK_MS        1000
+#define PAUSE_MIN_MS   2000
 
 struct process_table process_table = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
@@ -388,6 +390,43 @@ static int64_t processes_check(int64_t now)
     return next;
 }
 
+/*
+ * A paused sandbox is frozen whole, clocks run on: without this, every command with a timeout would
+ * die on resume. Oversleeping the wait that the last turn asked for is how a pause shows; while a
+ * deadline is set that wait is at most TICK_MS, and so is the error.
+ */
+static void processes_forgive_pause(int64_t now)
+{
+    const int64_t late = now - process_table.turn_ms - process_table.turn_wait_ms;
+
+    if (process_table.turn_wait_ms < 0 || late < PAUSE_MIN_MS) {
+        return;
+    }
+    for (struct process *process = process_table.processes; process != NULL;
+         process = process->next) {
+        process->deadline_ms += process->deadline_ms != 0 ? late : 0;
+        for (struct process_sub *sub = process->subs; sub != NULL; sub = sub->next) {
+            sub->progress_ms += late;
+        }
+    }
+}
+
+/* How long the loop may sleep when the next thing is due at `next`. */
+static int loop_wait(int64_t now, int64_t next)
+{
+    bool deadlines = false;
+
+    for (const struct process *process = process_table.processes; process != NULL;
+         process = process->next) {
+        deadlines = deadlines || process->deadline_ms != 0;
+    }
+    if (next == INT64_MAX) {
+        return -1;
+    }
+    const int64_t most = deadlines ? TICK_MS : PROCESS_REPLAY_MS;
+    return next <= now ? 0 : next - now < most ? (int)(next - now) : (int)most;
+}
+
 int process_loop_turn(void)
 {
     struct epoll_event events[LOOP_EVENTS];
@@ -415,13 +454,15 @@ int process_loop_turn(void)
         }
     }
     reap_children();
-    const int64_t now = clock_mono_ms();
+    int64_t now = clock_mono_ms();
+    processes_forgive_pause(now);
     const int64_t next = processes_check(now);
+    now = clock_mono_ms();
+    const int wait = loop_wait(now, next);
+    process_table.turn_ms = now;
+    process_table.turn_wait_ms = wait;
     pthread_mutex_unlock(&process_table.lock);
-    if (next == INT64_MAX) {
-        return -1;
-    }
-    return next <= now ? 0 : next - now > 60000 ? 60000 : (int)(next - now);
+    return wait;
 }
 
 bool process_any(void)

@@ -53,6 +53,8 @@ struct process_table {
     struct process *ended, **ended_last; /* oldest first */
     int ended_count;
     int epoll_fd, signal_fd, wake_fd;
+    int64_t turn_ms;  /* end of the loop's last turn */
+    int turn_wait_ms; /* and how long it meant to sleep, -1 = until an event */
     pthread_condattr_t monotonic;
     char *buffer; /* the loop's read buffer */
 };

@@ -1,0 +1,42 @@
+/*
+ * cgroup - limits and freezing of one sandbox through whatever cgroups this machine lets us use.
+ *
+ * Owns: detection (v1 controllers, v2 unified, or nothing), the groups <root>/sandbox-host/<id>.
+ * Without a usable hierarchy limits are not enforced beyond rlimits (said once at start), and
+ * freezing is a SIGSTOP walk over the sandbox's pid namespace. Threads: detection once; afterwards
+ * every function only touches its own sandbox's group.
+ */
+#ifndef SANDBOX_HOST_CGROUP_H
+#define SANDBOX_HOST_CGROUP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <sys/types.h>
+
+#include "common/base/error.h"
+
+struct cgroup_limits {
+    int64_t memory_bytes, processes, cpu_percent;
+};
+/* Finds what can be used and prepares the parent groups. */
+void cgroup_detect(void);
+/* One line each of what is enforced how. */
+void cgroup_report(FILE *out);
+bool cgroup_limits_memory(void);
+
+/* Makes the sandbox's groups and sets its limits. What a hierarchy refuses is not limited. */
+void cgroup_create(const char *id, const struct cgroup_limits *limits);
+/* Moves the calling process in; async-signal-safe enough for between fork and exec. */
+void cgroup_enter(const char *id);
+/* Thaws it if it is frozen: a frozen process does not die of SIGKILL. */
+void cgroup_let_die(const char *id);
+/* Kills what is left in it and removes it. */
+void cgroup_remove(const char *id);
+/* Freezes or thaws every process of the sandbox; `init_pid` is its first process as seen from here.
+ */
+int cgroup_freeze(const char *id, pid_t init_pid, bool frozen, struct error *err) MUST_CHECK;
+/* Bytes in use, or -1. */
+int64_t cgroup_memory_used(const char *id);
+
+#endif

@@ -1,0 +1,679 @@
+/* spawn - see spawn.h. */
+#include "deploy/sandbox-host/spawn.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <grp.h>
+#include <linux/close_range.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/base/alloc.h"
+#include "common/base/clock.h"
+#include "common/base/strbuf.h"
+#include "deploy/sandbox-host/cgroup.h"
+
+enum {
+    RELAY_FD = 3, /* the agent's contract */
+    CONFIG_FD = 4,
+    INFO_FD = 5,
+    ARGV_MAX = 160,
+    AGENT_CONFIG_MAX_BYTES = 8 << 20,
+    ENVD_PORT = 49983,
+    SANDBOX_UID = 1000,
+    RELAY_BACKLOG = 256,
+    INFO_MAX_BYTES = 4096,
+    FILES_MAX = 65536,
+    REMOVE_FDS = 32,
+    GONE_ROUNDS = 500,
+};
+
+static const struct host_config *config;
+static char agent_path[SPAWN_PATH_BYTES], etc_dir[SPAWN_PATH_BYTES];
+
+/* ---- the spawner thread: takes one order at a time
+ * ------------------------------------------------ */
+
+struct order {
+    char *const *argv;
+    const char *id;
+    int relay_fd, config_fd, info_fd;
+    uid_t uid; /* 0 = keep ours */
+    pid_t pid;
+    int error;
+    bool done;
+};
+
+static pthread_t spawner;
+static pthread_mutex_t order_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t order_changed = PTHREAD_COND_INITIALIZER;
+static struct order *order;
+static bool stopping;
+
+/* In the child, between fork and exec: only system calls. */
+static void become_sandbox(const struct order *o)
+{
+    struct rlimit processes = {.rlim_cur = (rlim_t)config->processes,
+                               .rlim_max = (rlim_t)config->processes};
+    struct rlimit files = {.rlim_cur = FILES_MAX, .rlim_max = FILES_MAX};
+    struct rlimit no_core = {0, 0};
+    sigset_t none;
+
+    cgroup_enter(o->id);
+    /* above the three targets first, so that no dup2 overwrites a source */
+    int relay = fcntl(o->relay_fd, F_DUPFD, 16), settings = fcntl(o->config_fd, F_DUPFD, 16);
+    int info = fcntl(o->info_fd, F_DUPFD, 16), null = open("/dev/null", O_RDWR);
+
+    dup2(null, 0);
+    dup2(null, 1);
+    dup2(relay, RELAY_FD);
+    dup2(settings, CONFIG_FD);
+    dup2(info, INFO_FD);
+    close_range(INFO_FD + 1, ~0U, 0);
+    if (o->uid != 0) {
+        if (setgroups(0, NULL) < 0 || setresgid(o->uid, o->uid, o->uid) < 0 ||
+            setresuid(o->uid, o->uid, o->uid) < 0) {
+            _exit(126);
+        }
+        /* of this user id alone, so it counts this sandbox alone */
+        setrlimit(RLIMIT_NPROC, &processes);
+    }
+    setrlimit(RLIMIT_NOFILE, &files);
+    setrlimit(RLIMIT_CORE, &no_core);
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    signal(SIGPIPE, SIG_DFL);
+    execvp(o->argv[0], o->argv);
+    _exit(127);
+}
+
+static void *spawn_orders(void *arg)
+{
+    (void)arg;
+    pthread_mutex_lock(&order_lock);
+    while (!stopping) {
+        if (order == NULL || order->done) {
+            pthread_cond_wait(&order_changed, &order_lock);
+            continue;
+        }
+        order->pid = fork();
+        if (order->pid == 0) {
+            become_sandbox(order);
+        }
+        order->error = order->pid < 0 ? errno : 0;
+        order->done = true;
+        pthread_cond_broadcast(&order_changed);
+    }
+    pthread_mutex_unlock(&order_lock);
+    return NULL;
+}
+
+static int place_order(struct order *mine, struct error *err)
+{
+    pthread_mutex_lock(&order_lock);
+    while (order != NULL && !stopping) {
+        pthread_cond_wait(&order_changed, &order_lock);
+    }
+    order = mine;
+    pthread_cond_broadcast(&order_changed);
+    while (!mine->done && !stopping) {
+        pthread_cond_wait(&order_changed, &order_lock);
+    }
+    order = NULL;
+    pthread_cond_broadcast(&order_changed);
+    pthread_mutex_unlock(&order_lock);
+    if (!mine->done) {
+        return error_set(err, ERR_DRAINING, "the host is stopping");
+    }
+    return mine->error != 0 ? error_set_errno(err, ERR_INTERNAL, mine->error, "fork") : 0;
+}
+
+/* ---- folders
+ * ------------------------------------------------------------------------------------------ */
+
+static void sandbox_dir(char out[SPAWN_PATH_BYTES], const char *id)
+{
+    snprintf(out, SPAWN_PATH_BYTES, "%.60s/s/%.31s", config->state_dir, id);
+}
+
+static int remove_entry(const char *path, const struct stat *status, int kind, struct FTW *walk)
+{
+    (void)status;
+    (void)kind;
+    (void)walk;
+    remove(path);
+    return 0;
+}
+
+static void remove_tree(const char *path)
+{
+    nftw(path, remove_entry, REMOVE_FDS, FTW_DEPTH | FTW_PHYS);
+}
+
+static int write_file(const char *folder, const char *name, const char *text, struct error *err)
+{
+    char path[SPAWN_PATH_BYTES + 64];
+    FILE *file;
+
+    snprintf(path, sizeof(path), "%s/%s", folder, name);
+    file = fopen(path, "we");
+    if (file == NULL || fputs(text, file) < 0 || fclose(file) != 0) {
+        return error_set_errno(err, ERR_INTERNAL, errno, "%s", path);
+    }
+    chmod(path, 0644);
+    return 0;
+}
+
+static int copy_agent(struct error *err)
+{
+    char source[4096], buffer[16384];
+    ssize_t n;
+    int in, out, status = 0;
+
+    if (config->agent != NULL) {
+        str_copy(source, sizeof(source), config->agent);
+    } else {
+        n = readlink("/proc/self/exe", source, sizeof(source) - 32);
+        if (n < 0) {
+            return error_set_errno(err, ERR_INTERNAL, errno, "/proc/self/exe");
+        }
+        source[n] = '\0';
+        *(strrchr(source, '/') + 1) = '\0';
+        str_copy(source + strlen(source), sizeof(source) - strlen(source), "sandbox-agent");
+    }
+    /* a copy in the state folder, because a sandbox's user may not be able to reach the original */
+    in = open(source, O_RDONLY | O_CLOEXEC);
+    if (in < 0) {
+        return error_set_errno(err, ERR_CONFIG, errno, "SANDBOX_HOST_AGENT: %s", source);
+    }
+    unlink(agent_path);
+    out = open(agent_path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0755);
+    if (out < 0) {
+        close(in);
+        return error_set_errno(err, ERR_INTERNAL, errno, "%s", agent_path);
+    }
+    fchmod(out, 0755);
+    while (status == 0 && (n = read(in, buffer, sizeof(buffer))) > 0) {
+        if (write(out, buffer, (size_t)n) != n) {
+            status = error_set_errno(err, ERR_INTERNAL, errno, "%s", agent_path);
+        }
+    }
+    close(in);
+    if (close(out) < 0 && status == 0) {
+        status = error_set_errno(err, ERR_INTERNAL, errno, "%s", agent_path);
+    }
+    return status;
+}
+
+static int make_dir(const char *path, mode_t mode, struct error *err)
+{
+    if (mkdir(path, mode) < 0 && errno != EEXIST) {
+        return error_set_errno(err, ERR_CONFIG, errno, "SANDBOX_HOST_STATE_DIR: %s", path);
+    }
+    chmod(path, mode);
+    return 0;
+}
+
+int spawn_init(const struct host_config *host_config, struct error *err)
+{
+    char all[SPAWN_PATH_BYTES];
+    int status;
+
+    config = host_config;
+    snprintf(all, sizeof(all), "%s/s", config->state_dir);
+    snprintf(etc_dir, sizeof(etc_dir), "%s/etc", config->state_dir);
+    snprintf(agent_path, sizeof(agent_path), "%s/agent", config->state_dir);
+    if (make_dir(config->state_dir, 0711, err) < 0 || make_dir(all, 0711, err) < 0 ||
+        make_dir(etc_dir, 0755, err) < 0 || copy_agent(err) < 0 ||
+        write_file(etc_dir, "passwd",
+                   "root:x:0:0:root:/root:/bin/bash\n"
+                   "user:x:1000:1000:user:/home/user:/bin/bash\n"
+                   "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
+                   err) < 0 ||
+        write_file(etc_dir, "group", "root:x:0:\nuser:x:1000:\nnogroup:x:65534:\n", err) < 0 ||
+        write_file(etc_dir, "hosts", "127.0.0.1 localhost sandbox\n::1 localhost\n", err) < 0 ||
+        write_file(etc_dir, "hostname", "sandbox\n", err) < 0) {
+        return -1;
+    }
+    status = pthread_create(&spawner, NULL, spawn_orders, NULL);
+    return status != 0 ? error_set_errno(err, ERR_INTERNAL, status, "starting the spawner") : 0;
+}
+
+void spawn_done(void)
+{
+    pthread_mutex_lock(&order_lock);
+    stopping = true;
+    pthread_cond_broadcast(&order_changed);
+    pthread_mutex_unlock(&order_lock);
+    pthread_join(spawner, NULL);
+}
+
+/* ---- what a sandbox sees
+ * ------------------------------------------------------------------------------- */
+
+struct argv {
+    char *list[ARGV_MAX];
+    int count;
+};
+
+static void add(struct argv *argv, const char *word)
+{
+    if (argv->count < ARGV_MAX - 1) {
+        argv->list[argv->count++] = xstrdup(word);
+        argv->list[argv->count] = NULL;
+    }
+}
+
+static void add3(struct argv *argv, const char *option, const char *from, const char *to)
+{
+    add(argv, option);
+    add(argv, from);
+    add(argv, to);
+}
+
+static void argv_free(struct argv *argv)
+{
+    for (int i = 0; i < argv->count; i++) {
+        free(argv->list[i]);
+    }
+}
+
+/* This machine's userland, and of /etc only what programs need and holds no secret. */
+static void add_userland(struct argv *argv)
+{
+    static const char *const links[] = {"bin", "sbin", "lib", "lib64", "lib32", "libx32"};
+    static const char *const etc[] = {
+        "alternatives",    "ld.so.cache", "ld.so.conf",  "ld.so.conf.d",  "ssl",
+        "ca-certificates", "localtime",   "mime.types",  "profile",       "profile.d",
+        "protocols",       "services",    "bash.bashrc", "nsswitch.conf", "debian_version",
+        "os-release",      "magic",       "python3",     "python3.11",    "java-17-openjdk",
+        "fonts",           "gai.conf",    "terminfo",    "inputrc"};
+
+    add3(argv, "--ro-bind", "/usr", "/usr");
+    for (size_t i = 0; i < sizeof(links) / sizeof(links[0]); i++) {
+        char path[64], target[64];
+        struct stat status;
+
+        snprintf(path, sizeof(path), "/%s", links[i]);
+        snprintf(target, sizeof(target), "usr/%s", links[i]);
+        if (lstat(path, &status) == 0) {
+            if (S_ISLNK(status.st_mode)) {
+                add3(argv, "--symlink", target, path);
+            } else {
+                add3(argv, "--ro-bind", path, path);
+            }
+        }
+    }
+    for (size_t i = 0; i < sizeof(etc) / sizeof(etc[0]); i++) {
+        char path[64];
+
+        snprintf(path, sizeof(path), "/etc/%s", etc[i]);
+        add3(argv, "--ro-bind-try", path, path);
+    }
+}
+
+static void build_argv(struct argv *argv, const struct spawn_request *request, const char *dir)
+{
+    char text[SPAWN_PATH_BYTES + 32];
+
+    add(argv, "bwrap");
+    add(argv, "--unshare-all");
+    add(argv, "--unshare-user");
+    add(argv, "--disable-userns");
+    add(argv, "--die-with-parent");
+    add(argv, "--new-session");
+    add(argv, "--as-pid-1");
+    add(argv, "--clearenv");
+    snprintf(text, sizeof(text), "%d", SANDBOX_UID);
+    add(argv, "--uid");
+    add(argv, text);
+    add(argv, "--gid");
+    add(argv, text);
+    add(argv, "--cap-drop");
+    add(argv, "ALL");
+    add(argv, "--hostname");
+    add(argv, "sandbox");
+    snprintf(text, sizeof(text), "%d", INFO_FD);
+    add(argv, "--info-fd");
+    add(argv, text);
+    if (request->template_dir != NULL) {
+        add3(argv, "--ro-bind", request->template_dir, "/");
+    } else {
+        add_userland(argv);
+        for (const char *const *name =
+                 (const char *const[]){"passwd", "group", "hosts", "hostname", NULL};
+             *name != NULL; name++) {
+            char from[SPAWN_PATH_BYTES + 16], to[32];
+
+            snprintf(from, sizeof(from), "%s/%s", etc_dir, *name);
+            snprintf(to, sizeof(to), "/etc/%s", *name);
+            add3(argv, "--ro-bind", from, to);
+        }
+    }
+    add(argv, "--proc");
+    add(argv, "/proc");
+    add(argv, "--dev");
+    add(argv, "/dev");
+    for (const char *const *path =
+             (const char *const[]){"/tmp", "/run", "/var/tmp", "/dev/shm", NULL};
+         *path != NULL; path++) {
+        snprintf(text, sizeof(text), "%lld", (long long)config->tmp_bytes);
+        add(argv, "--size");
+        add(argv, text);
+        add(argv, "--tmpfs");
+        add(argv, *path);
+    }
+    snprintf(text, sizeof(text), "%s/home", dir);
+    add3(argv, "--bind", text, "/home/user");
+    add3(argv, "--ro-bind", agent_path, "/.sandbox/agent");
+    add(argv, "--chdir");
+    add(argv, "/home/user");
+    add3(argv, "--setenv", "PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    add3(argv, "--setenv", "LANG", "C.UTF-8");
+    add(argv, "--");
+    add(argv, "/.sandbox/agent");
+}
+
+/* ---- starting
+ * ---------------------------------------------------------------------------------------------- */
+
+static int listen_relay(const char *dir, uid_t uid, struct error *err)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    (void)uid;
+    snprintf(address.sun_path, sizeof(address.sun_path), "%s/relay", dir);
+    if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
+        listen(fd, RELAY_BACKLOG) < 0) {
+        error_set_errno(err, ERR_INTERNAL, errno, "%s", address.sun_path);
+        if (fd >= 0) {
+            close(fd);
+        }
+        return -1;
+    }
+    chmod(address.sun_path, 0600);
+    return fd;
+}
+
+/* The agent's settings through a socket pair, so that they are in no file, argument or environment.
+ */
+static int send_settings(int fd, const struct spawn_request *request, struct error *err)
+{
+    cJSON *tree = cJSON_CreateObject();
+    struct strbuf text;
+    size_t sent = 0;
+    int status = 0;
+
+    json_add_string_or_null(tree, "access_token", request->access_token);
+    cJSON_AddItemToObject(tree, "envs",
+                          request->envs != NULL ? cJSON_Duplicate(request->envs, true)
+                                                : cJSON_CreateObject());
+    cJSON_AddStringToObject(tree, "user", "user");
+    cJSON_AddStringToObject(tree, "home", "/home/user");
+    cJSON_AddStringToObject(tree, "workdir", "/home/user");
+    strbuf_init(&text, AGENT_CONFIG_MAX_BYTES);
+    json_print(tree, &text);
+    cJSON_Delete(tree);
+    while (status == 0 && sent < text.length) {
+        ssize_t n = send(fd, text.data + sent, text.length - sent, MSG_NOSIGNAL);
+
+        if (n < 0) {
+            status = error_set_errno(err, ERR_INTERNAL, errno, "the agent's settings");
+        } else {
+            sent += (size_t)n;
+        }
+    }
+    strbuf_done(&text);
+    return status;
+}
+
+/* bubblewrap's {"child-pid": N}: the first process, as this side counts. */
+static int read_child_pid(int fd, pid_t *ret, struct error *err)
+{
+    char text[INFO_MAX_BYTES];
+    struct pollfd readable = {.fd = fd, .events = POLLIN};
+    size_t length = 0;
+    int64_t until_ms = clock_mono_ms() + config->start_timeout_ms;
+    const char *found = NULL;
+
+    while (found == NULL && length < sizeof(text) - 1) {
+        int64_t left = until_ms - clock_mono_ms();
+        ssize_t n;
+
+        if (left <= 0 || poll(&readable, 1, (int)left) <= 0) {
+            return error_set(err, ERR_INTERNAL, "bubblewrap did not start in time");
+        }
+        n = read(fd, text + length, sizeof(text) - 1 - length);
+        if (n <= 0) {
+            return error_set(err, ERR_INTERNAL,
+                             "bubblewrap failed (does this machine allow user namespaces?)");
+        }
+        length += (size_t)n;
+        text[length] = '\0';
+        if (strchr(text, '}') != NULL) {
+            found = strstr(text, "\"child-pid\":");
+        }
+    }
+    if (found == NULL) {
+        return error_set(err, ERR_INTERNAL, "bubblewrap said nothing of its child");
+    }
+    *ret = (pid_t)strtol(found + strlen("\"child-pid\":"), NULL, 10);
+    return *ret > 0 ? 0 : error_set(err, ERR_INTERNAL, "bubblewrap gave no child pid");
+}
+
+/* One GET /health through the relay. */
+static bool healthy(const char *id)
+{
+    static const char ask[] =
+        "GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    struct error ignored = ERROR_INIT; /* "not yet" is all that matters */
+    struct timeval patience = {.tv_sec = 1};
+    char answer[16] = "";
+    int fd = spawn_connect(id, ENVD_PORT, &ignored);
+    bool well;
+
+    if (fd < 0) {
+        return false;
+    }
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+    well = send(fd, ask, sizeof(ask) - 1, MSG_NOSIGNAL) == (ssize_t)sizeof(ask) - 1 &&
+           recv(fd, answer, sizeof(answer) - 1, MSG_WAITALL) > 12 &&
+           strncmp(answer + 9, "204", 3) == 0;
+    close(fd);
+    return well;
+}
+
+static int wait_healthy(const char *id, pid_t wrapper_pid, struct error *err)
+{
+    int64_t until_ms = clock_mono_ms() + config->start_timeout_ms;
+
+    while (!healthy(id)) {
+        int status;
+
+        if (waitpid(wrapper_pid, &status, WNOHANG) == wrapper_pid) {
+            return error_set(err, ERR_INTERNAL, "the sandbox ended at once (status %d)", status);
+        }
+        if (clock_mono_ms() > until_ms) {
+            return error_set(err, ERR_TIMEOUT, "the sandbox's agent did not answer in time");
+        }
+        clock_sleep_ms(2);
+    }
+    return 0;
+}
+
+static int make_home(const char *dir, uid_t uid, struct error *err)
+{
+    char home[SPAWN_PATH_BYTES + 8];
+
+    if (mkdir(dir, 0711) < 0) {
+        return error_set_errno(err, ERR_INTERNAL, errno, "%s", dir);
+    }
+    snprintf(home, sizeof(home), "%s/home", dir);
+    if (mkdir(home, 0700) < 0 || (uid != 0 && chown(home, uid, uid) < 0)) {
+        return error_set_errno(err, ERR_INTERNAL, errno, "%s", home);
+    }
+    chmod(dir, 0711);
+    return 0;
+}
+
+int spawn_start(const struct spawn_request *request, pid_t *ret_wrapper_pid, pid_t *ret_init_pid,
+                struct error *err)
+{
+    const struct cgroup_limits limits = {.memory_bytes = config->memory_bytes,
+                                         .processes = config->processes,
+                                         .cpu_percent = config->cpu_percent};
+    struct order mine = {
+        .id = request->id, .relay_fd = -1, .config_fd = -1, .info_fd = -1, .pid = -1};
+    int settings[2] = {-1, -1}, info[2] = {-1, -1}, status = -1;
+    struct argv argv = {.count = 0};
+    char dir[SPAWN_PATH_BYTES];
+
+    if (geteuid() == 0) {
+        mine.uid = (uid_t)(config->first_uid + request->uid_index);
+    }
+    sandbox_dir(dir, request->id);
+    if (make_home(dir, mine.uid, err) < 0 ||
+        (mine.relay_fd = listen_relay(dir, mine.uid, err)) < 0) {
+        goto out;
+    }
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, settings) < 0 ||
+        pipe2(info, O_CLOEXEC) < 0) {
+        error_set_errno(err, ERR_INTERNAL, errno, "pipes");
+        goto out;
+    }
+    cgroup_create(request->id, &limits);
+    build_argv(&argv, request, dir);
+    mine.argv = argv.list;
+    mine.config_fd = settings[1];
+    mine.info_fd = info[1];
+    if (place_order(&mine, err) < 0) {
+        goto out;
+    }
+    close(info[1]);
+    info[1] = -1;
+    close(settings[1]);
+    settings[1] = -1;
+    if (send_settings(settings[0], request, err) < 0) {
+        goto out;
+    }
+    close(settings[0]);
+    settings[0] = -1;
+    if (read_child_pid(info[0], ret_init_pid, err) < 0 ||
+        wait_healthy(request->id, mine.pid, err) < 0) {
+        goto out;
+    }
+    *ret_wrapper_pid = mine.pid;
+    status = 0;
+out:
+    for (int i = 0; i < 2; i++) {
+        if (settings[i] >= 0) {
+            close(settings[i]);
+        }
+        if (info[i] >= 0) {
+            close(info[i]);
+        }
+    }
+    if (mine.relay_fd >= 0) {
+        close(mine.relay_fd);
+    }
+    argv_free(&argv);
+    if (status < 0) {
+        spawn_kill(request->id, mine.pid, 0);
+    }
+    return status;
+}
+
+void spawn_kill(const char *id, pid_t wrapper_pid, pid_t init_pid)
+{
+    char dir[SPAWN_PATH_BYTES];
+
+    if (init_pid > 0) {
+        /* the first process of a pid namespace takes all others with it */
+        kill(init_pid, SIGKILL);
+    }
+    if (wrapper_pid > 0) {
+        kill(wrapper_pid, SIGKILL);
+    }
+    cgroup_let_die(id);
+    if (wrapper_pid > 0) {
+        waitpid(wrapper_pid, NULL, 0);
+    }
+    for (int round = 0; init_pid > 0 && kill(init_pid, 0) == 0 && round < GONE_ROUNDS; round++) {
+        clock_sleep_ms(2);
+    }
+    cgroup_remove(id);
+    sandbox_dir(dir, id);
+    remove_tree(dir);
+}
+
+void spawn_clean_leftovers(void)
+{
+    char all[SPAWN_PATH_BYTES];
+    struct dirent *entry;
+    DIR *folder;
+
+    snprintf(all, sizeof(all), "%s/s", config->state_dir);
+    folder = opendir(all);
+    if (folder == NULL) {
+        return;
+    }
+    while ((entry = readdir(folder)) != NULL) {
+        if (entry->d_name[0] != '.') {
+            /* its processes died with the process that started them (--die-with-parent) */
+            spawn_kill(entry->d_name, 0, 0);
+        }
+    }
+    closedir(folder);
+}
+
+/* ---- reaching a port inside
+ * -------------------------------------------------------------------------------- */
+
+int spawn_connect(const char *id, int port, struct error *err)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    struct timeval patience = {.tv_sec = 10};
+    unsigned char wanted[2] = {(unsigned char)(port >> 8), (unsigned char)(port & 255)};
+    unsigned char answer = 1;
+    char dir[SPAWN_PATH_BYTES];
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    ssize_t n = -1;
+
+    sandbox_dir(dir, id);
+    snprintf(address.sun_path, sizeof(address.sun_path), "%s/relay", dir);
+    if (fd < 0) {
+        return error_set_errno(err, ERR_INTERNAL, errno, "socket");
+    }
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+    if (connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0 &&
+        send(fd, wanted, sizeof(wanted), MSG_NOSIGNAL) == (ssize_t)sizeof(wanted)) {
+        n = recv(fd, &answer, 1, 0);
+    }
+    if (n != 1) {
+        close(fd);
+        return error_set(err, ERR_NOT_FOUND, "the sandbox does not answer");
+    }
+    if (answer != 0) {
+        close(fd);
+        return error_set(err, ERR_CONFLICT, "nothing listens on port %d", port);
+    }
+    patience.tv_sec = 0;
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+    return fd;
+}
