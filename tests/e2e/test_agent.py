@@ -467,6 +467,18 @@ def test_deadline_outlives_the_client_and_others_hear_the_end(agent):
     assert result.end["status"] == "signal: killed" and result.error is None
 
 
+def test_a_pause_does_not_count_against_a_deadline(agent):
+    stream = agent.start("sleep 60", {"Connect-Timeout-Ms": "3000"}, stdin=False)
+    pid = next(iter(stream))["event"]["start"]["pid"]
+    stream.close()
+    agent.process.send(signal.SIGSTOP)
+    time.sleep(6)
+    agent.process.send(signal.SIGCONT)
+    time.sleep(0.7)
+    assert alive(pid)
+    wait_until("the deadline after all", lambda: not alive(pid), 5)
+
+
 def test_connect_deadline_ends_only_the_stream(agent):
     stream = agent.start("sleep 60", stdin=False)
     pid = next(iter(stream))["event"]["start"]["pid"]
