@@ -39,7 +39,6 @@ enum {
     INFO_MAX_BYTES = 4096,
     FILES_MAX = 65536,
     REMOVE_FDS = 32,
-    GONE_ROUNDS = 500,
 };
 
 static const struct host_config *config;
@@ -250,6 +249,8 @@ int spawn_init(const struct host_config *host_config, struct error *err)
         write_file(etc_dir, "hostname", "sandbox\n", err) < 0) {
         return -1;
     }
+    /* a sandbox's first process becomes our child when bubblewrap dies first, and is waited for */
+    prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
     status = pthread_create(&spawner, NULL, spawn_orders, NULL);
     return status != 0 ? error_set_errno(err, ERR_INTERNAL, status, "starting the spawner") : 0;
 }
@@ -614,8 +615,9 @@ void spawn_kill(const char *id, pid_t wrapper_pid, pid_t init_pid)
     if (wrapper_pid > 0) {
         waitpid(wrapper_pid, NULL, 0);
     }
-    for (int round = 0; init_pid > 0 && kill(init_pid, 0) == 0 && round < GONE_ROUNDS; round++) {
-        clock_sleep_ms(2);
+    if (init_pid > 0) {
+        /* ours when its parent died before it; otherwise bubblewrap has waited for it */
+        waitpid(init_pid, NULL, 0);
     }
     cgroup_remove(id);
     sandbox_dir(dir, id);
