@@ -11,6 +11,7 @@
 #include "common/store/store.h"
 #include "gateway/activity.h"
 #include "gateway/auth.h"
+#include "gateway/client_pool.h"
 #include "gateway/config.h"
 #include "gateway/enqueuer.h"
 #include "gateway/ticker.h"
@@ -25,6 +26,7 @@ struct gateway {
     struct waiters *waiters;
     struct enqueuer *enqueuer;
     struct activity *activity;
+    struct client_pool *clients;
     struct ticker *ticker;
 };
 

@@ -64,7 +64,8 @@ static int from_basic(const struct request *request, struct credentials *ret)
     }
     strbuf_init(&plain, USERNAME_BYTES + PASSWORD_BYTES);
     if (decode_base64(&plain, header + 6, strlen(header + 6), &ignored) == 0 &&
-        strlen(plain.data) == plain.length && (colon = strchr(plain.data, ':')) != NULL) {
+        strlen(plain.data) == plain.length && utf8_is_valid(plain.data, plain.length) &&
+        (colon = strchr(plain.data, ':')) != NULL) {
         *colon = '\0';
         if (strlen(plain.data) < sizeof(ret->username) &&
             strlen(colon + 1) < sizeof(ret->password)) {

@@ -5,10 +5,10 @@
  * sandbox that should run, its row is corrected through the queue and the call tried once more:
  * nothing ran yet.
  */
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/alloc.h"
 #include "common/base/clock.h"
 #include "common/base/encode.h"
 #include "gateway/handlers.h"
@@ -24,35 +24,6 @@ enum {
     URL_MAX_BYTES = 1024,
     REPLACEMENT_GROWTH = 3, /* U+FFFD takes three bytes for one */
 };
-
-/* ---- one HTTP client a thread -------------------------------------------------------------------
- */
-
-static pthread_key_t client_key;
-static pthread_once_t client_once = PTHREAD_ONCE_INIT;
-
-static void free_client(void *client)
-{
-    http_client_free(client);
-}
-
-static void make_key(void)
-{
-    pthread_key_create(&client_key, free_client);
-}
-
-static struct http_client *thread_client(void)
-{
-    struct http_client *client;
-
-    pthread_once(&client_once, make_key);
-    client = pthread_getspecific(client_key);
-    if (client == NULL) {
-        client = http_client_new();
-        pthread_setspecific(client_key, client);
-    }
-    return client;
-}
 
 /* ---- a call into a running sandbox
  * ----------------------------------------------------------------- */
@@ -70,7 +41,7 @@ typedef int (*data_fn)(const struct data_call *call, void *arg, struct error *er
 static int call_once(struct request *request, const struct sandbox *sandbox, data_fn run, void *arg,
                      struct error *err)
 {
-    struct data_call call = {.request = request, .client = thread_client()};
+    struct data_call call = {.request = request};
     int status;
 
     call.provider = view_provider(request, sandbox, err);
@@ -78,7 +49,9 @@ static int call_once(struct request *request, const struct sandbox *sandbox, dat
     if (call.provider == NULL || activity_begin(request->gateway->activity, sandbox, err) < 0) {
         return -1;
     }
+    call.client = client_pool_take(request->gateway->clients);
     status = run(&call, arg, err);
+    client_pool_give(request->gateway->clients, call.client);
     activity_end(request->gateway->activity, sandbox->id);
     return status;
 }
@@ -417,54 +390,80 @@ void handle_read_file(struct request *request)
 /* ---- directories and ports
  * -------------------------------------------------------------------------------- */
 
+struct directory {
+    char path[PATH_MAX_BYTES + 1];
+    bool exist_ok;
+};
+
 static int make_directory(const struct data_call *call, void *arg, struct error *err)
 {
-    return call->provider->ops->make_dir(call->provider, call->client, &call->target, arg, err);
+    const struct directory *directory = arg;
+    struct error stat_err = ERROR_INIT;
+    int64_t bytes;
+
+    if (call->provider->ops->make_dir(call->provider, call->client, &call->target, directory->path,
+                                      err) == 0) {
+        return 0;
+    }
+    if (err->code != ERR_EXISTS || !directory->exist_ok) {
+        return -1;
+    }
+    /* only a directory that exists is fine */
+    return call->provider->ops->stat_file(call->provider, call->client, &call->target,
+                                          directory->path, &bytes, &stat_err) < 0 &&
+                   stat_err.code == ERR_IS_DIRECTORY
+               ? 0
+               : -1;
 }
 
-/* The contract takes these three as a body or as query parameters. */
+/* Taken from a body or from query parameters. */
 static int read_directory(struct request *request, char sandbox_id[UUID_BYTES],
-                          char path[PATH_MAX_BYTES + 1], bool *ret_exist_ok, struct error *err)
+                          struct directory *directory, struct error *err)
 {
     char flag[8] = "";
     const char *text;
-    int id, found;
+    int found;
 
+    directory->exist_ok = true;
     if (request->body != NULL) {
         if (request_sandbox_id(request, sandbox_id, err) < 0 ||
             read_path(request->body, "directory_path", &text, err) < 0 ||
-            json_get_bool(request->body, "exist_ok", true, ret_exist_ok, err) < 0) {
+            json_get_bool(request->body, "exist_ok", true, &directory->exist_ok, err) < 0) {
             return -1;
         }
-        memcpy(path, text, strlen(text) + 1);
+        str_copy(directory->path, sizeof(directory->path), text);
         return 0;
     }
-    id = http_query_param(request->http, "sandbox_id", sandbox_id, UUID_BYTES);
-    if (id != 1 || !id_is_uuid(sandbox_id)) {
-        return error_set(err, ERR_INVALID, "sandbox_id must be a UUID");
+    found = http_query_param(request->http, "sandbox_id", sandbox_id, UUID_BYTES);
+    if (found != 1 || !id_is_uuid(sandbox_id)) {
+        return error_set(err, ERR_INVALID,
+                         found == 0 ? "sandbox_id is required" : "sandbox_id must be a UUID");
     }
     id_lower(sandbox_id);
-    found = http_query_param(request->http, "directory_path", path, PATH_MAX_BYTES + 1);
-    if (found != 1 || path[0] == '\0') {
-        return error_set(err, ERR_INVALID, "directory_path is required");
+    found =
+        http_query_param(request->http, "directory_path", directory->path, sizeof(directory->path));
+    if (found != 1 || directory->path[0] == '\0') {
+        return error_set(err, ERR_INVALID,
+                         found < 0 ? "directory_path is malformed or too long"
+                                   : "directory_path is required");
     }
-    if (http_query_param(request->http, "exist_ok", flag, sizeof(flag)) < 0) {
+    found = http_query_param(request->http, "exist_ok", flag, sizeof(flag));
+    directory->exist_ok = found == 0 || strcmp(flag, "true") == 0 || strcmp(flag, "1") == 0;
+    if (!directory->exist_ok && strcmp(flag, "false") != 0 && strcmp(flag, "0") != 0) {
         return error_set(err, ERR_INVALID, "exist_ok must be true or false");
     }
-    *ret_exist_ok = strcmp(flag, "false") != 0 && strcmp(flag, "0") != 0;
     return 0;
 }
 
 void handle_create_directory(struct request *request)
 {
     struct error err = ERROR_INIT;
-    char sandbox_id[UUID_BYTES], path[PATH_MAX_BYTES + 1];
-    bool exist_ok = true;
+    char sandbox_id[UUID_BYTES];
+    struct directory directory;
     cJSON *data;
 
-    if (read_directory(request, sandbox_id, path, &exist_ok, &err) < 0 ||
-        (with_sandbox(request, sandbox_id, make_directory, path, &err) < 0 &&
-         !(err.code == ERR_EXISTS && exist_ok))) {
+    if (read_directory(request, sandbox_id, &directory, &err) < 0 ||
+        with_sandbox(request, sandbox_id, make_directory, &directory, &err) < 0) {
         respond_error(request, &err, 0);
         return;
     }

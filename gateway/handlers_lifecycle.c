@@ -24,6 +24,7 @@ enum {
     LIST_DEFAULT = 50,
     LIST_MAX = 200,
     EVENTS_MAX = 1000,
+    RETRY_LATE_S = 15,
 };
 
 /* 202: the work goes on without the caller. */
@@ -45,6 +46,8 @@ static void respond_pending(struct request *request, const char *sandbox_id, con
 static void respond_job_error(struct request *request, const struct job *job,
                               const struct error *err, const char *sandbox_id)
 {
+    bool short_of_something =
+        job->outcome == OUTCOME_CAPACITY || job->outcome == OUTCOME_RATE_LIMITED;
     cJSON *details = cJSON_CreateObject();
 
     if (sandbox_id != NULL) {
@@ -53,7 +56,7 @@ static void respond_job_error(struct request *request, const struct job *job,
     if (job->provider_http_status != 0) {
         cJSON_AddNumberToObject(details, "provider_status", job->provider_http_status);
     }
-    respond_error_details(request, err, 0, details, NULL);
+    respond_error_details(request, err, short_of_something ? RETRY_LATE_S : 0, details, NULL);
 }
 
 static int read_on_timeout(const cJSON *body, enum on_timeout fallback, enum on_timeout *ret,
@@ -422,8 +425,8 @@ void handle_events(struct request *request)
         cJSON_AddStringToObject(item, "to", events[i].to);
         cJSON_AddStringToObject(item, "reason", events[i].reason);
         cJSON_AddStringToObject(item, "actor", events[i].actor);
-        json_add_string_or_null(item, "job_id", events[i].job_id);
-        json_add_time(item, "at", events[i].at_ms);
+        json_add_string_or_null(item, "job", events[i].job_id);
+        json_add_time(item, "time", events[i].at_ms);
         cJSON_AddItemToArray(items, item);
     }
     free(events);

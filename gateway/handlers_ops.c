@@ -41,9 +41,6 @@ void handle_metrics(struct request *request)
 
     strbuf_init(&text, METRICS_MAX_BYTES);
     metrics_print(&text);
-    http_respond(request->http, 200, "text/plain; version=0.0.4; charset=utf-8", "", text.data,
-                 text.length);
-    request->status = 200;
-    request->sent_bytes = text.length;
+    respond_text(request, 200, "text/plain; version=0.0.4; charset=utf-8", &text);
     strbuf_done(&text);
 }

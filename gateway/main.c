@@ -115,6 +115,7 @@ static int serve(const struct gateway_config *config, int signal_fd, struct erro
     router_init();
     gateway.store = open_store(config);
     gateway.activity = activity_new(gateway.store);
+    gateway.clients = client_pool_new();
     if (http_global_init(err) < 0 ||
         (gateway.providers = provider_set_open(config->providers, err)) == NULL ||
         (gateway.auth = open_auth(config, gateway.store, err)) == NULL ||
@@ -138,6 +139,7 @@ out:
     enqueuer_stop(gateway.enqueuer);
     auth_free(gateway.auth);
     provider_set_close(gateway.providers);
+    client_pool_free(gateway.clients);
     activity_free(gateway.activity);
     store_free(gateway.store);
     return status;

@@ -7,25 +7,39 @@
 #include <strings.h>
 
 #include "common/base/alloc.h"
+#include "common/base/log.h"
 
 enum { RESPONSE_MAX_BYTES = 1 << 30, RETRY_AFTER_S = 2 };
 
-static void send_json(struct request *request, int status, cJSON *tree, const char *more_headers)
+static void send_text(struct request *request, int status, const char *content_type,
+                      const struct strbuf *text, const char *more_headers)
 {
-    struct strbuf body, headers;
+    struct strbuf headers;
 
-    strbuf_init(&body, RESPONSE_MAX_BYTES);
     strbuf_init(&headers, 1024);
-    json_print(tree, &body);
-    cJSON_Delete(tree);
     strbuf_printf(&headers, "X-Request-ID: %s\r\n%s", request->request_id,
                   more_headers != NULL ? more_headers : "");
-    http_respond(request->http, status, "application/json; charset=utf-8", headers.data, body.data,
-                 body.length);
+    http_respond(request->http, status, content_type, headers.data, text->data, text->length);
     request->status = status;
-    request->sent_bytes = body.length;
+    request->sent_bytes = text->length;
     strbuf_done(&headers);
+}
+
+static void send_json(struct request *request, int status, cJSON *tree, const char *more_headers)
+{
+    struct strbuf body;
+
+    strbuf_init(&body, RESPONSE_MAX_BYTES);
+    json_print(tree, &body);
+    cJSON_Delete(tree);
+    send_text(request, status, "application/json; charset=utf-8", &body, more_headers);
     strbuf_done(&body);
+}
+
+void respond_text(struct request *request, int status, const char *content_type,
+                  const struct strbuf *text)
+{
+    send_text(request, status, content_type, text, NULL);
 }
 
 void respond_json(struct request *request, int status, cJSON *tree, const char *headers)
@@ -43,10 +57,11 @@ void respond_data(struct request *request, int status, cJSON *data)
     send_json(request, status, tree, NULL);
 }
 
-/* A message of a bad field begins with the field's name: `metadata.a must be a string`. */
-static void add_fields(cJSON *details, const struct error *err)
+/* A message about a field begins with its name: `metadata.a must be a string`. Other messages are
+ * told apart by naming nothing that the caller sent or had to send. */
+static void add_fields(const struct request *request, cJSON *details, const struct error *err)
 {
-    char field[128];
+    char field[128], top[128], value[1];
     size_t length = strcspn(err->message, " ");
     cJSON *fields, *entry;
 
@@ -55,11 +70,35 @@ static void add_fields(cJSON *details, const struct error *err)
     }
     memcpy(field, err->message, length);
     field[length] = '\0';
+    str_copy(top, sizeof(top), field);
+    top[strcspn(top, ".[")] = '\0';
+    if (strcmp(err->message + length, " is required") != 0 &&
+        cJSON_GetObjectItemCaseSensitive(request->body, top) == NULL &&
+        http_query_param(request->http, top, value, sizeof(value)) == 0) {
+        return;
+    }
     fields = cJSON_AddArrayToObject(details, "fields");
     entry = cJSON_CreateObject();
     cJSON_AddStringToObject(entry, "field", field);
     cJSON_AddStringToObject(entry, "problem", err->message + length + 1);
     cJSON_AddItemToArray(fields, entry);
+}
+
+/* Faults on our side are told to the log in full, to the caller only in kind. */
+static const char *public_message(const struct error *err)
+{
+    switch ((int)err->code) {
+    case ERR_INTERNAL:
+    case ERR_CONFIG:
+    case ERR_LIMIT:
+        return "an unexpected fault of the server; its log has it under this request_id";
+    case ERR_DATABASE_DOWN:
+        return "the database is not available";
+    case ERR_QUEUE_DOWN:
+        return "the queue is not available";
+    default:
+        return err->message;
+    }
 }
 
 void respond_error_details(struct request *request, const struct error *err, int retry_after_s,
@@ -68,13 +107,19 @@ void respond_error_details(struct request *request, const struct error *err, int
     int status = error_code_http_status(err->code);
     cJSON *tree = cJSON_CreateObject();
     cJSON *error = cJSON_CreateObject();
+    const char *message = public_message(err);
     char more[256];
     int used;
 
+    if (status >= 500) {
+        log_error(LOG_WARN, "request.failed", err);
+    }
+    request->error_type = error_code_name(err->code);
+
     cJSON_AddStringToObject(error, "type", error_code_name(err->code));
-    cJSON_AddStringToObject(error, "detail", err->message);
+    cJSON_AddStringToObject(error, "detail", message);
     if (err->code == ERR_INVALID) {
-        add_fields(error, err);
+        add_fields(request, error, err);
     }
     if (details != NULL) {
         for (cJSON *item = details->child; item != NULL; item = details->child) {
@@ -83,7 +128,7 @@ void respond_error_details(struct request *request, const struct error *err, int
         cJSON_Delete(details);
     }
     cJSON_AddNumberToObject(tree, "code", status);
-    cJSON_AddStringToObject(tree, "msg", status == 401 ? "Token 无效" : err->message);
+    cJSON_AddStringToObject(tree, "msg", status == 401 ? TOKEN_REFUSED_MESSAGE : message);
     cJSON_AddNullToObject(tree, "data");
     cJSON_AddItemToObject(tree, "error", error);
     cJSON_AddStringToObject(tree, "request_id", request->request_id);
@@ -92,7 +137,8 @@ void respond_error_details(struct request *request, const struct error *err, int
     }
     used = snprintf(more, sizeof(more), "%s%s", status == 401 ? "WWW-Authenticate: Bearer\r\n" : "",
                     headers != NULL ? headers : "");
-    if (retry_after_s > 0 && used >= 0 && (size_t)used < sizeof(more)) {
+    if ((status == 503 || status == 429) && retry_after_s > 0 && used >= 0 &&
+        (size_t)used < sizeof(more)) {
         snprintf(more + used, sizeof(more) - (size_t)used, "Retry-After: %d\r\n", retry_after_s);
     }
     send_json(request, status, tree, more);

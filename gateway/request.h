@@ -28,6 +28,7 @@ struct request {
     cJSON *body;                         /* owned; NULL when the route has none */
     int status;                          /* answered with, for log and metrics; 0 = not yet */
     size_t sent_bytes;
+    const char *error_type; /* answered with, for the log; NULL = none */
 };
 
 /* 200 (or 202) with the envelope. Takes `data`. */
@@ -39,6 +40,10 @@ void respond_error_details(struct request *request, const struct error *err, int
                            cJSON *details, const char *headers);
 /* Any JSON, without the envelope. Takes `tree`. */
 void respond_json(struct request *request, int status, cJSON *tree, const char *headers);
+
+/* Any text. */
+void respond_text(struct request *request, int status, const char *content_type,
+                  const struct strbuf *text);
 
 /* sandbox_id of the body: a UUID in either case, lower-cased. */
 int request_sandbox_id(struct request *request, char ret[UUID_BYTES], struct error *err) MUST_CHECK;

@@ -21,26 +21,38 @@ enum { ROUTE_COUNT = sizeof(routes) / sizeof(routes[0]) };
 enum {
     MAX_HEADER_VALUE_BYTES = 512,
     JSON_OVERHEAD_BYTES = 65536, /* of a file's JSON body, beside the content */
-    JSON_GROWTH = 6              /* the most bytes one content byte takes in JSON: \u00XX */
+    JSON_GROWTH = 2              /* of content in JSON: base64, or text with its escapes */
 };
 
-static struct metric by_class[6];
-static char class_labels[6][16];
-static struct metric latency = {.name = "sandbox_gateway_request_duration_ms",
-                                .help = "Time from a request's head to its answer.",
-                                .type = METRIC_HISTOGRAM};
+/* One more than routes: requests that found none. */
+enum { NO_ROUTE = ROUTE_COUNT, METRIC_ROUTES, STATUS_CLASSES = 6, METRIC_LABEL_BYTES = 128 };
+static struct metric answered[METRIC_ROUTES][STATUS_CLASSES];
+static struct metric latency[METRIC_ROUTES];
+static char answered_labels[METRIC_ROUTES][STATUS_CLASSES][METRIC_LABEL_BYTES];
+static char latency_labels[METRIC_ROUTES][METRIC_LABEL_BYTES];
 
 void router_init(void)
 {
-    for (int i = 1; i < 6; i++) {
-        snprintf(class_labels[i], sizeof(class_labels[i]), "status=\"%dxx\"", i);
-        by_class[i] = (struct metric){.name = "sandbox_gateway_requests_total",
-                                      .labels = class_labels[i],
-                                      .help = "Requests answered, by status class.",
-                                      .type = METRIC_COUNTER};
-        metrics_register(&by_class[i]);
+    for (int r = 0; r < METRIC_ROUTES; r++) {
+        const char *method = r == NO_ROUTE ? "" : routes[r].method;
+        const char *path = r == NO_ROUTE ? "" : routes[r].path;
+
+        for (int c = 1; c < STATUS_CLASSES; c++) {
+            snprintf(answered_labels[r][c], METRIC_LABEL_BYTES,
+                     "method=\"%s\",route=\"%s\",status=\"%dxx\"", method, path, c);
+            answered[r][c] = (struct metric){.name = "sandbox_gateway_requests_total",
+                                             .labels = answered_labels[r][c],
+                                             .help = "Requests answered.",
+                                             .type = METRIC_COUNTER};
+            metrics_register(&answered[r][c]);
+        }
+        snprintf(latency_labels[r], METRIC_LABEL_BYTES, "method=\"%s\",route=\"%s\"", method, path);
+        latency[r] = (struct metric){.name = "sandbox_gateway_request_duration_ms",
+                                     .labels = latency_labels[r],
+                                     .help = "Time from a request's head to its answer.",
+                                     .type = METRIC_HISTOGRAM};
+        metrics_register(&latency[r]);
     }
-    metrics_register(&latency);
 }
 
 int route_match(const char *pattern, const char *path, char ret_id[UUID_BYTES])
@@ -86,7 +98,8 @@ static const struct route *find_route(struct request *request, char *allow, size
         if (match < 0) {
             continue;
         }
-        if (strcmp(routes[i].method, method) == 0) {
+        if (strcmp(routes[i].method, method) == 0 ||
+            (strcmp(method, "HEAD") == 0 && strcmp(routes[i].method, "GET") == 0)) {
             if (match == 0) {
                 str_copy(request->path_id, sizeof(request->path_id), id);
                 return &routes[i];
@@ -95,8 +108,8 @@ static const struct route *find_route(struct request *request, char *allow, size
         } else if (match == 0 && strstr(allow, routes[i].method) == NULL) {
             size_t used = strlen(allow);
 
-            snprintf(allow + used, allow_bytes - used, "%s%s", used > 0 ? ", " : "",
-                     routes[i].method);
+            snprintf(allow + used, allow_bytes - used, "%s%s%s", used > 0 ? ", " : "",
+                     routes[i].method, strcmp(routes[i].method, "GET") == 0 ? ", HEAD" : "");
         }
     }
     if (allow[0] != '\0') {
@@ -182,7 +195,9 @@ static int read_json(struct request *request, struct error *err)
         ((flags & MAYBE_JSON) == 0 || http_body_length(request->http) == 0)) {
         return 0;
     }
-    if (!is_json_type(http_header(request->http, "Content-Type"))) {
+    /* login needs no header at all; a type that is given must be right there, too */
+    if (((flags & OPEN) == 0 || http_header(request->http, "Content-Type") != NULL) &&
+        !is_json_type(http_header(request->http, "Content-Type"))) {
         return error_set(err, ERR_MEDIA_TYPE, "Content-Type must be application/json");
     }
     strbuf_init(&text, (size_t)max);
@@ -216,14 +231,25 @@ static int prepare(struct request *request, struct error *err)
     return read_json(request, err);
 }
 
-static void write_log(const struct request *request, int64_t took_us)
+static void account(const struct request *request, int64_t took_us)
 {
-    log_event(LOG_INFO, "http.request", LOG_S("method", http_method(request->http)),
+    int index = request->route != NULL ? (int)(request->route - routes) : NO_ROUTE;
+    const char *subject = request->principal.subject;
+    /* probes come by the second and say nothing */
+    bool probe = request->route != NULL && request->route->flags == OPEN &&
+                 strcmp(request->route->method, "GET") == 0;
+
+    metric_observe_ms(&latency[index], took_us / 1000);
+    if (request->status >= 100 && request->status < 100 * STATUS_CLASSES) {
+        metric_add(&answered[index][request->status / 100], 1);
+    }
+    log_event(probe ? LOG_DEBUG : LOG_INFO, "http.request",
+              LOG_S("method", http_method(request->http)),
               LOG_S("route", request->route != NULL ? request->route->path : "-"),
               LOG_I("status", request->status), LOG_F("duration_ms", (double)took_us / 1000.0),
               LOG_I("bytes", (int64_t)request->sent_bytes),
-              LOG_S("subject", request->principal.subject),
-              LOG_S("peer", http_peer(request->http)));
+              LOG_S("subject", subject[0] != '\0' ? subject : NULL),
+              LOG_S("peer", http_peer(request->http)), LOG_S("error", request->error_type));
 }
 
 void router_handle(void *arg, struct http_exchange *http)
@@ -251,11 +277,7 @@ void router_handle(void *arg, struct http_exchange *http)
         request.route->handler(&request);
     }
     cJSON_Delete(request.body);
-    metric_observe_ms(&latency, (clock_mono_us() - start_us) / 1000);
-    if (request.status >= 100 && request.status < 600) {
-        metric_add(&by_class[request.status / 100], 1);
-    }
-    write_log(&request, clock_mono_us() - start_us);
+    account(&request, clock_mono_us() - start_us);
     log_context_clear();
 }
 
@@ -275,5 +297,7 @@ void router_bad_request(void *arg, enum error_code code, const char *message, st
     cJSON_AddStringToObject(tree, "request_id", id);
     json_print(tree, body);
     cJSON_Delete(tree);
-    metric_add(&by_class[4], 1);
+    metric_add(&answered[NO_ROUTE][error_code_http_status(code) / 100], 1);
+    log_event(LOG_INFO, "http.refused", LOG_S("request_id", id), LOG_S("detail", message),
+              LOG_S("error", error_code_name(code)));
 }
