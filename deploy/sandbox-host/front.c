@@ -242,13 +242,8 @@ struct direction {
 
 static int move_in(struct direction *d)
 {
-    ssize_t n;
-
-    if (d->length == 0) {
-        d->start = 0;
-    }
-    n = recv(d->from, d->data + d->start + d->length, PIPE_BYTES - d->start - d->length,
-             MSG_DONTWAIT);
+    ssize_t n = recv(d->from, d->data + d->start + d->length, PIPE_BYTES - d->start - d->length,
+                     MSG_DONTWAIT);
     if (n > 0) {
         d->length += (size_t)n;
     } else if (n == 0) {
@@ -266,6 +261,9 @@ static int move_out(struct direction *d)
     if (n > 0) {
         d->start += (size_t)n;
         d->length -= (size_t)n;
+        if (d->length == 0) {
+            d->start = 0; /* the whole buffer is room again */
+        }
     } else if (n < 0 && errno != EAGAIN && errno != EINTR) {
         return -1;
     }
@@ -308,6 +306,9 @@ static int pass_head(struct direction *down, struct answer_head *state, bool upg
         strbuf_done(&head);
         down->start += length;
         down->length -= length;
+        if (down->length == 0) {
+            down->start = 0;
+        }
         state->done = status < 100 || status >= 200 || status == 101;
     }
     return 0;
@@ -360,7 +361,7 @@ static int relay_turn(struct exchange *x)
         return -1;
     }
     if ((fds[0].revents & POLLIN) != 0) {
-        size_t fresh_at = x->up.length == 0 ? 0 : x->up.start + x->up.length;
+        size_t fresh_at = x->up.start + x->up.length;
 
         if (move_in(&x->up) < 0) {
             return -1;

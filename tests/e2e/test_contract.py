@@ -98,7 +98,8 @@ def test_invalid_utf8_output_is_still_json(alice, sandbox):
     assert data["stdout"] == "a\ufffdb"
 
 
-@pytest.mark.parametrize("content", ["print('Hello World')\n", "", "grüße 🚀\n", "x" * 300_000])
+@pytest.mark.parametrize("content", ["print('Hello World')\n", "", "grüße 🚀\n", "x" * 300_000],
+                         ids=["code", "empty", "unicode", "300k"])
 def test_write_and_read_text(alice, sandbox, content):
     path = f"/home/user/deep/er/{uuid.uuid4()}.txt"
     written = alice.ok(alice.post(f"{BASE}/write-file", {"sandbox_id": sandbox["sandbox_id"], "file_path": path, "content": content}))
