@@ -181,7 +181,8 @@ stop_one() {
     pid=$(cat "$run/$name.supervisor.pid")
     kill -TERM "$pid" 2>/dev/null || { rm -f "$run/$name.supervisor.pid" "$run/$name.pid"; return 0; }
     until=$((SECONDS + 35))
-    while kill -0 "$pid" 2>/dev/null; do
+    # the supervisor removes its pid file last; its process may stay a zombie until init reaps it
+    while [ -e "$run/$name.supervisor.pid" ] && kill -0 "$pid" 2>/dev/null; do
         if [ $SECONDS -ge $until ]; then
             echo "stack: $name did not stop, killing it" >&2
             kill -KILL "$(cat "$run/$name.pid")" "$pid" 2>/dev/null || true
