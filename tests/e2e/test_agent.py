@@ -1132,3 +1132,29 @@ def test_agent_descriptors_are_not_inherited(relay):
     while b"0\r\n\r\n" not in answer:
         answer += client.recv(65536)
     assert b"socket" not in base64.b64decode(answer.split(b'"stdout":"')[1].split(b'"')[0])
+
+
+def test_relay_while_processes_start(relay):
+    """A child between fork and exec holds copies of the relay's descriptors for a moment."""
+    body = envelope({"process": {"cmd": "/bin/true"}, "stdin": False})
+    request = (b"POST /process.Process/Start HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+               b"Content-Type: application/connect+json\r\nContent-Length: %d\r\n\r\n" % len(body)) + body
+    failures = []
+
+    def work():
+        for _ in range(40):
+            client, status = relay(relay.agent_port)
+            client.sendall(request)
+            answer = b""
+            while chunk := client.recv(65536):
+                answer += chunk
+            client.close()
+            if status != b"\0" or b"exit status 0" not in answer:
+                failures.append(answer)
+
+    threads = [threading.Thread(target=work) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []

@@ -66,16 +66,25 @@ struct relay_loop {
     char *chunk;
 };
 
+/* Out of the epoll set by name: a child between fork and exec still has a copy of the descriptor,
+ * which would keep the registration, and its pointer, alive past the close. */
+static void relay_close(struct relay_loop *loop, struct relay_end *end)
+{
+    if (end->fd >= 0) {
+        (void)epoll_ctl(loop->epoll_fd, EPOLL_CTL_DEL, end->fd, NULL);
+        close(end->fd);
+        end->fd = -1;
+    }
+}
+
 static void relay_kill(struct relay_loop *loop, struct relay *relay)
 {
     if (relay->dead) {
         return;
     }
     relay->dead = true;
-    close(relay->host.fd);
-    if (relay->port.fd >= 0) {
-        close(relay->port.fd);
-    }
+    relay_close(loop, &relay->host);
+    relay_close(loop, &relay->port);
     relay->next_dead = loop->dead;
     loop->dead = relay;
 }
@@ -235,8 +244,7 @@ static void relay_check_connected(struct relay_loop *loop, struct relay *relay)
         relay_answer(loop, relay, 0);
         return;
     }
-    close(relay->port.fd);
-    relay->port.fd = -1;
+    relay_close(loop, &relay->port);
     if (relay->tried_ipv6) {
         relay_answer(loop, relay, 1);
     } else {
