@@ -8,7 +8,7 @@
 #ifndef AGENT_AGENT_H
 #define AGENT_AGENT_H
 
-#include <cjson/cJSON.h>
+#include "common/base/json.h"
 #include <limits.h>
 #include <stdbool.h>
 #include <sys/resource.h>

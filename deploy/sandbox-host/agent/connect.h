@@ -9,7 +9,7 @@
 #ifndef AGENT_CONNECT_H
 #define AGENT_CONNECT_H
 
-#include <cjson/cJSON.h>
+#include "common/base/json.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>

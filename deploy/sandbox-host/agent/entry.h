@@ -7,7 +7,7 @@
 #ifndef AGENT_ENTRY_H
 #define AGENT_ENTRY_H
 
-#include <cjson/cJSON.h>
+#include "common/base/json.h"
 
 /* Every metadata key is this attribute prefix + the key. */
 #define ENTRY_XATTR_PREFIX "user.e2b."

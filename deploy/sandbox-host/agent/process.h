@@ -15,7 +15,7 @@
 #ifndef AGENT_PROCESS_H
 #define AGENT_PROCESS_H
 
-#include <cjson/cJSON.h>
+#include "common/base/json.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>

@@ -7,7 +7,7 @@
 #ifndef AGENT_RPC_H
 #define AGENT_RPC_H
 
-#include <cjson/cJSON.h>
+#include "common/base/json.h"
 #include <stdint.h>
 
 #include "deploy/sandbox-host/agent/agent.h"

@@ -8,7 +8,7 @@
 #ifndef AGENT_WATCH_H
 #define AGENT_WATCH_H
 
-#include <cjson/cJSON.h>
+#include "common/base/json.h"
 #include <stdbool.h>
 
 #include "deploy/sandbox-host/agent/connect.h"

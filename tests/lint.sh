@@ -1,0 +1,73 @@
+#!/bin/bash
+# The rules of the tree that a compiler does not check. Prints file:line of each breach; exits 1 if any.
+set -u
+cd "$(dirname "$0")/.."
+failed=0
+breach() { # title, then lines on stdin
+    local lines
+    lines=$(cat)
+    [ -z "$lines" ] && return
+    failed=1
+    printf '%s:\n%s\n' "$1" "$lines" | sed '2,$s/^/  /'
+}
+sources() { git ls-files -- "$@" | grep -E '\.(c|h)$'; }
+grep_in() { # pattern, files on stdin
+    xargs -r grep -nE -- "$1" /dev/null
+}
+product=$(sources common gateway lifecycle-worker reaper deploy)
+everything=$(sources common gateway lifecycle-worker reaper deploy tests)
+
+# each library is included by one module only
+only() { # header pattern, allowed path pattern
+    grep_in "#include <($1)>" <<<"$product" | grep -vE "^($2)" | breach "<$1> outside $2"
+}
+only 'libpq-fe\.h' 'common/store/'
+only 'hiredis/.*' 'common/queue/'
+only 'curl/.*' 'common/provider/'
+only 'civetweb\.h' 'common/httpd/'
+only 'jwt\.h' 'gateway/jwt\.c'
+only 'cjson/.*' 'common/base/json\.h'
+
+# base <- domain <- {store, queue, provider, httpd} <- programs
+forbid() { # folder, modules it may not include
+    sources "$1" | grep_in "#include \"($2)/" | breach "$1 includes what lies above or beside it"
+}
+forbid common/base 'common/(domain|store|queue|provider|httpd)|gateway|lifecycle-worker|reaper|deploy'
+forbid common/domain 'common/(store|queue|provider|httpd)|gateway|lifecycle-worker|reaper|deploy'
+forbid common/store 'common/(queue|provider|httpd)|gateway|lifecycle-worker|reaper|deploy'
+forbid common/queue 'common/(store|provider|httpd)|gateway|lifecycle-worker|reaper|deploy'
+forbid common/provider 'common/(store|queue|httpd)|gateway|lifecycle-worker|reaper|deploy'
+forbid common/httpd 'common/(domain|store|queue|provider)|gateway|lifecycle-worker|reaper|deploy'
+forbid gateway 'lifecycle-worker|reaper|deploy'
+forbid lifecycle-worker 'common/httpd|gateway|reaper|deploy'
+forbid reaper 'common/(provider|httpd)|gateway|lifecycle-worker|deploy'
+forbid deploy/sandbox-host 'common/(domain|store|queue|provider)|gateway|lifecycle-worker|reaper'
+
+# calls with no bound, no error or no place here
+grep_in '\b(sprintf|vsprintf|strcpy|strcat|strncat|strtok|atoi|atol|gets|localtime|gmtime|system)\(' <<<"$everything" |
+    breach 'banned call'
+grep_in '(^|[^a-z_>.])(malloc|calloc|realloc|strdup|strndup)\(' <<<"$product" |
+    grep -vE '^common/base/alloc\.c' | breach 'allocation that is not checked (use xmalloc and its family)'
+
+# one list, one place
+grep_in '"[^"]*\b(SELECT|INSERT INTO|UPDATE|DELETE FROM) [a-z_*(]' <<<"$product" |
+    grep -vE '^common/store/' | breach 'SQL outside common/store'
+grep_in '"sandbox:[a-z]' <<<"$product" | grep -vE '^common/queue/keys\.h' | breach 'Redis key outside common/queue/keys.h'
+
+# style
+grep_in '\b(TODO|FIXME|XXX|HACK)\b' <<<"$(git ls-files -- '*.c' '*.h' '*.sh' '*.py' | grep -v '^tests/lint.sh')" | breach 'left open'
+grep_in '^[^"]*[^:"]//' <<<"$everything" | grep -vE 'https?://' | breach 'not a /* comment */'
+git grep -nE '\.\./(shared|\.library)' -- . ':!tests/lint.sh' | breach 'refers outside the project'
+xargs -r wc -l <<<"$product" | awk '$2 != "total" && $1 > 700 {print $2 ": " $1 " lines"}' | breach 'longer than 700 lines'
+
+# every header stands alone
+while read -r header; do
+    gcc -std=c11 -D_GNU_SOURCE -DVERSION='""' -I. -I"$(pg_config --includedir 2>/dev/null || echo /usr/include/postgresql)" \
+        -fsyntax-only -x c "$header" 2>&1 | grep -m1 -E 'error' || true
+done < <(grep '\.h$' <<<"$product") | breach 'header that does not compile alone'
+
+# the top level is fixed
+git ls-files | cut -d/ -f1 | sort -u |
+    grep -vE '^(\..*|Makefile|gateway|lifecycle-worker|reaper|common|deploy|tests|docker-compose\.yml|README\.md|LICENSE)$' |
+    breach 'not one of the agreed top-level names'
+exit $failed
