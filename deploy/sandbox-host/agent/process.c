@@ -539,6 +539,10 @@ int process_start(const struct spawn_spec *spec, cJSON *description, const char 
     process_table.processes = process;
     *ret_pid = (uint32_t)child.pid;
     *ret_sub = sub_add(process, true);
+    if (timeout_ms >= 0) { /* a pause may come before the loop has seen the new deadline */
+        process_table.turn_ms = clock_mono_ms();
+        process_table.turn_wait_ms = TICK_MS;
+    }
     pthread_mutex_unlock(&process_table.lock);
     if (timeout_ms >= 0) {
         process_loop_wake(); /* it may be waiting for a later deadline */
