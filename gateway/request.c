@@ -111,7 +111,8 @@ void respond_error_details(struct request *request, const struct error *err, int
     char more[256];
     int used;
 
-    if (status >= 500) {
+    /* refusals made on purpose are in the access log; one line each would be noise */
+    if (status >= 500 && err->code != ERR_DRAINING && err->code != ERR_OVERLOADED) {
         log_error(LOG_WARN, "request.failed", err);
     }
     request->error_type = error_code_name(err->code);
