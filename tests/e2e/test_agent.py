@@ -761,7 +761,9 @@ def test_watch_recursive_with_entries(agent):
         while ("new/er/file", "WRITE") not in seen:
             seen.update(events_of(messages, 1))
         assert ("new", "CREATE") in seen and ("new/er", "CREATE") in seen
-        assert next(messages) == {"keepalive": {}}
+        # what happens while a new folder is being taken under watch may be told twice
+        last = next(message for message in messages if "filesystem" not in message)
+        assert last == {"keepalive": {}}
 
 
 def test_watch_errors(agent):
