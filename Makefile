@@ -35,6 +35,8 @@ LIB_httpd    := -lcivetweb
 
 PG_INCLUDE := -I$(shell pg_config --includedir 2>/dev/null || echo /usr/include/postgresql)
 CPPFLAGS_common/store := $(PG_INCLUDE)
+# the store's tests look at the tables behind its back
+CPPFLAGS_tests/integration := $(PG_INCLUDE)
 
 # module name -> sources in its folder
 module_src = $(sort $(wildcard common/$(1)/*.c))
@@ -47,7 +49,7 @@ MIGRATIONS := $(sort $(wildcard deploy/migrations/*.sql))
 $(BUILD)/gen/migrations.c: common/store/migrations.sh $(MIGRATIONS)
 	@mkdir -p $(@D); sh common/store/migrations.sh $(MIGRATIONS) >$@
 $(BUILD)/gen/migrations.o: $(BUILD)/gen/migrations.c
-	@$(CC) $(CPPFLAGS) $(PG_INCLUDE) $(CFLAGS) -Wno-overlength-strings -c -o $@ $<
+	@$(CC) $(CPPFLAGS) $(PG_INCLUDE) $(CFLAGS) -Wno-overlength-strings -MMD -MP -c -o $@ $<
 $(BUILD)/common/store.a: $(BUILD)/gen/migrations.o
 
 MODULES := base domain store queue provider httpd

@@ -243,8 +243,7 @@ static void end_committed(struct worker *worker, struct flight *flight,
     inflight_release(&worker->inflight, flight);
 }
 
-static void end_item(struct worker *worker, struct flight *flight,
-                     const struct store_finish *finish)
+static void end_item(struct worker *worker, struct flight *flight, struct store_finish *finish)
 {
     const struct job *job = &flight->claimed.job;
     log_context(job->request_id, job->id, job->sandbox_id);
@@ -252,6 +251,7 @@ static void end_item(struct worker *worker, struct flight *flight,
         worker->counters.fenced++;
         end_fenced(worker, flight, "job.fenced");
     } else {
+        finish->state = finish->ret_state; /* a retry ahead of a delete was superseded */
         end_committed(worker, flight, finish);
     }
     log_context_clear();

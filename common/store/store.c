@@ -1,22 +1,21 @@
 /*
- * store - connections and statements, see store.h.
+ * store - running statements, see store.h.
  *
- * Owns: the pool, prepared statements, waiting with a deadline, SQLSTATE -> error code.
- * Does not own: any statement's meaning (store_accept.c, store_jobs.c, store_reap.c,
- * store_users.c). Threads: the pool is locked only to take or give back a connection, never over
- * I/O. Failure: a connection whose state is in doubt is closed, never reused. A server that stops
+ * Owns: prepared statements, waiting with a deadline, SQLSTATE -> error code.
+ * Does not own: the pool (store_pool.c), any statement's meaning (store_accept.c, store_jobs.c,
+ * store_reap.c, store_users.c). Threads: a connection belongs to one caller at a time.
+ * Failure: a connection whose state is in doubt is closed, never reused. A server that stops
  * answering (frozen, half-open) costs statement_timeout_ms + 1 s, because every wait is ours and
  * has a deadline.
  */
 #include "common/store/store.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <poll.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
@@ -24,9 +23,8 @@
 #include "common/store/store_internal.h"
 
 enum {
-    CONNECT_BACKOFF_MS = 250, /* after a failed connect others fail at once for so long */
-    ANSWER_GRACE_MS = 1000,   /* the server's own statement_timeout gets the first chance */
-    CONFLICT_RETRIES = 3,     /* deadlock or serialization failure: nothing was done, so again */
+    ANSWER_GRACE_MS = 1000, /* the server's own statement_timeout gets the first chance */
+    CONFLICT_RETRIES = 3,   /* deadlock or serialization failure: nothing was done, so again */
     PARAM_ARRAY_MAX_BYTES = 4 << 20,
 };
 
@@ -42,212 +40,6 @@ static const struct {
 #undef X
 };
 
-struct connection {
-    PGconn *pg;
-    bool prepared[QUERY_COUNT];
-    struct connection *next;
-};
-
-struct store {
-    struct store_options options;
-    char *conninfo, *application;
-    pthread_mutex_t lock;
-    pthread_cond_t returned;
-    struct connection *idle;
-    int open; /* connections that exist, idle or borrowed */
-    int64_t no_connect_before_ms;
-    char last_failure[ERROR_MESSAGE_BYTES];
-};
-
-struct store *store_new(const struct store_options *options)
-{
-    struct store *store = xcalloc(1, sizeof(*store));
-    pthread_condattr_t attributes;
-
-    store->conninfo = xstrdup(options->conninfo);
-    store->application = xstrdup(options->application);
-    store->options = *options;
-    pthread_mutex_init(&store->lock, NULL);
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&store->returned, &attributes);
-    pthread_condattr_destroy(&attributes);
-    return store;
-}
-
-static void connection_free(struct connection *connection)
-{
-    PQfinish(connection->pg);
-    free(connection);
-}
-
-void store_free(struct store *store)
-{
-    if (store == NULL) {
-        return;
-    }
-    while (store->idle != NULL) {
-        struct connection *next = store->idle->next;
-
-        connection_free(store->idle);
-        store->idle = next;
-    }
-    pthread_cond_destroy(&store->returned);
-    pthread_mutex_destroy(&store->lock);
-    free(store->conninfo);
-    free(store->application);
-    free(store);
-}
-
-/* ---- connecting --------------------------------------------------------------------------------
- */
-
-/* libpq's text is several lines and may name hosts, never the password; one line is kept. */
-static int connection_failed(PGconn *pg, struct error *err)
-{
-    char text[ERROR_MESSAGE_BYTES];
-
-    str_copy(text, sizeof(text), pg != NULL ? PQerrorMessage(pg) : "out of memory");
-    text[strcspn(text, "\n")] = '\0';
-    return error_set(err, ERR_DATABASE_DOWN, "database: %s",
-                     text[0] != '\0' ? text : "connection lost");
-}
-
-static PGconn *open_pg(const struct store *store, struct error *err)
-{
-    char connect_timeout[16], settings[64];
-    const char *keywords[] = {
-        "dbname",          "application_name", "connect_timeout", "tcp_user_timeout",
-        "keepalives_idle", "gssencmode",       "options",         NULL};
-    const char *values[] = {store->conninfo,
-                            store->application,
-                            connect_timeout,
-                            "10000",
-                            "10",
-                            "disable",
-                            settings,
-                            NULL};
-    PGconn *pg;
-
-    snprintf(connect_timeout, sizeof(connect_timeout), "%d", store->options.connect_timeout_s);
-    snprintf(settings, sizeof(settings), "-c statement_timeout=%d",
-             store->options.statement_timeout_ms);
-    /* expand_dbname: a URL or key=value string given as dbname fills the rest */
-    pg = PQconnectdbParams(keywords, values, 1);
-    if (PQstatus(pg) != CONNECTION_OK) {
-        connection_failed(pg, err);
-        PQfinish(pg);
-        return NULL;
-    }
-    PQsetErrorVerbosity(pg, PQERRORS_TERSE);
-    if (PQsetnonblocking(pg, 1) != 0) {
-        connection_failed(pg, err);
-        PQfinish(pg);
-        return NULL;
-    }
-    return pg;
-}
-
-static int wait_for_place(struct store *store, struct error *err)
-{
-    struct timespec until;
-
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += store->options.pool_wait_ms / 1000;
-    until.tv_nsec += (long)(store->options.pool_wait_ms % 1000) * 1000000L;
-    if (until.tv_nsec >= 1000000000L) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000L;
-    }
-    while (store->idle == NULL && store->open >= store->options.pool_size) {
-        if (pthread_cond_timedwait(&store->returned, &store->lock, &until) == ETIMEDOUT) {
-            return error_set(err, ERR_OVERLOADED, "database: no free connection within %d ms",
-                             store->options.pool_wait_ms);
-        }
-    }
-    return 0;
-}
-
-struct connection *store_borrow(struct store *store, struct error *err)
-{
-    struct connection *connection;
-    PGconn *pg;
-
-    pthread_mutex_lock(&store->lock);
-    if (wait_for_place(store, err) < 0) {
-        pthread_mutex_unlock(&store->lock);
-        return NULL;
-    }
-    connection = store->idle;
-    if (connection != NULL) {
-        store->idle = connection->next;
-        pthread_mutex_unlock(&store->lock);
-        return connection;
-    }
-    if (clock_mono_ms() < store->no_connect_before_ms) {
-        error_set(err, ERR_DATABASE_DOWN, "%s", store->last_failure);
-        pthread_mutex_unlock(&store->lock);
-        return NULL;
-    }
-    store->open++;
-    pthread_mutex_unlock(&store->lock);
-
-    pg = open_pg(store, err);
-    if (pg == NULL) {
-        pthread_mutex_lock(&store->lock);
-        store->open--;
-        store->no_connect_before_ms = clock_mono_ms() + CONNECT_BACKOFF_MS;
-        str_copy(store->last_failure, sizeof(store->last_failure), err->message);
-        pthread_cond_signal(&store->returned);
-        pthread_mutex_unlock(&store->lock);
-        return NULL;
-    }
-    connection = xcalloc(1, sizeof(*connection));
-    connection->pg = pg;
-    return connection;
-}
-
-void store_return(struct store *store, struct connection *connection)
-{
-    bool usable = PQstatus(connection->pg) == CONNECTION_OK &&
-                  PQtransactionStatus(connection->pg) == PQTRANS_IDLE &&
-                  PQpipelineStatus(connection->pg) == PQ_PIPELINE_OFF;
-
-    if (!usable) {
-        connection_free(connection);
-    }
-    pthread_mutex_lock(&store->lock);
-    if (usable) {
-        connection->next = store->idle;
-        store->idle = connection;
-    } else {
-        store->open--;
-    }
-    pthread_cond_signal(&store->returned);
-    pthread_mutex_unlock(&store->lock);
-}
-
-/* After one dead connection the other idle ones are as dead: a restarted server killed them all. */
-static void drop_idle(struct store *store)
-{
-    struct connection *idle;
-
-    pthread_mutex_lock(&store->lock);
-    idle = store->idle;
-    store->idle = NULL;
-    for (struct connection *c = idle; c != NULL; c = c->next) {
-        store->open--;
-    }
-    pthread_cond_broadcast(&store->returned);
-    pthread_mutex_unlock(&store->lock);
-    while (idle != NULL) {
-        struct connection *next = idle->next;
-
-        connection_free(idle);
-        idle = next;
-    }
-}
-
 /* ---- talking, with a deadline
  * --------------------------------------------------------------------- */
 
@@ -262,7 +54,7 @@ static int pump(struct connection *connection, int64_t until_ms, struct error *e
     int ready;
 
     if (unsent < 0 || fd.fd < 0) {
-        return connection_failed(connection->pg, err);
+        return store_connection_failed(connection->pg, err);
     }
     if (until_ms != 0 && left <= 0) {
         return error_set(err, ERR_DATABASE_DOWN, "database: no answer in time");
@@ -272,7 +64,7 @@ static int pump(struct connection *connection, int64_t until_ms, struct error *e
         return error_set_errno(err, ERR_DATABASE_DOWN, errno, "database: poll");
     }
     if (ready > 0 && (fd.revents & ~POLLOUT) != 0 && PQconsumeInput(connection->pg) == 0) {
-        return connection_failed(connection->pg, err);
+        return store_connection_failed(connection->pg, err);
     }
     return 0;
 }
@@ -319,8 +111,8 @@ static int result_error(const PGresult *result, struct error *err)
         {"55P03", ERR_DATABASE_DOWN}, /* lock_timeout */
         {"25006", ERR_DATABASE_DOWN}, /* a standby: not the primary any more */
         {"40", ERR_DATABASE_DOWN},    /* deadlock, serialization: after our own retries */
-        {"23505", ERR_EXISTS},        {"23503", ERR_NOT_FOUND}, {"42P01", ERR_CONFIG},
-        {"42703", ERR_CONFIG},        {"42883", ERR_CONFIG},
+        {"23505", ERR_EXISTS},        {"23503", ERR_NOT_FOUND}, {"22", ERR_INVALID},
+        {"42P01", ERR_CONFIG},        {"42703", ERR_CONFIG},    {"42883", ERR_CONFIG},
     };
     const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
     const char *primary = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
@@ -362,14 +154,15 @@ static int collect(struct connection *connection, int64_t until_ms, PGresult **r
         last = result;
     }
     if (last == NULL) {
-        connection_failed(connection->pg, err);
+        store_connection_failed(connection->pg, err);
         poison(connection);
         return -1;
     }
     if (PQresultStatus(last) != PGRES_TUPLES_OK && PQresultStatus(last) != PGRES_COMMAND_OK) {
         *ret_conflict = is_conflict(last);
-        status = PQstatus(connection->pg) == CONNECTION_OK ? result_error(last, err)
-                                                           : connection_failed(connection->pg, err);
+        status = PQstatus(connection->pg) == CONNECTION_OK
+                     ? result_error(last, err)
+                     : store_connection_failed(connection->pg, err);
         PQclear(last);
         last = NULL;
     }
@@ -385,7 +178,7 @@ int connection_run(struct connection *connection, const char *sql, int timeout_m
     int status;
 
     if (PQsendQuery(connection->pg, sql) == 0) {
-        return connection_failed(connection->pg, err);
+        return store_connection_failed(connection->pg, err);
     }
     status = collect(connection, timeout_ms > 0 ? clock_mono_ms() + timeout_ms : 0, &result,
                      &conflict, err);
@@ -407,7 +200,7 @@ static int prepare(struct connection *connection, enum query query, int64_t unti
         return 0;
     }
     if (PQsendPrepare(connection->pg, queries[query].name, queries[query].text, 0, NULL) == 0) {
-        return connection_failed(connection->pg, err);
+        return store_connection_failed(connection->pg, err);
     }
     if (collect(connection, until_ms, &result, &conflict, err) < 0) {
         return -1;
@@ -415,6 +208,11 @@ static int prepare(struct connection *connection, enum query query, int64_t unti
     PQclear(result);
     connection->prepared[query] = true;
     return 0;
+}
+
+static int64_t answer_deadline(const struct store *store)
+{
+    return clock_mono_ms() + store_statement_timeout_ms(store) + ANSWER_GRACE_MS;
 }
 
 static int run_once(struct store *store, enum query query, const struct params *params,
@@ -428,18 +226,19 @@ static int run_once(struct store *store, enum query query, const struct params *
     if (connection == NULL) {
         return -1;
     }
-    until_ms = clock_mono_ms() + store->options.statement_timeout_ms + ANSWER_GRACE_MS;
+    assert(params->count == queries[query].parameters);
+    until_ms = answer_deadline(store);
     status = prepare(connection, query, until_ms, err);
     if (status == 0 && PQsendQueryPrepared(connection->pg, queries[query].name, params->count,
                                            params->values, NULL, NULL, 0) == 0) {
-        status = connection_failed(connection->pg, err);
+        status = store_connection_failed(connection->pg, err);
     } else if (status == 0) {
         status = collect(connection, until_ms, ret, ret_conflict, err);
     }
     *ret_lost = status < 0 && PQstatus(connection->pg) != CONNECTION_OK;
     store_return(store, connection);
     if (*ret_lost) {
-        drop_idle(store);
+        store_drop_idle(store);
     }
     return status;
 }
@@ -479,99 +278,122 @@ int store_execute(struct store *store, enum query query, const struct params *pa
     return 0;
 }
 
-/* Sends BEGIN, the statements and COMMIT as one pipeline; an error in one aborts all. */
-static int send_batch(struct connection *connection, enum query query, const struct params *params,
+/* What lies between two syncs of a pipeline is one transaction; an error in one undoes all. */
+static int send_batch(struct connection *connection, const struct statement *statements,
                       size_t count, struct error *err)
 {
-    bool sent = PQenterPipelineMode(connection->pg) == 1 &&
-                PQsendQueryParams(connection->pg, "BEGIN", 0, NULL, NULL, NULL, NULL, 0) == 1;
+    bool sent = PQenterPipelineMode(connection->pg) == 1;
 
     for (size_t i = 0; sent && i < count; i++) {
-        sent = PQsendQueryPrepared(connection->pg, queries[query].name, params[i].count,
-                                   params[i].values, NULL, NULL, 0) == 1;
+        const struct params *params = statements[i].params;
+
+        assert(params->count == queries[statements[i].query].parameters);
+        sent = PQsendQueryPrepared(connection->pg, queries[statements[i].query].name, params->count,
+                                   params->values, NULL, NULL, 0) == 1;
     }
-    sent = sent && PQsendQueryParams(connection->pg, "COMMIT", 0, NULL, NULL, NULL, NULL, 0) == 1 &&
-           PQpipelineSync(connection->pg) == 1;
-    return sent ? 0 : connection_failed(connection->pg, err);
+    sent = sent && PQpipelineSync(connection->pg) == 1;
+    return sent ? 0 : store_connection_failed(connection->pg, err);
 }
 
-/* Reads count + 2 answers and the sync; keeps the middle ones. */
-static int read_batch(struct connection *connection, size_t count, PGresult **results,
-                      int64_t until_ms, bool *ret_conflict, struct error *err)
+/* Reads the answer of one statement and the NULL behind it. The first failure is kept in err. */
+static int read_statement(struct store *store, struct connection *connection,
+                          struct statement *statement, int *status, bool *ret_conflict,
+                          struct error *err)
 {
-    PGresult *result;
-    int status = 0;
+    int64_t until_ms = answer_deadline(store);
+    PGresult *nothing;
 
-    for (size_t i = 0; i < count + 2; i++) {
-        if (next_result(connection, until_ms, &result, err) < 0) {
-            return -1;
-        }
-        if (result == NULL) {
-            return connection_failed(connection->pg, err);
-        }
-        if (status == 0 && PQresultStatus(result) == PGRES_FATAL_ERROR) {
-            *ret_conflict = is_conflict(result);
-            status = result_error(result, err);
-        } else if (status == 0 && PQresultStatus(result) == PGRES_PIPELINE_ABORTED) {
-            status = error_set(err, ERR_INTERNAL, "database: the batch was aborted");
-        }
-        if (i >= 1 && i <= count) {
-            results[i - 1] = result;
-        } else {
-            PQclear(result);
-        }
-        if (next_result(connection, until_ms, &result, err) < 0) { /* the NULL behind each */
-            return -1;
-        }
-        PQclear(result);
-    }
-    if (next_result(connection, until_ms, &result, err) < 0) {
+    if (next_result(connection, until_ms, &statement->result, err) < 0) {
         return -1;
     }
-    if (PQresultStatus(result) != PGRES_PIPELINE_SYNC) {
-        status = status < 0 ? status : connection_failed(connection->pg, err);
+    if (statement->result == NULL) {
+        return store_connection_failed(connection->pg, err);
     }
-    PQclear(result);
-    return PQexitPipelineMode(connection->pg) == 1 ? status
-                                                   : connection_failed(connection->pg, err);
+    if (*status == 0 && PQresultStatus(statement->result) == PGRES_FATAL_ERROR) {
+        *ret_conflict = is_conflict(statement->result);
+        *status = result_error(statement->result, err);
+    } else if (*status == 0 && PQresultStatus(statement->result) != PGRES_TUPLES_OK &&
+               PQresultStatus(statement->result) != PGRES_COMMAND_OK) {
+        *status = error_set(err, ERR_INTERNAL, "database: unexpected answer in a batch");
+    }
+    if (next_result(connection, until_ms, &nothing, err) < 0) {
+        return -1;
+    }
+    PQclear(nothing);
+    return 0;
 }
 
-static int batch_once(struct store *store, enum query query, const struct params *params,
-                      size_t count, PGresult **results, bool *ret_conflict, struct error *err)
+static int read_batch(struct store *store, struct connection *connection,
+                      struct statement *statements, size_t count, bool *ret_conflict,
+                      struct error *err)
+{
+    PGresult *sync;
+    int status = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        if (read_statement(store, connection, &statements[i], &status, ret_conflict, err) < 0) {
+            return -1;
+        }
+    }
+    /* the commit happens at the sync, and may fail there */
+    if (next_result(connection, answer_deadline(store), &sync, err) < 0) {
+        return -1;
+    }
+    if (status == 0 && PQresultStatus(sync) == PGRES_FATAL_ERROR) {
+        *ret_conflict = is_conflict(sync);
+        status = result_error(sync, err);
+    } else if (status == 0 && PQresultStatus(sync) != PGRES_PIPELINE_SYNC) {
+        status = store_connection_failed(connection->pg, err);
+    }
+    PQclear(sync);
+    /* refused while more is to come: the connection is dropped when it is given back */
+    if (PQexitPipelineMode(connection->pg) != 1 && status == 0) {
+        status = store_connection_failed(connection->pg, err);
+    }
+    return status;
+}
+
+static int batch_once(struct store *store, struct statement *statements, size_t count,
+                      bool *ret_conflict, struct error *err)
 {
     struct connection *connection = store_borrow(store, err);
-    int64_t until_ms;
-    int status;
+    int status = 0;
+    bool lost;
 
     if (connection == NULL) {
         return -1;
     }
-    until_ms = clock_mono_ms() + store->options.statement_timeout_ms + ANSWER_GRACE_MS;
-    status = prepare(connection, query, until_ms, err);
-    if (status == 0) {
-        status = send_batch(connection, query, params, count, err);
+    for (size_t i = 0; i < count && status == 0; i++) {
+        status = prepare(connection, statements[i].query, answer_deadline(store), err);
     }
     if (status == 0) {
-        status = read_batch(connection, count, results, until_ms, ret_conflict, err);
+        status = send_batch(connection, statements, count, err);
     }
-    if (status < 0) {
-        for (size_t i = 0; i < count; i++) {
-            PQclear(results[i]);
-            results[i] = NULL;
-        }
+    if (status == 0) {
+        status = read_batch(store, connection, statements, count, ret_conflict, err);
     }
+    for (size_t i = 0; i < count && status < 0; i++) {
+        PQclear(statements[i].result);
+        statements[i].result = NULL;
+    }
+    lost = status < 0 && PQstatus(connection->pg) != CONNECTION_OK;
     store_return(store, connection);
+    if (lost) {
+        store_drop_idle(store);
+    }
     return status;
 }
 
-int store_query_batch(struct store *store, enum query query, const struct params *params,
-                      size_t count, PGresult **results, struct error *err)
+int store_query_batch(struct store *store, struct statement *statements, size_t count,
+                      struct error *err)
 {
     for (int conflicts = 0;; conflicts++) {
         bool conflict = false;
 
-        memset(results, 0, count * sizeof(*results));
-        if (batch_once(store, query, params, count, results, &conflict, err) == 0) {
+        for (size_t i = 0; i < count; i++) {
+            statements[i].result = NULL;
+        }
+        if (batch_once(store, statements, count, &conflict, err) == 0) {
             return 0;
         }
         if (!conflict || conflicts >= CONFLICT_RETRIES) {
@@ -615,8 +437,20 @@ char *param_id_array(const char *const *ids, size_t count)
 int store_ping(struct store *store, struct error *err)
 {
     struct params none = {.count = 0};
+    PGresult *result;
+    int version;
 
-    return store_execute(store, Q_PING, &none, err);
+    if (store_query(store, Q_PING, &none, &result, err) < 0) {
+        return -1;
+    }
+    version = (int)row_int(result, 0, 0);
+    PQclear(result);
+    if (version < store_newest_migration()) {
+        return error_set(err, ERR_CONFIG,
+                         "the database has schema version %d, %d is needed (run the migrations)",
+                         version, store_newest_migration());
+    }
+    return 0;
 }
 
 int store_deployment_id(struct store *store, char ret[UUID_BYTES], struct error *err)

@@ -120,7 +120,8 @@ int store_sandbox_list(struct store *store, const struct store_list_filter *filt
                        struct sandbox **ret, size_t *ret_count, int64_t *ret_next_us,
                        struct error *err) MUST_CHECK;
 /* Activity: last_activity_at = now(), and for TIMEOUT_IDLE expires_at = greatest(expires_at,
- * now() + timeout_ms), capped below provider end; one statement for all ids. */
+ * now() + timeout_ms); one statement for all ids. The provider's end is not a limit here: the
+ * reaper moves it behind expires_at, or pauses the sandbox before it. */
 int store_sandbox_touch(struct store *store, const char *const *sandbox_ids, size_t count,
                         struct error *err) MUST_CHECK;
 
@@ -196,11 +197,14 @@ struct store_finish {
     unsigned set;          /* enum store_set */
     struct sandbox values; /* fields named by `set`; heap members unused */
     /* results */
-    bool ret_fenced;   /* lost the lease or the status moved: nothing was written */
-    bool ret_has_next; /* the sandbox's next job, to be woken now */
+    bool ret_fenced;          /* lost the lease or the status moved: nothing was written */
+    enum job_state ret_state; /* as written: RETRY_WAIT ahead of a delete becomes SUPERSEDED */
+    bool ret_has_next;        /* the sandbox's next job, to be woken now */
     struct wakeup ret_next;
 };
-/* Commits all of them in one transaction, in id order; per item all or nothing. */
+/* Commits all of them in one transaction and one round trip. An item that is fenced writes nothing
+ * and does not disturb the others; -1 = nothing was written, or the answer was lost (ask again:
+ * what was written is fenced then). */
 int store_jobs_finish(struct store *store, struct store_finish *items, size_t count,
                       const char *actor, struct error *err) MUST_CHECK;
 

@@ -109,6 +109,16 @@ int store_sandbox_get(struct store *store, const char *sandbox_id, const char *o
     return 0;
 }
 
+static enum query list_query(const struct store_list_filter *filter)
+{
+    bool own = filter->owner != NULL && filter->owner[0] != '\0';
+
+    if (filter->status == (int)SANDBOX_DELETED) {
+        return own ? Q_LIST_OWN_DELETED : Q_LIST_ALL_DELETED;
+    }
+    return own ? Q_LIST_OWN_LIVE : Q_LIST_ALL_LIVE;
+}
+
 int store_sandbox_list(struct store *store, const struct store_list_filter *filter,
                        struct sandbox **ret, size_t *ret_count, int64_t *ret_next_us,
                        struct error *err)
@@ -124,7 +134,7 @@ int store_sandbox_list(struct store *store, const struct store_list_filter *filt
     param_int(&p, filter->before_created_us);
     param_text(&p, filter->before_id);
     param_int(&p, filter->limit + 1); /* one more tells whether there is more */
-    if (store_query(store, Q_SANDBOX_LIST, &p, &result, err) < 0) {
+    if (store_query(store, list_query(filter), &p, &result, err) < 0) {
         return -1;
     }
     count = (size_t)PQntuples(result);

@@ -18,7 +18,7 @@ enum query {
     QUERY_COUNT
 };
 
-enum { QUERY_MAX_PARAMS = 26 };
+enum { QUERY_MAX_PARAMS = 25 };
 
 /* Parameters of one statement, as text. Numbers live in `numbers`; texts are borrowed. */
 struct params {
@@ -31,21 +31,41 @@ void param_int(struct params *params, int64_t value);
 /* '{a,b}' of ids; the caller frees it after the statement. */
 char *param_id_array(const char *const *ids, size_t count);
 
+/* ---- statements (store.c) ---- */
 /* Runs one prepared statement on a pooled connection. *ret is owned by the caller (PQclear). */
 int store_query(struct store *store, enum query query, const struct params *params, PGresult **ret,
                 struct error *err) MUST_CHECK;
 /* The same when the rows do not matter. */
 int store_execute(struct store *store, enum query query, const struct params *params,
                   struct error *err) MUST_CHECK;
-/* All of them in one transaction and one round trip (libpq pipeline). results[i] of each; on
- * failure nothing was committed and none is to be cleared. */
-int store_query_batch(struct store *store, enum query query, const struct params *params,
-                      size_t count, PGresult **results, struct error *err) MUST_CHECK;
+/* One statement of a batch. */
+struct statement {
+    enum query query;
+    const struct params *params;
+    PGresult *result;
+};
+/* All of them, in order, in one transaction and one round trip (libpq pipeline); each sees what was
+ * committed before it began. On failure nothing was committed and no result is to be cleared. */
+int store_query_batch(struct store *store, struct statement *statements, size_t count,
+                      struct error *err) MUST_CHECK;
 
-/* A connection of the pool outside the prepared statements, for migrations. */
-struct connection;
+/* ---- the pool (store_pool.c) ---- */
+struct connection {
+    PGconn *pg; /* NULL once given up in the middle of a statement */
+    bool prepared[QUERY_COUNT];
+    struct connection *next;
+};
+/* NULL with err. Every connection lent out comes back through store_return(). */
 struct connection *store_borrow(struct store *store, struct error *err);
+/* Closes it unless it is certainly usable again. */
 void store_return(struct store *store, struct connection *connection);
+/* After one dead connection the idle ones are as dead: a restarted server killed them all. */
+void store_drop_idle(struct store *store);
+int store_statement_timeout_ms(const struct store *store);
+/* ERR_DATABASE_DOWN with the first line of libpq's message, which may name hosts but never a
+ * password; returns -1. */
+int store_connection_failed(PGconn *pg, struct error *err);
+
 /* Plain SQL, several statements allowed. timeout_ms 0 = wait for ever. */
 int connection_run(struct connection *connection, const char *sql, int timeout_ms, PGresult **ret,
                    struct error *err) MUST_CHECK;
@@ -67,5 +87,6 @@ struct migration {
     const char *sql;
 };
 extern const struct migration store_migrations[];
+int store_newest_migration(void);
 
 #endif

@@ -8,7 +8,7 @@
 #include "common/domain/lifecycle.h"
 #include "common/store/store_internal.h"
 
-enum { TRANSITIONS_MAX_BYTES = 4096, FINISH_BATCH = 128 };
+enum { TRANSITIONS_MAX_BYTES = 4096 };
 
 /* The START transitions that change a status, as three parallel arrays: the lifecycle table stays
  * the only list. */
@@ -48,43 +48,56 @@ static void transitions_done(struct transitions *t)
     strbuf_done(&t->to);
 }
 
+static void read_claimed(const PGresult *result, int row, struct store_claimed *ret)
+{
+    int column = row_job(result, row, 0, &ret->job);
+    const char *next;
+
+    ret->deadline_moved = row_int(result, row, column++) != 0;
+    ret->took_over = row_int(result, row, column++) != 0;
+    next = PQgetvalue(result, row, column++);
+    row_sandbox(result, row, column, &ret->sandbox);
+    ret->status_before = ret->sandbox.status;
+    ret->create_maybe_sent = ret->job.op == JOB_CREATE && ret->sandbox.create_sent_at_ms != 0;
+    if (*next != '\0') {
+        /* the names went out from the same enum */
+        (void)sandbox_status_parse(next, &ret->sandbox.status);
+        ret->sandbox.version++;
+    }
+}
+
 int store_jobs_claim(struct store *store, const char *const *job_ids, size_t count,
                      const char *lease_owner, int64_t lease_ms, struct store_claimed **ret,
                      size_t *ret_count, struct error *err)
 {
-    struct params p = {.count = 0};
+    struct params lock = {.count = 0}, p = {.count = 0};
+    struct statement statements[] = {{.query = Q_LOCK_SANDBOXES, .params = &lock},
+                                     {.query = Q_JOBS_CLAIM, .params = &p}};
     struct transitions transitions;
     char *ids = param_id_array(job_ids, count);
-    PGresult *result;
     int status;
 
     transitions_init(&transitions);
+    param_text(&lock, ids);
     param_text(&p, ids);
     param_text(&p, lease_owner);
     param_int(&p, lease_ms);
     param_text(&p, transitions.ops.data);
     param_text(&p, transitions.from.data);
     param_text(&p, transitions.to.data);
-    status = store_query(store, Q_JOBS_CLAIM, &p, &result, err);
+    status = store_query_batch(store, statements, 2, err);
     free(ids);
     transitions_done(&transitions);
     if (status < 0) {
         return -1;
     }
-    *ret_count = (size_t)PQntuples(result);
+    *ret_count = (size_t)PQntuples(statements[1].result);
     *ret = xcalloc(*ret_count, sizeof(**ret));
     for (size_t i = 0; i < *ret_count; i++) {
-        struct store_claimed *claimed = &(*ret)[i];
-        int row = (int)i;
-        int column = row_job(result, row, 0, &claimed->job);
-
-        (void)sandbox_status_parse(PQgetvalue(result, row, column++), &claimed->status_before);
-        claimed->deadline_moved = row_int(result, row, column++) != 0;
-        claimed->took_over = row_int(result, row, column++) != 0;
-        claimed->create_maybe_sent = row_int(result, row, column++) != 0;
-        row_sandbox(result, row, column, &claimed->sandbox);
+        read_claimed(statements[1].result, (int)i, &(*ret)[i]);
     }
-    PQclear(result);
+    PQclear(statements[0].result);
+    PQclear(statements[1].result);
     return 0;
 }
 
@@ -148,83 +161,49 @@ static void finish_params(const struct store_finish *item, const char *actor, st
     param_int(p, values->provider_expires_at_ms);
     param_int(p, values->started_at_ms);
     param_text(p, actor);
-    param_int(p, job_state_is_terminal(state));
 }
 
 static void read_finish(const PGresult *result, struct store_finish *item)
 {
-    item->ret_fenced = row_int(result, 0, 0) == 0;
+    item->ret_fenced = PQgetisnull(result, 0, 0) == 1;
+    item->ret_state = item->state;
+    /* the CHECK constraint of the table allows no other names */
+    (void)job_state_parse(PQgetvalue(result, 0, 0), &item->ret_state);
     item->ret_has_next = PQgetisnull(result, 0, 1) == 0;
     if (item->ret_has_next) {
         row_wakeup(result, 0, 1, &item->ret_next);
     }
 }
 
-/* One item alone in its transaction: after a batch failed because of one of its items. */
-static int finish_one(struct store *store, struct store_finish *item, const struct params *p,
-                      struct error *err)
-{
-    PGresult *result;
-
-    if (store_query(store, Q_JOB_FINISH, p, &result, err) < 0) {
-        return -1;
-    }
-    read_finish(result, item);
-    PQclear(result);
-    return 0;
-}
-
-static int by_sandbox(const void *a, const void *b)
-{
-    const struct store_finish *const *left = a, *const *right = b;
-    int order = strcmp((*left)->sandbox_id, (*right)->sandbox_id);
-
-    return order != 0 ? order : strcmp((*left)->job_id, (*right)->job_id);
-}
-
-static int finish_batch(struct store *store, struct store_finish **items, size_t count,
-                        const char *actor, struct error *err)
-{
-    struct params *params = xcalloc(count, sizeof(*params));
-    PGresult *results[FINISH_BATCH];
-    int status;
-
-    for (size_t i = 0; i < count; i++) {
-        finish_params(items[i], actor, &params[i]);
-    }
-    status = store_query_batch(store, Q_JOB_FINISH, params, count, results, err);
-    if (status == 0) {
-        for (size_t i = 0; i < count; i++) {
-            read_finish(results[i], items[i]);
-            PQclear(results[i]);
-        }
-    } else if (err->code != ERR_DATABASE_DOWN && err->code != ERR_OVERLOADED) {
-        /* one bad item must not hold up the others */
-        status = 0;
-        for (size_t i = 0; i < count && status == 0; i++) {
-            status = finish_one(store, items[i], &params[i], err);
-        }
-    }
-    free(params);
-    return status;
-}
-
 int store_jobs_finish(struct store *store, struct store_finish *items, size_t count,
                       const char *actor, struct error *err)
 {
-    struct store_finish **ordered = xcalloc(count, sizeof(struct store_finish *));
-    int status = 0;
+    struct params *params = xcalloc(count + 1, sizeof(*params));
+    struct statement *statements = xcalloc(count + 1, sizeof(*statements));
+    const char **ids = xcalloc(count, sizeof(*ids));
+    char *array;
+    int status;
 
+    /* rows are locked in id order by the first statement; the others end one job each */
     for (size_t i = 0; i < count; i++) {
-        ordered[i] = &items[i];
+        ids[i] = items[i].job_id;
+        finish_params(&items[i], actor, &params[i + 1]);
+        statements[i + 1] = (struct statement){.query = Q_JOB_FINISH, .params = &params[i + 1]};
     }
-    /* rows are locked in id order by every batch, so batches cannot deadlock each other */
-    qsort(ordered, count, sizeof(struct store_finish *), by_sandbox);
-    for (size_t at = 0; at < count && status == 0; at += FINISH_BATCH) {
-        size_t batch = count - at < FINISH_BATCH ? count - at : FINISH_BATCH;
-
-        status = finish_batch(store, ordered + at, batch, actor, err);
+    array = param_id_array(ids, count);
+    param_text(&params[0], array);
+    statements[0] = (struct statement){.query = Q_LOCK_SANDBOXES, .params = &params[0]};
+    status = store_query_batch(store, statements, count + 1, err);
+    if (status == 0) {
+        PQclear(statements[0].result);
+        for (size_t i = 0; i < count; i++) {
+            read_finish(statements[i + 1].result, &items[i]);
+            PQclear(statements[i + 1].result);
+        }
     }
-    free(ordered);
+    free(array);
+    free(ids);
+    free(statements);
+    free(params);
     return status;
 }

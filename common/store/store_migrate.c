@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/encode.h"
 #include "common/base/strbuf.h"
 #include "common/store/store_internal.h"
 
@@ -17,32 +18,76 @@ enum { MIGRATION_MAX_BYTES = 1 << 20 };
 #define UNLOCK_SQL "SELECT pg_advisory_unlock(32486189174216562)"
 #define TABLE_SQL                                                                                  \
     "CREATE TABLE IF NOT EXISTS schema_migrations (version integer PRIMARY KEY, name text NOT "    \
-    "NULL, "                                                                                       \
-    "applied_at timestamptz NOT NULL DEFAULT now())"
+    "NULL, checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
+#define APPLIED_SQL "SELECT version, checksum FROM schema_migrations ORDER BY version"
+
+int store_newest_migration(void)
+{
+    int newest = 0;
+
+    for (const struct migration *m = store_migrations; m->version > 0; m++) {
+        newest = m->version;
+    }
+    return newest;
+}
+
+/* An applied migration is history: what was changed afterwards is not what the database has. */
+static int check_applied(const PGresult *applied, struct error *err)
+{
+    int rows = PQntuples(applied);
+
+    for (int row = 0; row < rows; row++) {
+        const struct migration *m = store_migrations;
+        int version = (int)row_int(applied, row, 0);
+        char checksum[SHA256_HEX_BYTES];
+
+        while (m->version > 0 && m->version != version) {
+            m++;
+        }
+        if (m->version == 0) {
+            return error_set(err, ERR_CONFIG,
+                             "the database has schema version %d, this program knows %d: it is "
+                             "older",
+                             version, store_newest_migration());
+        }
+        sha256_hex(m->sql, strlen(m->sql), checksum);
+        if (strcmp(PQgetvalue(applied, row, 1), checksum) != 0) {
+            return error_set(err, ERR_CONFIG,
+                             "migration %s was changed after it was applied to this database",
+                             m->name);
+        }
+    }
+    return 0;
+}
 
 static int current_version(struct connection *connection, int *ret, struct error *err)
 {
     PGresult *result;
+    int status;
 
-    if (connection_run(connection, "SELECT coalesce(max(version), 0) FROM schema_migrations", 0,
-                       &result, err) < 0) {
+    if (connection_run(connection, APPLIED_SQL, 0, &result, err) < 0) {
         return -1;
     }
-    *ret = (int)row_int(result, 0, 0);
+    status = check_applied(result, err);
+    *ret = PQntuples(result) > 0 ? (int)row_int(result, PQntuples(result) - 1, 0) : 0;
     PQclear(result);
-    return 0;
+    return status;
 }
 
 /* A plain query of several statements is one transaction; the version row is part of it. */
 static int apply(struct connection *connection, const struct migration *migration,
                  struct error *err)
 {
+    char checksum[SHA256_HEX_BYTES];
     struct strbuf sql;
     int status;
 
+    sha256_hex(migration->sql, strlen(migration->sql), checksum);
     strbuf_init(&sql, MIGRATION_MAX_BYTES);
-    strbuf_printf(&sql, "%s\n; INSERT INTO schema_migrations (version, name) VALUES (%d, '%s');",
-                  migration->sql, migration->version, migration->name);
+    strbuf_printf(&sql,
+                  "%s\n; INSERT INTO schema_migrations (version, name, checksum) VALUES (%d, '%s', "
+                  "'%s');",
+                  migration->sql, migration->version, migration->name, checksum);
     status = sql.overflow ? error_set(err, ERR_LIMIT, "larger than %d bytes", MIGRATION_MAX_BYTES)
                           : connection_run(connection, sql.data, 0, NULL, err);
     strbuf_done(&sql);
@@ -51,7 +96,7 @@ static int apply(struct connection *connection, const struct migration *migratio
 
 static int migrate(struct connection *connection, int *ret_applied, struct error *err)
 {
-    int version, newest = 0;
+    int version;
 
     if (connection_run(connection, "SET statement_timeout = 0; SET client_min_messages = warning",
                        0, NULL, err) < 0 ||
@@ -61,18 +106,12 @@ static int migrate(struct connection *connection, int *ret_applied, struct error
         return -1;
     }
     for (const struct migration *m = store_migrations; m->version > 0; m++) {
-        newest = m->version;
         if (m->version > version) {
             if (apply(connection, m, err) < 0) {
                 return -1;
             }
             (*ret_applied)++;
         }
-    }
-    if (version > newest) {
-        return error_set(err, ERR_CONFIG,
-                         "the database has schema version %d, this program knows %d: it is older",
-                         version, newest);
     }
     return connection_run(connection, UNLOCK_SQL, 0, NULL, err);
 }

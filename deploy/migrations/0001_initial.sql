@@ -56,8 +56,11 @@ CREATE TABLE sandboxes (
 CREATE UNIQUE INDEX sandboxes_provider_id ON sandboxes (provider, provider_sandbox_id)
     WHERE provider_sandbox_id IS NOT NULL;
 CREATE INDEX sandboxes_owner ON sandboxes (owner, created_at DESC, id DESC) WHERE status <> 'deleted';
+CREATE INDEX sandboxes_owner_deleted ON sandboxes (owner, created_at DESC, id DESC) WHERE status = 'deleted';
 CREATE INDEX sandboxes_newest ON sandboxes (created_at DESC, id DESC) WHERE status <> 'deleted';
-CREATE INDEX sandboxes_deadline ON sandboxes (expires_at) WHERE status IN ('running', 'paused');
+-- paused sandboxes keep a passed expires_at: those that nothing happens to any more are left out
+CREATE INDEX sandboxes_deadline ON sandboxes (expires_at) WHERE
+    (status = 'running' OR status = 'paused' AND on_timeout = 'delete' AND timeout_mode = 'absolute');
 CREATE INDEX sandboxes_lifetime ON sandboxes (provider, provider_expires_at) WHERE status = 'running';
 
 CREATE TABLE jobs (
@@ -65,6 +68,7 @@ CREATE TABLE jobs (
     sandbox_id           uuid NOT NULL REFERENCES sandboxes (id),
     seq                  bigint NOT NULL,
     parent_id            uuid REFERENCES jobs (id), -- the dead job this one redrives
+    owner                text, -- who asked for it; NULL = the system itself
     op                   text NOT NULL CHECK (op IN ('create', 'resume', 'pause', 'delete', 'timeout',
                                                      'reconcile')),
     state                text NOT NULL CHECK (state IN ('queued', 'running', 'retry_wait', 'done',
@@ -98,6 +102,8 @@ CREATE TABLE jobs (
 );
 CREATE INDEX jobs_unfinished ON jobs (sandbox_id, seq) WHERE state IN ('queued', 'running', 'retry_wait');
 CREATE INDEX jobs_due ON jobs (run_at) WHERE state IN ('queued', 'running', 'retry_wait');
+-- one key of one caller is one job
+CREATE UNIQUE INDEX jobs_idempotency ON jobs (owner, idempotency_key) WHERE idempotency_key IS NOT NULL;
 CREATE INDEX jobs_dead ON jobs (finished_at) WHERE state = 'dead';
 
 CREATE TABLE events (
@@ -146,9 +152,9 @@ BEGIN
          WHERE j.sandbox_id = p_sandbox AND j.state IN ('queued', 'retry_wait') AND j.op <> 'delete';
     END IF;
     UPDATE sandboxes s SET next_seq = this_seq + 1 WHERE s.id = p_sandbox;
-    INSERT INTO jobs (id, sandbox_id, seq, op, state, origin, params, max_attempts, deadline, reply_to,
-                      request_id, traceparent, enqueued_at)
-    VALUES (p_job, p_sandbox, this_seq, p_op, 'queued', p_origin, p_params, p_max_attempts,
+    INSERT INTO jobs (id, sandbox_id, owner, seq, op, state, origin, params, max_attempts, deadline,
+                      reply_to, request_id, traceparent, enqueued_at)
+    VALUES (p_job, p_sandbox, nullif(p_owner, ''), this_seq, p_op, 'queued', p_origin, p_params, p_max_attempts,
             CASE WHEN p_deadline_ms > 0 THEN now() + p_deadline_ms * interval '1 millisecond' END,
             p_reply_to, p_request_id, p_traceparent, now());
     RETURN QUERY SELECT p_job, false, p_reply_to, p_request_id, p_traceparent;

@@ -1,139 +1,21 @@
 /*
- * The store against a real PostgreSQL (DATABASE_URL): claims, order, fencing, deadlines, the
- * outbox.
+ * The store against a real PostgreSQL (DATABASE_URL): every call's ordinary life; claims, order,
+ * fencing. Its own schema, see store_fixture.h.
  */
-#include <pthread.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
-#include "common/base/alloc.h"
-#include "common/base/clock.h"
-#include "common/base/service.h"
-#include "common/store/store.h"
-
-static struct store *store;
-
-static struct error err;
-#define OK(call)                                                                                   \
-    do {                                                                                           \
-        if ((call) < 0) {                                                                          \
-            fail_msg("%s: %s", #call, err.message);                                                \
-        }                                                                                          \
-    } while (0)
-
-static struct store *open_store(int pool)
-{
-    const struct store_options options = {.conninfo = getenv("DATABASE_URL"),
-                                          .application = "test_store",
-                                          .pool_size = pool,
-                                          .connect_timeout_s = 3,
-                                          .statement_timeout_ms = 5000,
-                                          .pool_wait_ms = 5000};
-
-    return store_new(&options);
-}
+#include "tests/integration/store_fixture.h"
 
 static int setup(void **state)
 {
-    int applied, signal_fd;
-
     (void)state;
-    assert_non_null(getenv("DATABASE_URL"));
-    OK(service_init(&signal_fd, &err));
-    store = open_store(8);
-    OK(store_migrate(store, &applied, &err));
+    fixture_open("test_store");
     return 0;
 }
 
 static int teardown(void **state)
 {
     (void)state;
-    store_free(store);
+    fixture_close();
     return 0;
-}
-
-/* A fresh sandbox with its create job. */
-static void new_sandbox(struct sandbox *sandbox, struct wakeup *wakeup)
-{
-    struct store_accept accept = {.params_json = "{\"envs\":{\"SECRET\":\"x\"}}",
-                                  .max_attempts = 5,
-                                  .reply_to = "gw",
-                                  .request_id = "req"};
-    char job_id[UUID_BYTES];
-
-    *sandbox = (struct sandbox){.timeout_ms = 60000, .metadata_json = "{\"k\":\"v\"}"};
-    id_uuid(sandbox->id);
-    id_uuid(job_id);
-    str_copy(sandbox->owner, sizeof(sandbox->owner), "alice");
-    str_copy(sandbox->user_id, sizeof(sandbox->user_id), "label");
-    str_copy(sandbox->provider, sizeof(sandbox->provider), "e2b");
-    str_copy(sandbox->template_id, sizeof(sandbox->template_id), "base");
-    OK(store_accept_create(store, sandbox, &accept, job_id, wakeup, &err));
-    assert_string_equal(wakeup->job_id, job_id);
-    sandbox->metadata_json = NULL;
-}
-
-static void accept_op(const char *sandbox_id, enum job_op op, bool join, struct wakeup *wakeup,
-                      bool *joined)
-{
-    struct store_accept accept = {.owner = "alice",
-                                  .sandbox_id = sandbox_id,
-                                  .op = op,
-                                  .origin = "client",
-                                  .max_attempts = 5,
-                                  .join = join};
-    char job_id[UUID_BYTES];
-
-    id_uuid(job_id);
-    OK(store_accept_job(store, &accept, job_id, wakeup, joined, &err));
-}
-
-static size_t claim(const char *job_id, struct store_claimed **ret, int64_t lease_ms)
-{
-    size_t count;
-
-    OK(store_jobs_claim(store, &job_id, 1, "tester", lease_ms, ret, &count, &err));
-    return count;
-}
-
-static struct store_finish finish_of(const struct store_claimed *claimed, enum job_state state,
-                                     enum sandbox_status to)
-{
-    struct store_finish finish = {.lease_token = claimed->job.lease_token,
-                                  .state = state,
-                                  .change_status = true,
-                                  .from = claimed->sandbox.status,
-                                  .to = to,
-                                  .result_json = "{\"ok\":true}"};
-
-    str_copy(finish.job_id, sizeof(finish.job_id), claimed->job.id);
-    str_copy(finish.sandbox_id, sizeof(finish.sandbox_id), claimed->sandbox.id);
-    str_copy(finish.reason, sizeof(finish.reason), "test");
-    return finish;
-}
-
-static void create_running(struct sandbox *sandbox)
-{
-    struct wakeup wakeup;
-    struct store_claimed *claimed;
-    struct store_finish finish;
-
-    new_sandbox(sandbox, &wakeup);
-    assert_int_equal(claim(wakeup.job_id, &claimed, 10000), 1);
-    finish = finish_of(claimed, JOB_STATE_DONE, SANDBOX_RUNNING);
-    finish.set = STORE_SET_PROVIDER | STORE_SET_STARTED | STORE_START_IDLE;
-    str_copy(finish.values.provider_sandbox_id, sizeof(finish.values.provider_sandbox_id),
-             sandbox->id);
-    str_copy(finish.values.access_token, sizeof(finish.values.access_token), "token");
-    OK(store_jobs_finish(store, &finish, 1, "tester", &err));
-    assert_false(finish.ret_fenced);
-    store_claimed_free(claimed, 1);
 }
 
 static void test_migrate_twice_is_nothing(void **state)
