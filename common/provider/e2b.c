@@ -34,18 +34,6 @@ static const struct config_entry config_table[] = {
 };
 enum { CONFIG_COUNT = sizeof(config_table) / sizeof(config_table[0]) };
 
-/* Cuts trailing slashes off; false unless it is a plain http(s) URL. */
-static bool normalize_url(char *url)
-{
-    size_t scheme = strncasecmp(url, "https://", 8) == 0  ? 8
-                    : strncasecmp(url, "http://", 7) == 0 ? 7
-                                                          : 0;
-    size_t length = strlen(url);
-    while (length > scheme && url[length - 1] == '/')
-        url[--length] = '\0';
-    return scheme > 0 && length > scheme && e2b_is_header_value(url) && !strpbrk(url, "?#@\"\\");
-}
-
 static struct provider *e2b_open(struct error *err)
 {
     struct e2b *e2b = xcalloc(1, sizeof(*e2b));
@@ -59,7 +47,7 @@ static struct provider *e2b_open(struct error *err)
         error_set(err, ERR_NOT_FOUND, "E2B_API_KEY is not set");
         goto fail;
     }
-    if (!e2b_is_header_value(config->api_key)) {
+    if (!provider_is_header_value(config->api_key)) {
         error_set(err, ERR_CONFIG, "E2B_API_KEY contains white space or control characters");
         goto fail;
     }
@@ -67,11 +55,11 @@ static struct provider *e2b_open(struct error *err)
         error_set(err, ERR_CONFIG, "E2B_DOMAIN is not a host name");
         goto fail;
     }
-    if (config->api_url && !normalize_url(config->api_url)) {
+    if (config->api_url && !provider_normalize_url(config->api_url)) {
         error_set(err, ERR_CONFIG, "E2B_API_URL is not an http:// or https:// URL");
         goto fail;
     }
-    if (config->sandbox_url && !normalize_url(config->sandbox_url)) {
+    if (config->sandbox_url && !provider_normalize_url(config->sandbox_url)) {
         error_set(err, ERR_CONFIG, "E2B_SANDBOX_URL is not an http:// or https:// URL");
         goto fail;
     }
@@ -171,18 +159,6 @@ static bool is_alnum(char c)
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
 }
 
-bool e2b_is_id(const char *text)
-{
-    size_t length = strlen(text);
-    if (length == 0 || length >= PROVIDER_ID_BYTES)
-        return false;
-    for (const char *c = text; *c; c++) {
-        if (!is_alnum(*c) && *c != '-' && *c != '_')
-            return false;
-    }
-    return true;
-}
-
 bool e2b_is_domain(const char *text)
 {
     if (strlen(text) >= DOMAIN_BYTES)
@@ -192,39 +168,6 @@ bool e2b_is_domain(const char *text)
             return false;
     }
     return true;
-}
-
-bool e2b_is_header_value(const char *text)
-{
-    for (const char *c = text; *c; c++) {
-        if ((unsigned char)*c <= 0x20 || (unsigned char)*c >= 0x7f)
-            return false;
-    }
-    return true;
-}
-
-void e2b_clean_text(char *out, size_t size, const char *text, size_t bytes,
-                    const char *const *secrets, size_t secret_count)
-{
-    size_t n = 0;
-    size_t i = 0;
-    while (i < bytes && n + 1 < size) {
-        size_t skip = 0;
-        for (size_t s = 0; s < secret_count && skip == 0; s++) {
-            size_t length = secrets[s] ? strlen(secrets[s]) : 0;
-            if (length >= 4 && length <= bytes - i && memcmp(text + i, secrets[s], length) == 0)
-                skip = length;
-        }
-        if (skip > 0) {
-            for (int k = 0; k < 3 && n + 1 < size; k++)
-                out[n++] = '*';
-            i += skip;
-            continue;
-        }
-        unsigned char c = (unsigned char)text[i++];
-        out[n++] = c >= 0x20 && c < 0x7f ? (char)c : c < 0x20 ? ' ' : '?';
-    }
-    out[n] = '\0';
 }
 
 const struct provider_ops e2b_provider_ops = {

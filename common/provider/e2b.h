@@ -12,6 +12,7 @@
 #include "common/provider/connect_rpc.h"
 #include "common/provider/http.h"
 #include "common/provider/provider.h"
+#include "common/provider/text.h"
 
 enum { E2B_ENVD_PORT = 49983 };
 
@@ -49,17 +50,8 @@ int e2b_put_port_base(const struct e2b *e2b, const struct provider_target *targe
 /* Appends "metadata=..." for the given pairs, encoded three times as the API decodes it. */
 void e2b_put_metadata_filter(struct strbuf *out, const char *const pairs[][2], size_t count);
 
-/* Characters that may stand in a host name label and in a path: what ids are made of. */
-bool e2b_is_id(const char *text);
 /* "host" or "host:port", or "". */
 bool e2b_is_domain(const char *text);
-/* Printable, no white space: fit for a header. */
-bool e2b_is_header_value(const char *text);
-
-/* Copies text for people: printable ASCII, bounded, with every secret replaced by ***. */
-void e2b_clean_text(char *out, size_t size, const char *text, size_t bytes,
-                    const char *const *secrets, size_t secret_count);
-
 /* e2b_answer.c */
 
 /* Id, tokens and domain of a Sandbox or SandboxDetail; absent and null tokens and domain are "".

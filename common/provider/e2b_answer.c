@@ -49,13 +49,13 @@ int e2b_take_sandbox(const cJSON *root, struct provider_result *result)
     found.provider_sandbox_id[0] = '\0';
     if (!cJSON_IsObject(root) ||
         take_text(root, "sandboxID", found.provider_sandbox_id, sizeof(found.provider_sandbox_id),
-                  e2b_is_id) != 0 ||
+                  provider_is_id) != 0 ||
         found.provider_sandbox_id[0] == '\0' ||
         take_text(root, "domain", found.domain, sizeof(found.domain), e2b_is_domain) != 0 ||
         take_text(root, "envdAccessToken", found.access_token, sizeof(found.access_token),
-                  e2b_is_header_value) != 0 ||
+                  provider_is_header_value) != 0 ||
         take_text(root, "trafficAccessToken", found.traffic_token, sizeof(found.traffic_token),
-                  e2b_is_header_value) != 0)
+                  provider_is_header_value) != 0)
         return -1;
     *result = found;
     return 0;

@@ -158,8 +158,8 @@ static void fail_response(const struct e2b *e2b, const struct provider_call *cal
     char text[200];
     if (response->transport != HTTP_ANSWERED) {
         bool ambiguous = response->transport == HTTP_AMBIGUOUS && creating;
-        e2b_clean_text(text, sizeof(text), response->error, strlen(response->error), secrets,
-                       secret_count);
+        provider_clean_text(text, sizeof(text), response->error, strlen(response->error), secrets,
+                            secret_count);
         fail(ret, ambiguous ? OUTCOME_AMBIGUOUS : OUTCOME_TRANSIENT, 0, "");
         snprintf(ret->error, sizeof(ret->error), "e2b %s: %s", what, text);
         return;
@@ -170,7 +170,7 @@ static void fail_response(const struct e2b *e2b, const struct provider_call *cal
     int64_t retry_after_ms = response->retry_after_ms;
     read_error_body(response, code, sizeof(code), &root, &message);
     enum outcome outcome = classify(response->status, code, creating, starting, &retry_after_ms);
-    e2b_clean_text(text, sizeof(text), message, strlen(message), secrets, secret_count);
+    provider_clean_text(text, sizeof(text), message, strlen(message), secrets, secret_count);
     cJSON_Delete(root);
     fail(ret, outcome, retry_after_ms, "");
     ret->http_status = response->status;
@@ -222,7 +222,7 @@ static void send_sandbox(const struct e2b *e2b, struct provider_call *call, enum
                          const char *method, const char *id, const char *suffix, cJSON *body,
                          struct http_request *request, struct provider_step *ret)
 {
-    if (!e2b_is_id(id)) {
+    if (!provider_is_id(id)) {
         cJSON_Delete(body);
         fail(ret, OUTCOME_PERMANENT, 0, "e2b: malformed provider sandbox id");
         return;
@@ -259,10 +259,6 @@ static void send_connect(const struct e2b *e2b, struct provider_call *call, cons
                  ret);
 }
 
-static const char *const tag_deployment = "sandbox_deployment";
-static const char *const tag_sandbox = "sandbox_id";
-static const char *const tag_job = "sandbox_job";
-
 static const char *text_or_empty(const char *text)
 {
     return text ? text : "";
@@ -271,8 +267,8 @@ static const char *text_or_empty(const char *text)
 static void send_lookup(const struct e2b *e2b, struct provider_call *call,
                         struct http_request *request, struct provider_step *ret)
 {
-    const char *const pairs[][2] = {{tag_deployment, text_or_empty(call->deployment_id)},
-                                    {tag_sandbox, text_or_empty(call->sandbox_id)}};
+    const char *const pairs[][2] = {{PROVIDER_TAG_DEPLOYMENT, text_or_empty(call->deployment_id)},
+                                    {PROVIDER_TAG_SANDBOX, text_or_empty(call->sandbox_id)}};
     begin(e2b, "GET", request);
     request->max_response_bytes = LIST_MAX_BYTES;
     strbuf_puts(&request->url, "/v2/sandboxes?");
@@ -297,15 +293,14 @@ static cJSON *build_metadata(const struct provider_call *call, struct error *err
             return NULL;
         }
         for (const cJSON *item = user->child; item; item = item->next) {
-            if (cJSON_IsString(item) && strcmp(item->string, tag_deployment) != 0 &&
-                strcmp(item->string, tag_sandbox) != 0 && strcmp(item->string, tag_job) != 0)
+            if (cJSON_IsString(item) && !provider_is_tag(item->string))
                 cJSON_AddStringToObject(metadata, item->string, item->valuestring);
         }
         cJSON_Delete(user);
     }
-    cJSON_AddStringToObject(metadata, tag_deployment, text_or_empty(call->deployment_id));
-    cJSON_AddStringToObject(metadata, tag_sandbox, text_or_empty(call->sandbox_id));
-    cJSON_AddStringToObject(metadata, tag_job, text_or_empty(call->job_id));
+    cJSON_AddStringToObject(metadata, PROVIDER_TAG_DEPLOYMENT, text_or_empty(call->deployment_id));
+    cJSON_AddStringToObject(metadata, PROVIDER_TAG_SANDBOX, text_or_empty(call->sandbox_id));
+    cJSON_AddStringToObject(metadata, PROVIDER_TAG_JOB, text_or_empty(call->job_id));
     return metadata;
 }
 
@@ -368,8 +363,8 @@ static bool read_started(const struct e2b *e2b, struct provider_call *call,
 static bool is_ours(const struct provider_call *call, const cJSON *item)
 {
     const cJSON *metadata = cJSON_GetObjectItemCaseSensitive(item, "metadata");
-    const cJSON *deployment = cJSON_GetObjectItemCaseSensitive(metadata, tag_deployment);
-    const cJSON *sandbox = cJSON_GetObjectItemCaseSensitive(metadata, tag_sandbox);
+    const cJSON *deployment = cJSON_GetObjectItemCaseSensitive(metadata, PROVIDER_TAG_DEPLOYMENT);
+    const cJSON *sandbox = cJSON_GetObjectItemCaseSensitive(metadata, PROVIDER_TAG_SANDBOX);
     return cJSON_IsString(deployment) && cJSON_IsString(sandbox) &&
            strcmp(deployment->valuestring, text_or_empty(call->deployment_id)) == 0 &&
            strcmp(sandbox->valuestring, text_or_empty(call->sandbox_id)) == 0;
@@ -399,7 +394,7 @@ static int read_page(struct provider_call *call, const struct http_response *las
         /* a server that ignores the filter must not make us adopt or kill what is not ours */
         if (!is_ours(call, item))
             continue;
-        if (!cJSON_IsString(id) || !e2b_is_id(id->valuestring))
+        if (!cJSON_IsString(id) || !provider_is_id(id->valuestring))
             goto out;
         if (strcmp(best->provider_sandbox_id, id->valuestring) == 0)
             continue; /* pages may overlap while sandboxes come and go */

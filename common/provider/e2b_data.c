@@ -23,9 +23,9 @@ int e2b_envd_request(const struct e2b *e2b, const struct provider_target *target
                      const char *method, const char *path, struct http_request *ret,
                      struct error *err)
 {
-    if (!e2b_is_id(target->provider_sandbox_id) ||
+    if (!provider_is_id(target->provider_sandbox_id) ||
         (target->domain && !e2b_is_domain(target->domain)) ||
-        (target->access_token && !e2b_is_header_value(target->access_token)))
+        (target->access_token && !provider_is_header_value(target->access_token)))
         return error_set(err, ERR_INVALID, "the sandbox's provider data is malformed");
     str_copy(ret->method, sizeof(ret->method), method);
     e2b_put_envd_base(e2b, target, &ret->url);
@@ -77,7 +77,8 @@ static void clean(const struct e2b *e2b, const struct provider_target *target, c
 {
     const char *const secrets[] = {e2b->config.api_key, target->access_token,
                                    target->traffic_token};
-    e2b_clean_text(out, size, text, strlen(text), secrets, sizeof(secrets) / sizeof(secrets[0]));
+    provider_clean_text(out, size, text, strlen(text), secrets,
+                        sizeof(secrets) / sizeof(secrets[0]));
 }
 
 int e2b_rpc_error(const struct e2b *e2b, const struct provider_target *target,

@@ -35,10 +35,10 @@ static void check_end(const struct provider_call *call, const struct provider_st
     if (step->verdict == PROVIDER_FAILED && step->outcome == OUTCOME_OK)
         abort();
     if (step->verdict == PROVIDER_DONE && call->result.state == PROVIDER_STATE_RUNNING &&
-        !e2b_is_id(call->result.provider_sandbox_id))
+        !provider_is_id(call->result.provider_sandbox_id))
         abort();
-    if (!e2b_is_domain(call->result.domain) || !e2b_is_header_value(call->result.access_token) ||
-        !e2b_is_header_value(call->result.traffic_token))
+    if (!e2b_is_domain(call->result.domain) || !provider_is_header_value(call->result.access_token) ||
+        !provider_is_header_value(call->result.traffic_token))
         abort();
 }
 
