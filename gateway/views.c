@@ -29,6 +29,8 @@ int view_port_url(const struct request *request, const struct sandbox *sandbox, 
 {
     struct provider *provider = view_provider(request, sandbox, err);
     struct provider_target target = view_target(sandbox);
+    struct http_client *client;
+    int status;
 
     if (provider == NULL) {
         return -1;
@@ -36,9 +38,10 @@ int view_port_url(const struct request *request, const struct sandbox *sandbox, 
     if (sandbox->provider_sandbox_id[0] == '\0') {
         return error_set(err, ERR_CONFLICT, "the sandbox is not created yet");
     }
-    return provider->ops->port_url(provider, &target, port, ret) < 0
-               ? error_set(err, ERR_INTERNAL, "the port's URL is too long")
-               : 0;
+    client = client_pool_take(request->gateway->clients);
+    status = provider->ops->port_url(provider, client, &target, port, ret, err);
+    client_pool_give(request->gateway->clients, client);
+    return status;
 }
 
 static void add_url(const struct request *request, const struct sandbox *sandbox, cJSON *data,

@@ -2,7 +2,7 @@
  * apply - what a claimed job asks for, and what the provider's answer means for the row.
  *
  * Owns: job -> provider call, outcome -> lifecycle_next + retry_decide -> struct store_finish.
- * Does not own: committing (settle.c), the wire (common/provider). Threads: the worker's one.
+ * Does not own: the call itself (drive.c), committing (settle.c). Threads: the worker's one.
  * Failure: none; every way a call can end becomes a finish.
  */
 #include <stdio.h>
@@ -14,13 +14,9 @@
 #include "common/base/json.h"
 #include "common/base/log.h"
 #include "common/domain/lifecycle.h"
-#include "lifecycle-worker/worker.h"
+#include "lifecycle-worker/drive.h"
 
-#define LIFETIME_GRACE_MS   600000 /* the provider's own end lies this far behind the deadline */
-#define REQUEST_MIN_MS      100    /* a request with less time left is not worth beginning */
 #define UNKNOWN_RETRY_AFTER 0
-
-static void flight_step(struct flight *flight, const struct http_response *last);
 
 static int64_t min_i64(int64_t a, int64_t b)
 {
@@ -39,7 +35,7 @@ static const struct sandbox *box_of(const struct flight *flight)
 
 /* ---- finishes ----------------------------------------------------------------------------- */
 
-static void leave_gate(struct flight *flight, bool decided, bool failed)
+void flight_leave_gate(struct flight *flight, bool decided, bool failed)
 {
     struct gate *gate = flight->gate;
     struct worker *worker = flight->worker;
@@ -116,7 +112,7 @@ static void clear_unsent(struct flight *flight)
 
 void apply_release(struct worker *worker, struct flight *flight, int64_t delay_ms)
 {
-    leave_gate(flight, false, false);
+    flight_leave_gate(flight, false, false);
     finish_init(flight);
     flight->finish.refund_attempt = true;
     flight->finish.delay_ms = delay_ms;
@@ -161,7 +157,7 @@ static void hold_provider(struct flight *flight, const char *provider, int64_t h
 }
 
 /* An attempt that did not succeed: again, or for good. */
-static void end_outcome(struct flight *flight, enum outcome outcome, int64_t retry_after_ms,
+void flight_end_outcome(struct flight *flight, enum outcome outcome, int64_t retry_after_ms,
                         int http_status, const char *error)
 {
     struct worker *worker = flight->worker;
@@ -195,7 +191,7 @@ static int64_t margin_ms(const struct flight *flight, const struct provider *pro
     return min_i64(flight->worker->config->lifetime_margin_ms, tenth);
 }
 
-static struct provider *provider_of(const struct flight *flight)
+struct provider *flight_provider(const struct flight *flight)
 {
     struct gate *gate = worker_gate(flight->worker, box_of(flight)->provider);
     return gate == NULL ? NULL : gate->provider;
@@ -268,7 +264,7 @@ static void done_started(struct flight *flight)
         result->started_at_ms > 0 ? result->started_at_ms : flight->sent_wall_ms;
     values->provider_expires_at_ms = provider_end_ms(flight);
     set_first_deadline(flight,
-                       values->provider_expires_at_ms - margin_ms(flight, provider_of(flight)));
+                       values->provider_expires_at_ms - margin_ms(flight, flight_provider(flight)));
 }
 
 static void timeout_result(struct flight *flight, int64_t expires_at_ms, bool clamped,
@@ -355,7 +351,7 @@ static void done_reconcile(struct flight *flight)
 }
 
 /* The call is through: the provider did what was asked, or says why that has no object. */
-static void apply_done(struct flight *flight, const struct provider_step *step)
+void flight_end_done(struct flight *flight, const struct provider_step *step)
 {
     const struct job *job = job_of(flight);
     const struct provider_result *result = &flight->call.result;
@@ -392,7 +388,7 @@ static void apply_done(struct flight *flight, const struct provider_step *step)
             flight->finish.set |= STORE_SET_PROVIDER_EXPIRES;
             flight->finish.values.provider_expires_at_ms = end;
             if (!flight->params.extend_provider) {
-                done_timeout(flight, end - margin_ms(flight, provider_of(flight)));
+                done_timeout(flight, end - margin_ms(flight, flight_provider(flight)));
             }
         }
         finish_end(flight, JOB_STATE_DONE, OUTCOME_OK, NULL);
@@ -401,184 +397,6 @@ static void apply_done(struct flight *flight, const struct provider_step *step)
     case JOB_OP_COUNT:
         break;
     }
-}
-
-/* ---- driving a call ----------------------------------------------------------------------- */
-
-static void on_answer(void *arg, const struct http_response *response)
-{
-    flight_step(arg, response);
-}
-
-/* A copy that nobody's row names. */
-static void kill_step_done(struct flight *flight, const struct provider_step *step)
-{
-    enum { KILL_TRIES_MAX = 6 };
-    struct worker *worker = flight->worker;
-    bool gone = step->verdict == PROVIDER_DONE;
-    leave_gate(flight, true, !gone && gate_is_failure(step->outcome, step->http_status));
-    if (gone) {
-        worker->counters.copies_killed++;
-        log_event(LOG_WARN, "provider.copy_killed", LOG_S("provider_sandbox_id", flight->kill_id));
-    } else if (++flight->kill_tries < KILL_TRIES_MAX && !service_draining()) {
-        flight->not_before_ms = clock_mono_ms() + ((int64_t)500 << flight->kill_tries);
-        flight->phase = FLIGHT_WAITING;
-        return;
-    } else {
-        log_event(LOG_ERROR, "provider.copy_left", LOG_S("provider_sandbox_id", flight->kill_id),
-                  LOG_S("error", step->error));
-    }
-    inflight_release(&worker->inflight, flight);
-}
-
-static void flight_ended(struct flight *flight, const struct provider_step *step)
-{
-    const struct job *job = job_of(flight);
-    log_context(job->request_id, job->id, job->sandbox_id);
-    if (flight->kind == FLIGHT_KILL) {
-        kill_step_done(flight, step);
-    } else if (step->verdict == PROVIDER_DONE) {
-        leave_gate(flight, true, false);
-        apply_done(flight, step);
-    } else {
-        leave_gate(flight, true, gate_is_failure(step->outcome, step->http_status));
-        end_outcome(flight, step->outcome, step->retry_after_ms, step->http_status, step->error);
-    }
-    log_context_clear();
-}
-
-static void flight_step(struct flight *flight, const struct http_response *last)
-{
-    struct worker *worker = flight->worker;
-    struct provider *provider = provider_of(flight);
-    struct provider_step step;
-    struct http_request request;
-    memset(&step, 0, sizeof(step));
-    http_request_init(&request);
-    flight->call.now_ms = clock_wall_ms();
-    provider->ops->step(provider, &flight->call, last, &request, &step);
-    if (step.verdict == PROVIDER_SEND) {
-        int64_t left = flight->attempt_end_ms - clock_mono_ms();
-        if (left >= REQUEST_MIN_MS) {
-            if (request.timeout_ms <= 0 || request.timeout_ms > left) {
-                request.timeout_ms = left;
-            }
-            flight->sent = true;
-            flight->sent_wall_ms = clock_wall_ms();
-            worker->counters.requests++;
-            http_multi_send(worker->http, &request, on_answer, flight);
-        } else {
-            /* what went out before may have had its effect, for a create at least */
-            bool unsure = flight->call.op == PROVIDER_CREATE &&
-                          (flight->sent || flight->claimed.create_maybe_sent);
-            step.verdict = PROVIDER_FAILED;
-            step.outcome = unsure ? OUTCOME_AMBIGUOUS : OUTCOME_TRANSIENT;
-            str_copy(step.error, sizeof(step.error), "the attempt ran out of time");
-        }
-    }
-    http_request_done(&request);
-    if (step.verdict != PROVIDER_SEND) {
-        flight_ended(flight, &step);
-    }
-}
-
-static int64_t lifetime_ms(const struct provider *provider, int64_t timeout_ms)
-{
-    return min_i64(provider->ops->max_lifetime_ms((struct provider *)provider),
-                   timeout_ms + LIFETIME_GRACE_MS);
-}
-
-/* How long the provider is to keep the sandbox, from now. */
-static int64_t wanted_lifetime_ms(const struct flight *flight, const struct provider *provider)
-{
-    const struct sandbox *box = box_of(flight);
-    int64_t now = clock_wall_ms();
-    int64_t timeout_ms = box->timeout_ms;
-    if (job_of(flight)->op == JOB_TIMEOUT && !flight->params.extend_provider) {
-        timeout_ms = flight->params.timeout_ms;
-    } else if (job_of(flight)->op == JOB_TIMEOUT) {
-        timeout_ms = box->expires_at_ms > now ? box->expires_at_ms - now : 0;
-    } else if (box->timeout_mode == TIMEOUT_ABSOLUTE) {
-        timeout_ms = box->expires_at_ms > now ? box->expires_at_ms - now
-                                              : flight->worker->config->idle_timeout_s * 1000;
-    }
-    return lifetime_ms(provider, timeout_ms);
-}
-
-static enum provider_op provider_op_of(enum job_op op)
-{
-    switch (op) {
-    case JOB_CREATE:
-        return PROVIDER_CREATE;
-    case JOB_RESUME:
-        return PROVIDER_RESUME;
-    case JOB_PAUSE:
-        return PROVIDER_PAUSE;
-    case JOB_DELETE:
-        return PROVIDER_DELETE;
-    case JOB_TIMEOUT:
-        return PROVIDER_TIMEOUT;
-    case JOB_RECONCILE:
-    case JOB_OP_COUNT:
-        break;
-    }
-    return PROVIDER_GET;
-}
-
-static void call_begin(struct flight *flight, struct gate *gate)
-{
-    struct worker *worker = flight->worker;
-    const struct sandbox *box = box_of(flight);
-    struct provider_call *call = &flight->call;
-    provider_call_init(call);
-    flight->call_active = true;
-    call->op = provider_op_of(job_of(flight)->op);
-    call->deployment_id = worker->deployment_id;
-    call->sandbox_id = box->id;
-    call->job_id = job_of(flight)->id;
-    call->provider_sandbox_id = box->provider_sandbox_id;
-    call->template_id = box->template_id[0] != '\0'
-                            ? box->template_id
-                            : gate->provider->ops->default_template(gate->provider);
-    call->timeout_ms = wanted_lifetime_ms(flight, gate->provider);
-    call->metadata_json = box->metadata_json;
-    call->envs = flight->params.envs;
-    call->maybe_sent = call->op == PROVIDER_CREATE
-                           ? flight->claimed.create_maybe_sent
-                           : box->provider_sandbox_id[0] == '\0' && box->create_sent_at_ms > 0;
-    call->settle_until_ms =
-        call->maybe_sent ? box->create_sent_at_ms + worker->config->settle_ms : 0;
-    gate_enter(gate, clock_mono_ms());
-    flight->gate = gate;
-    flight->phase = FLIGHT_CALLING;
-    flight_step(flight, NULL);
-}
-
-void apply_kill(struct worker *worker, struct flight *flight)
-{
-    struct gate *gate = worker_gate(worker, box_of(flight)->provider);
-    int64_t blocked = gate_blocked_ms(gate, clock_mono_ms());
-    if (blocked > 0) {
-        flight->not_before_ms = clock_mono_ms() + blocked;
-        flight->phase = FLIGHT_WAITING;
-        return;
-    }
-    if (flight->call_active) {
-        provider_call_done(&flight->call);
-    }
-    provider_call_init(&flight->call);
-    flight->call_active = true;
-    flight->call.op = PROVIDER_DELETE;
-    flight->call.deployment_id = worker->deployment_id;
-    flight->call.sandbox_id = box_of(flight)->id;
-    flight->call.job_id = job_of(flight)->id;
-    flight->call.provider_sandbox_id = flight->kill_id;
-    flight->call.template_id = "";
-    flight->attempt_end_ms = clock_mono_ms() + worker->config->attempt_ms;
-    gate_enter(gate, clock_mono_ms());
-    flight->gate = gate;
-    flight->phase = FLIGHT_CALLING;
-    flight_step(flight, NULL);
 }
 
 /* ---- deciding a claimed job --------------------------------------------------------------- */
@@ -661,7 +479,7 @@ static void begin(struct worker *worker, struct flight *flight)
         snprintf(text, sizeof(text), "provider %s is not configured on this worker",
                  box_of(flight)->provider);
         log_event(LOG_ERROR, "provider.unknown", LOG_S("provider", box_of(flight)->provider));
-        end_outcome(flight, OUTCOME_TRANSIENT, UNKNOWN_RETRY_AFTER, 0, text);
+        flight_end_outcome(flight, OUTCOME_TRANSIENT, UNKNOWN_RETRY_AFTER, 0, text);
         return;
     }
     int64_t blocked = gate_blocked_ms(gate, clock_mono_ms());
@@ -669,7 +487,7 @@ static void begin(struct worker *worker, struct flight *flight)
         apply_release(worker, flight, blocked + id_random_below(250));
         return;
     }
-    call_begin(flight, gate);
+    drive_begin(flight, gate);
 }
 
 void apply_begin(struct worker *worker, struct flight *flight)

@@ -20,7 +20,7 @@ enum flight_phase {
     FLIGHT_FREE,
     FLIGHT_CALLING,  /* a request is out */
     FLIGHT_FINISHED, /* `finish` waits to be committed */
-    FLIGHT_WAITING   /* a copy to kill, until not_before_ms */
+    FLIGHT_WAITING   /* until not_before_ms: for the provider to get on, or to kill a copy again */
 };
 enum flight_kind {
     FLIGHT_JOB,

@@ -418,12 +418,12 @@ static void heartbeat(struct worker *worker, int64_t now)
     free(info);
 }
 
-static void retry_kills(struct worker *worker, int64_t now)
+static void wake_waiting(struct worker *worker, int64_t now)
 {
     for (int i = 0; i < worker->inflight.capacity; i++) {
         struct flight *flight = &worker->inflight.flights[i];
         if (flight->phase == FLIGHT_WAITING && now >= flight->not_before_ms) {
-            apply_kill(worker, flight);
+            apply_wake(worker, flight);
         }
     }
 }
@@ -490,7 +490,7 @@ static void drain_end(struct worker *worker)
         if (flight->kind == FLIGHT_KILL && flight->phase != FLIGHT_FREE) {
             log_event(LOG_ERROR, "provider.copy_left",
                       LOG_S("provider_sandbox_id", flight->kill_id));
-        } else if (flight->phase == FLIGHT_CALLING) {
+        } else if (flight->phase == FLIGHT_CALLING || flight->phase == FLIGHT_WAITING) {
             apply_release(worker, flight, 0);
         }
     }
@@ -534,7 +534,7 @@ static void turn(struct worker *worker)
     now = clock_mono_ms();
     take_over(worker, now);
     poll_due(worker, now);
-    retry_kills(worker, now);
+    wake_waiting(worker, now);
     claim_held(worker);
     settle_finished(worker);
     if (worker->queue_up || clock_mono_ms() >= worker->queue_retry_ms) {

@@ -2,7 +2,7 @@
  * worker - claims jobs, drives provider calls, writes how they ended: one thread, one wait.
  *
  * Owns: the loop and everything it touches. worker.c reads and waits, apply.c decides what a job
- * and a provider's answer mean, settle.c commits and tells.
+ * and a provider's answer mean, drive.c makes the calls, settle.c commits and tells.
  * Threads: one. Failure: PostgreSQL, Redis or a provider away stop what needs them and nothing
  * else; finished outcomes are kept until their lease ends.
  */
@@ -80,7 +80,7 @@ void worker_note_store(struct worker *worker, const struct error *err /* NULL = 
 void worker_note_queue(struct worker *worker, const struct error *err /* NULL = good */);
 struct gate *worker_gate(struct worker *worker, const char *provider);
 
-/* ---- apply.c ---- */
+/* ---- apply.c, drive.c ---- */
 
 /* Decides a freshly claimed job: begins its provider call or finishes it. */
 void apply_begin(struct worker *worker, struct flight *flight);
@@ -88,6 +88,8 @@ void apply_begin(struct worker *worker, struct flight *flight);
 void apply_release(struct worker *worker, struct flight *flight, int64_t delay_ms);
 /* Begins (or begins again) the killing of flight->kill_id. */
 void apply_kill(struct worker *worker, struct flight *flight);
+/* The wait of a FLIGHT_WAITING is over. */
+void apply_wake(struct worker *worker, struct flight *flight);
 
 /* ---- settle.c ---- */
 

@@ -126,10 +126,14 @@ int e2b_put_envd_base(const struct e2b *e2b, const struct provider_target *targe
     return e2b_put_port_base(e2b, target, E2B_ENVD_PORT, out);
 }
 
-static int e2b_port_url(struct provider *provider, const struct provider_target *target, int port,
-                        struct strbuf *ret)
+static int e2b_port_url(struct provider *provider, struct http_client *client,
+                        const struct provider_target *target, int port, struct strbuf *ret,
+                        struct error *err)
 {
-    return e2b_put_port_base((struct e2b *)provider, target, port, ret);
+    (void)client; /* the name of the host says it all */
+    if (e2b_put_port_base((struct e2b *)provider, target, port, ret) != 0)
+        return error_set(err, ERR_INTERNAL, "the port's URL is too long");
+    return 0;
 }
 
 void e2b_put_metadata_filter(struct strbuf *out, const char *const pairs[][2], size_t count)

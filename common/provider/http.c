@@ -76,6 +76,20 @@ static int64_t parse_retry_after(const char *value)
     return ms > RETRY_AFTER_MAX_MS ? RETRY_AFTER_MAX_MS : ms;
 }
 
+/* Retry-After, Retry-After-Ms, and one Retry-After-<throttler> per limit that was hit (Daytona). */
+static void note_retry_after(struct http_response *response, const char *name, const char *value)
+{
+    int64_t ms;
+    if (strcasecmp(name, "Retry-After-Ms") == 0) {
+        long long given = strtoll(value, NULL, 10);
+        ms = given < 0 ? 0 : given > RETRY_AFTER_MAX_MS ? RETRY_AFTER_MAX_MS : given;
+    } else {
+        ms = parse_retry_after(value);
+    }
+    if (ms > response->retry_after_ms)
+        response->retry_after_ms = ms;
+}
+
 static size_t on_header(char *data, size_t size, size_t count, void *arg)
 {
     struct http_exchange *x = arg;
@@ -100,8 +114,8 @@ static size_t on_header(char *data, size_t size, size_t count, void *arg)
     size_t length = strlen(value);
     while (length > 0 && strchr(" \t\r\n", value[length - 1]))
         value[--length] = '\0';
-    if (strcasecmp(line, "Retry-After") == 0)
-        x->response.retry_after_ms = parse_retry_after(value);
+    if (strncasecmp(line, "Retry-After", 11) == 0 && (line[11] == '\0' || line[11] == '-'))
+        note_retry_after(&x->response, line, value);
     else if (strcasecmp(line, "X-Next-Token") == 0 && length < sizeof(x->response.next_token))
         str_copy(x->response.next_token, sizeof(x->response.next_token), value);
     else if (strcasecmp(line, "Content-Type") == 0)
@@ -453,6 +467,12 @@ void http_client_drive(struct http_client *client, struct provider *provider,
         memset(ret, 0, sizeof(*ret));
         call->now_ms = clock_wall_ms();
         provider->ops->step(provider, call, last, &request, ret);
+        if (ret->verdict == PROVIDER_WAIT) {
+            http_request_done(&request);
+            clock_sleep_ms(ret->retry_after_ms);
+            last = NULL;
+            continue;
+        }
         if (ret->verdict != PROVIDER_SEND) {
             http_request_done(&request);
             return;

@@ -43,7 +43,7 @@ enum http_transport {
 struct http_response {
     enum http_transport transport;
     int status;
-    int64_t retry_after_ms; /* 0 = none given; Retry-After as seconds or date */
+    int64_t retry_after_ms; /* 0 = none given; Retry-After in any spelling, the longest of all */
     char next_token[1024];  /* X-Next-Token, or "" */
     char content_type[128];
     const char *body; /* not NUL-terminated; valid during the call it is passed to */
@@ -104,7 +104,8 @@ struct provider_call {
 void provider_call_init(struct provider_call *call);
 void provider_call_done(struct provider_call *call);
 
-enum provider_verdict { PROVIDER_SEND, PROVIDER_DONE, PROVIDER_FAILED };
+/* PROVIDER_WAIT: step again, with no response, after retry_after_ms. */
+enum provider_verdict { PROVIDER_SEND, PROVIDER_WAIT, PROVIDER_DONE, PROVIDER_FAILED };
 struct provider_step {
     enum provider_verdict verdict;
     /* PROVIDER_FAILED (OUTCOME_SNOOZE = poll again after retry_after_ms) */
@@ -158,8 +159,9 @@ struct provider_ops {
     struct provider *(*open)(struct error *err);
     void (*close)(struct provider *provider);
 
-    /* `last` is NULL on the first step. Fills *ret_request when the verdict is PROVIDER_SEND,
-     * call->result when PROVIDER_DONE. Never fails itself: bad answers are outcomes. */
+    /* `last` is NULL on the first step and after a wait. Fills *ret_request when the verdict is
+     * PROVIDER_SEND, call->result when PROVIDER_DONE. Never fails itself: bad answers are outcomes.
+     */
     void (*step)(struct provider *provider, struct provider_call *call,
                  const struct http_response *last, struct http_request *ret_request,
                  struct provider_step *ret);
@@ -181,9 +183,10 @@ struct provider_ops {
     /* *ret_bytes = size; ERR_IS_DIRECTORY, ERR_FILE_NOT_FOUND */
     int (*stat_file)(struct provider *, struct http_client *, const struct provider_target *,
                      const char *path, int64_t *ret_bytes, struct error *err);
-    /* Writes the public URL of a port. */
-    int (*port_url)(struct provider *, const struct provider_target *, int port,
-                    struct strbuf *ret);
+    /* Writes the public URL of a port; may ask the provider for it. ERR_SANDBOX_NOT_FOUND,
+     * ERR_PROVIDER, ERR_PROVIDER_DOWN, ERR_INTERNAL (longer than *ret takes). */
+    int (*port_url)(struct provider *, struct http_client *, const struct provider_target *,
+                    int port, struct strbuf *ret, struct error *err);
 
     int64_t (*max_lifetime_ms)(struct provider *); /* longest life from start or resume */
     const char *(*default_template)(struct provider *);

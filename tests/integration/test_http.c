@@ -88,6 +88,13 @@ static enum mini_after handle(struct mini_server *s, struct mini_request *r)
         gmtime_r(&when, &tm);
         strftime(header, sizeof(header), "Retry-After: %a, %d %b %Y %H:%M:%S GMT\r\n", &tm);
         mini_answer(r->fd, 429, header, "", 0);
+    } else if (strcmp(path, "/429-many") == 0) {
+        mini_answer(r->fd, 429,
+                    "Retry-After-Anonymous: 2\r\nretry-after-sandbox-create: 9\r\n"
+                    "Retry-After: 3\r\nRetry-Afternoon: 60\r\nX-RateLimit-Reset-x: 70\r\n",
+                    "", 0);
+    } else if (strcmp(path, "/429-ms") == 0) {
+        mini_answer(r->fd, 429, "Retry-After-Ms: 1500\r\n", "", 0);
     } else if (strcmp(path, "/429-bad") == 0) {
         mini_answer(r->fd, 429, "Retry-After: soon\r\n", "", 0);
     } else if (strcmp(path, "/effect-then-die") == 0) {
@@ -201,6 +208,10 @@ static void test_response_headers(void **state)
     perform("GET", "/429-date", NULL);
     assert_in_range(response.retry_after_ms, 95000, 101000);
     assert_string_equal(response.next_token, "");
+    perform("GET", "/429-many", NULL);
+    assert_int_equal(response.retry_after_ms, 9000);
+    perform("GET", "/429-ms", NULL);
+    assert_int_equal(response.retry_after_ms, 1500);
     perform("GET", "/429-bad", NULL);
     assert_true(response.retry_after_ms == 0);
 }

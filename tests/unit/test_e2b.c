@@ -155,7 +155,7 @@ static void check_urls(const char *api_url, const char *sandbox_url, const char 
     assert_int_equal(e2b_put_envd_base((struct e2b *)p, &target, &url), 0);
     assert_string_equal(url.data, envd);
     strbuf_reset(&url);
-    assert_int_equal(p->ops->port_url(p, &target, 6060, &url), 0);
+    assert_int_equal(p->ops->port_url(p, NULL, &target, 6060, &url, &err), 0);
     assert_string_equal(url.data, port);
     strbuf_done(&url);
     p->ops->close(p);

@@ -1,0 +1,29 @@
+/*
+ * drive - what apply.c and drive.c know of each other.
+ *
+ * apply decides that a call is needed and what its end means; drive makes it. Threads: the
+ * worker's one. Failure: none.
+ */
+#ifndef WORKER_DRIVE_H
+#define WORKER_DRIVE_H
+
+#include "lifecycle-worker/worker.h"
+
+/* ---- drive.c ---- */
+
+/* Enters the gate, which must be open, and makes the call the claimed job asks for. */
+void drive_begin(struct flight *flight, struct gate *gate);
+
+/* ---- apply.c ---- */
+
+/* The backend of the sandbox's row, or NULL. */
+struct provider *flight_provider(const struct flight *flight);
+/* Gives the place in the gate back; no effect when none is held. */
+void flight_leave_gate(struct flight *flight, bool decided, bool failed);
+/* The call is through: the provider did what was asked, or says why that has no object. */
+void flight_end_done(struct flight *flight, const struct provider_step *step);
+/* An attempt that did not succeed: again, or for good. */
+void flight_end_outcome(struct flight *flight, enum outcome outcome, int64_t retry_after_ms,
+                        int http_status, const char *error);
+
+#endif
