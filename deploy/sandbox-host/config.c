@@ -42,7 +42,8 @@ static const struct config_entry table[] = {
     {"SANDBOX_HOST_TMP_BYTES", CONFIG_INT, AT(tmp_bytes), 1 << 20, INT64_C(1) << 50, "1073741824",
      false, false, "size of a sandbox's /tmp, which is memory"},
     {"SANDBOX_HOST_FIRST_UID", CONFIG_INT, AT(first_uid), 1000, 2000000000, "210000", false, false,
-     "as root: each sandbox runs under a user id of its own, from this one on"},
+     "as root: each sandbox runs under a user id of its own, from this one on (the next 4096 where "
+     "another host uses these)"},
     {"LOG_LEVEL", CONFIG_STRING, AT(log_level), 1, 16, "info", false, false,
      "debug, info, warn or error"},
 };

@@ -16,6 +16,7 @@
 #include "deploy/sandbox-host/front.h"
 #include "deploy/sandbox-host/sandbox.h"
 #include "deploy/sandbox-host/spawn.h"
+#include "deploy/sandbox-host/uids.h"
 
 enum {
     API_THREADS = 64,
@@ -125,6 +126,10 @@ int main(int argc, char **argv)
         return EXIT_CONFIG;
     }
     cgroup_detect();
+    if (geteuid() == 0 && uids_claim(config.first_uid, &config.first_uid, &err) < 0) {
+        fprintf(stderr, "sandbox-host: %s\n", err.message);
+        return EXIT_CONFIG;
+    }
     if (strcmp(verb, "serve") == 0) {
         status = serve(&config, signal_fd, &err);
     } else if (strcmp(verb, "doctor") == 0) {

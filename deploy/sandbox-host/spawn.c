@@ -334,7 +334,8 @@ static void build_argv(struct argv *argv, const struct spawn_request *request, c
 
     add(argv, "bwrap");
     add(argv, "--unshare-all");
-    /* not --disable-userns: the agent runs commands asked for as root in a user namespace of their own */
+    /* not --disable-userns: the agent runs commands asked for as root in a user namespace of their
+     * own */
     add(argv, "--unshare-user");
     add(argv, "--die-with-parent");
     add(argv, "--new-session");
