@@ -273,13 +273,18 @@ static int exec(const char *command, int64_t timeout_ms, bool background)
 /* A stream of envelopes; each text is its flags ('0' message, '2' end) and its JSON. */
 static void script_stream(const char *texts, ...)
 {
-    static char bytes[4096];
+    /* a place of its own for each script: the server may still hold the one before */
+    static char places[64][4096];
+    static size_t used;
+    char *bytes;
     size_t n = 0;
     va_list args;
+    assert_true(used < sizeof(places) / sizeof(places[0]));
+    bytes = places[used++];
     va_start(args, texts);
     for (const char *text = texts; text; text = va_arg(args, const char *)) {
         size_t length = strlen(text + 1);
-        assert_true(n + 5 + length < sizeof(bytes) && length < 65536);
+        assert_true(n + 5 + length < sizeof(places[0]) && length < 65536);
         memcpy(bytes + n, "\0\0\0", 3);
         bytes[n] = (char)(text[0] - '0');
         bytes[n + 3] = (char)(length >> 8);

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -470,6 +471,8 @@ static void server_start(struct server *server)
     server->pid = fork();
     assert_true(server->pid >= 0);
     if (server->pid == 0) {
+        prctl(PR_SET_PDEATHSIG,
+              SIGKILL); /* a failed test leaves no server, not even a stopped one */
         if (freopen("/dev/null", "w", stdout) != NULL) {
             execlp("redis-server", "redis-server", "--port", port, "--bind", "127.0.0.1", "--dir",
                    server->folder, "--appendonly", "yes", "--save", "", (char *)NULL);
@@ -559,8 +562,10 @@ static void test_server_killed_and_restarted(void **state)
     assert_int_equal(count, 1); /* goes on behind the last one read */
     assert_string_equal(got[0].job_id, reply.job_id);
 
-    /* a server that stops answering without closing */
+    /* a server that stops answering without closing, while a read is parked and nothing is left */
+    assert_int_equal(read_many(reader, entries, 1), 0);
     OK(queue_reader_park(reader, 8, &err));
+    clock_sleep_ms(50);
     kill(server.pid, SIGSTOP);
     start = clock_mono_ms();
     assert_int_equal(queue_ping(queue, &err), -1);
