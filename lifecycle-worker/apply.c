@@ -16,8 +16,6 @@
 #include "common/domain/lifecycle.h"
 #include "lifecycle-worker/drive.h"
 
-#define UNKNOWN_RETRY_AFTER 0
-
 static int64_t min_i64(int64_t a, int64_t b)
 {
     return a < b ? a : b;
@@ -156,30 +154,29 @@ static void hold_provider(struct flight *flight, const char *provider, int64_t h
     }
 }
 
-/* An attempt that did not succeed: again, or for good. */
-void flight_end_outcome(struct flight *flight, enum outcome outcome, int64_t retry_after_ms,
-                        int http_status, const char *error)
+void flight_end_outcome(struct flight *flight, const struct provider_step *step)
 {
     struct worker *worker = flight->worker;
     const struct job *job = job_of(flight);
     struct retry_decision decision =
-        retry_decide(&worker->policy, job->op, outcome, job->attempt, job->max_attempts,
-                     retry_after_ms, id_random_below(UINT32_MAX));
+        retry_decide(&worker->policy, job->op, step->outcome, job->attempt, job->max_attempts,
+                     step->retry_after_ms, id_random_below(UINT32_MAX));
     finish_init(flight);
-    flight->finish.provider_http_status = http_status;
-    if (job->op == JOB_CREATE && decision.clears_sent && !flight->claimed.create_maybe_sent) {
+    flight->finish.provider_http_status = step->http_status;
+    if (job->op == JOB_CREATE && decision.clears_sent && !step->may_exist &&
+        !flight->claimed.create_maybe_sent) {
         flight->finish.set |= STORE_CLEAR_SENT;
     }
     if (decision.hold_ms > 0) {
-        hold_provider(flight, box_of(flight)->provider, decision.hold_ms, outcome);
+        hold_provider(flight, box_of(flight)->provider, decision.hold_ms, step->outcome);
     }
     if (decision.state == JOB_STATE_RETRY_WAIT) {
         flight->finish.delay_ms = decision.delay_ms;
         flight->finish.refund_attempt = decision.refund_attempt;
         clear_unsent(flight);
-        finish_end(flight, JOB_STATE_RETRY_WAIT, outcome, error);
+        finish_end(flight, JOB_STATE_RETRY_WAIT, step->outcome, step->error);
     } else {
-        end_failed(flight, decision.state, outcome, error);
+        end_failed(flight, decision.state, step->outcome, step->error);
     }
 }
 
@@ -475,11 +472,11 @@ static void begin(struct worker *worker, struct flight *flight)
     }
     struct gate *gate = worker_gate(worker, box_of(flight)->provider);
     if (gate == NULL) {
-        char text[128];
-        snprintf(text, sizeof(text), "provider %s is not configured on this worker",
+        struct provider_step step = {.verdict = PROVIDER_FAILED, .outcome = OUTCOME_TRANSIENT};
+        snprintf(step.error, sizeof(step.error), "provider %s is not configured on this worker",
                  box_of(flight)->provider);
         log_event(LOG_ERROR, "provider.unknown", LOG_S("provider", box_of(flight)->provider));
-        flight_end_outcome(flight, OUTCOME_TRANSIENT, UNKNOWN_RETRY_AFTER, 0, text);
+        flight_end_outcome(flight, &step);
         return;
     }
     int64_t blocked = gate_blocked_ms(gate, clock_mono_ms());

@@ -71,8 +71,7 @@ static void flight_ended(struct flight *flight, const struct provider_step *step
         flight_end_done(flight, step);
     } else {
         flight_leave_gate(flight, true, gate_is_failure(step->outcome, step->http_status));
-        flight_end_outcome(flight, step->outcome, step->retry_after_ms, step->http_status,
-                           step->error);
+        flight_end_outcome(flight, step);
     }
     log_context_clear();
 }
@@ -116,6 +115,7 @@ static void flight_step(struct flight *flight, const struct http_response *last)
             bool unsure = flight->call.op == PROVIDER_CREATE &&
                           (flight->sent || flight->claimed.create_maybe_sent);
             step.verdict = PROVIDER_FAILED;
+            step.may_exist = unsure;
             step.outcome = unsure ? OUTCOME_AMBIGUOUS : OUTCOME_TRANSIENT;
             str_copy(step.error, sizeof(step.error), "the attempt ran out of time");
         }

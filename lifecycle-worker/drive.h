@@ -23,7 +23,6 @@ void flight_leave_gate(struct flight *flight, bool decided, bool failed);
 /* The call is through: the provider did what was asked, or says why that has no object. */
 void flight_end_done(struct flight *flight, const struct provider_step *step);
 /* An attempt that did not succeed: again, or for good. */
-void flight_end_outcome(struct flight *flight, enum outcome outcome, int64_t retry_after_ms,
-                        int http_status, const char *error);
+void flight_end_outcome(struct flight *flight, const struct provider_step *step);
 
 #endif

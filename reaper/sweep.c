@@ -158,7 +158,11 @@ static void run_outbox(struct sweep *sweep, int64_t now)
 
 static int64_t max_lifetime_ms(const struct reaper_config *config, const char *provider)
 {
-    return strcmp(provider, "e2b") == 0 ? config->e2b_max_timeout_s * 1000 : 0;
+    if (strcmp(provider, "e2b") == 0) {
+        return config->e2b_max_timeout_s * 1000;
+    }
+    /* Daytona ends what is idle, at a time we choose, and has no longest life */
+    return strcmp(provider, "daytona") == 0 ? INT64_C(3650) * 24 * 3600 * 1000 : 0;
 }
 
 static void run_lifetimes(struct sweep *sweep, int64_t now)

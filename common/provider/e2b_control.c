@@ -137,11 +137,10 @@ static bool is_undecided(const struct provider_call *call)
 
 static void keep_undecided(const struct provider_call *call, struct provider_step *ret)
 {
-    if (ret->verdict != PROVIDER_FAILED || !is_undecided(call))
-        return;
-    if (ret->outcome == OUTCOME_RATE_LIMITED)
-        ret->outcome = OUTCOME_SNOOZE;
-    else if (ret->outcome != OUTCOME_SNOOZE)
+    ret->may_exist = ret->verdict == PROVIDER_FAILED && is_undecided(call);
+    /* a hold is kept: nothing ends by it */
+    if (ret->may_exist && ret->outcome != OUTCOME_SNOOZE && ret->outcome != OUTCOME_RATE_LIMITED &&
+        ret->outcome != OUTCOME_AUTH)
         ret->outcome = OUTCOME_AMBIGUOUS;
 }
 
@@ -438,7 +437,7 @@ static void lookup_finished(const struct e2b *e2b, struct provider_call *call,
     if (call->op == PROVIDER_CREATE && found) {
         result->adopted = true;
         send_connect(e2b, call, result->provider_sandbox_id, request, ret);
-    } else if (call->op == PROVIDER_CREATE) {
+    } else if (call->op == PROVIDER_CREATE && !call->settle_only) {
         send_create(e2b, call, request, ret);
     } else if (!found) {
         done(call, ret, PROVIDER_STATE_ABSENT);

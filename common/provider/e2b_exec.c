@@ -19,6 +19,7 @@
 #include "common/base/encode.h"
 #include "common/base/id.h"
 #include "common/provider/e2b.h"
+#include "common/provider/kill_script.h"
 
 enum {
     MESSAGE_MAX_BYTES = 4 * 1024 * 1024, /* envd sends chunks of 32 KiB; leave others room */
@@ -29,51 +30,6 @@ enum {
     KILL_TIMEOUT_MS = 6000,
     SIGNAL_TIMEOUT_MS = 2000,
 };
-
-/* $1 id, $2 pid (0 = unknown). Stops until nothing new turns up, so that nothing can fork away,
- * then kills; repeats until none is left alive (a zombie is not alive). */
-static const char kill_script[] =
-    "id=$1; seen=' '; round=0\n"
-    "mark() {\n"
-    "  case $1 in 0|1|$$|*[!0-9]*|'') return 1;; esac\n"
-    "  case \"$seen\" in *\" $1 \"*) return 1;; esac\n"
-    "  seen=\"$seen$1 \"; kill -STOP \"$1\" 2>/dev/null; return 0\n"
-    "}\n"
-    "load() {\n"
-    "  { read -r line < \"$1\"; } 2>/dev/null || return 1\n"
-    "  pid=${line%% *}; rest=${line##*) }; state=${rest%% *}; rest=${rest#* }; ppid=${rest%% *}\n"
-    "}\n"
-    "collect() {\n"
-    "  more=1\n"
-    "  while [ $more = 1 ]; do\n"
-    "    more=0\n"
-    "    for f in $(grep -lsF \"SANDBOX_EXEC_ID=$id\" /proc/[0-9]*/environ); do\n"
-    "      p=${f#/proc/}; mark \"${p%/environ}\" && more=1\n"
-    "    done\n"
-    "    for f in /proc/[0-9]*/stat; do\n"
-    "      load \"$f\" || continue\n"
-    "      case \"$seen\" in *\" $ppid \"*) mark \"$pid\" && more=1;; esac\n"
-    "    done\n"
-    "  done\n"
-    "}\n"
-    "alive() {\n"
-    "  for p in $seen; do\n"
-    "    load \"/proc/$p/stat\" || continue\n"
-    "    case $state in Z|X|x) ;; *) return 0;; esac\n"
-    "  done\n"
-    "  return 1\n"
-    "}\n"
-    "mark \"$2\"\n"
-    "while [ $round -lt 60 ]; do\n"
-    "  round=$((round+1)); collect\n"
-    "  [ \"$seen\" = ' ' ] && exit 0\n"
-    "  kill -KILL $seen 2>/dev/null\n"
-    "  if ! alive; then\n"
-    "    seen=' '; collect; [ \"$seen\" = ' ' ] && exit 0\n"
-    "  fi\n"
-    "  sleep 0.05\n"
-    "done\n"
-    "exit 1\n";
 
 /* ---- one Start stream ------------------------------------------------------------------------ */
 
@@ -323,7 +279,7 @@ static int run_kill_script(const struct e2b *e2b, struct http_client *client,
     cJSON_AddStringToObject(process, "cmd", "/bin/sh");
     cJSON *args = cJSON_AddArrayToObject(process, "args");
     cJSON_AddItemToArray(args, cJSON_CreateString("-c"));
-    cJSON_AddItemToArray(args, cJSON_CreateString(kill_script));
+    cJSON_AddItemToArray(args, cJSON_CreateString(provider_kill_script));
     cJSON_AddItemToArray(args, cJSON_CreateString("sh"));
     cJSON_AddItemToArray(args, cJSON_CreateString(exec_id));
     cJSON_AddItemToArray(args, cJSON_CreateString(pid_text));
@@ -373,8 +329,8 @@ static cJSON *build_process(const struct exec_request *request, const char *exec
     cJSON_AddItemToArray(args, cJSON_CreateString("-c"));
     cJSON_AddItemToArray(args, cJSON_CreateString(request->command));
     cJSON *envs = request->envs ? cJSON_Duplicate(request->envs, 1) : cJSON_CreateObject();
-    cJSON_DeleteItemFromObjectCaseSensitive(envs, "SANDBOX_EXEC_ID");
-    cJSON_AddStringToObject(envs, "SANDBOX_EXEC_ID", exec_id);
+    cJSON_DeleteItemFromObjectCaseSensitive(envs, PROVIDER_EXEC_ID);
+    cJSON_AddStringToObject(envs, PROVIDER_EXEC_ID, exec_id);
     cJSON_AddItemToObject(process, "envs", envs);
     if (request->cwd && request->cwd[0])
         cJSON_AddStringToObject(process, "cwd", request->cwd);

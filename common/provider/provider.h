@@ -93,6 +93,7 @@ struct provider_call {
     const cJSON *envs;         /* or NULL */
     bool maybe_sent;           /* create/delete: an earlier create may have had its effect */
     int64_t settle_until_ms;   /* wall clock; before it, an empty lookup proves nothing */
+    bool settle_only;          /* create: look up only; PROVIDER_STATE_ABSENT = it never happened */
     int64_t now_ms;            /* wall clock, set by the driver before each step */
     /* backend's own progress; zero at start */
     int phase;
@@ -112,6 +113,7 @@ struct provider_step {
     enum outcome outcome;
     int64_t retry_after_ms;
     int http_status;
+    bool may_exist;  /* create: whatever the outcome, something of it may be at the provider */
     char error[256]; /* for people, secret-free, bounded */
 };
 

@@ -8,9 +8,10 @@
 #include <string.h>
 
 #include "common/base/alloc.h"
+#include "common/provider/daytona.h"
 #include "common/provider/e2b.h"
 
-static const struct provider_ops *const backends[] = {&e2b_provider_ops};
+static const struct provider_ops *const backends[] = {&e2b_provider_ops, &daytona_provider_ops};
 enum { BACKEND_COUNT = sizeof(backends) / sizeof(backends[0]) };
 
 struct provider_set {

@@ -427,20 +427,44 @@ static void test_lookup_none(void **state)
     assert_false(call.result.adopted);
 }
 
+/* Settling an earlier create sends none of its own. */
+static void test_settle_only(void **state)
+{
+    (void)state;
+    call.settle_only = true;
+    maybe_sent(1000);
+    answer(200, "[]");
+    expect_failed(OUTCOME_SNOOZE);
+    maybe_sent(0);
+    answer(200, "[]");
+    expect_done(PROVIDER_STATE_ABSENT);
+    assert_false(step.may_exist);
+    maybe_sent(0);
+    answer(500, "");
+    expect_failed(OUTCOME_AMBIGUOUS);
+}
+
 /* What an unproven lookup ends with must not say "without effect". */
 static void test_lookup_undecided(void **state)
 {
     (void)state;
-    static const int statuses[] = {400, 401, 403, 404, 500, 503};
+    static const int statuses[] = {400, 403, 404, 500, 503};
     for (size_t i = 0; i < sizeof(statuses) / sizeof(statuses[0]); i++) {
         maybe_sent(0);
         answer(statuses[i], "{}");
         expect_failed(OUTCOME_AMBIGUOUS);
+        assert_true(step.may_exist);
     }
+    /* a hold is the provider's, not the job's: it is kept, and proves nothing */
     maybe_sent(0);
     answer_next(429, "{}", 3000, "");
-    expect_failed(OUTCOME_SNOOZE);
+    expect_failed(OUTCOME_RATE_LIMITED);
     assert_true(step.retry_after_ms == 3000);
+    assert_true(step.may_exist);
+    maybe_sent(0);
+    answer(401, "{}");
+    expect_failed(OUTCOME_AUTH);
+    assert_true(step.may_exist);
     maybe_sent(0);
     answer(200, "{\"not\":\"a list\"}");
     expect_failed(OUTCOME_AMBIGUOUS);
@@ -715,6 +739,7 @@ int main(void)
         T(test_create_failures),
         T(test_error_text),
         T(test_lookup_none),
+        T(test_settle_only),
         T(test_lookup_undecided),
         T(test_lookup_adopts_one),
         T(test_lookup_pages_and_extras),

@@ -1,0 +1,693 @@
+/*
+ * daytona_control - the lifecycle operations on Daytona's API, as step machines.
+ *
+ * Owns: requests, what each answer leads to, polling until a state is reached. Does not own: I/O,
+ * waiting, retries. Threads: none shared; the progress is in the call.
+ * Failure: an outcome. The sandbox's name at Daytona is our sandbox id and names are unique, so a
+ * create whose end is unknown is looked up by name and adopted, and sending it again is refused
+ * (409) rather than doubled. While something of a create may exist, may_exist says so and no
+ * outcome lets the job end.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/alloc.h"
+#include "common/provider/daytona.h"
+
+enum phase {
+    PHASE_START,
+    PHASE_CREATE,
+    PHASE_FIND, /* by name */
+    PHASE_POLL, /* by id */
+    PHASE_START_BOX,
+    PHASE_STOP_BOX,
+    PHASE_PAUSE_BOX,
+    PHASE_RECOVER,
+    PHASE_AUTOSTOP,
+    PHASE_ACTIVITY,
+    PHASE_TOOLBOX,
+    PHASE_DELETE,
+};
+
+/* call->scratch: what has happened in this call, and above POLL_SHIFT how often it has waited. */
+enum {
+    MAY_EXIST = 1 << 0, /* a create was sent and is not proved to be without effect */
+    REFUSED = 1 << 1,   /* the create was refused with a 400, whose words are in call->page */
+    CLEANUP = 1 << 2,   /* the delete under way removes what a failed create left */
+    FOR_GOOD = 1 << 3,  /* with REFUSED or CLEANUP: the failure is permanent */
+    FULL = 1 << 4,      /* with REFUSED or CLEANUP: the failure is one of capacity */
+    ASKED = 1 << 5,     /* start, stop or recover was accepted */
+    NO_PAUSE = 1 << 6,  /* this sandbox cannot be paused, only stopped */
+    RECOVERED = 1 << 7,
+    AUTOSTOP_SET = 1 << 8,
+    CONFLICT = 1 << 9, /* the create was answered with a 409 */
+    POLL_SHIFT = 16,
+};
+
+enum {
+    RESPONSE_MAX_BYTES = 1024 * 1024,
+    POLL_FAST_MS = 100,
+    POLL_FAST_COUNT = 20,
+    POLL_SLOW_MS = 500,
+    DELETE_RETRY_MS = 500,
+    SETTLE_POLL_MS = 2000,
+    CONFLICT_RETRY_MS = 1000,
+};
+
+static struct daytona *self(struct provider *provider)
+{
+    return (struct daytona *)provider;
+}
+
+static const char *text_or_empty(const char *text)
+{
+    return text ? text : "";
+}
+
+/* ---- verdicts -------------------------------------------------------------------------------- */
+
+static void fail(struct provider_step *ret, enum outcome outcome, int64_t retry_after_ms,
+                 const char *text)
+{
+    ret->verdict = PROVIDER_FAILED;
+    ret->outcome = outcome;
+    ret->retry_after_ms = retry_after_ms;
+    str_copy(ret->error, sizeof(ret->error), text);
+}
+
+static void done(struct provider_call *call, struct provider_step *ret, enum provider_state state)
+{
+    call->result.state = state;
+    ret->verdict = PROVIDER_DONE;
+    ret->outcome = OUTCOME_OK;
+}
+
+/* Step again after a moment, with the request of `phase`. */
+static void wait_for(struct provider_call *call, enum phase phase, int64_t ms,
+                     struct provider_step *ret)
+{
+    call->phase = phase;
+    ret->verdict = PROVIDER_WAIT;
+    ret->retry_after_ms = ms;
+}
+
+static void wait_to_poll(struct provider_call *call, struct provider_step *ret)
+{
+    int polls = call->scratch >> POLL_SHIFT;
+    call->scratch += 1 << POLL_SHIFT;
+    str_copy(ret->error, sizeof(ret->error), "daytona: a change is under way");
+    wait_for(call, PHASE_POLL, polls < POLL_FAST_COUNT ? POLL_FAST_MS : POLL_SLOW_MS, ret);
+}
+
+static bool answered(const struct http_response *last, int status)
+{
+    return last->transport == HTTP_ANSWERED && last->status == status;
+}
+
+static bool succeeded(const struct http_response *last)
+{
+    return last->transport == HTTP_ANSWERED && last->status >= 200 && last->status < 300;
+}
+
+/* Fails the step with the class and the text of an answer that is no success. */
+static void fail_response(const struct daytona *daytona, const struct provider_call *call,
+                          const struct http_response *last, const char *what,
+                          struct provider_step *ret)
+{
+    bool starting = call->phase == PHASE_CREATE || call->phase == PHASE_START_BOX;
+    char text[180];
+    daytona_error_text(daytona, last, text, sizeof(text));
+    if (last->transport != HTTP_ANSWERED) {
+        /* everything but the create may be asked again */
+        fail(ret, OUTCOME_TRANSIENT, 0, "");
+        snprintf(ret->error, sizeof(ret->error), "daytona %s: %s", what, text);
+        return;
+    }
+    int64_t retry_after_ms = last->retry_after_ms;
+    enum outcome outcome = daytona_classify(last->status, text, starting, &retry_after_ms);
+    fail(ret, outcome, retry_after_ms, "");
+    ret->http_status = last->status;
+    snprintf(ret->error, sizeof(ret->error), "daytona %s: HTTP %d%s%s", what, last->status,
+             text[0] ? ": " : "", text);
+}
+
+/* The failure a create was ended with before what it left was removed. */
+static void fail_remembered(struct provider_call *call, struct provider_step *ret)
+{
+    call->scratch &= ~MAY_EXIST;
+    fail(ret,
+         call->scratch & FULL       ? OUTCOME_CAPACITY
+         : call->scratch & FOR_GOOD ? OUTCOME_PERMANENT
+                                    : OUTCOME_TRANSIENT,
+         0, call->page.data);
+    ret->http_status = call->scratch & REFUSED ? 400 : 200;
+}
+
+/* ---- requests -------------------------------------------------------------------------------- */
+
+static void send_request(struct provider_call *call, enum phase phase,
+                         const struct http_request *request, struct provider_step *ret)
+{
+    call->phase = phase;
+    ret->verdict = PROVIDER_SEND;
+    if (request->url.overflow || request->headers.overflow || request->body.overflow)
+        fail(ret, OUTCOME_PERMANENT, 0, "daytona: the request is too large");
+}
+
+/* METHOD /sandbox/<id><suffix>, without a body */
+static void send_box(const struct daytona *daytona, struct provider_call *call, enum phase phase,
+                     const char *method, const char *id, const char *suffix,
+                     struct http_request *request, struct provider_step *ret)
+{
+    if (!provider_is_id(id)) {
+        fail(ret, OUTCOME_PERMANENT, 0, "daytona: malformed sandbox id");
+        return;
+    }
+    daytona_api_request(daytona, method, request);
+    strbuf_printf(&request->url, "/sandbox/%s%s", id, suffix);
+    send_request(call, phase, request, ret);
+}
+
+static void send_create(const struct daytona *daytona, struct provider_call *call,
+                        struct http_request *request, struct provider_step *ret)
+{
+    cJSON *body = daytona_create_body(daytona, call);
+    if (!body) {
+        fail(ret, OUTCOME_PERMANENT, 0, "daytona create: the metadata is not a JSON object");
+        return;
+    }
+    daytona_api_request(daytona, "POST", request);
+    strbuf_puts(&request->url, "/sandbox");
+    strbuf_puts(&request->headers, "Content-Type: application/json\n");
+    json_print(body, &request->body);
+    cJSON_Delete(body);
+    request->has_body = true;
+    request->once = true;
+    call->scratch |= MAY_EXIST;
+    send_request(call, PHASE_CREATE, request, ret);
+}
+
+static void send_find(const struct daytona *daytona, struct provider_call *call,
+                      struct http_request *request, struct provider_step *ret)
+{
+    send_box(daytona, call, PHASE_FIND, "GET", text_or_empty(call->sandbox_id), "", request, ret);
+}
+
+static void send_poll(const struct daytona *daytona, struct provider_call *call,
+                      struct http_request *request, struct provider_step *ret)
+{
+    send_box(daytona, call, PHASE_POLL, "GET", call->result.provider_sandbox_id, "", request, ret);
+}
+
+static void send_delete(const struct daytona *daytona, struct provider_call *call,
+                        struct http_request *request, struct provider_step *ret)
+{
+    send_box(daytona, call, PHASE_DELETE, "DELETE", call->result.provider_sandbox_id, "", request,
+             ret);
+}
+
+static void send_action(const struct daytona *daytona, struct provider_call *call, enum phase phase,
+                        const char *suffix, struct http_request *request, struct provider_step *ret)
+{
+    send_box(daytona, call, phase, "POST", call->result.provider_sandbox_id, suffix, request, ret);
+}
+
+static void send_autostop(const struct daytona *daytona, struct provider_call *call,
+                          struct http_request *request, struct provider_step *ret)
+{
+    char suffix[48];
+    snprintf(suffix, sizeof(suffix), "/autostop/%lld", (long long)daytona_autostop_minutes(call));
+    call->scratch |= AUTOSTOP_SET;
+    send_action(daytona, call, PHASE_AUTOSTOP, suffix, request, ret);
+}
+
+/* ---- what a sandbox's state means for the operation ------------------------------------------ */
+
+/* The sandbox runs: its idle timer and the way to its toolbox, then the end. */
+static void box_started(const struct daytona *daytona, struct provider_call *call,
+                        const struct daytona_box *box, struct http_request *request,
+                        struct provider_step *ret)
+{
+    struct provider_result *result = &call->result;
+    if (call->op != PROVIDER_GET && !(call->scratch & AUTOSTOP_SET) &&
+        box->autostop_minutes != daytona_autostop_minutes(call)) {
+        send_autostop(daytona, call, request, ret);
+        return;
+    }
+    if (call->op != PROVIDER_GET)
+        result->expires_at_ms = call->now_ms + daytona_autostop_minutes(call) * 60000;
+    if (result->domain[0] == '\0' && (call->op == PROVIDER_CREATE || call->op == PROVIDER_RESUME)) {
+        send_box(daytona, call, PHASE_TOOLBOX, "GET", result->provider_sandbox_id,
+                 "/toolbox-proxy-url", request, ret);
+        return;
+    }
+    done(call, ret, PROVIDER_STATE_RUNNING);
+}
+
+/* A create came to nothing: remembers why and removes what it left. */
+static void clean_up(const struct daytona *daytona, struct provider_call *call, int how,
+                     const char *what, const struct daytona_box *box, struct http_request *request,
+                     struct provider_step *ret)
+{
+    if (!(call->scratch & REFUSED)) {
+        strbuf_reset(&call->page);
+        strbuf_printf(&call->page, "daytona create: %s%s%s", what, box->reason[0] ? ": " : "",
+                      box->reason);
+    }
+    call->scratch |= CLEANUP | how;
+    send_delete(daytona, call, request, ret);
+}
+
+static void box_failed(const struct daytona *daytona, struct provider_call *call,
+                       const struct daytona_box *box, struct http_request *request,
+                       struct provider_step *ret)
+{
+    bool build = strcmp(box->state, "build_failed") == 0;
+    if (call->op == PROVIDER_CREATE) {
+        clean_up(daytona, call, build ? FOR_GOOD : 0, build ? "the build failed" : "it failed", box,
+                 request, ret);
+    } else if (call->op == PROVIDER_RESUME && box->recoverable && !(call->scratch & RECOVERED)) {
+        call->scratch |= RECOVERED;
+        send_action(daytona, call, PHASE_RECOVER, "/recover", request, ret);
+    } else if (call->op == PROVIDER_RESUME) {
+        fail(ret, OUTCOME_PERMANENT, 0, "");
+        snprintf(ret->error, sizeof(ret->error), "daytona: the sandbox is in state %s%s%s",
+                 box->state, box->reason[0] ? ": " : "", box->reason);
+        ret->http_status = 200;
+    } else {
+        done(call, ret, PROVIDER_STATE_PAUSED); /* it does not run; a resume will say more */
+    }
+}
+
+static void box_changing(const struct daytona *daytona, struct provider_call *call,
+                         const struct daytona_box *box, struct http_request *request,
+                         struct provider_step *ret)
+{
+    if (call->op == PROVIDER_CREATE && box->created_at_ms > 0 &&
+        call->now_ms - box->created_at_ms > daytona->config.create_timeout_ms) {
+        clean_up(daytona, call, 0, "it did not start in time", box, request, ret);
+        return;
+    }
+    wait_to_poll(call, ret);
+}
+
+static void box_stop(const struct daytona *daytona, struct provider_call *call,
+                     const struct daytona_box *box, struct http_request *request,
+                     struct provider_step *ret)
+{
+    if (call->scratch & ASKED) {
+        wait_to_poll(call, ret); /* the answer lags behind what was accepted */
+    } else if (box->is_vm && !(call->scratch & NO_PAUSE)) {
+        send_action(daytona, call, PHASE_PAUSE_BOX, "/pause", request, ret);
+    } else {
+        send_action(daytona, call, PHASE_STOP_BOX, "/stop?force=false", request, ret);
+    }
+}
+
+/* What the operation does, now that the sandbox is known to be like this. */
+static void advance(const struct daytona *daytona, struct provider_call *call,
+                    const struct daytona_box *box, struct http_request *request,
+                    struct provider_step *ret)
+{
+    bool up = call->op == PROVIDER_CREATE || call->op == PROVIDER_RESUME;
+    if (call->op == PROVIDER_DELETE) {
+        if (box->kind == DAYTONA_GONE && strcmp(box->state, "destroyed") == 0)
+            done(call, ret, PROVIDER_STATE_ABSENT);
+        else if (box->kind == DAYTONA_GONE)
+            wait_to_poll(call, ret);
+        else
+            wait_for(call, PHASE_DELETE, DELETE_RETRY_MS, ret);
+        return;
+    }
+    switch (box->kind) {
+    case DAYTONA_STARTED:
+        if (call->op == PROVIDER_PAUSE)
+            box_stop(daytona, call, box, request, ret);
+        else
+            box_started(daytona, call, box, request, ret);
+        break;
+    case DAYTONA_STOPPED:
+        if (up && call->scratch & ASKED)
+            wait_to_poll(call, ret);
+        else if (up)
+            send_action(daytona, call, PHASE_START_BOX, "/start", request, ret);
+        else
+            done(call, ret, PROVIDER_STATE_PAUSED);
+        break;
+    case DAYTONA_FAILED:
+        box_failed(daytona, call, box, request, ret);
+        break;
+    case DAYTONA_GONE:
+        if (call->op == PROVIDER_CREATE) {
+            call->scratch &= ~MAY_EXIST;
+            fail(ret, OUTCOME_TRANSIENT, 0, "daytona create: the sandbox was destroyed");
+        } else {
+            done(call, ret, PROVIDER_STATE_ABSENT);
+        }
+        break;
+    case DAYTONA_UNKNOWN:
+    case DAYTONA_CHANGING:
+        box_changing(daytona, call, box, request, ret);
+        break;
+    }
+}
+
+/* Takes the answer's sandbox into the result. -1: unusable. */
+static int take_box(struct provider_call *call, const struct http_response *last,
+                    struct daytona_box *box)
+{
+    struct error ignored = ERROR_INIT; /* the caller answers -1 with an outcome */
+    cJSON *root = last->body_bytes > 0 ? json_parse(last->body, last->body_bytes, &ignored) : NULL;
+    int rc = daytona_box_take(root, text_or_empty(call->deployment_id),
+                              text_or_empty(call->sandbox_id), box);
+    cJSON_Delete(root);
+    return rc;
+}
+
+static void keep_box(struct provider_call *call, const struct daytona_box *box)
+{
+    struct provider_result *result = &call->result;
+    str_copy(result->provider_sandbox_id, sizeof(result->provider_sandbox_id), box->id);
+    if (box->toolbox_url[0])
+        str_copy(result->domain, sizeof(result->domain), box->toolbox_url);
+}
+
+static void fail_garbage(const struct http_response *last, const char *what,
+                         struct provider_step *ret)
+{
+    fail(ret, OUTCOME_TRANSIENT, 0, "");
+    ret->http_status = last->status;
+    snprintf(ret->error, sizeof(ret->error), "daytona %s: HTTP %d with an unusable body", what,
+             last->status);
+}
+
+/* ---- answers --------------------------------------------------------------------------------- */
+
+static void after_create(const struct daytona *daytona, struct provider_call *call,
+                         const struct http_response *last, struct http_request *request,
+                         struct provider_step *ret)
+{
+    struct daytona_box box;
+    if (last->transport == HTTP_NOT_SENT) {
+        call->scratch &= ~MAY_EXIST;
+        fail_response(daytona, call, last, "create", ret);
+        return;
+    }
+    if (succeeded(last) && take_box(call, last, &box) == 0) {
+        keep_box(call, &box);
+        advance(daytona, call, &box, request, ret);
+        return;
+    }
+    bool definite = last->transport == HTTP_ANSWERED && last->status >= 300 && last->status < 500 &&
+                    last->status != 408 && last->status != 409;
+    if (!definite) {
+        /* made or not: the name tells */
+        if (answered(last, 409))
+            call->scratch |= CONFLICT;
+        send_find(daytona, call, request, ret);
+        return;
+    }
+    fail_response(daytona, call, last, "create", ret);
+    if (last->status != 400) {
+        call->scratch &= ~MAY_EXIST;
+        return;
+    }
+    /* "failed to start" leaves a sandbox that holds the name; other refusals leave none */
+    call->scratch |= REFUSED | (ret->outcome == OUTCOME_CAPACITY ? FULL : FOR_GOOD);
+    strbuf_reset(&call->page);
+    strbuf_puts(&call->page, ret->error);
+    send_find(daytona, call, request, ret);
+}
+
+static void find_empty(const struct daytona *daytona, struct provider_call *call,
+                       struct http_request *request, struct provider_step *ret)
+{
+    int64_t rest = call->settle_until_ms - call->now_ms;
+    if (call->op != PROVIDER_CREATE) {
+        if (call->maybe_sent && rest > 0)
+            fail(ret, OUTCOME_SNOOZE, rest < SETTLE_POLL_MS ? rest : SETTLE_POLL_MS,
+                 "daytona: an earlier create may still appear");
+        else
+            done(call, ret, PROVIDER_STATE_ABSENT);
+    } else if (call->scratch & REFUSED) {
+        fail_remembered(call, ret);
+    } else if (call->scratch & CONFLICT) {
+        fail(ret, OUTCOME_SNOOZE, CONFLICT_RETRY_MS, "daytona create: the name is being freed");
+    } else if (call->scratch & MAY_EXIST) {
+        fail(ret, OUTCOME_AMBIGUOUS, 0, "daytona create: no answer, and no such sandbox yet");
+    } else if (call->settle_only && rest > 0) {
+        fail(ret, OUTCOME_SNOOZE, rest < SETTLE_POLL_MS ? rest : SETTLE_POLL_MS,
+             "daytona: an earlier create may still appear");
+    } else if (call->settle_only) {
+        done(call, ret, PROVIDER_STATE_ABSENT);
+    } else {
+        send_create(daytona, call, request, ret);
+    }
+}
+
+static void after_find(const struct daytona *daytona, struct provider_call *call,
+                       const struct http_response *last, struct http_request *request,
+                       struct provider_step *ret)
+{
+    struct daytona_box box;
+    if (answered(last, 404)) {
+        find_empty(daytona, call, request, ret);
+        return;
+    }
+    if (!succeeded(last)) {
+        fail_response(daytona, call, last, "get", ret);
+        return;
+    }
+    if (take_box(call, last, &box) != 0) {
+        fail_garbage(last, "get", ret);
+        return;
+    }
+    if (box.kind == DAYTONA_GONE) {
+        find_empty(daytona, call, request, ret);
+        return;
+    }
+    if (!box.ours && call->op == PROVIDER_CREATE) {
+        call->scratch &= ~MAY_EXIST;
+        fail(ret, OUTCOME_PERMANENT, 0, "daytona create: the name belongs to another sandbox");
+        ret->http_status = 409;
+        return;
+    }
+    if (!box.ours) {
+        done(call, ret, PROVIDER_STATE_ABSENT);
+        return;
+    }
+    keep_box(call, &box);
+    call->scratch |= MAY_EXIST;
+    call->result.adopted = call->op == PROVIDER_CREATE;
+    if (call->op == PROVIDER_DELETE)
+        send_delete(daytona, call, request, ret);
+    else
+        advance(daytona, call, &box, request, ret);
+}
+
+static void after_poll(const struct daytona *daytona, struct provider_call *call,
+                       const struct http_response *last, struct http_request *request,
+                       struct provider_step *ret)
+{
+    struct daytona_box box;
+    if (answered(last, 404)) {
+        memset(&box, 0, sizeof(box));
+        box.kind = DAYTONA_GONE;
+        str_copy(box.state, sizeof(box.state), "destroyed");
+    } else if (!succeeded(last)) {
+        fail_response(daytona, call, last, "get", ret);
+        return;
+    } else if (take_box(call, last, &box) != 0) {
+        fail_garbage(last, "get", ret);
+        return;
+    } else {
+        keep_box(call, &box);
+    }
+    advance(daytona, call, &box, request, ret);
+}
+
+/* start, stop, pause, recover: accepted, refused because of the state it is in, or changing. Only
+ * a look tells what it is now. */
+static void after_action(const struct daytona *daytona, struct provider_call *call,
+                         const struct http_response *last, const char *what,
+                         struct http_request *request, struct provider_step *ret)
+{
+    if (succeeded(last)) {
+        call->scratch |= ASKED;
+        send_poll(daytona, call, request, ret);
+    } else if (call->phase == PHASE_PAUSE_BOX && answered(last, 422)) {
+        call->scratch |= NO_PAUSE;
+        send_action(daytona, call, PHASE_STOP_BOX, "/stop?force=false", request, ret);
+    } else if (answered(last, 404)) {
+        send_poll(daytona, call, request, ret);
+    } else if (answered(last, 409)) {
+        wait_to_poll(call, ret);
+    } else if (call->phase == PHASE_STOP_BOX && answered(last, 400)) {
+        call->scratch |= ASKED; /* "not in a stoppable state": it may be stopped */
+        send_poll(daytona, call, request, ret);
+    } else {
+        fail_response(daytona, call, last, what, ret);
+    }
+}
+
+static void after_autostop(const struct daytona *daytona, struct provider_call *call,
+                           const struct http_response *last, struct http_request *request,
+                           struct provider_step *ret)
+{
+    if (succeeded(last) && call->op == PROVIDER_TIMEOUT)
+        /* the idle time counts from the last activity: from now, then */
+        send_action(daytona, call, PHASE_ACTIVITY, "/last-activity", request, ret);
+    else if (succeeded(last) || answered(last, 404))
+        send_poll(daytona, call, request, ret);
+    else if (answered(last, 409))
+        wait_for(call, PHASE_AUTOSTOP, POLL_SLOW_MS, ret);
+    else
+        fail_response(daytona, call, last, "autostop", ret);
+}
+
+static void after_toolbox(const struct daytona *daytona, struct provider_call *call,
+                          const struct http_response *last, struct provider_step *ret)
+{
+    struct error ignored = ERROR_INIT; /* NULL is answered below */
+    char url[DOMAIN_BYTES];
+    if (!succeeded(last)) {
+        fail_response(daytona, call, last, "toolbox-proxy-url", ret);
+        return;
+    }
+    cJSON *root = json_parse(last->body, last->body_bytes, &ignored);
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(root, "url");
+    if (cJSON_IsString(item) && str_copy(url, sizeof(url), item->valuestring) == 0 &&
+        provider_normalize_url(url)) {
+        str_copy(call->result.domain, sizeof(call->result.domain), url);
+        done(call, ret, PROVIDER_STATE_RUNNING);
+    } else {
+        fail_garbage(last, "toolbox-proxy-url", ret);
+    }
+    cJSON_Delete(root);
+}
+
+static void after_delete(const struct daytona *daytona, struct provider_call *call,
+                         const struct http_response *last, struct http_request *request,
+                         struct provider_step *ret)
+{
+    if (answered(last, 409)) {
+        str_copy(ret->error, sizeof(ret->error), "daytona delete: a change is under way");
+        wait_for(call, PHASE_DELETE, DELETE_RETRY_MS, ret);
+    } else if (!succeeded(last) && !answered(last, 404)) {
+        fail_response(daytona, call, last, "delete", ret);
+    } else if (call->scratch & CLEANUP) {
+        fail_remembered(call, ret); /* an accepted delete frees the name at once */
+    } else if (answered(last, 404)) {
+        done(call, ret, PROVIDER_STATE_ABSENT);
+    } else {
+        send_poll(daytona, call, request, ret);
+    }
+}
+
+/* ---- the machine ----------------------------------------------------------------------------- */
+
+static void begin(const struct daytona *daytona, struct provider_call *call,
+                  struct http_request *request, struct provider_step *ret)
+{
+    const char *id = text_or_empty(call->provider_sandbox_id);
+    if (call->op == PROVIDER_CREATE) {
+        if (call->maybe_sent)
+            send_find(daytona, call, request, ret);
+        else
+            send_create(daytona, call, request, ret);
+        return;
+    }
+    if (!id[0]) {
+        if (call->op == PROVIDER_DELETE || call->op == PROVIDER_GET)
+            send_find(daytona, call, request, ret);
+        else
+            fail(ret, OUTCOME_PERMANENT, 0, "daytona: the sandbox has no provider id yet");
+        return;
+    }
+    str_copy(call->result.provider_sandbox_id, sizeof(call->result.provider_sandbox_id), id);
+    if (call->op == PROVIDER_DELETE)
+        send_delete(daytona, call, request, ret);
+    else if (call->op == PROVIDER_TIMEOUT)
+        send_autostop(daytona, call, request, ret);
+    else
+        send_poll(daytona, call, request, ret);
+}
+
+/* After a wait: the request it was for. */
+static void go_on(const struct daytona *daytona, struct provider_call *call,
+                  struct http_request *request, struct provider_step *ret)
+{
+    if (call->phase == PHASE_DELETE)
+        send_delete(daytona, call, request, ret);
+    else if (call->phase == PHASE_AUTOSTOP)
+        send_autostop(daytona, call, request, ret);
+    else
+        send_poll(daytona, call, request, ret);
+}
+
+static void take_answer(const struct daytona *daytona, struct provider_call *call,
+                        const struct http_response *last, struct http_request *request,
+                        struct provider_step *ret)
+{
+    switch ((enum phase)call->phase) {
+    case PHASE_START:
+    case PHASE_CREATE:
+        after_create(daytona, call, last, request, ret);
+        break;
+    case PHASE_FIND:
+        after_find(daytona, call, last, request, ret);
+        break;
+    case PHASE_POLL:
+        after_poll(daytona, call, last, request, ret);
+        break;
+    case PHASE_START_BOX:
+        after_action(daytona, call, last, "start", request, ret);
+        break;
+    case PHASE_STOP_BOX:
+        after_action(daytona, call, last, "stop", request, ret);
+        break;
+    case PHASE_PAUSE_BOX:
+        after_action(daytona, call, last, "pause", request, ret);
+        break;
+    case PHASE_RECOVER:
+        after_action(daytona, call, last, "recover", request, ret);
+        break;
+    case PHASE_AUTOSTOP:
+        after_autostop(daytona, call, last, request, ret);
+        break;
+    case PHASE_ACTIVITY:
+        if (succeeded(last) || answered(last, 404) || answered(last, 409))
+            send_poll(daytona, call, request, ret);
+        else
+            fail_response(daytona, call, last, "last-activity", ret);
+        break;
+    case PHASE_TOOLBOX:
+        after_toolbox(daytona, call, last, ret);
+        break;
+    case PHASE_DELETE:
+        after_delete(daytona, call, last, request, ret);
+        break;
+    }
+}
+
+void daytona_step(struct provider *provider, struct provider_call *call,
+                  const struct http_response *last, struct http_request *request,
+                  struct provider_step *ret)
+{
+    const struct daytona *daytona = self(provider);
+    memset(ret, 0, sizeof(*ret));
+    if (last)
+        take_answer(daytona, call, last, request, ret);
+    else if (call->phase == PHASE_START)
+        begin(daytona, call, request, ret);
+    else
+        go_on(daytona, call, request, ret);
+
+    /* sent by an earlier attempt and not looked up yet, or by this one */
+    bool unproved = call->maybe_sent && (call->phase == PHASE_START || call->phase == PHASE_FIND);
+    ret->may_exist = call->op == PROVIDER_CREATE && (unproved || call->scratch & MAY_EXIST);
+    if (ret->verdict == PROVIDER_FAILED && ret->may_exist && ret->outcome != OUTCOME_SNOOZE &&
+        ret->outcome != OUTCOME_AUTH && ret->outcome != OUTCOME_RATE_LIMITED)
+        ret->outcome = OUTCOME_AMBIGUOUS;
+}

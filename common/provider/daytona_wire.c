@@ -1,0 +1,207 @@
+/*
+ * daytona_wire - what goes to Daytona's API and what its answers say, checked and classified.
+ *
+ * Owns: a request's frame, the create's body, which values may go on into URLs and rows, the
+ * states, the class of a refusal. Does not own: what follows from them. Threads: none shared.
+ * Failure: -1; nothing is half taken.
+ */
+#include <string.h>
+
+#include "common/base/alloc.h"
+#include "common/base/clock.h"
+#include "common/provider/daytona.h"
+
+enum { RESPONSE_MAX_BYTES = 1024 * 1024 };
+
+/* ---- requests -------------------------------------------------------------------------------- */
+
+void daytona_api_request(const struct daytona *daytona, const char *method,
+                         struct http_request *ret)
+{
+    str_copy(ret->method, sizeof(ret->method), method);
+    strbuf_puts(&ret->url, daytona->api_base);
+    strbuf_printf(&ret->headers,
+                  "Authorization: Bearer %s\nAccept: application/json\n"
+                  "X-Daytona-Source: sandbox-server\n",
+                  daytona->config.api_key);
+    ret->timeout_ms = daytona->config.request_timeout_ms;
+    ret->max_response_bytes = RESPONSE_MAX_BYTES;
+}
+
+int64_t daytona_autostop_minutes(const struct provider_call *call)
+{
+    return call->timeout_ms <= 0 ? 1 : (call->timeout_ms - 1) / 60000 + 1;
+}
+
+static const char *text_or_empty(const char *text)
+{
+    return text ? text : "";
+}
+
+static cJSON *build_labels(const struct provider_call *call)
+{
+    struct error ignored = ERROR_INIT; /* NULL says it */
+    cJSON *labels = cJSON_CreateObject();
+    if (call->metadata_json && call->metadata_json[0]) {
+        cJSON *user = json_parse(call->metadata_json, strlen(call->metadata_json), &ignored);
+        if (!user || !cJSON_IsObject(user)) {
+            cJSON_Delete(user);
+            cJSON_Delete(labels);
+            return NULL;
+        }
+        for (const cJSON *item = user->child; item; item = item->next) {
+            if (cJSON_IsString(item) && !provider_is_tag(item->string))
+                cJSON_AddStringToObject(labels, item->string, item->valuestring);
+        }
+        cJSON_Delete(user);
+    }
+    cJSON_AddStringToObject(labels, PROVIDER_TAG_DEPLOYMENT, text_or_empty(call->deployment_id));
+    cJSON_AddStringToObject(labels, PROVIDER_TAG_SANDBOX, text_or_empty(call->sandbox_id));
+    cJSON_AddStringToObject(labels, PROVIDER_TAG_JOB, text_or_empty(call->job_id));
+    return labels;
+}
+
+cJSON *daytona_create_body(const struct daytona *daytona, const struct provider_call *call)
+{
+    const struct daytona_config *config = &daytona->config;
+    cJSON *labels = build_labels(call);
+    if (!labels)
+        return NULL;
+    const char *snapshot =
+        call->template_id && call->template_id[0] ? call->template_id : config->snapshot;
+    cJSON *body = cJSON_CreateObject();
+    cJSON_AddStringToObject(body, "name", text_or_empty(call->sandbox_id));
+    if (snapshot[0])
+        cJSON_AddStringToObject(body, "snapshot", snapshot);
+    if (config->target && config->target[0])
+        cJSON_AddStringToObject(body, "target", config->target);
+    cJSON_AddItemToObject(body, "labels", labels);
+    cJSON_AddItemToObject(body, "env",
+                          call->envs ? cJSON_Duplicate(call->envs, 1) : cJSON_CreateObject());
+    json_add_int64(body, "autoStopInterval", daytona_autostop_minutes(call));
+    json_add_int64(body, "autoArchiveInterval", config->auto_archive_minutes);
+    /* a stopped sandbox is one we promised to keep */
+    json_add_int64(body, "autoDeleteInterval", -1);
+    return body;
+}
+
+/* ---- answers --------------------------------------------------------------------------------- */
+
+static const struct {
+    const char *name;
+    enum daytona_kind kind;
+} states[] = {
+    {"started", DAYTONA_STARTED},       {"stopped", DAYTONA_STOPPED},
+    {"archived", DAYTONA_STOPPED},      {"archiving", DAYTONA_STOPPED}, /* start is accepted */
+    {"paused", DAYTONA_STOPPED},        {"error", DAYTONA_FAILED},
+    {"build_failed", DAYTONA_FAILED},   {"destroying", DAYTONA_GONE},
+    {"destroyed", DAYTONA_GONE},        {"creating", DAYTONA_CHANGING},
+    {"restoring", DAYTONA_CHANGING},    {"starting", DAYTONA_CHANGING},
+    {"stopping", DAYTONA_CHANGING},     {"pending_build", DAYTONA_CHANGING},
+    {"resizing", DAYTONA_CHANGING},     {"building_snapshot", DAYTONA_CHANGING},
+    {"snapshotting", DAYTONA_CHANGING}, {"pulling_snapshot", DAYTONA_CHANGING},
+    {"forking", DAYTONA_CHANGING},      {"pausing", DAYTONA_CHANGING},
+    {"resuming", DAYTONA_CHANGING},
+};
+
+enum daytona_kind daytona_kind_of(const char *state)
+{
+    for (size_t i = 0; i < sizeof(states) / sizeof(states[0]); i++) {
+        if (strcmp(states[i].name, state) == 0)
+            return states[i].kind;
+    }
+    return DAYTONA_UNKNOWN;
+}
+
+static const char *text_of(const cJSON *object, const char *field)
+{
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, field);
+    return cJSON_IsString(item) ? item->valuestring : "";
+}
+
+int daytona_box_take(const cJSON *root, const char *deployment_id, const char *sandbox_id,
+                     struct daytona_box *ret)
+{
+    memset(ret, 0, sizeof(*ret));
+    const char *id = text_of(root, "id");
+    char url[DOMAIN_BYTES];
+    if (!cJSON_IsObject(root) || !provider_is_id(id) ||
+        str_copy(url, sizeof(url), text_of(root, "toolboxProxyUrl")) != 0 ||
+        (url[0] && !provider_normalize_url(url)))
+        return -1;
+    str_copy(ret->id, sizeof(ret->id), id);
+    str_copy(ret->toolbox_url, sizeof(ret->toolbox_url), url);
+    str_copy(ret->state, sizeof(ret->state), text_of(root, "state"));
+    ret->kind = daytona_kind_of(text_of(root, "state"));
+    const char *reason = text_of(root, "errorReason");
+    provider_clean_text(ret->reason, sizeof(ret->reason), reason, strlen(reason), NULL, 0);
+    const cJSON *labels = cJSON_GetObjectItemCaseSensitive(root, "labels");
+    ret->ours = strcmp(text_of(labels, PROVIDER_TAG_DEPLOYMENT), deployment_id) == 0 &&
+                strcmp(text_of(labels, PROVIDER_TAG_SANDBOX), sandbox_id) == 0;
+    ret->recoverable = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(root, "recoverable"));
+    const char *class_name = text_of(root, "sandboxClass");
+    ret->is_vm = strcmp(class_name, "linux-vm") == 0 || strcmp(class_name, "windows") == 0;
+    const cJSON *autostop = cJSON_GetObjectItemCaseSensitive(root, "autoStopInterval");
+    ret->autostop_minutes =
+        cJSON_IsNumber(autostop) && autostop->valuedouble >= 0 && autostop->valuedouble < 1e9
+            ? (int64_t)autostop->valuedouble
+            : -1;
+    if (clock_parse_rfc3339(text_of(root, "createdAt"), &ret->created_at_ms) != 0)
+        ret->created_at_ms = 0;
+    return 0;
+}
+
+void daytona_error_text(const struct daytona *daytona, const struct http_response *response,
+                        char *out, size_t size)
+{
+    const char *const secrets[] = {daytona->config.api_key};
+    struct error ignored = ERROR_INIT; /* an empty body or a proxy's HTML is an answer too */
+    if (response->transport != HTTP_ANSWERED) {
+        provider_clean_text(out, size, response->error, strlen(response->error), secrets, 1);
+        return;
+    }
+    cJSON *root = response->body_bytes > 0
+                      ? json_parse(response->body, response->body_bytes, &ignored)
+                      : NULL;
+    const cJSON *errors = cJSON_GetObjectItemCaseSensitive(root, "errors");
+    const cJSON *first = cJSON_GetArrayItem(errors, 0);
+    const char *text = cJSON_IsString(first) ? first->valuestring : text_of(root, "message");
+    provider_clean_text(out, size, text, strlen(text), secrets, 1);
+    cJSON_Delete(root);
+}
+
+/* Refusals that are about how much there is, not about the request. */
+static bool is_capacity_text(const char *text)
+{
+    static const char *const words[] = {
+        "quota",     "limit exceeded", "No available runner", "no available runner",
+        "suspended", "Depleted"};
+    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+        if (strstr(text, words[i]))
+            return true;
+    }
+    return false;
+}
+
+enum outcome daytona_classify(int status, const char *text, bool starting, int64_t *retry_after_ms)
+{
+    switch (status) {
+    case 401:
+        return OUTCOME_AUTH;
+    case 429:
+        if (*retry_after_ms <= 0)
+            *retry_after_ms = 1000;
+        return OUTCOME_RATE_LIMITED;
+    case 400:
+    case 403:
+        return starting && is_capacity_text(text) ? OUTCOME_CAPACITY : OUTCOME_PERMANENT;
+    case 408: /* the server gave up waiting */
+    case 409: /* a change is under way */
+    case 425:
+        return OUTCOME_TRANSIENT;
+    default:
+        break;
+    }
+    /* a redirect is a proxy's login page: no API answers with one */
+    return status >= 500 ? OUTCOME_TRANSIENT : OUTCOME_PERMANENT;
+}
