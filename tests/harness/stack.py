@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import secrets
+import shutil
 import subprocess
 import sys
 import time
@@ -126,6 +127,55 @@ class FaultProvider:
     def env(self) -> dict[str, str]:
         return {"E2B_API_KEY": "e2b_00", "E2B_API_URL": self.url, "E2B_SANDBOX_URL": self.url,
                 "E2B_DOMAIN": f"localhost:{self.port}", "E2B_TEMPLATE_ID": "base"}
+
+
+class DaytonaDouble:
+    """Daytona's API; with real=True its sandboxes run commands and keep files."""
+
+    def __init__(self, folder: Path, real: bool = False):
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.key = "dtn_" + secrets.token_hex(20)
+        self.truth = folder / "daytona-truth.log"
+        self.disks = Path("/tmp") / f"dtn-{secrets.token_hex(4)}"  # short: a socket's path is in it
+        argv = [sys.executable, str(ROOT / "tests/harness/daytona_double.py"), "--port", str(self.port), "--log", str(self.truth)]
+        if real:
+            self.disks.mkdir()
+            self.disks.chmod(0o711)
+            argv += ["--real", "--folder", str(self.disks)]
+        self.process = Process("daytona-double", argv, dict(os.environ), folder / "daytona.log")
+        self.http = httpx.Client(base_url=self.url, trust_env=False, timeout=10)
+        wait_until("daytona double", lambda: self.http.get("/_state").status_code == 200)
+
+    def faults(self, *faults: dict) -> None:
+        self.http.post("/_faults", json=list(faults)).raise_for_status()
+
+    def config(self, **values) -> None:
+        self.http.post("/_config", json=values).raise_for_status()
+
+    def set(self, provider_id: str, **fields) -> None:
+        self.http.post("/_set", json={"id": provider_id} | fields).raise_for_status()
+
+    def forget(self, provider_id: str) -> None:
+        self.http.post("/_remove", json={"id": provider_id}).raise_for_status()
+
+    def state(self) -> dict:
+        return self.http.get("/_state").json()
+
+    def effects(self) -> list[dict]:
+        if not self.truth.exists():
+            return []
+        return [json.loads(line) for line in self.truth.read_text().splitlines()]
+
+    def stop(self) -> None:
+        self.http.close()
+        self.process.kill9()
+        shutil.rmtree(self.disks, ignore_errors=True)
+
+    @property
+    def env(self) -> dict[str, str]:
+        return {"SANDBOX_PROVIDERS": "daytona", "DAYTONA_API_KEY": self.key, "DAYTONA_SERVER_URL": self.url + "/api",
+                "DAYTONA_REQUEST_TIMEOUT_MS": "2000"}
 
 
 class SandboxHost:
