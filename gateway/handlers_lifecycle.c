@@ -226,6 +226,30 @@ void handle_connect(struct request *request)
     job_done(&job);
 }
 
+/* Not every provider keeps as much of a paused sandbox. */
+static void respond_paused(struct request *request)
+{
+    struct error err = ERROR_INIT;
+    struct sandbox sandbox;
+    struct provider *provider;
+    bool memory;
+    cJSON *data;
+
+    if (lifecycle_get(request, request->path_id, &sandbox, &err) < 0) {
+        respond_error(request, &err, 0);
+        return;
+    }
+    provider = provider_set_find(request->gateway->providers, sandbox.provider);
+    memory = provider != NULL && provider->ops->pause_keeps_memory;
+    data =
+        view_status(sandbox.id, "paused",
+                    memory ? "Sandbox paused"
+                           : "Sandbox paused: its disk is kept, its processes and memory are not");
+    cJSON_AddStringToObject(data, "keeps", memory ? "memory" : "disk");
+    respond_data(request, 200, data);
+    sandbox_done(&sandbox);
+}
+
 void handle_pause(struct request *request)
 {
     struct error err = ERROR_INIT;
@@ -245,7 +269,7 @@ void handle_pause(struct request *request)
     ask.no_wait = request_wants_async(request);
     switch (lifecycle_run(request, &ask, &job, &err)) {
     case LIFECYCLE_ENDED:
-        respond_data(request, 200, view_status(request->path_id, "paused", "Sandbox paused"));
+        respond_paused(request);
         break;
     case LIFECYCLE_PENDING:
         respond_pending(request, request->path_id, "The sandbox is being paused");

@@ -176,6 +176,7 @@ bool e2b_is_domain(const char *text)
 
 const struct provider_ops e2b_provider_ops = {
     .name = "e2b",
+    .pause_keeps_memory = true,
     .open = e2b_open,
     .close = e2b_close,
     .step = e2b_step,

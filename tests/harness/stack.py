@@ -129,8 +129,17 @@ class FaultProvider:
                 "E2B_DOMAIN": f"localhost:{self.port}", "E2B_TEMPLATE_ID": "base"}
 
 
+def fetch_here(base: str, url: str) -> httpx.Response:
+    """GET of a URL whose host name only the service at `base` knows."""
+    parts = httpx.URL(url)
+    return httpx.get(base + parts.raw_path.decode(), headers={"Host": parts.netloc.decode()}, trust_env=False)
+
+
 class DaytonaDouble:
     """Daytona's API; with real=True its sandboxes run commands and keep files."""
+
+    home = "/home/daytona"
+    keeps_memory = False
 
     def __init__(self, folder: Path, real: bool = False):
         self.port = free_port()
@@ -162,6 +171,12 @@ class DaytonaDouble:
     def state(self) -> dict:
         return self.http.get("/_state").json()
 
+    def ids(self) -> list[str]:
+        return list(self.state()["sandboxes"])
+
+    def fetch(self, url: str) -> httpx.Response:
+        return fetch_here(self.url, url)
+
     def effects(self) -> list[dict]:
         if not self.truth.exists():
             return []
@@ -179,6 +194,9 @@ class DaytonaDouble:
 
 
 class SandboxHost:
+    home = "/home/user"
+    keeps_memory = True
+
     def __init__(self, folder: Path, **env: str):
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -191,6 +209,12 @@ class SandboxHost:
                                dict(os.environ) | self.own_env, folder / "sandbox-host.log")
         wait_until("sandbox host", lambda: httpx.get(
             f"{self.url}/v2/sandboxes", headers={"X-API-Key": self.key}, trust_env=False).status_code == 200)
+
+    def ids(self) -> list[str]:
+        return [box["sandboxID"] for box in self.list()]
+
+    def fetch(self, url: str) -> httpx.Response:
+        return fetch_here(self.url, url)
 
     def list(self) -> list[dict]:
         return httpx.get(f"{self.url}/v2/sandboxes", headers={"X-API-Key": self.key}, trust_env=False).json()
