@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.harness.node import node_for
 from tests.harness.services import ROOT
 from tests.harness.stack import SandboxHost
 
@@ -21,31 +21,9 @@ SDK = ROOT / "tests" / "sdk"
 PROGRAMS = ("commands", "files", "pty", "ports", "lifecycle")
 
 
-def npm_ci(folder: Path) -> None:
-    """The pinned packages, exactly as the lock file says; fetched once."""
-    marker = folder / "node_modules" / ".package-lock.json"
-    if marker.exists() and marker.stat().st_mtime >= (folder / "package-lock.json").stat().st_mtime:
-        return
-    done = subprocess.run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=folder,
-                          capture_output=True, text=True, timeout=300)
-    if done.returncode != 0:
-        if re.search(r"ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ETIMEDOUT|ENETUNREACH", done.stderr):
-            pytest.skip("the npm registry cannot be reached")
-        raise AssertionError(done.stderr[-3000:])
-    marker.touch()
-
-
 @pytest.fixture(scope="session")
 def node() -> str:
-    """A node the SDK runs on (>= 20.18.1), with the SDK beside the programs."""
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        pytest.skip("node and npm are not installed")
-    npm_ci(SDK)
-    version = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout
-    if tuple(int(n) for n in re.findall(r"\d+", version)[:3]) >= (20, 18, 1):
-        return "node"
-    npm_ci(SDK / "node")
-    return str(next((SDK / "node" / "node_modules").glob("node-linux-*/bin/node")))
+    return node_for(SDK)
 
 
 @pytest.fixture(scope="module")
