@@ -206,11 +206,9 @@ int main(int argc, char **argv)
         fprintf(stderr, "sandbox-gateway: %s\n", err.message);
         return EXIT_CONFIG;
     }
-    if (log_init("gateway", config.log_level) < 0) {
-        fprintf(stderr, "sandbox-gateway: LOG_LEVEL is none of debug info warn error\n");
-        return EXIT_CONFIG;
-    }
-    status = service_init(&signal_fd, &err);
+    status = log_init("gateway", config.log_level) < 0
+                 ? error_set(&err, ERR_CONFIG, "LOG_LEVEL is none of debug info warn error")
+                 : service_init(&signal_fd, &err);
     if (status == 0) {
         status = run(argc, argv, &config, signal_fd, &err);
     }

@@ -101,12 +101,24 @@ static int serve(struct host_config *config, int signal_fd, struct error *err)
     return 0;
 }
 
+static int prepare(struct host_config *config, int *ret_signal_fd, struct error *err)
+{
+    if (service_init(ret_signal_fd, err) < 0) {
+        return -1;
+    }
+    if (log_init("sandbox-host", config->log_level) < 0) {
+        return error_set(err, ERR_CONFIG, "LOG_LEVEL is none of debug info warn error");
+    }
+    cgroup_detect();
+    return geteuid() == 0 ? uids_claim(config->first_uid, &config->first_uid, err) : 0;
+}
+
 int main(int argc, char **argv)
 {
     struct host_config config;
     struct error err = ERROR_INIT;
     const char *verb = argc > 1 ? argv[1] : "serve";
-    int signal_fd, status;
+    int signal_fd = -1, status;
 
     if (strcmp(verb, "--help") == 0) {
         fputs(usage, stdout);
@@ -117,20 +129,14 @@ int main(int argc, char **argv)
         puts("sandbox-host " VERSION);
         return EXIT_OK;
     }
-    if (host_config_load(&config, &err) < 0 || service_init(&signal_fd, &err) < 0) {
+    if (host_config_load(&config, &err) < 0) {
         fprintf(stderr, "sandbox-host: %s\n", err.message);
         return EXIT_CONFIG;
     }
-    if (log_init("sandbox-host", config.log_level) < 0) {
-        fputs("sandbox-host: LOG_LEVEL is none of debug info warn error\n", stderr);
-        return EXIT_CONFIG;
-    }
-    cgroup_detect();
-    if (geteuid() == 0 && uids_claim(config.first_uid, &config.first_uid, &err) < 0) {
-        fprintf(stderr, "sandbox-host: %s\n", err.message);
-        return EXIT_CONFIG;
-    }
-    if (strcmp(verb, "serve") == 0) {
+    status = prepare(&config, &signal_fd, &err);
+    if (status < 0) {
+        /* said below */
+    } else if (strcmp(verb, "serve") == 0) {
         status = serve(&config, signal_fd, &err);
     } else if (strcmp(verb, "doctor") == 0) {
         status = doctor(&config, &err);
