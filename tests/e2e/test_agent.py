@@ -428,7 +428,7 @@ def test_signals(agent):
 
 
 def test_kill_takes_the_group_and_does_not_wait_for_its_pipes(agent):
-    with agent.start("sleep 60 & setsid sleep 61 & echo $!; wait", stdin=False) as stream:
+    with agent.start("sleep 60 & setsid sh -c 'echo up; exec sleep 61' & wait", stdin=False) as stream:
         messages = iter(stream)
         result = Result()
         while b"\n" not in result.stdout:
