@@ -105,7 +105,8 @@ clean:
 
 # ---- the two commands, and what belongs to them ------------------------------------------------
 
-STACK := BUILD_DIR=$(abspath $(BUILD)) deploy/dev/stack.sh
+# as written: the scripts take it relative to the top, which may have spaces in its name
+STACK := BUILD_DIR='$(BUILD)' deploy/dev/stack.sh
 
 .PHONY: run start stop status logs env test bench lint format format-check install-build install-run install-test help
 install-build:
@@ -126,7 +127,7 @@ test: install-test
 bench:
 	@deploy/dev/install.sh build run test bench
 	@$(MAKE) --no-print-directory -j2 -s build
-	@BUILD_DIR=$(abspath $(BUILD)) /usr/bin/python3 tests/bench/bench.py
+	@BUILD_DIR='$(BUILD)' /usr/bin/python3 tests/bench/bench.py
 
 lint:
 	@bash tests/lint.sh

@@ -8,7 +8,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 root=$PWD
-bin=${BUILD_DIR:-$root/build/release}
+bin=$(realpath -m "${BUILD_DIR:-build/release}")
 var=${SANDBOX_VAR_DIR:-$root/var}
 run=$var/run log=$var/log
 programs="redis postgres sandbox-host worker reaper gateway" # start order; stopped in reverse
@@ -41,13 +41,17 @@ secret() { # a secret made once: name, bytes
 alive() { [ -s "$run/$1.supervisor.pid" ] && kill -0 "$(cat "$run/$1.supervisor.pid")" 2>/dev/null; }
 running() { alive gateway; }
 
-# PostgreSQL refuses root and must reach its data: as root it runs as user postgres, and where
-# that user cannot enter var/ (a clone under /root), the data lies under /var/lib.
-postgres_dir() {
-    if [ "$(id -u)" -eq 0 ] && ! runuser -u postgres -- test -x "$var"; then
-        echo "/var/lib/sandbox-server-dev/$(printf %s "$var" | cksum | cut -d' ' -f1)"
+# PostgreSQL refuses root, and sandboxes run under user ids of their own: where others cannot enter
+# var/ (a clone under /root), what they must reach lies elsewhere. So it does where the path is too
+# long for the sockets in it (SANDBOX_HOST_STATE_DIR takes 60 characters).
+open_dir() { # name
+    local elsewhere=/tmp/sandbox-server-$UID
+    [ "$UID" -eq 0 ] && elsewhere=/var/lib/sandbox-server-dev
+    if [ ${#var} -gt 45 ] ||
+        { [ "$(id -u)" -eq 0 ] && ! setpriv --reuid=65534 --regid=65534 --clear-groups test -x "$var"; }; then
+        echo "$elsewhere/$(printf %s "$var" | cksum | cut -d' ' -f1)/$1"
     else
-        echo "$var/postgres"
+        echo "$var/$1"
     fi
 }
 as_postgres() { if [ "$(id -u)" -eq 0 ]; then runuser -u postgres -- "$@"; else "$@"; fi; }
@@ -82,7 +86,9 @@ configure() {
         host_port=$(free_port "${SANDBOX_HOST_PORT:-3900}")
         export SANDBOX_HOST_LISTEN=127.0.0.1:$host_port SANDBOX_HOST_DOMAIN=localhost:$host_port
         export SANDBOX_HOST_API_KEY="e2b_$(secret host_api_key 20)"
-        export SANDBOX_HOST_STATE_DIR=$var/sandbox-host SANDBOX_HOST_ANY_TEMPLATE=1
+        SANDBOX_HOST_STATE_DIR=$(open_dir sandbox-host)
+        mkdir -p "$(dirname "$SANDBOX_HOST_STATE_DIR")"
+        export SANDBOX_HOST_STATE_DIR SANDBOX_HOST_ANY_TEMPLATE=1
         export E2B_API_KEY=$SANDBOX_HOST_API_KEY E2B_DOMAIN=$SANDBOX_HOST_DOMAIN
         export E2B_API_URL=http://127.0.0.1:$host_port E2B_SANDBOX_URL=http://127.0.0.1:$host_port
         export E2B_MAX_TIMEOUT_SECONDS=${E2B_MAX_TIMEOUT_SECONDS:-86400}
@@ -156,7 +162,7 @@ start() {
 
 start_postgres() {
     local data
-    data=$(postgres_dir)
+    data=$(open_dir postgres)
     mkdir -p "$data"
     if [ "$(id -u)" -eq 0 ]; then chown postgres "$data"; fi
     chmod 700 "$data"
