@@ -80,7 +80,7 @@ $(BUILD)/%.o: %.c
 TEST_MODULES := httpd provider store queue domain base
 define CTEST
 $(BUILD)/$(patsubst %.c,%,$(1)): $(BUILD)/$(patsubst %.c,%.o,$(1)) $(foreach m,$(TEST_MODULES),$(BUILD)/common/$(m).a) $(TEST_EXTRA_$(notdir $(basename $(1))))
-	$(CC) $(LDFLAGS) -o $$@ $$(filter %.o,$$^) $(foreach m,$(TEST_MODULES),$(BUILD)/common/$(m).a) -lcmocka $(foreach m,$(TEST_MODULES),$(LIB_$(m))) -ljwt
+	@echo "  LD $$@"; $(CC) $(LDFLAGS) -o $$@ $$(filter %.o,$$^) $(foreach m,$(TEST_MODULES),$(BUILD)/common/$(m).a) -lcmocka $(foreach m,$(TEST_MODULES),$(LIB_$(m))) -ljwt
 endef
 UNIT_SRC        := $(sort $(wildcard tests/unit/test_*.c))
 INTEGRATION_SRC := $(sort $(wildcard tests/integration/test_*.c))

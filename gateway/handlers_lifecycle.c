@@ -154,7 +154,7 @@ void handle_create(struct request *request)
     struct job job;
 
     if (read_create(request, &sandbox, &params, &err) < 0 ||
-        ticker_admit(request->gateway->ticker, &err) < 0) {
+        (!idempotency_joins(request) && ticker_admit(request->gateway->ticker, &err) < 0)) {
         respond_error(request, &err, 0);
         sandbox_done(&sandbox);
         job_params_done(&params);
@@ -183,7 +183,8 @@ void handle_connect(struct request *request)
 {
     struct error err = ERROR_INIT;
     char sandbox_id[UUID_BYTES];
-    struct lifecycle_ask ask = {.sandbox_id = sandbox_id, .op = JOB_RESUME, .join = true};
+    struct lifecycle_ask ask = {
+        .sandbox_id = sandbox_id, .op = JOB_RESUME, .join = true, .keyed = true};
     struct sandbox sandbox;
     enum sandbox_status status;
     struct job job;
@@ -254,7 +255,8 @@ void handle_pause(struct request *request)
 {
     struct error err = ERROR_INIT;
     struct job_params params = {.timeout_ms = 0};
-    struct lifecycle_ask ask = {.sandbox_id = request->path_id, .op = JOB_PAUSE, .join = true};
+    struct lifecycle_ask ask = {
+        .sandbox_id = request->path_id, .op = JOB_PAUSE, .join = true, .keyed = true};
     char *params_json;
     struct job job;
 
@@ -285,7 +287,8 @@ void handle_pause(struct request *request)
 void handle_delete(struct request *request)
 {
     struct error err = ERROR_INIT;
-    struct lifecycle_ask ask = {.sandbox_id = request->path_id, .op = JOB_DELETE, .join = true};
+    struct lifecycle_ask ask = {
+        .sandbox_id = request->path_id, .op = JOB_DELETE, .join = true, .keyed = true};
     struct job job;
 
     ask.no_wait = request_wants_async(request);
@@ -341,7 +344,7 @@ void handle_schedule_timeout(struct request *request)
 {
     struct error err = ERROR_INIT;
     char sandbox_id[UUID_BYTES];
-    struct lifecycle_ask ask = {.sandbox_id = sandbox_id, .op = JOB_TIMEOUT};
+    struct lifecycle_ask ask = {.sandbox_id = sandbox_id, .op = JOB_TIMEOUT, .keyed = true};
     struct job_params params = {.timeout_ms = 0};
     int64_t timeout_s;
     char *params_json;

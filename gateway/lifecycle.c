@@ -52,6 +52,7 @@ static enum lifecycle_end read_end(struct request *request, const char *job_id, 
         return LIFECYCLE_PENDING;
     }
     *ret_job = job;
+    request->idempotency.ended = true;
     if (job.state != JOB_STATE_DONE) {
         lifecycle_job_error(&job, err);
         return LIFECYCLE_ERROR;
@@ -78,6 +79,35 @@ static enum lifecycle_end wait_for_end(struct request *request, struct waiter *w
         }
     }
     return end;
+}
+
+/* Waits for the job that an earlier request of the same Idempotency-Key became. */
+static enum lifecycle_end join_earlier(struct request *request, bool no_wait, struct job *ret_job,
+                                       struct error *err)
+{
+    struct gateway *gateway = request->gateway;
+    const char *job_id = request->idempotency.job_id;
+    enum lifecycle_end end;
+    struct waiter waiter;
+
+    log_context(request->request_id, job_id, request->idempotency.sandbox_id);
+    waiter_add(gateway->waiters, &waiter, job_id);
+    /* its reply goes to the earlier request: look, and then poll */
+    waiter_change_job(gateway->waiters, &waiter, job_id);
+    end = read_end(request, job_id, ret_job, err);
+    if (end == LIFECYCLE_PENDING) {
+        end = wait_for_end(request, &waiter, no_wait, ret_job, err);
+    }
+    waiter_remove(gateway->waiters, &waiter);
+    return end;
+}
+
+/* This request stood still for so long that its Idempotency-Key went to another one. */
+static void hide_fence(struct error *err)
+{
+    if (err->code == ERR_FENCED) {
+        error_set(err, ERR_TIMEOUT, "another request has taken over this Idempotency-Key");
+    }
 }
 
 /* A job may find that its sandbox is gone: that, and not the job's own words, is then the answer.
@@ -111,6 +141,8 @@ enum lifecycle_end lifecycle_run(struct request *request, const struct lifecycle
         .request_id = request->request_id,
         .traceparent = http_header(request->http, "traceparent"),
         .join = ask->join,
+        .key = ask->keyed && request->idempotency.key[0] != '\0' ? request->idempotency.key : NULL,
+        .claim = request->idempotency.claim,
     };
     char job_id[UUID_BYTES];
     enum lifecycle_end end = LIFECYCLE_ERROR;
@@ -119,10 +151,14 @@ enum lifecycle_end lifecycle_run(struct request *request, const struct lifecycle
     bool joined;
 
     memset(ret_job, 0, sizeof(*ret_job));
+    if (ask->keyed && idempotency_joins(request)) {
+        return join_earlier(request, ask->no_wait, ret_job, err);
+    }
     id_uuid(job_id);
     log_context(request->request_id, job_id, ask->sandbox_id);
     waiter_add(gateway->waiters, &waiter, job_id);
     if (store_accept_job(gateway->store, &accept, job_id, &wakeup, &joined, err) == 0) {
+        request->idempotency.bound = accept.key != NULL;
         if (joined) {
             waiter_change_job(gateway->waiters, &waiter, wakeup.job_id);
         } else {
@@ -131,13 +167,14 @@ enum lifecycle_end lifecycle_run(struct request *request, const struct lifecycle
         end = wait_for_end(request, &waiter, ask->no_wait, ret_job, err);
     }
     waiter_remove(gateway->waiters, &waiter);
+    hide_fence(err);
     if (end == LIFECYCLE_ERROR && err->code == ERR_CONFLICT) {
         prefer_not_found(request, ask->sandbox_id, err);
     }
     return end;
 }
 
-enum lifecycle_end lifecycle_create(struct request *request, const struct sandbox *sandbox,
+enum lifecycle_end lifecycle_create(struct request *request, struct sandbox *sandbox,
                                     const char *params_json, bool no_wait, struct job *ret_job,
                                     struct error *err)
 {
@@ -148,6 +185,8 @@ enum lifecycle_end lifecycle_create(struct request *request, const struct sandbo
         .reply_to = gateway->name,
         .request_id = request->request_id,
         .traceparent = http_header(request->http, "traceparent"),
+        .key = request->idempotency.key[0] != '\0' ? request->idempotency.key : NULL,
+        .claim = request->idempotency.claim,
     };
     char job_id[UUID_BYTES];
     enum lifecycle_end end = LIFECYCLE_ERROR;
@@ -155,14 +194,20 @@ enum lifecycle_end lifecycle_create(struct request *request, const struct sandbo
     struct wakeup wakeup;
 
     memset(ret_job, 0, sizeof(*ret_job));
+    if (idempotency_joins(request)) {
+        str_copy(sandbox->id, sizeof(sandbox->id), request->idempotency.sandbox_id);
+        return join_earlier(request, no_wait, ret_job, err);
+    }
     id_uuid(job_id);
     log_context(request->request_id, job_id, sandbox->id);
     waiter_add(gateway->waiters, &waiter, job_id);
     if (store_accept_create(gateway->store, sandbox, &accept, job_id, &wakeup, err) == 0) {
+        request->idempotency.bound = accept.key != NULL;
         enqueuer_add(gateway->enqueuer, &wakeup);
         end = wait_for_end(request, &waiter, no_wait, ret_job, err);
     }
     waiter_remove(gateway->waiters, &waiter);
+    hide_fence(err);
     return end;
 }
 

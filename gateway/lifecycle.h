@@ -21,14 +21,16 @@ struct lifecycle_ask {
     const char *params_json; /* or NULL */
     bool join;               /* an unfinished job of the same kind will do */
     bool no_wait;
+    bool keyed; /* this job is what the request's Idempotency-Key stands for */
 };
 
 /* Accepts the job, or joins one, and waits up to SANDBOX_WAIT_SECONDS. *ret_job is filled (job_done
  * it) for LIFECYCLE_ENDED and when a finished job is the error (its state is then terminal). */
 enum lifecycle_end lifecycle_run(struct request *request, const struct lifecycle_ask *ask,
                                  struct job *ret_job, struct error *err);
-/* The same for a create, whose sandbox row is new. */
-enum lifecycle_end lifecycle_create(struct request *request, const struct sandbox *sandbox,
+/* The same for a create, whose sandbox row is new; sandbox->id becomes that of the earlier request
+ * where its Idempotency-Key joins one. */
+enum lifecycle_end lifecycle_create(struct request *request, struct sandbox *sandbox,
                                     const char *params_json, bool no_wait, struct job *ret_job,
                                     struct error *err);
 

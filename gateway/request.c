@@ -9,6 +9,8 @@
 #include "common/base/alloc.h"
 #include "common/base/log.h"
 
+#define JSON_TYPE "application/json; charset=utf-8"
+
 enum { RESPONSE_MAX_BYTES = 1 << 30, RETRY_AFTER_S = 2 };
 
 static void send_text(struct request *request, int status, const char *content_type,
@@ -17,7 +19,8 @@ static void send_text(struct request *request, int status, const char *content_t
     struct strbuf headers;
 
     strbuf_init(&headers, 1024);
-    strbuf_printf(&headers, "X-Request-ID: %s\r\n%s", request->request_id,
+    strbuf_printf(&headers, "X-Request-ID: %s\r\n%s%s", request->request_id,
+                  request->idempotency.replayed ? "Idempotency-Replayed: true\r\n" : "",
                   more_headers != NULL ? more_headers : "");
     http_respond(request->http, status, content_type, headers.data, text->data, text->length);
     request->status = status;
@@ -32,8 +35,17 @@ static void send_json(struct request *request, int status, cJSON *tree, const ch
     strbuf_init(&body, RESPONSE_MAX_BYTES);
     json_print(tree, &body);
     cJSON_Delete(tree);
-    send_text(request, status, "application/json; charset=utf-8", &body, more_headers);
+    send_text(request, status, JSON_TYPE, &body, more_headers);
+    if (request->idempotency.claim[0] != '\0' && request->idempotency.answer == NULL) {
+        request->idempotency.answer_status = status;
+        request->idempotency.answer = strbuf_take(&body);
+    }
     strbuf_done(&body);
+}
+
+void respond_stored(struct request *request, int status, const struct strbuf *body)
+{
+    send_text(request, status, JSON_TYPE, body, NULL);
 }
 
 void respond_text(struct request *request, int status, const char *content_type,

@@ -14,6 +14,7 @@
 #include "common/base/json.h"
 #include "common/httpd/httpd.h"
 #include "gateway/gateway.h"
+#include "gateway/idempotency.h"
 
 struct route;
 
@@ -26,7 +27,8 @@ struct request {
     char traceparent[TRACEPARENT_BYTES]; /* "" = none, or not of the W3C's form */
     char path_id[UUID_BYTES];            /* {id} of the path, or "" */
     cJSON *body;                         /* owned; NULL when the route has none */
-    int status;                          /* answered with, for log and metrics; 0 = not yet */
+    struct idempotency idempotency;
+    int status; /* answered with, for log and metrics; 0 = not yet */
     size_t sent_bytes;
     const char *error_type; /* answered with, for the log; NULL = none */
 };
@@ -40,6 +42,9 @@ void respond_error_details(struct request *request, const struct error *err, int
                            cJSON *details, const char *headers);
 /* Any JSON, without the envelope. Takes `tree`. */
 void respond_json(struct request *request, int status, cJSON *tree, const char *headers);
+
+/* An answer kept from an earlier request of the same Idempotency-Key. */
+void respond_stored(struct request *request, int status, const struct strbuf *body);
 
 /* Any text. */
 void respond_text(struct request *request, int status, const char *content_type,

@@ -252,6 +252,22 @@ static void account(const struct request *request, int64_t took_us)
               LOG_S("peer", http_peer(request->http)), LOG_S("error", request->error_type));
 }
 
+static void handle(struct request *request)
+{
+    struct error err = ERROR_INIT;
+    int known = 0;
+
+    if ((request->route->flags & KEYED) != 0) {
+        known = idempotency_begin(request, &err);
+    }
+    if (known < 0) {
+        respond_error(request, &err, 0);
+    } else if (known == 0) {
+        request->route->handler(request);
+        idempotency_end(request);
+    }
+}
+
 void router_handle(void *arg, struct http_exchange *http)
 {
     struct request request = {.gateway = arg, .http = http};
@@ -274,7 +290,7 @@ void router_handle(void *arg, struct http_exchange *http)
         respond_error(&request, &err, 0);
     } else {
         log_context(request.request_id, NULL, request.path_id[0] != '\0' ? request.path_id : NULL);
-        request.route->handler(&request);
+        handle(&request);
     }
     cJSON_Delete(request.body);
     account(&request, clock_mono_us() - start_us);

@@ -12,6 +12,7 @@ enum route_flag {
     MAYBE_JSON = 1 << 2, /* body may be one */
     FILE_BODY = 1 << 3,  /* body may carry a whole file */
     WORK = 1 << 4,       /* refused while draining */
+    KEYED = 1 << 5,      /* takes an Idempotency-Key */
 };
 
 struct route {

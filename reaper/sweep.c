@@ -205,8 +205,13 @@ static void run_prune(struct sweep *sweep, int64_t now)
 {
     struct error err = ERROR_INIT;
     sweep->next_prune_ms = now + sweep->config->prune_ms;
-    if (queue_consumers_prune(sweep->queue, sweep->config->consumer_idle_ms, &err) != 0) {
+    if (sweep->queue_up &&
+        queue_consumers_prune(sweep->queue, sweep->config->consumer_idle_ms, &err) != 0) {
         note_queue(sweep, &err);
+    }
+    if (sweep->store_up && store_keys_prune(sweep->store, sweep->config->idempotency_s * 1000,
+                                            (int)sweep->config->batch, &err) != 0) {
+        note_store(sweep, &err);
     }
 }
 
@@ -294,7 +299,7 @@ int64_t sweep_run(struct sweep *sweep)
         }
         run_store_work(sweep, now);
     }
-    if (sweep->queue_up && now >= sweep->next_prune_ms) {
+    if (now >= sweep->next_prune_ms) {
         run_prune(sweep, now);
     }
     now = clock_mono_ms();

@@ -111,6 +111,7 @@ static int result_error(const PGresult *result, struct error *err)
         {"55P03", ERR_DATABASE_DOWN}, /* lock_timeout */
         {"25006", ERR_DATABASE_DOWN}, /* a standby: not the primary any more */
         {"40", ERR_DATABASE_DOWN},    /* deadlock, serialization: after our own retries */
+        {"SB001", ERR_FENCED},        /* bind_idempotency_key() */
         {"23505", ERR_EXISTS},        {"23503", ERR_NOT_FOUND}, {"22", ERR_INVALID},
         {"42P01", ERR_CONFIG},        {"42703", ERR_CONFIG},    {"42883", ERR_CONFIG},
     };

@@ -18,6 +18,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/base/encode.h"
 #include "common/base/error.h"
 #include "common/domain/types.h"
 
@@ -88,7 +89,35 @@ struct store_accept {
     const char *request_id;
     const char *traceparent;
     bool join; /* the newest unfinished job of this sandbox has the same op: join it */
+    /* Idempotency-Key to bind to the job, by a claim of store_key_claim(); NULL = none. A claim
+     * that was taken over meanwhile makes the call ERR_FENCED, and nothing is accepted. */
+    const char *key, *claim;
 };
+
+/* What is known of one caller's Idempotency-Key. */
+struct store_key {
+    bool mine; /* nobody had it: the caller works on it now */
+    char request_hash[SHA256_HEX_BYTES];
+    char job_id[UUID_BYTES], sandbox_id[UUID_BYTES]; /* "" until a job was accepted */
+    int status;                                      /* 0 until it was answered */
+    char *body;                                      /* heap; the answer */
+};
+/* Claims the key under the caller's fresh `claim`, or tells what became of it. Keys older than
+ * retention_ms count as new; a claim that came to nothing for takeover_ms is taken over. */
+int store_key_claim(struct store *store, const char *owner, const char *key, const char *hash,
+                    const char *claim, int64_t retention_ms, int64_t takeover_ms,
+                    struct store_key *ret, struct error *err) MUST_CHECK;
+void store_key_done(struct store_key *key);
+/* Keeps the answer, unless there is one. job_id "" = the caller holds the claim. */
+int store_key_answer(struct store *store, const char *owner, const char *key, const char *claim,
+                     const char *job_id, int status, const char *body,
+                     struct error *err) MUST_CHECK;
+/* Gives back a claim that came to nothing, so that the key may be tried again. */
+int store_key_release(struct store *store, const char *owner, const char *key, const char *claim,
+                      struct error *err) MUST_CHECK;
+/* Removes up to `limit` keys older than retention_ms. */
+int store_keys_prune(struct store *store, int64_t retention_ms, int limit,
+                     struct error *err) MUST_CHECK;
 
 /* Inserts the sandbox row (status creating) and its create job (seq 1) in one statement. `sandbox`
  * gives id, owner, user_id, provider, template_id, timeout_*, on_timeout, metadata_json. */

@@ -14,9 +14,11 @@ int store_accept_create(struct store *store, const struct sandbox *sandbox,
                         const struct store_accept *accept, const char *job_id,
                         struct wakeup *ret_wakeup, struct error *err)
 {
-    struct params p = {.count = 0};
+    struct params p = {.count = 0}, bind = {.count = 0};
+    struct statement statements[] = {{.query = Q_ACCEPT_CREATE, .params = &p},
+                                     {.query = Q_KEY_BIND, .params = &bind}};
     struct wakeup wakeup = {.op = JOB_CREATE};
-    PGresult *result;
+    int status;
 
     param_text(&p, sandbox->id);
     param_text(&p, sandbox->owner);
@@ -33,11 +35,22 @@ int store_accept_create(struct store *store, const struct sandbox *sandbox,
     param_text(&p, accept->reply_to);
     param_text(&p, accept->request_id);
     param_text(&p, accept->traceparent);
-    if (store_query(store, Q_ACCEPT_CREATE, &p, &result, err) < 0) {
+    param_text(&bind, sandbox->owner);
+    param_text(&bind, accept->key);
+    param_text(&bind, accept->claim);
+    param_text(&bind, job_id);
+    param_text(&bind, sandbox->id);
+    if (accept->key != NULL) {
+        status = store_query_batch(store, statements, 2, err);
+    } else {
+        status = store_query(store, Q_ACCEPT_CREATE, &p, &statements[0].result, err);
+    }
+    if (status < 0) {
         return -1;
     }
-    wakeup.enqueued_at_ms = row_int(result, 0, 0);
-    PQclear(result);
+    wakeup.enqueued_at_ms = row_int(statements[0].result, 0, 0);
+    PQclear(statements[0].result);
+    PQclear(statements[1].result);
     str_copy(wakeup.job_id, sizeof(wakeup.job_id), job_id);
     str_copy(wakeup.sandbox_id, sizeof(wakeup.sandbox_id), sandbox->id);
     str_copy(wakeup.reply_to, sizeof(wakeup.reply_to), accept->reply_to ? accept->reply_to : "");
@@ -69,6 +82,8 @@ int store_accept_job(struct store *store, const struct store_accept *accept, con
     param_text(&p, accept->request_id);
     param_text(&p, accept->traceparent);
     param_int(&p, accept->join);
+    param_text(&p, accept->key);
+    param_text(&p, accept->claim);
     if (store_query(store, Q_ACCEPT_JOB, &p, &result, err) < 0) {
         return -1;
     }

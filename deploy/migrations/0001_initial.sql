@@ -88,8 +88,6 @@ CREATE TABLE jobs (
     reply_to             text NOT NULL DEFAULT '',
     request_id           text NOT NULL DEFAULT '',
     traceparent          text NOT NULL DEFAULT '',
-    idempotency_key      text,
-    request_hash         text,
     params               jsonb NOT NULL DEFAULT '{}',
     result               jsonb,
     outcome              text,
@@ -102,8 +100,6 @@ CREATE TABLE jobs (
 );
 CREATE INDEX jobs_unfinished ON jobs (sandbox_id, seq) WHERE state IN ('queued', 'running', 'retry_wait');
 CREATE INDEX jobs_due ON jobs (run_at) WHERE state IN ('queued', 'running', 'retry_wait');
--- one key of one caller is one job
-CREATE UNIQUE INDEX jobs_idempotency ON jobs (owner, idempotency_key) WHERE idempotency_key IS NOT NULL;
 CREATE INDEX jobs_dead ON jobs (finished_at) WHERE state = 'dead';
 
 CREATE TABLE events (
@@ -118,13 +114,40 @@ CREATE TABLE events (
 );
 CREATE INDEX events_of_sandbox ON events (sandbox_id, id);
 
+-- One Idempotency-Key of one caller: what was asked, the job it became, the answer it got.
+CREATE TABLE idempotency_keys (
+    owner        text NOT NULL,
+    key          text NOT NULL,
+    request_hash text NOT NULL,
+    claim        uuid NOT NULL, -- of the request that works on it; only that one may bind a job
+    claimed_at   timestamptz NOT NULL DEFAULT now(),
+    created_at   timestamptz NOT NULL DEFAULT now(),
+    job_id       uuid,
+    sandbox_id   uuid,
+    status       integer, -- HTTP status of the answer, once there is one
+    body         text,
+    PRIMARY KEY (owner, key)
+);
+CREATE INDEX idempotency_keys_age ON idempotency_keys (created_at);
+
+-- In the transaction that inserts the job, so that a key never means two jobs nor a job no key.
+CREATE FUNCTION bind_idempotency_key(p_owner text, p_key text, p_claim uuid, p_job uuid, p_sandbox uuid)
+RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE idempotency_keys k SET job_id = p_job, sandbox_id = p_sandbox
+     WHERE k.owner = p_owner AND k.key = p_key AND k.claim = p_claim AND k.job_id IS NULL;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'SB001', MESSAGE = 'another request has taken over this Idempotency-Key';
+    END IF;
+END $$;
+
 -- Accepts one job for a sandbox. A function and not one statement, because what it reads (the
 -- newest unfinished job) must be read after the sandbox's row lock is held, and a statement's
 -- snapshot is taken before. Returns no row when the sandbox is not there for this owner.
 CREATE FUNCTION accept_job(
     p_sandbox uuid, p_owner text, p_admin boolean, p_job uuid, p_op text, p_origin text, p_params jsonb,
     p_max_attempts integer, p_deadline_ms bigint, p_reply_to text, p_request_id text, p_traceparent text,
-    p_join boolean)
+    p_join boolean, p_key text, p_claim text)
 RETURNS TABLE (job_id uuid, joined boolean, reply_to text, request_id text, traceparent text)
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -142,6 +165,9 @@ BEGIN
          WHERE j.sandbox_id = p_sandbox AND j.state IN ('queued', 'running', 'retry_wait')
          ORDER BY j.seq DESC LIMIT 1;
         IF FOUND AND newest.op = p_op THEN
+            IF p_key <> '' THEN
+                PERFORM bind_idempotency_key(p_owner, p_key, p_claim::uuid, newest.id, p_sandbox);
+            END IF;
             RETURN QUERY SELECT newest.id, true, newest.reply_to, newest.request_id, newest.traceparent;
             RETURN;
         END IF;
@@ -157,5 +183,8 @@ BEGIN
     VALUES (p_job, p_sandbox, nullif(p_owner, ''), this_seq, p_op, 'queued', p_origin, p_params, p_max_attempts,
             CASE WHEN p_deadline_ms > 0 THEN now() + p_deadline_ms * interval '1 millisecond' END,
             p_reply_to, p_request_id, p_traceparent, now());
+    IF p_key <> '' THEN
+        PERFORM bind_idempotency_key(p_owner, p_key, p_claim::uuid, p_job, p_sandbox);
+    END IF;
     RETURN QUERY SELECT p_job, false, p_reply_to, p_request_id, p_traceparent;
 END $$;

@@ -279,12 +279,12 @@ class Stack:
     def url(self) -> str:
         return self.gateways[0].url
 
-    def client(self, username: str = "alice", role: str = "user") -> Client:
-        """A logged-in client; the user is made on first use."""
+    def client(self, username: str = "alice", role: str = "user", gateway: int = 0) -> Client:
+        """A logged-in client of one gateway; the user is made on first use."""
         if username not in self._users:
             self.run("user", "add", username, "--role", role, "--password-stdin", input=PASSWORD)
             self._users[username] = Client(self.url).login(username)
-        return Client(self.url, self._users[username].token)
+        return Client(self.gateways[gateway].url, self._users[username].token)
 
     def sql(self, text: str):
         return self.postgres.sql(text, self.database)

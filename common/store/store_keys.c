@@ -1,0 +1,87 @@
+/* store_keys - Idempotency-Keys: whose they are, what they became, see store.h. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/alloc.h"
+#include "common/store/store_internal.h"
+
+int store_key_claim(struct store *store, const char *owner, const char *key, const char *hash,
+                    const char *claim, int64_t retention_ms, int64_t takeover_ms,
+                    struct store_key *ret, struct error *err)
+{
+    struct params insert = {.count = 0}, get = {.count = 0};
+    struct statement statements[] = {{.query = Q_KEY_CLAIM, .params = &insert},
+                                     {.query = Q_KEY_GET, .params = &get}};
+    char holder[UUID_BYTES];
+    const PGresult *row;
+    int status = 0;
+
+    param_text(&insert, owner);
+    param_text(&insert, key);
+    param_text(&insert, hash);
+    param_text(&insert, claim);
+    param_int(&insert, retention_ms);
+    param_int(&insert, takeover_ms);
+    param_text(&get, owner);
+    param_text(&get, key);
+    if (store_query_batch(store, statements, 2, err) < 0) {
+        return -1;
+    }
+    memset(ret, 0, sizeof(*ret));
+    row = statements[1].result;
+    if (PQntuples(row) == 0) {
+        /* released between the two: the next try claims it */
+        status = error_set(err, ERR_OVERLOADED, "the Idempotency-Key is being given back");
+    } else {
+        row_text(row, 0, 0, ret->request_hash, sizeof(ret->request_hash));
+        row_text(row, 0, 1, holder, sizeof(holder));
+        row_text(row, 0, 2, ret->job_id, sizeof(ret->job_id));
+        row_text(row, 0, 3, ret->sandbox_id, sizeof(ret->sandbox_id));
+        ret->status = (int)row_int(row, 0, 4);
+        ret->mine = strcmp(holder, claim) == 0;
+        ret->body = xstrdup(PQgetvalue(row, 0, 5));
+    }
+    PQclear(statements[0].result);
+    PQclear(statements[1].result);
+    return status;
+}
+
+void store_key_done(struct store_key *key)
+{
+    free(key->body);
+    key->body = NULL;
+}
+
+int store_key_answer(struct store *store, const char *owner, const char *key, const char *claim,
+                     const char *job_id, int status, const char *body, struct error *err)
+{
+    struct params p = {.count = 0};
+
+    param_text(&p, owner);
+    param_text(&p, key);
+    param_text(&p, claim);
+    param_text(&p, job_id);
+    param_int(&p, status);
+    param_text(&p, body);
+    return store_execute(store, Q_KEY_ANSWER, &p, err);
+}
+
+int store_key_release(struct store *store, const char *owner, const char *key, const char *claim,
+                      struct error *err)
+{
+    struct params p = {.count = 0};
+
+    param_text(&p, owner);
+    param_text(&p, key);
+    param_text(&p, claim);
+    return store_execute(store, Q_KEY_RELEASE, &p, err);
+}
+
+int store_keys_prune(struct store *store, int64_t retention_ms, int limit, struct error *err)
+{
+    struct params p = {.count = 0};
+
+    param_int(&p, retention_ms);
+    param_int(&p, limit);
+    return store_execute(store, Q_KEYS_PRUNE, &p, err);
+}
