@@ -55,13 +55,15 @@ def run_cmocka(binary: Path, env: dict[str, str]) -> None:
     report(f"{binary.parent.name}/{binary.name}", good, bad, time.monotonic() - start)
 
 
-def run_pytest(label: str, env: dict[str, str], expression: str | None) -> None:
+def run_pytest(label: str, env: dict[str, str], expression: str | None, marks: str | None = None) -> None:
     start = time.monotonic()
     with tempfile.NamedTemporaryFile(suffix=".xml") as out:
         argv = [sys.executable, "-m", "pytest", "-q", "tests/e2e", f"--junitxml={out.name}",
                 "-p", "no:cacheprovider"]
         if expression:
             argv += ["-k", expression]
+        if marks:
+            argv += ["-m", marks]
         status = subprocess.run(argv, env=env, cwd=ROOT).returncode
         try:
             suite = ET.parse(out.name).getroot().find("testsuite")
@@ -136,7 +138,8 @@ def main() -> int:
                 if all_layers or "e2e" in layers:
                     # threads meet in the gateway and the hosts; the rest is covered above
                     races = THREADED if variant == "san-thread" else None
-                    run_pytest(f"e2e {variant}", venv, options.expression or races)
+                    run_pytest(f"e2e {variant}", venv, options.expression or races,
+                               "not release_only" if all_layers else None)
         finally:
             for service in (redis, postgres):
                 if service:

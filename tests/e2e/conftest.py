@@ -12,6 +12,10 @@ from tests.harness.stack import FaultProvider, SandboxHost, Stack
 SLOW = 4.0 if "san-" in os.environ.get("BUILD_DIR", "") else 1.0
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "release_only: says nothing more under a sanitizer (load, long, statistical)")
+
+
 @pytest.fixture(scope="session")
 def slow() -> float:
     return SLOW
