@@ -2,6 +2,7 @@
 #
 #   make build                    every program, build/release
 #   make SAN=address,undefined …  the same under build/san-address-undefined
+#   make CRASHPOINTS=1 …          the same under build/crashpoints, able to die where a test wants it
 #   make CC=clang …               another compiler
 #   make BUILD=dir …              another output folder
 #
@@ -12,12 +13,14 @@ ifeq ($(origin CC),default)
 CC       := gcc
 endif
 SAN      ?=
+CRASHPOINTS ?=
 comma    := ,
-VARIANT  := $(if $(SAN),san-$(subst $(comma),-,$(SAN)),release)
+VARIANT  := $(if $(CRASHPOINTS),crashpoints,$(if $(SAN),san-$(subst $(comma),-,$(SAN)),release))
 BUILD    ?= build/$(VARIANT)
 WERROR   ?= -Werror
 OPT      ?= $(if $(SAN),-O1,-O2)
-CPPFLAGS += -I. -D_GNU_SOURCE -DVERSION='"$(shell git describe --always --dirty 2>/dev/null || echo unknown)"'
+CPPFLAGS += -I. -D_GNU_SOURCE $(if $(CRASHPOINTS),-DCRASHPOINTS) \
+            -DVERSION='"$(shell git describe --always --dirty 2>/dev/null || echo unknown)$(if $(CRASHPOINTS),-crashpoints)"'
 CFLAGS   += -std=c11 $(OPT) -g -fno-omit-frame-pointer -pthread \
             -Wall -Wextra -Wshadow -Wvla -Wformat=2 -Wstrict-prototypes -Wmissing-prototypes \
             -Wundef -Wswitch-enum $(WERROR) $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all,-D_FORTIFY_SOURCE=2) \

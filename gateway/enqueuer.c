@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "common/base/alloc.h"
+#include "common/base/crashpoint.h"
 #include "common/base/log.h"
 
 enum { BATCH = 256, PENDING_MAX = 16384 };
@@ -49,6 +50,9 @@ static void *write_batches(void *arg)
         struct error err = ERROR_INIT;
         int status = queue_add(enqueuer->queue, batch, count, &err);
 
+        if (status == 0) {
+            CRASHPOINT(gateway_enqueued);
+        }
         if (status < 0 && !down) {
             log_error(LOG_WARN, "queue.unavailable", &err);
         } else if (status == 0 && down) {

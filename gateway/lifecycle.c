@@ -6,6 +6,7 @@
 
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
+#include "common/base/crashpoint.h"
 #include "common/base/log.h"
 
 enum { RUNNING_TRIES = 3 };
@@ -157,11 +158,13 @@ enum lifecycle_end lifecycle_run(struct request *request, const struct lifecycle
     id_uuid(job_id);
     log_context(request->request_id, job_id, ask->sandbox_id);
     waiter_add(gateway->waiters, &waiter, job_id);
+    CRASHPOINT(gateway_accepting);
     if (store_accept_job(gateway->store, &accept, job_id, &wakeup, &joined, err) == 0) {
         request->idempotency.bound = accept.key != NULL;
         if (joined) {
             waiter_change_job(gateway->waiters, &waiter, wakeup.job_id);
         } else {
+            CRASHPOINT(gateway_accepted);
             enqueuer_add(gateway->enqueuer, &wakeup);
         }
         end = wait_for_end(request, &waiter, ask->no_wait, ret_job, err);
@@ -201,8 +204,10 @@ enum lifecycle_end lifecycle_create(struct request *request, struct sandbox *san
     id_uuid(job_id);
     log_context(request->request_id, job_id, sandbox->id);
     waiter_add(gateway->waiters, &waiter, job_id);
+    CRASHPOINT(gateway_accepting);
     if (store_accept_create(gateway->store, sandbox, &accept, job_id, &wakeup, err) == 0) {
         request->idempotency.bound = accept.key != NULL;
+        CRASHPOINT(gateway_accepted);
         enqueuer_add(gateway->enqueuer, &wakeup);
         end = wait_for_end(request, &waiter, no_wait, ret_job, err);
     }

@@ -12,6 +12,7 @@
 
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
+#include "common/base/crashpoint.h"
 #include "common/base/log.h"
 
 #define LIFETIME_GRACE_MS 600000 /* the provider's own end lies this far behind the deadline */
@@ -109,6 +110,7 @@ static void flight_step(struct flight *flight, const struct http_response *last)
             flight->sent = true;
             flight->sent_wall_ms = clock_wall_ms();
             worker->counters.requests++;
+            CRASHPOINT(worker_sending);
             http_multi_send(worker->http, &request, on_answer, flight);
         } else {
             /* what went out before may have had its effect, for a create at least */

@@ -12,6 +12,7 @@
 
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
+#include "common/base/crashpoint.h"
 #include "common/base/log.h"
 #include "lifecycle-worker/worker.h"
 
@@ -318,7 +319,9 @@ void settle_finished(struct worker *worker)
         }
     }
     struct error err = ERROR_INIT;
+    CRASHPOINT(worker_ended);
     if (store_jobs_finish(worker->store, items, used, worker->identity, &err) == 0) {
+        CRASHPOINT(worker_committed);
         worker_note_store(worker, NULL);
         for (size_t i = 0; i < used; i++) {
             end_item(worker, flights[i], &items[i]);

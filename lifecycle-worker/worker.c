@@ -12,6 +12,7 @@
 
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
+#include "common/base/crashpoint.h"
 #include "common/base/json.h"
 #include "common/base/log.h"
 
@@ -183,6 +184,7 @@ static void begin_flight(struct worker *worker, struct store_claimed *claimed, i
         flight->has_entry = flight->entry.id[0] != '\0';
         forget_held(worker, (size_t)held);
     }
+    CRASHPOINT(worker_claimed);
     apply_begin(worker, flight);
 }
 
@@ -203,6 +205,7 @@ static void claim_held(struct worker *worker)
     struct store_claimed *claimed = NULL;
     size_t count = 0;
     struct error err = ERROR_INIT;
+    CRASHPOINT(worker_read);
     int64_t asked_ms = clock_mono_ms();
     int status = store_jobs_claim(worker->store, ids, asked, worker->identity,
                                   worker->config->lease_ms, &claimed, &count, &err);

@@ -8,6 +8,7 @@
 
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
+#include "common/base/crashpoint.h"
 #include "common/base/json.h"
 #include "common/base/log.h"
 
@@ -53,6 +54,7 @@ static void send_wakeups(struct sweep *sweep, struct wakeup *wakeups, size_t cou
 {
     struct error err = ERROR_INIT;
     if (count > 0) {
+        CRASHPOINT(reaper_decided);
         if (queue_add(sweep->queue, wakeups, count, &err) == 0) {
             note_queue(sweep, NULL);
             sweep->wakeups += (int64_t)count;
@@ -71,6 +73,7 @@ static void run_deadlines(struct sweep *sweep, int64_t now)
     struct error err = ERROR_INIT;
     struct wakeup *wakeups = NULL;
     size_t count = 0;
+    CRASHPOINT(reaper_looking);
     if (store_reap_deadlines(sweep->store, (int)config->batch, &wakeups, &count, &err) != 0) {
         note_store(sweep, &err);
         return;

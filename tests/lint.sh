@@ -54,6 +54,11 @@ grep_in '"[^"]*\b(SELECT|INSERT INTO|UPDATE|DELETE FROM) [a-z_*(]' <<<"$product"
     grep -vE '^common/store/' | breach 'SQL outside common/store'
 grep_in '"sandbox:[a-z]' <<<"$product" | grep -vE '^common/queue/keys\.h' | breach 'Redis key outside common/queue/keys.h'
 
+# a place to die that nothing passes proves nothing
+grep -oE '^X\([a-z_]+' common/base/crashpoints.def | cut -c3- | while read -r name; do
+    xargs -r grep -qE "CRASHPOINT\($name\)" <<<"$product" || echo "$name"
+done | breach 'in crashpoints.def and in no program'
+
 # style
 grep_in '\b(TODO|FIXME|XXX|HACK)\b' <<<"$(git ls-files -- '*.c' '*.h' '*.sh' '*.py' | grep -v '^tests/lint.sh')" | breach 'left open'
 grep_in '^[^"]*[^:"]//' <<<"$everything" | grep -vE 'https?://' | breach 'not a /* comment */'
