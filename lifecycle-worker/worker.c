@@ -565,35 +565,10 @@ void worker_run(struct worker *worker)
 
 static int gates_init(struct worker *worker, struct error *err)
 {
-    const char *cursor = worker->config->providers;
-    while (*cursor != '\0') {
-        size_t length = strcspn(cursor, ",");
-        char name[PROVIDER_BYTES];
-        const char *begin = cursor + strspn(cursor, " ,");
-        size_t size = begin < cursor + length ? (size_t)(cursor + length - begin) : 0;
-        while (size > 0 && begin[size - 1] == ' ') {
-            size--;
-        }
-        cursor += length + (cursor[length] == ',' ? 1 : 0);
-        if (size == 0) {
-            continue;
-        }
-        if (size >= sizeof(name) || worker->gate_count == WORKER_PROVIDERS_MAX) {
-            return error_set(err, ERR_CONFIG, "SANDBOX_PROVIDERS: too long");
-        }
-        memcpy(name, begin, size);
-        name[size] = '\0';
-        struct provider *provider = provider_set_find(worker->providers, name);
-        if (provider == NULL || worker_gate(worker, name) != NULL) {
-            return error_set(err, ERR_CONFIG, "SANDBOX_PROVIDERS: %s is %s", name,
-                             provider == NULL ? "unknown" : "named twice");
-        }
-        struct gate *gate = &worker->gates[worker->gate_count++];
-        str_copy(gate->name, sizeof(gate->name), name);
-        gate->provider = provider;
-    }
-    if (worker->gate_count == 0) {
-        return error_set(err, ERR_CONFIG, "SANDBOX_PROVIDERS names none");
+    worker->gate_count = (int)provider_set_count(worker->providers);
+    if (worker->gate_count > WORKER_PROVIDERS_MAX) {
+        return error_set(err, ERR_CONFIG, "SANDBOX_PROVIDERS names more than %d",
+                         WORKER_PROVIDERS_MAX);
     }
     int64_t limit = worker->config->provider_max_in_flight;
     if (limit == 0) {
@@ -601,7 +576,10 @@ static int gates_init(struct worker *worker, struct error *err)
                                         : (worker->config->max_in_flight * 3 + 3) / 4;
     }
     for (int i = 0; i < worker->gate_count; i++) {
-        worker->gates[i].limit = (int)limit;
+        struct gate *gate = &worker->gates[i];
+        gate->provider = provider_set_at(worker->providers, (size_t)i);
+        str_copy(gate->name, sizeof(gate->name), gate->provider->ops->name);
+        gate->limit = (int)limit;
     }
     return 0;
 }

@@ -6,6 +6,7 @@
 #include <stddef.h>
 
 #include "common/base/config.h"
+#include "common/domain/types.h"
 
 #define AT(field) offsetof(struct reaper_config, field)
 
@@ -45,8 +46,6 @@ static const struct config_entry table[] = {
      "interval of the log line with counts"},
     {"REAPER_HEARTBEAT_MS", CONFIG_INT, AT(heartbeat_ms), 100, 600000, "3000", false, false,
      "interval of the heartbeat in Redis, which lives for three of them"},
-    {"E2B_MAX_TIMEOUT_SECONDS", CONFIG_INT, AT(e2b_max_timeout_s), 15, 2592000, "3600", false,
-     false, "longest life the E2B plan grants, seconds"},
     {"SANDBOX_LIFETIME_GRACE_MS", CONFIG_INT, AT(lifetime_grace_ms), 0, 86400000, "600000", false,
      false, "how far the provider's own end is kept behind a deadline"},
     {"SANDBOX_LIFETIME_MARGIN_MS", CONFIG_INT, AT(lifetime_margin_ms), 0, 3600000, "60000", false,
@@ -54,9 +53,43 @@ static const struct config_entry table[] = {
 };
 enum { TABLE_COUNT = sizeof(table) / sizeof(table[0]) };
 
+static int read_providers(struct reaper_config *config, struct error *err)
+{
+    const char *cursor = config->providers;
+    char name[PROVIDER_BYTES];
+    int found;
+
+    config->kind_count = 0;
+    while ((found = provider_list_next(&cursor, name, sizeof(name))) > 0) {
+        enum provider_kind kind;
+
+        if (provider_kind_parse(name, &kind) != 0) {
+            return error_set(err, ERR_CONFIG, "SANDBOX_PROVIDERS: there is no provider '%s'", name);
+        }
+        for (int i = 0; i < config->kind_count; i++) {
+            if (config->kinds[i] == kind) {
+                return error_set(err, ERR_CONFIG, "SANDBOX_PROVIDERS names %s twice", name);
+            }
+        }
+        config->kinds[config->kind_count++] = kind;
+    }
+    if (found < 0 || config->kind_count == 0) {
+        return error_set(err, ERR_CONFIG, "SANDBOX_PROVIDERS names no provider, or too long a one");
+    }
+    return 0;
+}
+
 int reaper_config_load(struct reaper_config *config, struct error *err)
 {
-    return config_load(table, TABLE_COUNT, config, err);
+    if (config_load(table, TABLE_COUNT, config, err) != 0) {
+        return -1;
+    }
+    if (read_providers(config, err) != 0 ||
+        config_load(provider_lifetime_config, PROVIDER_KIND_COUNT, &config->lifetimes, err) != 0) {
+        reaper_config_free(config);
+        return -1;
+    }
+    return 0;
 }
 
 void reaper_config_free(struct reaper_config *config)
@@ -67,4 +100,5 @@ void reaper_config_free(struct reaper_config *config)
 void reaper_config_help(FILE *out)
 {
     config_print_help(table, TABLE_COUNT, out);
+    config_print_help(provider_lifetime_config, PROVIDER_KIND_COUNT, out);
 }

@@ -10,6 +10,7 @@
 #include <stdio.h>
 
 #include "common/base/error.h"
+#include "common/domain/providers.h"
 
 struct reaper_config {
     char *database_url;
@@ -29,9 +30,12 @@ struct reaper_config {
     int64_t consumer_idle_ms;
     int64_t stats_ms;
     int64_t heartbeat_ms;
-    int64_t e2b_max_timeout_s;
     int64_t lifetime_grace_ms;
     int64_t lifetime_margin_ms;
+    /* of `providers` */
+    enum provider_kind kinds[PROVIDER_KIND_COUNT];
+    int kind_count;
+    struct provider_lifetimes lifetimes;
 };
 
 int reaper_config_load(struct reaper_config *config, struct error *err) MUST_CHECK;

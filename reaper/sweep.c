@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/base/alloc.h"
 #include "common/base/clock.h"
 #include "common/base/crashpoint.h"
 #include "common/base/json.h"
@@ -159,26 +158,13 @@ static void run_outbox(struct sweep *sweep, int64_t now)
 
 /* ---- (c) provider lifetimes --------------------------------------------------------------- */
 
-static int64_t max_lifetime_ms(const struct reaper_config *config, const char *provider)
-{
-    if (strcmp(provider, "e2b") == 0) {
-        return config->e2b_max_timeout_s * 1000;
-    }
-    /* Daytona ends what is idle, at a time we choose, and has no longest life */
-    return strcmp(provider, "daytona") == 0 ? INT64_C(3650) * 24 * 3600 * 1000 : 0;
-}
-
 static void run_lifetimes(struct sweep *sweep, int64_t now)
 {
     const struct reaper_config *config = sweep->config;
     sweep->next_lifetimes_ms = now + config->lifetimes_ms;
-    char *names = xstrdup(config->providers);
-    char *rest = names;
-    for (char *name = strsep(&rest, ", "); name != NULL; name = strsep(&rest, ", ")) {
-        int64_t max_ms = max_lifetime_ms(config, name);
-        if (max_ms == 0) {
-            continue; /* this provider ends nothing by itself */
-        }
+    for (int i = 0; i < config->kind_count; i++) {
+        const char *name = provider_kind_name(config->kinds[i]);
+        int64_t max_ms = config->lifetimes.max_s[config->kinds[i]] * 1000;
         int64_t margin_ms =
             config->lifetime_margin_ms < max_ms / 10 ? config->lifetime_margin_ms : max_ms / 10;
         struct error err = ERROR_INIT;
@@ -199,7 +185,6 @@ static void run_lifetimes(struct sweep *sweep, int64_t now)
             sweep->next_lifetimes_ms = now;
         }
     }
-    free(names);
 }
 
 /* ---- housekeeping ------------------------------------------------------------------------- */

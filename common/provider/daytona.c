@@ -12,6 +12,7 @@
 
 #include "common/base/alloc.h"
 #include "common/base/config.h"
+#include "common/domain/providers.h"
 
 #define AT(field) CONFIG_AT(struct daytona_config, field)
 
@@ -34,9 +35,6 @@ static const struct config_entry config_table[] = {
      false, false, "minutes after a stop until Daytona archives the disk; 0 = its maximum"},
 };
 enum { CONFIG_COUNT = sizeof(config_table) / sizeof(config_table[0]) };
-
-/* Daytona sets no longest life; ours only has to be finite. */
-#define MAX_LIFETIME_MS (INT64_C(3650) * 24 * 3600 * 1000)
 
 static int check(const struct daytona_config *config, struct error *err)
 {
@@ -61,11 +59,14 @@ static struct provider *daytona_open(struct error *err)
         free(daytona); /* config_load leaves nothing behind on failure */
         return NULL;
     }
-    if (check(config, err) != 0) {
+    struct provider_lifetimes lifetimes;
+    if (config_load(&provider_lifetime_config[PROVIDER_KIND_daytona], 1, &lifetimes, err) != 0 ||
+        check(config, err) != 0) {
         config_free(config_table, CONFIG_COUNT, config);
         free(daytona);
         return NULL;
     }
+    daytona->max_lifetime_ms = lifetimes.max_s[PROVIDER_KIND_daytona] * 1000;
     daytona->api_base = xstrdup(config->api_url ? config->api_url : config->server_url);
     return &daytona->provider;
 }
@@ -80,8 +81,7 @@ static void daytona_close(struct provider *provider)
 
 static int64_t daytona_max_lifetime_ms(struct provider *provider)
 {
-    (void)provider;
-    return MAX_LIFETIME_MS;
+    return ((struct daytona *)provider)->max_lifetime_ms;
 }
 
 static const char *daytona_default_template(struct provider *provider)

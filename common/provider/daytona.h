@@ -32,6 +32,7 @@ struct daytona {
     struct provider provider; /* first: ops take it for the whole */
     struct daytona_config config;
     char *api_base; /* without a trailing slash */
+    int64_t max_lifetime_ms;
 };
 
 extern const struct provider_ops daytona_provider_ops;

@@ -11,6 +11,7 @@
 
 #include "common/base/alloc.h"
 #include "common/base/config.h"
+#include "common/domain/providers.h"
 #include "common/provider/e2b.h"
 
 /* ---- configuration ----------------------------------------------------------------------------
@@ -27,8 +28,6 @@ static const struct config_entry config_table[] = {
      false, false, "one base URL for all envd traffic, routed by headers"},
     {"E2B_TEMPLATE_ID", CONFIG_STRING, CONFIG_AT(struct e2b_config, template_id), 1,
      TEMPLATE_BYTES - 1, "base", false, false, "template of a sandbox that names none"},
-    {"E2B_MAX_TIMEOUT_SECONDS", CONFIG_INT, CONFIG_AT(struct e2b_config, max_timeout_seconds), 15,
-     2592000, "3600", false, false, "longest life the E2B plan grants, seconds"},
     {"E2B_REQUEST_TIMEOUT_MS", CONFIG_INT, CONFIG_AT(struct e2b_config, request_timeout_ms), 100,
      70000, "20000", false, false, "bound of one control plane request, milliseconds"},
 };
@@ -43,6 +42,10 @@ static struct provider *e2b_open(struct error *err)
         free(e2b); /* config_load leaves nothing behind on failure */
         return NULL;
     }
+    struct provider_lifetimes lifetimes;
+    if (config_load(&provider_lifetime_config[PROVIDER_KIND_e2b], 1, &lifetimes, err) != 0)
+        goto fail;
+    config->max_timeout_seconds = lifetimes.max_s[PROVIDER_KIND_e2b];
     if (!config->api_key || !config->api_key[0]) {
         error_set(err, ERR_NOT_FOUND, "E2B_API_KEY is not set");
         goto fail;

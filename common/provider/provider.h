@@ -4,8 +4,8 @@
  * A lifecycle operation is a pure step machine: step(call, last response) says which request to
  * send next, how long to wait, or how it ended. The worker drives many over one curl multi handle,
  * the gateway drives one over a blocking handle, a unit test drives it with literals. A backend is
- * one file that fills struct provider_ops, plus one line in registry.c. Threads: backends are const
- * after provider_new(); a call belongs to its driver.
+ * one file that fills struct provider_ops, plus one line in domain/providers.def. Threads: backends
+ * are const after provider_new(); a call belongs to its driver.
  */
 #ifndef PROVIDER_PROVIDER_H
 #define PROVIDER_PROVIDER_H
@@ -205,6 +205,8 @@ struct provider_set; /* those configured, in SANDBOX_PROVIDERS order */
 /* `order`: comma list of names. ERR_CONFIG for an unknown or unconfigured name. */
 struct provider_set *provider_set_open(const char *order, struct error *err) MUST_CHECK;
 void provider_set_close(struct provider_set *set);
+size_t provider_set_count(const struct provider_set *set);
+struct provider *provider_set_at(struct provider_set *set, size_t index); /* in that order */
 struct provider *provider_set_default(struct provider_set *set);
 struct provider *provider_set_find(struct provider_set *set, const char *name); /* or NULL */
 

@@ -8,40 +8,37 @@
 #include <string.h>
 
 #include "common/base/alloc.h"
-#include "common/provider/daytona.h"
-#include "common/provider/e2b.h"
+#include "common/domain/providers.h"
+#include "common/provider/provider.h"
 
-static const struct provider_ops *const backends[] = {&e2b_provider_ops, &daytona_provider_ops};
-enum { BACKEND_COUNT = sizeof(backends) / sizeof(backends[0]) };
+/* each backend defines its own */
+#define X(id, env, seconds, help) extern const struct provider_ops id##_provider_ops;
+#include "common/domain/providers.def"
+#undef X
+
+static const struct provider_ops *const backends[PROVIDER_KIND_COUNT] = {
+#define X(id, env, seconds, help) [PROVIDER_KIND_##id] = &id##_provider_ops,
+#include "common/domain/providers.def"
+#undef X
+};
 
 struct provider_set {
-    struct provider *items[BACKEND_COUNT];
+    struct provider *items[PROVIDER_KIND_COUNT];
     size_t count;
 };
 
-static const struct provider_ops *find_backend(const char *name, size_t length)
+static int add_provider(struct provider_set *set, const char *name, struct error *err)
 {
-    for (size_t i = 0; i < BACKEND_COUNT; i++) {
-        if (strlen(backends[i]->name) == length && memcmp(backends[i]->name, name, length) == 0)
-            return backends[i];
-    }
-    return NULL;
-}
-
-static int add_provider(struct provider_set *set, const char *name, size_t length,
-                        struct error *err)
-{
-    const struct provider_ops *ops = find_backend(name, length);
-    if (!ops)
-        return error_set(err, ERR_CONFIG, "SANDBOX_PROVIDERS: there is no provider '%.*s'",
-                         (int)(length < 64 ? length : 64), name);
-    if (provider_set_find(set, ops->name))
-        return error_set(err, ERR_CONFIG, "SANDBOX_PROVIDERS names %s twice", ops->name);
-    struct provider *provider = ops->open(err);
+    enum provider_kind kind;
+    if (provider_kind_parse(name, &kind) != 0)
+        return error_set(err, ERR_CONFIG, "SANDBOX_PROVIDERS: there is no provider '%s'", name);
+    if (provider_set_find(set, name))
+        return error_set(err, ERR_CONFIG, "SANDBOX_PROVIDERS names %s twice", name);
+    struct provider *provider = backends[kind]->open(err);
     if (!provider) {
         if (err->code == ERR_NOT_FOUND) {
             err->code = ERR_CONFIG;
-            error_prefix(err, "provider %s is not configured", ops->name);
+            error_prefix(err, "provider %s is not configured", name);
         }
         return -1;
     }
@@ -52,30 +49,24 @@ static int add_provider(struct provider_set *set, const char *name, size_t lengt
 struct provider_set *provider_set_open(const char *order, struct error *err)
 {
     struct provider_set *set = xcalloc(1, sizeof(*set));
-    for (const char *at = order; *at;) {
-        size_t length = strcspn(at, ",");
-        const char *name = at;
-        size_t n = length;
-        while (n > 0 && (*name == ' ' || *name == '\t')) {
-            name++;
-            n--;
-        }
-        while (n > 0 && (name[n - 1] == ' ' || name[n - 1] == '\t'))
-            n--;
-        if (n > 0 && add_provider(set, name, n, err) != 0) {
-            provider_set_close(set);
-            return NULL;
-        }
-        at += length;
-        if (*at == ',')
-            at++;
+    char name[PROVIDER_BYTES];
+    int found;
+    while ((found = provider_list_next(&order, name, sizeof(name))) > 0) {
+        if (add_provider(set, name, err) != 0)
+            goto fail;
+    }
+    if (found < 0) {
+        error_set(err, ERR_CONFIG, "SANDBOX_PROVIDERS has a name that no provider has: too long");
+        goto fail;
     }
     if (set->count == 0) {
         error_set(err, ERR_CONFIG, "SANDBOX_PROVIDERS names no provider");
-        provider_set_close(set);
-        return NULL;
+        goto fail;
     }
     return set;
+fail:
+    provider_set_close(set);
+    return NULL;
 }
 
 void provider_set_close(struct provider_set *set)
@@ -85,6 +76,16 @@ void provider_set_close(struct provider_set *set)
     for (size_t i = 0; i < set->count; i++)
         set->items[i]->ops->close(set->items[i]);
     free(set);
+}
+
+size_t provider_set_count(const struct provider_set *set)
+{
+    return set->count;
+}
+
+struct provider *provider_set_at(struct provider_set *set, size_t index)
+{
+    return set->items[index];
 }
 
 struct provider *provider_set_default(struct provider_set *set)

@@ -1,0 +1,64 @@
+/* providers - see providers.h. */
+#include "common/domain/providers.h"
+
+#include <string.h>
+
+enum { LIFETIME_MIN_S = 15, LIFETIME_MAX_S = 315360000 };
+
+static const char *const names[PROVIDER_KIND_COUNT] = {
+#define X(id, env, seconds, help) [PROVIDER_KIND_##id] = #id,
+#include "common/domain/providers.def"
+#undef X
+};
+
+const struct config_entry provider_lifetime_config[PROVIDER_KIND_COUNT] = {
+#define X(id, env, seconds, help)                                                                  \
+    [PROVIDER_KIND_##id] = {env,                                                                   \
+                            CONFIG_INT,                                                            \
+                            CONFIG_AT(struct provider_lifetimes, max_s) +                          \
+                                PROVIDER_KIND_##id * sizeof(int64_t),                              \
+                            LIFETIME_MIN_S,                                                        \
+                            LIFETIME_MAX_S,                                                        \
+                            seconds,                                                               \
+                            false,                                                                 \
+                            false,                                                                 \
+                            help},
+#include "common/domain/providers.def"
+#undef X
+};
+
+const char *provider_kind_name(enum provider_kind kind)
+{
+    return names[kind];
+}
+
+int provider_kind_parse(const char *name, enum provider_kind *ret)
+{
+    for (int i = 0; i < PROVIDER_KIND_COUNT; i++) {
+        if (strcmp(names[i], name) == 0) {
+            *ret = (enum provider_kind)i;
+            return 0;
+        }
+    }
+    return -1;
+}
+
+int provider_list_next(const char **cursor, char *name, size_t size)
+{
+    const char *begin = *cursor + strspn(*cursor, " \t,");
+    size_t length = strcspn(begin, ",");
+
+    *cursor = begin + length;
+    while (length > 0 && strchr(" \t", begin[length - 1]) != NULL) {
+        length--;
+    }
+    if (length == 0) {
+        return 0;
+    }
+    if (length >= size) {
+        return -1;
+    }
+    memcpy(name, begin, length);
+    name[length] = '\0';
+    return 1;
+}
