@@ -2,8 +2,8 @@
  * queue - the commands: wake-ups, settling, holds, heartbeats, takeover.
  *
  * Owns: what each command looks like on the wire. Does not own: connections (link.c), the parked
- * reader and the replies' reader (reader.c). Threads: a struct queue belongs to one at a time.
- * Failure: ERR_QUEUE_DOWN; every function may be repeated.
+ * reader and the replies' reader (reader.c), what an operator asks (facts.c). Threads: a struct
+ * queue belongs to one at a time. Failure: ERR_QUEUE_DOWN; every function may be repeated.
  */
 #include "common/queue/queue.h"
 
@@ -14,15 +14,10 @@
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
 #include "common/queue/keys.h"
-#include "common/queue/link.h"
+#include "common/queue/queue_internal.h"
 
 #define PIPELINE_MAX 512 /* commands sent before their replies are read */
 #define DEAD_MAXLEN  "100000"
-
-struct queue {
-    struct queue_link link;
-    struct queue_args args;
-};
 
 struct queue *queue_new(const struct queue_options *options)
 {
@@ -41,7 +36,7 @@ void queue_free(struct queue *queue)
     }
 }
 
-static struct queue_args *begin(struct queue *queue, const char *command)
+struct queue_args *queue_begin(struct queue *queue, const char *command)
 {
     queue_args_reset(&queue->args);
     queue_args_text(&queue->args, command);
@@ -72,7 +67,7 @@ static int call_int(struct queue *queue, int64_t *ret, struct error *err)
 
 int queue_ping(struct queue *queue, struct error *err)
 {
-    begin(queue, "PING");
+    queue_begin(queue, "PING");
     return call_simple(queue, err);
 }
 
@@ -141,7 +136,7 @@ static int pipeline_replies(struct pipeline *pipeline, const struct queue_reply 
     char key[sizeof(QUEUE_KEY_REPLY_PREFIX) + GATEWAY_NAME_BYTES];
     for (size_t i = 0; i < count; i++) {
         snprintf(key, sizeof(key), "%s%s", QUEUE_KEY_REPLY_PREFIX, replies[i].gateway);
-        struct queue_args *args = begin(queue, "XADD");
+        struct queue_args *args = queue_begin(queue, "XADD");
         queue_args_text(args, key);
         queue_args_pair(args, "MAXLEN", "~");
         queue_args_text(args, QUEUE_REPLY_MAXLEN);
@@ -152,7 +147,7 @@ static int pipeline_replies(struct pipeline *pipeline, const struct queue_reply 
             return -1;
         }
         if (!gateway_seen(replies, i)) {
-            args = begin(queue, "EXPIRE");
+            args = queue_begin(queue, "EXPIRE");
             queue_args_pair(args, key, QUEUE_REPLY_EXPIRE_S);
             if (pipeline_add(pipeline, err) != 0) {
                 return -1;
@@ -172,7 +167,7 @@ static int pipeline_acks(struct pipeline *pipeline, const struct queue_entry *ac
     struct queue *queue = pipeline->queue;
     for (int op = 0; op < JOB_OP_COUNT; op++) {
         for (int pass = 0; pass < 2; pass++) {
-            struct queue_args *args = begin(queue, pass == 0 ? "XDEL" : "XACK");
+            struct queue_args *args = queue_begin(queue, pass == 0 ? "XDEL" : "XACK");
             queue_args_text(args, queue_stream_key((enum job_op)op));
             if (pass == 1) {
                 queue_args_text(args, QUEUE_GROUP);
@@ -211,7 +206,7 @@ int queue_settle(struct queue *queue, const struct queue_entry *acks, size_t ack
 int queue_add_dead(struct queue *queue, const struct wakeup *wakeup, const char *error,
                    struct error *err)
 {
-    struct queue_args *args = begin(queue, "XADD");
+    struct queue_args *args = queue_begin(queue, "XADD");
     queue_args_text(args, QUEUE_KEY_DEAD);
     queue_args_pair(args, "MAXLEN", "~");
     queue_args_text(args, DEAD_MAXLEN);
@@ -229,7 +224,7 @@ int queue_prepare(struct queue *queue, bool *ret_was_wiped, struct error *err)
         return -1;
     }
     for (int op = 0; op < JOB_OP_COUNT; op++) {
-        struct queue_args *args = begin(queue, "XGROUP");
+        struct queue_args *args = queue_begin(queue, "XGROUP");
         queue_args_pair(args, "CREATE", queue_stream_key((enum job_op)op));
         /* at 0, not $: what was added before the group came is delivered */
         queue_args_pair(args, QUEUE_GROUP, "0");
@@ -237,7 +232,7 @@ int queue_prepare(struct queue *queue, bool *ret_was_wiped, struct error *err)
         queue_link_append(&queue->link, args);
     }
     char now[CLOCK_RFC3339_BYTES];
-    struct queue_args *args = begin(queue, "SET");
+    struct queue_args *args = queue_begin(queue, "SET");
     queue_args_pair(args, QUEUE_KEY_MARK, clock_format_rfc3339(clock_wall_ms(), now));
     queue_args_text(args, "NX");
     queue_link_append(&queue->link, args);
@@ -269,7 +264,7 @@ int queue_prepare(struct queue *queue, bool *ret_was_wiped, struct error *err)
 int queue_mark_present(struct queue *queue, bool *ret, struct error *err)
 {
     int64_t present;
-    queue_args_text(begin(queue, "EXISTS"), QUEUE_KEY_MARK);
+    queue_args_text(queue_begin(queue, "EXISTS"), QUEUE_KEY_MARK);
     if (call_int(queue, &present, err) != 0) {
         return -1;
     }
@@ -294,7 +289,7 @@ int queue_hold_set(struct queue *queue, const char *provider, int64_t ms, struct
     }
     char key[sizeof(QUEUE_KEY_HOLD_PREFIX) + PROVIDER_BYTES];
     hold_key(key, sizeof(key), provider);
-    struct queue_args *args = begin(queue, "EVAL");
+    struct queue_args *args = queue_begin(queue, "EVAL");
     queue_args_pair(args, script, "1");
     queue_args_text(args, key);
     queue_args_int(args, ms);
@@ -306,7 +301,7 @@ int queue_hold_get(struct queue *queue, const char *provider, int64_t *ret_ms, s
     char key[sizeof(QUEUE_KEY_HOLD_PREFIX) + PROVIDER_BYTES];
     hold_key(key, sizeof(key), provider);
     int64_t left;
-    queue_args_text(begin(queue, "PTTL"), key);
+    queue_args_text(queue_begin(queue, "PTTL"), key);
     if (call_int(queue, &left, err) != 0) {
         return -1;
     }
@@ -319,7 +314,7 @@ static int beat(struct queue *queue, const char *prefix, const char *name, int64
 {
     char key[sizeof(QUEUE_KEY_WORKER_PREFIX) + 256];
     snprintf(key, sizeof(key), "%s%s", prefix, name);
-    struct queue_args *args = begin(queue, "SET");
+    struct queue_args *args = queue_begin(queue, "SET");
     queue_args_pair(args, key, info_json);
     queue_args_text(args, "PX");
     queue_args_int(args, ttl_ms);
@@ -330,7 +325,7 @@ static int beat_end(struct queue *queue, const char *prefix, const char *name, s
 {
     char key[sizeof(QUEUE_KEY_WORKER_PREFIX) + 256];
     snprintf(key, sizeof(key), "%s%s", prefix, name);
-    queue_args_text(begin(queue, "DEL"), key);
+    queue_args_text(queue_begin(queue, "DEL"), key);
     return call_simple(queue, err);
 }
 
@@ -356,44 +351,16 @@ int queue_reaper_heartbeat_remove(struct queue *queue, const char *name, struct 
     return beat_end(queue, QUEUE_KEY_REAPER_PREFIX, name, err);
 }
 
-int queue_workers_alive(struct queue *queue, int *ret, struct error *err)
-{
-    char cursor[32] = "0";
-    int alive = 0;
-    do {
-        struct queue_args *args = begin(queue, "SCAN");
-        queue_args_text(args, cursor);
-        queue_args_pair(args, "MATCH", QUEUE_KEY_WORKER_PREFIX "*");
-        queue_args_pair(args, "COUNT", "1000");
-        redisReply *reply;
-        if (queue_link_call(&queue->link, args, &reply, err) != 0) {
-            return -1;
-        }
-        bool good = reply->type == REDIS_REPLY_ARRAY && reply->elements == 2 &&
-                    reply->element[0]->type == REDIS_REPLY_STRING &&
-                    str_copy(cursor, sizeof(cursor), reply->element[0]->str) == 0;
-        if (good && reply->element[1]->type == REDIS_REPLY_ARRAY) {
-            alive += (int)reply->element[1]->elements;
-        }
-        freeReplyObject(reply);
-        if (!good) {
-            queue_link_drop(&queue->link);
-            return error_set(err, ERR_QUEUE_DOWN, "Redis: SCAN answered in an unknown form");
-        }
-    } while (strcmp(cursor, "0") != 0);
-    *ret = alive;
-    return 0;
-}
-
 int queue_depth(struct queue *queue, int64_t *ret_length, int64_t *ret_pending, struct error *err)
 {
     if (queue_link_open(&queue->link, NULL, err) != 0) {
         return -1;
     }
     for (int op = 0; op < JOB_OP_COUNT; op++) {
-        queue_args_text(begin(queue, "XLEN"), queue_stream_key((enum job_op)op));
+        queue_args_text(queue_begin(queue, "XLEN"), queue_stream_key((enum job_op)op));
         queue_link_append(&queue->link, &queue->args);
-        queue_args_pair(begin(queue, "XPENDING"), queue_stream_key((enum job_op)op), QUEUE_GROUP);
+        queue_args_pair(queue_begin(queue, "XPENDING"), queue_stream_key((enum job_op)op),
+                        QUEUE_GROUP);
         queue_link_append(&queue->link, &queue->args);
     }
     int64_t length = 0;
@@ -437,7 +404,7 @@ int queue_autoclaim(struct queue *queue, const char *consumer, int64_t min_idle_
             if (count == max) {
                 break;
             }
-            struct queue_args *args = begin(queue, "XAUTOCLAIM");
+            struct queue_args *args = queue_begin(queue, "XAUTOCLAIM");
             queue_args_pair(args, queue_stream_key((enum job_op)op), QUEUE_GROUP);
             queue_args_text(args, consumer);
             queue_args_int(args, min_idle_ms);
@@ -490,7 +457,7 @@ int queue_consumers_prune(struct queue *queue, int64_t idle_ms, struct error *er
         "  end "
         "end "
         "return n";
-    struct queue_args *args = begin(queue, "EVAL");
+    struct queue_args *args = queue_begin(queue, "EVAL");
     queue_args_text(args, script);
     queue_args_int(args, JOB_OP_COUNT);
     for (int op = 0; op < JOB_OP_COUNT; op++) {

@@ -79,6 +79,29 @@ int queue_reaper_heartbeat_remove(struct queue *queue, const char *name,
                                   struct error *err) MUST_CHECK;
 /* Number of live workers (SCAN, not KEYS). */
 int queue_workers_alive(struct queue *queue, int *ret, struct error *err) MUST_CHECK;
+enum queue_role { QUEUE_ROLE_WORKER, QUEUE_ROLE_REAPER };
+/* Number of processes of that role whose heartbeat lives; `host` NULL = anywhere, else on that host
+ * (the first part of service_identity()). */
+int queue_alive(struct queue *queue, enum queue_role role, const char *host, int *ret,
+                struct error *err) MUST_CHECK;
+/* For the health check of a container: 0 when a process of that role on this host beats.
+ * ERR_NOT_FOUND, ERR_QUEUE_DOWN. */
+int queue_health(const struct queue_options *options, enum queue_role role,
+                 struct error *err) MUST_CHECK;
+
+/* What an operator wants to know of Redis. Texts are "" where Redis did not tell. */
+struct queue_facts {
+    char version[32];
+    char role[16];             /* "master", "slave" */
+    char maxmemory_policy[32]; /* anything but "noeviction" may lose wake-ups */
+    bool aof;
+    int64_t used_memory_bytes, maxmemory_bytes; /* 0 = no limit */
+    int64_t wall_ms;                            /* its clock */
+    int64_t dead_letters;
+    bool marked; /* not wiped since a worker or reaper prepared it */
+    int workers, reapers;
+};
+int queue_facts_read(struct queue *queue, struct queue_facts *ret, struct error *err) MUST_CHECK;
 /* Entries waiting on all work streams (XLEN summed), and entries pending. */
 int queue_depth(struct queue *queue, int64_t *ret_length, int64_t *ret_pending,
                 struct error *err) MUST_CHECK;

@@ -1,0 +1,163 @@
+/*
+ * facts - what Redis and the heartbeats in it say about the state of the system.
+ *
+ * Owns: counting live processes, and what `sandbox-gateway doctor` and the health checks ask.
+ * Does not own: what is good or bad (the callers judge). Threads: a struct queue belongs to one at
+ * a time. Failure: ERR_QUEUE_DOWN; nothing is changed, every function may be repeated.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/base/alloc.h"
+#include "common/queue/keys.h"
+#include "common/queue/queue_internal.h"
+
+static const char *const role_prefix[] = {
+    [QUEUE_ROLE_WORKER] = QUEUE_KEY_WORKER_PREFIX,
+    [QUEUE_ROLE_REAPER] = QUEUE_KEY_REAPER_PREFIX,
+};
+
+/* Counts keys by SCAN: KEYS would stop Redis for everybody while it looks. */
+static int count_keys(struct queue *queue, const char *pattern, int *ret, struct error *err)
+{
+    char cursor[32] = "0";
+    int found = 0;
+    do {
+        struct queue_args *args = queue_begin(queue, "SCAN");
+        queue_args_text(args, cursor);
+        queue_args_pair(args, "MATCH", pattern);
+        queue_args_pair(args, "COUNT", "1000");
+        redisReply *reply;
+        if (queue_link_call(&queue->link, args, &reply, err) != 0) {
+            return -1;
+        }
+        bool good = reply->type == REDIS_REPLY_ARRAY && reply->elements == 2 &&
+                    reply->element[0]->type == REDIS_REPLY_STRING &&
+                    str_copy(cursor, sizeof(cursor), reply->element[0]->str) == 0;
+        if (good && reply->element[1]->type == REDIS_REPLY_ARRAY) {
+            found += (int)reply->element[1]->elements;
+        }
+        freeReplyObject(reply);
+        if (!good) {
+            queue_link_drop(&queue->link);
+            return error_set(err, ERR_QUEUE_DOWN, "Redis: SCAN answered in an unknown form");
+        }
+    } while (strcmp(cursor, "0") != 0);
+    *ret = found;
+    return 0;
+}
+
+int queue_alive(struct queue *queue, enum queue_role role, const char *host, int *ret,
+                struct error *err)
+{
+    char pattern[sizeof(QUEUE_KEY_WORKER_PREFIX) + 256];
+    snprintf(pattern, sizeof(pattern), "%s%s%s*", role_prefix[role], host == NULL ? "" : host,
+             host == NULL ? "" : ":");
+    return count_keys(queue, pattern, ret, err);
+}
+
+int queue_workers_alive(struct queue *queue, int *ret, struct error *err)
+{
+    return queue_alive(queue, QUEUE_ROLE_WORKER, NULL, ret, err);
+}
+
+int queue_health(const struct queue_options *options, enum queue_role role, struct error *err)
+{
+    struct queue *queue = queue_new(options);
+    char host[64] = "localhost";
+    int alive = 0;
+    gethostname(host, sizeof(host) - 1);
+    int status = queue_alive(queue, role, host, &alive, err);
+    if (status == 0 && alive == 0) {
+        status = error_set(err, ERR_NOT_FOUND, "no live heartbeat of this host (%s*) in Redis",
+                           role_prefix[role]);
+    }
+    queue_free(queue);
+    return status;
+}
+
+/* The value of "name:value\r\n" in INFO's text, or "". */
+static void info_text(const char *info, const char *name, char *ret, size_t size)
+{
+    size_t length = strlen(name);
+    ret[0] = '\0';
+    for (const char *line = info; line != NULL; line = strchr(line, '\n')) {
+        line += *line == '\n';
+        if (strncmp(line, name, length) == 0 && line[length] == ':') {
+            const char *value = line + length + 1;
+            snprintf(ret, size, "%.*s", (int)strcspn(value, "\r\n"), value);
+            return;
+        }
+    }
+}
+
+static int64_t info_int(const char *info, const char *name)
+{
+    char text[32];
+    info_text(info, name, text, sizeof(text));
+    return strtoll(text, NULL, 10);
+}
+
+static int read_info(struct queue *queue, struct queue_facts *ret, struct error *err)
+{
+    redisReply *reply;
+    queue_begin(queue, "INFO");
+    if (queue_link_call(&queue->link, &queue->args, &reply, err) != 0) {
+        return -1;
+    }
+    if (reply->type == REDIS_REPLY_STRING) {
+        info_text(reply->str, "redis_version", ret->version, sizeof(ret->version));
+        info_text(reply->str, "role", ret->role, sizeof(ret->role));
+        info_text(reply->str, "maxmemory_policy", ret->maxmemory_policy,
+                  sizeof(ret->maxmemory_policy));
+        ret->aof = info_int(reply->str, "aof_enabled") == 1;
+        ret->used_memory_bytes = info_int(reply->str, "used_memory");
+        ret->maxmemory_bytes = info_int(reply->str, "maxmemory");
+    }
+    freeReplyObject(reply);
+    return 0;
+}
+
+static int read_time(struct queue *queue, struct queue_facts *ret, struct error *err)
+{
+    redisReply *reply;
+    queue_begin(queue, "TIME");
+    if (queue_link_call(&queue->link, &queue->args, &reply, err) != 0) {
+        return -1;
+    }
+    if (reply->type == REDIS_REPLY_ARRAY && reply->elements == 2 &&
+        reply->element[0]->type == REDIS_REPLY_STRING &&
+        reply->element[1]->type == REDIS_REPLY_STRING) {
+        ret->wall_ms = strtoll(reply->element[0]->str, NULL, 10) * 1000 +
+                       strtoll(reply->element[1]->str, NULL, 10) / 1000;
+    }
+    freeReplyObject(reply);
+    return 0;
+}
+
+static int read_dead(struct queue *queue, struct queue_facts *ret, struct error *err)
+{
+    redisReply *reply;
+    queue_args_text(queue_begin(queue, "XLEN"), QUEUE_KEY_DEAD);
+    if (queue_link_call(&queue->link, &queue->args, &reply, err) != 0) {
+        return -1;
+    }
+    ret->dead_letters = reply->type == REDIS_REPLY_INTEGER ? reply->integer : 0;
+    freeReplyObject(reply);
+    return 0;
+}
+
+int queue_facts_read(struct queue *queue, struct queue_facts *ret, struct error *err)
+{
+    struct queue_facts facts = {.aof = false};
+    if (read_info(queue, &facts, err) != 0 || read_time(queue, &facts, err) != 0 ||
+        read_dead(queue, &facts, err) != 0 || queue_mark_present(queue, &facts.marked, err) != 0 ||
+        queue_alive(queue, QUEUE_ROLE_WORKER, NULL, &facts.workers, err) != 0 ||
+        queue_alive(queue, QUEUE_ROLE_REAPER, NULL, &facts.reapers, err) != 0) {
+        return -1;
+    }
+    *ret = facts;
+    return 0;
+}
