@@ -107,3 +107,16 @@ void worker_config_help(FILE *out)
 {
     config_print_help(table, TABLE_COUNT, out);
 }
+
+struct queue_options worker_config_redis(const struct worker_config *config)
+{
+    return (struct queue_options){
+        .host = config->redis_host,
+        .port = (int)config->redis_port,
+        .database = (int)config->redis_database,
+        .username = config->redis_username,
+        .password = config->redis_password,
+        .connect_timeout_ms = 1000,
+        .command_timeout_ms = 2000,
+    };
+}

@@ -11,6 +11,7 @@
 #include <stdio.h>
 
 #include "common/base/error.h"
+#include "common/queue/queue.h"
 
 struct worker_config {
     char *database_url;
@@ -44,6 +45,9 @@ struct worker_config {
 int worker_config_load(struct worker_config *config, struct error *err) MUST_CHECK;
 void worker_config_free(struct worker_config *config);
 void worker_config_help(FILE *out);
+
+/* How Redis is reached; borrows the strings of `config`. */
+struct queue_options worker_config_redis(const struct worker_config *config);
 
 /* Time left of a lease in which nothing is begun or written any more: clocks of different hosts
  * and a slow commit must not let two holders act at once. */

@@ -14,13 +14,26 @@
 
 static void print_help(void)
 {
-    printf("usage: sandbox-worker [--help] [--version]\n\n"
+    printf("usage: sandbox-worker [health | --help | --version]\n\n"
            "Takes sandbox jobs from Redis, calls the provider, writes PostgreSQL.\n"
+           "health: exit status 0 when a worker of this host is alive.\n"
            "Configured by environment variables; <NAME>_FILE reads a text value from a file:\n\n");
     worker_config_help(stdout);
 }
 
-static int run(int signal_fd)
+static int health(const struct worker_config *config)
+{
+    struct queue_options redis = worker_config_redis(config);
+    struct error err = ERROR_INIT;
+
+    if (queue_health(&redis, QUEUE_ROLE_WORKER, &err) != 0) {
+        fprintf(stderr, "sandbox-worker: %s\n", err.message);
+        return EXIT_RUNTIME;
+    }
+    return EXIT_OK;
+}
+
+static int run(bool only_health, int signal_fd)
 {
     struct worker_config config;
     struct worker worker;
@@ -30,6 +43,11 @@ static int run(int signal_fd)
     if (worker_config_load(&config, &err) != 0) {
         log_error(LOG_ERROR, "worker.config", &err);
         return EXIT_CONFIG;
+    }
+    if (only_health) {
+        status = health(&config);
+        worker_config_free(&config);
+        return status;
     }
     memset(&worker, 0, sizeof(worker));
     if (log_init("worker", config.log_level) != 0) {
@@ -68,8 +86,9 @@ int main(int argc, char **argv)
         printf("sandbox-worker %s\n", VERSION);
         return EXIT_OK;
     }
-    if (argc != 1) {
-        fprintf(stderr, "sandbox-worker: takes no arguments but --help and --version\n");
+    bool only_health = argc == 2 && strcmp(argv[1], "health") == 0;
+    if (argc != 1 && !only_health) {
+        fprintf(stderr, "sandbox-worker: takes no arguments but health, --help and --version\n");
         return EXIT_USAGE;
     }
     log_init("worker", NULL);
@@ -77,5 +96,5 @@ int main(int argc, char **argv)
         log_error(LOG_ERROR, "worker.start", &err);
         return EXIT_RUNTIME;
     }
-    return run(signal_fd);
+    return run(only_health, signal_fd);
 }

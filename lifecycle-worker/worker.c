@@ -616,15 +616,7 @@ int worker_init(struct worker *worker, const struct worker_config *config, int s
         .statement_timeout_ms = 5000,
         .pool_wait_ms = 2000,
     });
-    struct queue_options options = {
-        .host = config->redis_host,
-        .port = (int)config->redis_port,
-        .database = (int)config->redis_database,
-        .username = config->redis_username,
-        .password = config->redis_password,
-        .connect_timeout_ms = 1000,
-        .command_timeout_ms = 2000,
-    };
+    struct queue_options options = worker_config_redis(config);
     worker->queue = queue_new(&options);
     worker->reader = queue_reader_new(&options, worker->identity, READER_BLOCK_MS);
     worker->http = http_multi_new((int)config->max_in_flight);

@@ -11,6 +11,7 @@
 
 #include "common/base/error.h"
 #include "common/domain/providers.h"
+#include "common/queue/queue.h"
 
 struct reaper_config {
     char *database_url;
@@ -41,5 +42,8 @@ struct reaper_config {
 int reaper_config_load(struct reaper_config *config, struct error *err) MUST_CHECK;
 void reaper_config_free(struct reaper_config *config);
 void reaper_config_help(FILE *out);
+
+/* How Redis is reached; borrows the strings of `config`. */
+struct queue_options reaper_config_redis(const struct reaper_config *config);
 
 #endif

@@ -14,8 +14,9 @@
 
 static void print_help(void)
 {
-    printf("usage: sandbox-reaper [--help] [--version]\n\n"
+    printf("usage: sandbox-reaper [health | --help | --version]\n\n"
            "Decides what is due: deadlines, lost wake-ups, provider lifetimes.\n"
+           "health: exit status 0 when a reaper of this host is alive.\n"
            "Configured by environment variables; <NAME>_FILE reads a text value from a file:\n\n");
     reaper_config_help(stdout);
 }
@@ -31,7 +32,19 @@ static void loop(struct sweep *sweep, int signal_fd)
     }
 }
 
-static int run(int signal_fd)
+static int health(const struct reaper_config *config)
+{
+    struct queue_options redis = reaper_config_redis(config);
+    struct error err = ERROR_INIT;
+
+    if (queue_health(&redis, QUEUE_ROLE_REAPER, &err) != 0) {
+        fprintf(stderr, "sandbox-reaper: %s\n", err.message);
+        return EXIT_RUNTIME;
+    }
+    return EXIT_OK;
+}
+
+static int run(bool only_health, int signal_fd)
 {
     struct reaper_config config;
     struct error err = ERROR_INIT;
@@ -40,6 +53,10 @@ static int run(int signal_fd)
     if (reaper_config_load(&config, &err) != 0) {
         log_error(LOG_ERROR, "reaper.config", &err);
         return EXIT_CONFIG;
+    }
+    if (only_health) {
+        status = health(&config);
+        goto out;
     }
     if (log_init("reaper", config.log_level) != 0) {
         error_set(&err, ERR_CONFIG, "LOG_LEVEL: %s is none of debug, info, warn, error",
@@ -73,8 +90,9 @@ int main(int argc, char **argv)
         printf("sandbox-reaper %s\n", VERSION);
         return EXIT_OK;
     }
-    if (argc != 1) {
-        fprintf(stderr, "sandbox-reaper: takes no arguments but --help and --version\n");
+    bool only_health = argc == 2 && strcmp(argv[1], "health") == 0;
+    if (argc != 1 && !only_health) {
+        fprintf(stderr, "sandbox-reaper: takes no arguments but health, --help and --version\n");
         return EXIT_USAGE;
     }
     log_init("reaper", NULL);
@@ -82,5 +100,5 @@ int main(int argc, char **argv)
         log_error(LOG_ERROR, "reaper.start", &err);
         return EXIT_RUNTIME;
     }
-    return run(signal_fd);
+    return run(only_health, signal_fd);
 }

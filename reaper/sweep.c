@@ -318,15 +318,8 @@ void sweep_init(struct sweep *sweep, const struct reaper_config *config)
         .statement_timeout_ms = 5000,
         .pool_wait_ms = 2000,
     });
-    sweep->queue = queue_new(&(struct queue_options){
-        .host = config->redis_host,
-        .port = (int)config->redis_port,
-        .database = (int)config->redis_database,
-        .username = config->redis_username,
-        .password = config->redis_password,
-        .connect_timeout_ms = 1000,
-        .command_timeout_ms = 2000,
-    });
+    struct queue_options redis = reaper_config_redis(config);
+    sweep->queue = queue_new(&redis);
 }
 
 void sweep_done(struct sweep *sweep)
