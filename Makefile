@@ -19,8 +19,9 @@ VARIANT  := $(if $(CRASHPOINTS),crashpoints,$(if $(SAN),san-$(subst $(comma),-,$
 BUILD    ?= build/$(VARIANT)
 WERROR   ?= -Werror
 OPT      ?= $(if $(SAN),-O1,-O2)
+VERSION  ?= $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 CPPFLAGS += -I. -D_GNU_SOURCE $(if $(CRASHPOINTS),-DCRASHPOINTS) \
-            -DVERSION='"$(shell git describe --always --dirty 2>/dev/null || echo unknown)$(if $(CRASHPOINTS),-crashpoints)"'
+            -DVERSION='"$(VERSION)$(if $(CRASHPOINTS),-crashpoints)"'
 CFLAGS   += -std=c11 $(OPT) -g -fno-omit-frame-pointer -pthread \
             -Wall -Wextra -Wshadow -Wvla -Wformat=2 -Wstrict-prototypes -Wmissing-prototypes \
             -Wundef -Wswitch-enum $(WERROR) $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all,-D_FORTIFY_SOURCE=2) \
@@ -45,7 +46,7 @@ CPPFLAGS_tests/integration := $(PG_INCLUDE)
 module_src = $(sort $(wildcard common/$(1)/*.c))
 define MODULE
 $(BUILD)/common/$(1).a: $(patsubst %.c,$(BUILD)/%.o,$(call module_src,$(1)))
-	@mkdir -p $$(@D); rm -f $$@; ar rcs $$@ $$^
+	@mkdir -p $$(@D); rm -f $$@; ar rcsD $$@ $$^
 endef
 # the schema travels inside the programs
 MIGRATIONS := $(sort $(wildcard deploy/migrations/*.sql))
