@@ -50,6 +50,29 @@ void flight_leave_gate(struct flight *flight, bool decided, bool failed)
     }
 }
 
+/* When an earlier attempt may have sent a create, by the database's clock; 0 = none did. One that
+ * was cut off may have sent until the end of its time. */
+int64_t flight_sent_before_ms(const struct flight *flight)
+{
+    int64_t sent_ms = box_of(flight)->create_sent_at_ms;
+    bool cut_off = job_of(flight)->op == JOB_CREATE && flight->claimed.took_over;
+    return sent_ms > 0 && cut_off ? sent_ms + flight->worker->config->attempt_ms : sent_ms;
+}
+
+/* What the next attempt of a create must believe. Each one that went out has its own time to
+ * appear, so the last counts. */
+static void finish_create_sent(struct flight *flight, bool without_effect)
+{
+    if (job_of(flight)->op != JOB_CREATE) {
+        return;
+    }
+    flight->finish.set |= STORE_SET_SENT;
+    flight->finish.values.create_sent_at_ms =
+        flight->create_sent_ms == 0 || without_effect
+            ? flight_sent_before_ms(flight)
+            : flight->claimed.claimed_at_ms + (flight->create_sent_ms - flight->began_ms);
+}
+
 static void finish_init(struct flight *flight)
 {
     struct store_finish *finish = &flight->finish;
@@ -58,6 +81,7 @@ static void finish_init(struct flight *flight)
     finish->lease_token = job_of(flight)->lease_token;
     str_copy(finish->sandbox_id, sizeof(finish->sandbox_id), box_of(flight)->id);
     finish->from = finish->to = box_of(flight)->status;
+    finish_create_sent(flight, false);
 }
 
 static void finish_end(struct flight *flight, enum job_state state, enum outcome outcome,
@@ -100,14 +124,6 @@ static const char *reason_of(const struct flight *flight)
     return job_of(flight)->origin;
 }
 
-/* Nothing of this attempt can have reached the provider. */
-static void clear_unsent(struct flight *flight)
-{
-    if (job_of(flight)->op == JOB_CREATE && !flight->sent && !flight->claimed.create_maybe_sent) {
-        flight->finish.set |= STORE_CLEAR_SENT;
-    }
-}
-
 void apply_release(struct worker *worker, struct flight *flight, int64_t delay_ms)
 {
     flight_leave_gate(flight, false, false);
@@ -115,7 +131,6 @@ void apply_release(struct worker *worker, struct flight *flight, int64_t delay_m
     flight->finish.refund_attempt = true;
     flight->finish.delay_ms = delay_ms;
     flight->finish.release = delay_ms == 0;
-    clear_unsent(flight);
     finish_end(flight, JOB_STATE_RETRY_WAIT, OUTCOME_OK, NULL);
     worker->counters.released++;
 }
@@ -128,7 +143,6 @@ static void end_failed(struct flight *flight, enum job_state state, enum outcome
     if (step.effect == LIFECYCLE_SETTLE) {
         finish_status(flight, step.next, outcome_name(outcome));
     }
-    clear_unsent(flight);
     finish_end(flight, state, outcome, error);
 }
 
@@ -163,17 +177,13 @@ void flight_end_outcome(struct flight *flight, const struct provider_step *step)
                      step->retry_after_ms, id_random_below(UINT32_MAX));
     finish_init(flight);
     flight->finish.provider_http_status = step->http_status;
-    if (job->op == JOB_CREATE && decision.clears_sent && !step->may_exist &&
-        !flight->claimed.create_maybe_sent) {
-        flight->finish.set |= STORE_CLEAR_SENT;
-    }
+    finish_create_sent(flight, decision.clears_sent && !step->may_exist);
     if (decision.hold_ms > 0) {
         hold_provider(flight, box_of(flight)->provider, decision.hold_ms, step->outcome);
     }
     if (decision.state == JOB_STATE_RETRY_WAIT) {
         flight->finish.delay_ms = decision.delay_ms;
         flight->finish.refund_attempt = decision.refund_attempt;
-        clear_unsent(flight);
         finish_end(flight, JOB_STATE_RETRY_WAIT, step->outcome, step->error);
     } else {
         end_failed(flight, decision.state, step->outcome, step->error);
@@ -428,7 +438,6 @@ static bool begin_effect(struct flight *flight)
     default:
         snprintf(text, sizeof(text), "%s is not possible: the sandbox is %s", job_op_name(job->op),
                  sandbox_status_name(before));
-        clear_unsent(flight);
         finish_end(flight, JOB_STATE_FAILED, OUTCOME_PERMANENT, text);
         return false;
     }

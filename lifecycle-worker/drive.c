@@ -109,6 +109,9 @@ static void flight_step(struct flight *flight, const struct http_response *last)
             }
             flight->sent = true;
             flight->sent_wall_ms = clock_wall_ms();
+            if (request.once) {
+                flight->create_sent_ms = clock_mono_ms();
+            }
             worker->counters.requests++;
             CRASHPOINT(worker_sending);
             http_multi_send(worker->http, &request, on_answer, flight);
@@ -194,8 +197,11 @@ void drive_begin(struct flight *flight, struct gate *gate)
     call->maybe_sent = call->op == PROVIDER_CREATE
                            ? flight->claimed.create_maybe_sent
                            : box->provider_sandbox_id[0] == '\0' && box->create_sent_at_ms > 0;
-    call->settle_until_ms =
-        call->maybe_sent ? box->create_sent_at_ms + worker->config->settle_ms : 0;
+    if (call->maybe_sent) {
+        /* an age by the database's clock, which is right now the claim's time, put on ours */
+        int64_t age_ms = flight->claimed.claimed_at_ms - flight_sent_before_ms(flight);
+        call->settle_until_ms = clock_wall_ms() - age_ms + worker->config->settle_ms;
+    }
     gate_enter(gate, clock_mono_ms());
     flight->gate = gate;
     flight->phase = FLIGHT_CALLING;

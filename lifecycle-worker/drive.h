@@ -16,6 +16,8 @@ void drive_begin(struct flight *flight, struct gate *gate);
 
 /* ---- apply.c ---- */
 
+/* When an earlier attempt may have sent a create, by the database's clock; 0 = none did. */
+int64_t flight_sent_before_ms(const struct flight *flight);
 /* The backend of the sandbox's row, or NULL. */
 struct provider *flight_provider(const struct flight *flight);
 /* Gives the place in the gate back; no effect when none is held. */

@@ -40,6 +40,7 @@ struct flight {
     bool call_active;       /* call is initialised */
     bool sent;              /* some request of this attempt went out */
     int64_t began_ms;       /* monotonic, as are the following */
+    int64_t create_sent_ms; /* when this attempt sent a create; 0 = not */
     int64_t lease_end_ms;   /* with the safety margin taken off */
     int64_t attempt_end_ms; /* no request is begun or runs after it */
     int64_t sent_wall_ms;   /* when the last request went out */

@@ -178,14 +178,17 @@ struct store_claimed {
                                transition was made, the job must end superseded */
     bool took_over;         /* the last lease ran out: the earlier attempt may have called */
     bool create_maybe_sent; /* a create may have reached the provider in an EARLIER attempt */
+    int64_t claimed_at_ms;  /* the database's clock, as are the times of the rows */
 };
 
 /*
  * Claims those of `job_ids` that are due and whose sandbox has no unfinished job of lower seq:
  * takes the lease (lease_ms from now), lease_token + 1, attempt + 1, crashes + 1 if it ran out
- * under another holder, applies lifecycle START transitions (with an event each), sets
- * create_sent_at when op is create and it is unset. Jobs not claimable are simply absent from the
- * result: ack their entries and forget them. *ret is a heap array: store_claimed_free().
+ * under another holder, applies lifecycle START transitions (with an event each), and for a create
+ * sets create_sent_at = now(): should the holder die, it may have sent one since. The sandbox comes
+ * back with its earlier value, and the finish says what it is to be. Jobs not claimable are simply
+ * absent from the result: ack their entries and forget them. *ret is a heap array:
+ * store_claimed_free().
  */
 int store_jobs_claim(struct store *store, const char *const *job_ids, size_t count,
                      const char *lease_owner, int64_t lease_ms, struct store_claimed **ret,
@@ -202,7 +205,7 @@ enum store_set {
     STORE_SET_PROVIDER_EXPIRES = 1 << 2,
     STORE_SET_STARTED = 1 << 3, /* started_at = started_at_ms or now() if 0; stopped_at = NULL */
     STORE_SET_STOPPED = 1 << 4, /* stopped_at = now() */
-    STORE_CLEAR_SENT = 1 << 5,  /* create_sent_at = NULL */
+    STORE_SET_SENT = 1 << 5,    /* create_sent_at_ms; 0 = no create can have had an effect */
     STORE_START_IDLE = 1 << 6,  /* TIMEOUT_IDLE: expires_at = now() + timeout_ms (resume, create) */
 };
 

@@ -56,7 +56,8 @@ static void read_claimed(const PGresult *result, int row, struct store_claimed *
     ret->deadline_moved = row_int(result, row, column++) != 0;
     ret->took_over = row_int(result, row, column++) != 0;
     next = PQgetvalue(result, row, column++);
-    row_sandbox(result, row, column, &ret->sandbox);
+    column = row_sandbox(result, row, column, &ret->sandbox);
+    ret->claimed_at_ms = row_int(result, row, column);
     ret->status_before = ret->sandbox.status;
     ret->create_maybe_sent = ret->job.op == JOB_CREATE && ret->sandbox.create_sent_at_ms != 0;
     if (*next != '\0') {
@@ -161,6 +162,7 @@ static void finish_params(const struct store_finish *item, const char *actor, st
     param_int(p, values->provider_expires_at_ms);
     param_int(p, values->started_at_ms);
     param_text(p, actor);
+    param_int(p, values->create_sent_at_ms);
 }
 
 static void read_finish(const PGresult *result, struct store_finish *item)

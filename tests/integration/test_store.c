@@ -196,7 +196,7 @@ static void test_retry_wait_and_refund(void **state)
     finish.refund_attempt = true;
     finish.delay_ms = 200;
     finish.outcome = OUTCOME_RATE_LIMITED;
-    finish.set = STORE_CLEAR_SENT;
+    finish.set = STORE_SET_SENT; /* create_sent_at_ms 0 */
     OK(store_jobs_finish(store, &finish, 1, "tester", &err));
     store_claimed_free(claimed, 1);
     assert_int_equal(claim(wakeup.job_id, &claimed, 10000), 0);
@@ -206,6 +206,40 @@ static void test_retry_wait_and_refund(void **state)
     assert_int_equal(claimed->job.attempt, 1);
     assert_false(claimed->create_maybe_sent);
     store_claimed_free(claimed, 1);
+}
+
+/* A holder may have sent a create since its claim, until its finish says when it did. */
+static void test_when_a_create_may_have_been_sent(void **state)
+{
+    struct sandbox sandbox;
+    struct wakeup wakeup;
+    struct store_claimed claimed;
+    struct store_finish finish;
+
+    (void)state;
+    new_sandbox(&sandbox, &wakeup);
+    claim_one(wakeup.job_id, &claimed);
+    assert_false(claimed.create_maybe_sent);
+    assert_int_equal(claimed.sandbox.create_sent_at_ms, 0);
+    assert_int_equal(sql("SELECT count(*) FROM sandboxes WHERE id = '%s' AND create_sent_at > "
+                         "now() - interval '5 s'",
+                         sandbox.id),
+                     1);
+    finish = finish_of(&claimed, JOB_STATE_RETRY_WAIT, SANDBOX_CREATING);
+    finish.change_status = false;
+    finish.set = STORE_SET_SENT;
+    finish.values.create_sent_at_ms = claimed.claimed_at_ms - 60000;
+    OK(store_jobs_finish(store, &finish, 1, "tester", &err));
+    claimed_done(&claimed);
+
+    claim_one(wakeup.job_id, &claimed);
+    assert_true(claimed.create_maybe_sent);
+    assert_int_equal(claimed.sandbox.create_sent_at_ms, finish.values.create_sent_at_ms);
+    assert_int_equal(sql("SELECT count(*) FROM sandboxes WHERE id = '%s' AND create_sent_at > "
+                         "now() - interval '5 s'",
+                         sandbox.id),
+                     1);
+    claimed_done(&claimed);
 }
 
 static void test_outbox_finds_what_lost_its_wakeup(void **state)
@@ -441,6 +475,7 @@ int main(void)
         cmocka_unit_test(test_order_and_successor),
         cmocka_unit_test(test_join_and_delete_supersedes),
         cmocka_unit_test(test_retry_wait_and_refund),
+        cmocka_unit_test(test_when_a_create_may_have_been_sent),
         cmocka_unit_test(test_outbox_finds_what_lost_its_wakeup),
         cmocka_unit_test(test_deadlines),
         cmocka_unit_test(test_eight_claimers_claim_each_job_once),
