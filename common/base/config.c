@@ -62,6 +62,10 @@ static char *find_value(const struct config_entry *entry, bool *ret_failed, stru
         }
         text = read_value_file(entry->name, path, err);
         *ret_failed = text == NULL;
+        if (text != NULL && *text == '\0') {
+            free(text);
+            return NULL;
+        }
         return text;
     }
     return value != NULL ? xstrdup(value) : NULL;
@@ -127,7 +131,7 @@ static int load_entry(const struct config_entry *entry, void *target, struct err
     if (failed) {
         return -1;
     }
-    if ((text == NULL || *text == '\0') && entry->required) {
+    if (text == NULL && entry->required) {
         free(text);
         return error_set(err, ERR_CONFIG, "%s is not set: %s", entry->name, entry->help);
     }

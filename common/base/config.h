@@ -34,7 +34,8 @@ struct config_entry {
 /*
  * Fills *target from the environment. Strings are heap copies owned by target (freed by
  * config_free). An empty variable counts as unset. For secrets and strings `<NAME>_FILE` names a
- * file whose content (one trailing newline removed) is the value; both set is an error.
+ * file whose content (one trailing newline removed) is the value, unset when empty; both set is an
+ * error.
  * Bool: 1/0/true/false/yes/no/on/off.
  */
 int config_load(const struct config_entry *table, size_t count, void *target,

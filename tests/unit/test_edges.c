@@ -133,6 +133,16 @@ static void test_values_from_files(void **state)
     config_free(table, ENTRIES, &s);
     assert_int_equal(ftruncate(fd, 0), 0);
     assert_int_equal(load(&s, &err), -1); /* an empty secret is no secret */
+    assert_string_equal(err.message, "T_SECRET is not set: a key");
+    unsetenv("T_SECRET_FILE");
+    setenv("T_SECRET", "s3cret", 1);
+    setenv("T_NAME_FILE", path, 1);
+    assert_int_equal(load(&s, &err), 0);
+    assert_string_equal(s.name, "base"); /* what is not given has its default */
+    config_free(table, ENTRIES, &s);
+    unsetenv("T_NAME_FILE");
+    unsetenv("T_SECRET");
+    setenv("T_SECRET_FILE", path, 1);
     assert_int_equal(lseek(fd, 0, SEEK_SET), 0);
     assert_int_equal(write(fd, "a\0b", 3), 3);
     assert_int_equal(load(&s, &err), -1);
