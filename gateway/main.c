@@ -1,7 +1,8 @@
 /*
  * sandbox-gateway - the door: accepts what clients ask, checks it, enqueues it, waits for its end.
  *
- * Subcommands: serve (default), migrate, user, jobs, health. Configuration: environment (config.c).
+ * Subcommands: serve (default), migrate, user, jobs, health, doctor. Configuration: environment
+ * (config.c).
  */
 #include <poll.h>
 #include <stdio.h>
@@ -11,6 +12,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/log.h"
+#include "gateway/doctor.h"
 #include "gateway/gateway.h"
 #include "gateway/health_cli.h"
 #include "gateway/jobs_cli.h"
@@ -19,8 +21,8 @@
 
 enum { HEAD_MAX_BYTES = 16384, DRAIN_STEP_MS = 50, DRAIN_NOTICE_MS = 200, DRAIN_CUT_MS = 1000 };
 
-static const char usage[] = "usage: sandbox-gateway [serve | migrate | health | user ... | jobs "
-                            "... | --help | --version]\n";
+static const char usage[] = "usage: sandbox-gateway [serve | migrate | health | doctor | user ... "
+                            "| jobs ... | --help | --version]\n";
 
 static struct store *open_store(const struct gateway_config *config)
 {
@@ -180,6 +182,8 @@ static int run(int argc, char **argv, const struct gateway_config *config, int s
         status = user_cli_run(argc - 2, argv + 2, store, err);
     } else if (strcmp(verb, "jobs") == 0) {
         status = jobs_cli_run(argc - 2, argv + 2, store, &redis, err);
+    } else if (strcmp(verb, "doctor") == 0) {
+        status = doctor_run(config, store, &redis, err);
     } else {
         status = error_set(err, ERR_INVALID, "unknown command %.40s\n%s", verb, usage);
     }

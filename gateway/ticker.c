@@ -25,6 +25,10 @@ static char sandbox_labels[SANDBOX_STATUS_COUNT][32];
 static struct metric oldest_gauge = {.name = "sandbox_queue_oldest_ms",
                                      .help = "Age of the oldest queued job, in milliseconds.",
                                      .type = METRIC_GAUGE};
+static struct metric overdue_gauge = {
+    .name = "sandbox_deadline_overdue_ms",
+    .help = "Time since the oldest deadline on which nobody has acted, in milliseconds.",
+    .type = METRIC_GAUGE};
 static struct metric waiting_gauge = {.name = "sandbox_gateway_waiting_requests",
                                       .help = "Requests waiting for a job's end.",
                                       .type = METRIC_GAUGE};
@@ -59,6 +63,7 @@ static void register_gauges(void)
         metrics_register(&sandboxes_gauge[i]);
     }
     metrics_register(&oldest_gauge);
+    metrics_register(&overdue_gauge);
     metrics_register(&waiting_gauge);
 }
 
@@ -76,6 +81,7 @@ static int look_at_backlog(struct ticker *ticker, struct error *err)
         metric_set(&sandboxes_gauge[i], stats.sandboxes_by_status[i]);
     }
     metric_set(&oldest_gauge, stats.oldest_queued_ms);
+    metric_set(&overdue_gauge, stats.overdue_ms);
     metric_set(&waiting_gauge, waiters_count(ticker->gateway->waiters));
     atomic_store(&ticker->oldest_ms, stats.oldest_queued_ms);
     atomic_store(&ticker->depth, stats.jobs_by_state[JOB_STATE_QUEUED] +

@@ -267,8 +267,20 @@ struct store_stats {
     int64_t jobs_by_state[JOB_STATE_COUNT];
     int64_t sandboxes_by_status[SANDBOX_STATUS_COUNT];
     int64_t oldest_queued_ms; /* age */
+    int64_t overdue_ms;       /* since the oldest deadline on which nobody has acted; 0 = none */
 };
 int store_stats(struct store *store, struct store_stats *ret, struct error *err) MUST_CHECK;
+
+/* What an operator wants to know of PostgreSQL. */
+struct store_facts {
+    char version[64];
+    int schema_version;
+    int64_t wall_ms; /* its clock */
+    int max_connections, connections;
+    char synchronous_commit[16];
+    bool fsync, in_recovery;
+};
+int store_facts_read(struct store *store, struct store_facts *ret, struct error *err) MUST_CHECK;
 
 /* ---- operator ----------------------------------------------------------------------------- */
 int store_jobs_list(struct store *store, int state /* or -1 */, int limit, struct job **ret,

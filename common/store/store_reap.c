@@ -96,6 +96,31 @@ int store_stats(struct store *store, struct store_stats *ret, struct error *err)
         }
     }
     PQclear(result);
+    if (store_query(store, Q_STATS_OVERDUE, &p, &result, err) < 0) {
+        return -1;
+    }
+    stats.overdue_ms = row_int(result, 0, 0);
+    PQclear(result);
     *ret = stats;
+    return 0;
+}
+
+int store_facts_read(struct store *store, struct store_facts *ret, struct error *err)
+{
+    struct params p = {.count = 0};
+    PGresult *result;
+
+    if (store_query(store, Q_FACTS, &p, &result, err) < 0) {
+        return -1;
+    }
+    *ret = (struct store_facts){.schema_version = (int)row_int(result, 0, 1),
+                                .wall_ms = row_int(result, 0, 2),
+                                .max_connections = (int)row_int(result, 0, 3),
+                                .connections = (int)row_int(result, 0, 4),
+                                .fsync = row_int(result, 0, 6) != 0,
+                                .in_recovery = row_int(result, 0, 7) != 0};
+    row_text(result, 0, 0, ret->version, sizeof(ret->version));
+    row_text(result, 0, 5, ret->synchronous_commit, sizeof(ret->synchronous_commit));
+    PQclear(result);
     return 0;
 }
