@@ -81,6 +81,9 @@ static cJSON *basic(const struct box_view *view)
     cJSON *tree = cJSON_CreateObject();
 
     cJSON_AddStringToObject(tree, "templateID", view->template_id);
+    if (view->alias[0] != '\0') {
+        cJSON_AddStringToObject(tree, "alias", view->alias);
+    }
     cJSON_AddStringToObject(tree, "sandboxID", view->id);
     cJSON_AddStringToObject(tree, "clientID", CLIENT_ID);
     cJSON_AddStringToObject(tree, "envdVersion", ENVD_VERSION);

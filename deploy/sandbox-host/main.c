@@ -16,6 +16,7 @@
 #include "deploy/sandbox-host/front.h"
 #include "deploy/sandbox-host/sandbox.h"
 #include "deploy/sandbox-host/spawn.h"
+#include "deploy/sandbox-host/template.h"
 #include "deploy/sandbox-host/uids.h"
 
 enum {
@@ -38,8 +39,8 @@ static int doctor(const struct host_config *config, struct error *err)
            geteuid() == 0 ? "root: each sandbox gets a user id of its own"
                           : "not root: all sandboxes share this user id, kept apart by namespaces");
     cgroup_report(stdout);
-    if (spawn_init(config, err) < 0 || boxes_init(config, err) < 0 ||
-        box_create(&options, &view, err) < 0) {
+    if (spawn_init(config, err) < 0 || templates_init(config, err) < 0 ||
+        boxes_init(config, err) < 0 || box_create(&options, &view, err) < 0) {
         printf("sandbox:        FAILED\n");
         return -1;
     }
@@ -52,6 +53,7 @@ static int doctor(const struct host_config *config, struct error *err)
     box_view_done(&view);
     boxes_done();
     spawn_done();
+    templates_done();
     return 0;
 }
 
@@ -74,7 +76,8 @@ static int serve(struct host_config *config, int signal_fd, struct error *err)
         return -1;
     }
     spawn_clean_leftovers();
-    if (boxes_init(config, err) < 0 || (httpd = httpd_start(&options, err)) == NULL) {
+    if (templates_init(config, err) < 0 || boxes_init(config, err) < 0 ||
+        (httpd = httpd_start(&options, err)) == NULL) {
         return -1;
     }
     front = front_start(config, httpd_port(httpd), err);
@@ -97,6 +100,7 @@ static int serve(struct host_config *config, int signal_fd, struct error *err)
     front_stop(front);
     httpd_stop(httpd);
     spawn_done();
+    templates_done();
     log_event(LOG_INFO, "sandbox_host.stopped");
     return 0;
 }

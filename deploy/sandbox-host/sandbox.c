@@ -1,21 +1,21 @@
 /* sandbox - see sandbox.h. */
 #include "deploy/sandbox-host/sandbox.h"
 
-#include <ctype.h>
 #include <pthread.h>
 #include <sodium.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
 #include "common/base/id.h"
 #include "common/base/log.h"
 #include "deploy/sandbox-host/cgroup.h"
+#include "deploy/sandbox-host/guest.h"
 #include "deploy/sandbox-host/spawn.h"
+#include "deploy/sandbox-host/template.h"
 
 enum { TICK_MS = 50, ID_RANDOM = 20, TOKEN_BYTES = 32, TRAFFIC_RESUME_MS = 300000 };
 
@@ -155,40 +155,17 @@ static int check_timeout(int64_t timeout_ms, struct error *err)
     return 0;
 }
 
-/* The template's folder into path, "" for this machine's own userland. */
-static int find_template(const char *id, char path[4096], struct error *err)
-{
-    struct stat status;
-
-    path[0] = '\0';
-    if (strcmp(id, "base") == 0) {
-        return 0;
-    }
-    for (const char *c = id; *c != '\0'; c++) {
-        if (!isalnum((unsigned char)*c) && strchr("-_", *c) == NULL) {
-            return error_set(err, ERR_INVALID, "Invalid template reference");
-        }
-    }
-    if (config->templates != NULL) {
-        snprintf(path, 4096, "%s/%s", config->templates, id);
-        if (stat(path, &status) == 0 && S_ISDIR(status.st_mode)) {
-            return 0;
-        }
-        path[0] = '\0';
-    }
-    return config->any_template ? 0
-                                : error_set(err, ERR_NOT_FOUND, "template '%.64s' not found", id);
-}
-
 /* A new entry in the table, starting; NULL when there are too many. */
-static struct box *add_box(const struct box_options *options, struct error *err)
+static struct box *add_box(const struct box_options *options, const struct template *template,
+                           struct error *err)
 {
     struct box *box = xcalloc(1, sizeof(*box));
     unsigned char token[TOKEN_BYTES];
 
     box->view.id[0] = 'i';
     id_random_alnum(box->view.id + 1, ID_RANDOM);
-    str_copy(box->view.template_id, sizeof(box->view.template_id), options->template_id);
+    str_copy(box->view.template_id, sizeof(box->view.template_id), template->id);
+    str_copy(box->view.alias, sizeof(box->view.alias), template->alias);
     box->view.state = BOX_STARTING;
     box->view.auto_pause = options->auto_pause;
     box->view.auto_resume = options->auto_resume;
@@ -223,23 +200,50 @@ static struct box *add_box(const struct box_options *options, struct error *err)
     return box;
 }
 
-int box_create(const struct box_options *options, struct box_view *ret, struct error *err)
+/* Starts its processes and the template's command; nothing of it is left on failure. */
+static int start_box(struct box *box, const struct box_options *options,
+                     const struct template *template, struct error *err)
 {
-    struct spawn_request request = {.envs = options->envs};
-    char template_dir[4096];
-    struct box *box;
-    int64_t now;
+    const char *token = box->view.token[0] != '\0' ? box->view.token : NULL;
+    const struct spawn_request request = {.id = box->view.id,
+                                          .template = template,
+                                          .access_token = token,
+                                          .envs = options->envs,
+                                          .uid_index = box->uid_index};
+    struct strbuf output;
+    int status;
 
-    if (check_timeout(options->timeout_ms, err) < 0 ||
-        find_template(options->template_id, template_dir, err) < 0 ||
-        (box = add_box(options, err)) == NULL) {
+    if (spawn_start(&request, &box->wrapper_pid, &box->init_pid, err) < 0) {
         return -1;
     }
-    request.id = box->view.id;
-    request.template_dir = template_dir[0] != '\0' ? template_dir : NULL;
-    request.access_token = box->view.token[0] != '\0' ? box->view.token : NULL;
-    request.uid_index = box->uid_index;
-    if (spawn_start(&request, &box->wrapper_pid, &box->init_pid, err) < 0) {
+    strbuf_init(&output, GUEST_OUTPUT_BYTES);
+    status = guest_bring_up(box->view.id, token, template, &output, err);
+    strbuf_done(&output);
+    if (status < 0) {
+        spawn_kill(box->view.id, box->wrapper_pid, box->init_pid);
+    }
+    return status;
+}
+
+int box_create(const struct box_options *options, struct box_view *ret, struct error *err)
+{
+    const struct template *template;
+    struct box *box;
+    int64_t now;
+    int status;
+
+    if (check_timeout(options->timeout_ms, err) < 0 ||
+        template_take(options->template_id, &template, err) < 0) {
+        return -1;
+    }
+    box = add_box(options, template, err);
+    if (box == NULL) {
+        template_release(template);
+        return -1;
+    }
+    status = start_box(box, options, template, err);
+    template_release(template);
+    if (status < 0) {
         unlink_box(box);
         release(box);
         return -1;

@@ -31,6 +31,7 @@ struct box_options {
 struct box_view {
     char id[BOX_ID_BYTES];
     char template_id[BOX_TEXT_BYTES];
+    char alias[BOX_TEXT_BYTES]; /* of the template, or "" */
     char token[BOX_TEXT_BYTES]; /* "" when not secure */
     enum box_state state;
     bool auto_pause, auto_resume;

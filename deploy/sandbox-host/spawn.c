@@ -4,8 +4,8 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <grp.h>
+#include <limits.h>
 #include <linux/close_range.h>
 #include <poll.h>
 #include <pthread.h>
@@ -26,23 +26,22 @@
 #include "common/base/clock.h"
 #include "common/base/strbuf.h"
 #include "deploy/sandbox-host/cgroup.h"
+#include "deploy/sandbox-host/files.h"
+#include "deploy/sandbox-host/kit.h"
+#include "deploy/sandbox-host/view.h"
 
 enum {
     RELAY_FD = 3, /* the agent's contract */
     CONFIG_FD = 4,
     INFO_FD = 5,
-    ARGV_MAX = 160,
     AGENT_CONFIG_MAX_BYTES = 8 << 20,
-    ENVD_PORT = 49983,
-    SANDBOX_UID = 1000,
     RELAY_BACKLOG = 256,
     INFO_MAX_BYTES = 4096,
     FILES_MAX = 65536,
-    REMOVE_FDS = 32,
 };
 
 static const struct host_config *config;
-static char agent_path[SPAWN_PATH_BYTES], etc_dir[SPAWN_PATH_BYTES];
+static struct kit kit;
 
 /* ---- the spawner thread: takes one order at a time
  * ------------------------------------------------ */
@@ -150,84 +149,6 @@ static void sandbox_dir(char out[SPAWN_PATH_BYTES], const char *id)
     snprintf(out, SPAWN_PATH_BYTES, "%.60s/s/%.31s", config->state_dir, id);
 }
 
-static int remove_entry(const char *path, const struct stat *status, int kind, struct FTW *walk)
-{
-    (void)status;
-    (void)kind;
-    (void)walk;
-    remove(path);
-    return 0;
-}
-
-static void remove_tree(const char *path)
-{
-    nftw(path, remove_entry, REMOVE_FDS, FTW_DEPTH | FTW_PHYS);
-}
-
-static int write_file(const char *folder, const char *name, const char *text, struct error *err)
-{
-    char path[SPAWN_PATH_BYTES + 64];
-    FILE *file;
-
-    snprintf(path, sizeof(path), "%s/%s", folder, name);
-    file = fopen(path, "we");
-    if (file == NULL || fputs(text, file) < 0 || fclose(file) != 0) {
-        return error_set_errno(err, ERR_INTERNAL, errno, "%s", path);
-    }
-    chmod(path, 0644);
-    return 0;
-}
-
-static int copy_agent(struct error *err)
-{
-    char source[4096], buffer[16384];
-    ssize_t n;
-    int in, out, status = 0;
-
-    if (config->agent != NULL) {
-        str_copy(source, sizeof(source), config->agent);
-    } else {
-        n = readlink("/proc/self/exe", source, sizeof(source) - 32);
-        if (n < 0) {
-            return error_set_errno(err, ERR_INTERNAL, errno, "/proc/self/exe");
-        }
-        source[n] = '\0';
-        *(strrchr(source, '/') + 1) = '\0';
-        str_copy(source + strlen(source), sizeof(source) - strlen(source), "sandbox-agent");
-    }
-    /* a copy in the state folder, because a sandbox's user may not be able to reach the original */
-    in = open(source, O_RDONLY | O_CLOEXEC);
-    if (in < 0) {
-        return error_set_errno(err, ERR_CONFIG, errno, "SANDBOX_HOST_AGENT: %s", source);
-    }
-    unlink(agent_path);
-    out = open(agent_path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0755);
-    if (out < 0) {
-        close(in);
-        return error_set_errno(err, ERR_INTERNAL, errno, "%s", agent_path);
-    }
-    fchmod(out, 0755);
-    while (status == 0 && (n = read(in, buffer, sizeof(buffer))) > 0) {
-        if (write(out, buffer, (size_t)n) != n) {
-            status = error_set_errno(err, ERR_INTERNAL, errno, "%s", agent_path);
-        }
-    }
-    close(in);
-    if (close(out) < 0 && status == 0) {
-        status = error_set_errno(err, ERR_INTERNAL, errno, "%s", agent_path);
-    }
-    return status;
-}
-
-static int make_dir(const char *path, mode_t mode, struct error *err)
-{
-    if (mkdir(path, mode) < 0 && errno != EEXIST) {
-        return error_set_errno(err, ERR_CONFIG, errno, "SANDBOX_HOST_STATE_DIR: %s", path);
-    }
-    chmod(path, mode);
-    return 0;
-}
-
 int spawn_init(const struct host_config *host_config, struct error *err)
 {
     char all[SPAWN_PATH_BYTES];
@@ -235,18 +156,11 @@ int spawn_init(const struct host_config *host_config, struct error *err)
 
     config = host_config;
     snprintf(all, sizeof(all), "%s/s", config->state_dir);
-    snprintf(etc_dir, sizeof(etc_dir), "%s/etc", config->state_dir);
-    snprintf(agent_path, sizeof(agent_path), "%s/agent", config->state_dir);
-    if (make_dir(config->state_dir, 0711, err) < 0 || make_dir(all, 0711, err) < 0 ||
-        make_dir(etc_dir, 0755, err) < 0 || copy_agent(err) < 0 ||
-        write_file(etc_dir, "passwd",
-                   "root:x:0:0:root:/root:/bin/bash\n"
-                   "user:x:1000:1000:user:/home/user:/bin/bash\n"
-                   "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
-                   err) < 0 ||
-        write_file(etc_dir, "group", "root:x:0:\nuser:x:1000:\nnogroup:x:65534:\n", err) < 0 ||
-        write_file(etc_dir, "hosts", "127.0.0.1 localhost sandbox\n::1 localhost\n", err) < 0 ||
-        write_file(etc_dir, "hostname", "sandbox\n", err) < 0) {
+    if (files_make_dir(config->state_dir, 0711, err) < 0 || files_make_dir(all, 0711, err) < 0) {
+        err->code = ERR_CONFIG;
+        return error_prefix(err, "SANDBOX_HOST_STATE_DIR");
+    }
+    if (kit_init(config, &kit, err) < 0) {
         return -1;
     }
     /* a sandbox's first process becomes our child when bubblewrap dies first, and is waited for */
@@ -262,133 +176,6 @@ void spawn_done(void)
     pthread_cond_broadcast(&order_changed);
     pthread_mutex_unlock(&order_lock);
     pthread_join(spawner, NULL);
-}
-
-/* ---- what a sandbox sees
- * ------------------------------------------------------------------------------- */
-
-struct argv {
-    char *list[ARGV_MAX];
-    int count;
-};
-
-static void add(struct argv *argv, const char *word)
-{
-    if (argv->count < ARGV_MAX - 1) {
-        argv->list[argv->count++] = xstrdup(word);
-        argv->list[argv->count] = NULL;
-    }
-}
-
-static void add3(struct argv *argv, const char *option, const char *from, const char *to)
-{
-    add(argv, option);
-    add(argv, from);
-    add(argv, to);
-}
-
-static void argv_free(struct argv *argv)
-{
-    for (int i = 0; i < argv->count; i++) {
-        free(argv->list[i]);
-    }
-}
-
-/* This machine's userland, and of /etc only what programs need and holds no secret. */
-static void add_userland(struct argv *argv)
-{
-    static const char *const links[] = {"bin", "sbin", "lib", "lib64", "lib32", "libx32"};
-    static const char *const etc[] = {
-        "alternatives",    "ld.so.cache", "ld.so.conf",  "ld.so.conf.d",  "ssl",
-        "ca-certificates", "localtime",   "mime.types",  "profile",       "profile.d",
-        "protocols",       "services",    "bash.bashrc", "nsswitch.conf", "debian_version",
-        "os-release",      "magic",       "python3",     "python3.11",    "java-17-openjdk",
-        "fonts",           "gai.conf",    "terminfo",    "inputrc"};
-
-    add3(argv, "--ro-bind", "/usr", "/usr");
-    for (size_t i = 0; i < sizeof(links) / sizeof(links[0]); i++) {
-        char path[64], target[64];
-        struct stat status;
-
-        snprintf(path, sizeof(path), "/%s", links[i]);
-        snprintf(target, sizeof(target), "usr/%s", links[i]);
-        if (lstat(path, &status) == 0) {
-            if (S_ISLNK(status.st_mode)) {
-                add3(argv, "--symlink", target, path);
-            } else {
-                add3(argv, "--ro-bind", path, path);
-            }
-        }
-    }
-    for (size_t i = 0; i < sizeof(etc) / sizeof(etc[0]); i++) {
-        char path[64];
-
-        snprintf(path, sizeof(path), "/etc/%s", etc[i]);
-        add3(argv, "--ro-bind-try", path, path);
-    }
-}
-
-static void build_argv(struct argv *argv, const struct spawn_request *request, const char *dir)
-{
-    char text[SPAWN_PATH_BYTES + 32];
-
-    add(argv, "bwrap");
-    add(argv, "--unshare-all");
-    /* not --disable-userns: the agent runs commands asked for as root in a user namespace of their
-     * own */
-    add(argv, "--unshare-user");
-    add(argv, "--die-with-parent");
-    add(argv, "--new-session");
-    add(argv, "--as-pid-1");
-    add(argv, "--clearenv");
-    snprintf(text, sizeof(text), "%d", SANDBOX_UID);
-    add(argv, "--uid");
-    add(argv, text);
-    add(argv, "--gid");
-    add(argv, text);
-    add(argv, "--cap-drop");
-    add(argv, "ALL");
-    add(argv, "--hostname");
-    add(argv, "sandbox");
-    snprintf(text, sizeof(text), "%d", INFO_FD);
-    add(argv, "--info-fd");
-    add(argv, text);
-    if (request->template_dir != NULL) {
-        add3(argv, "--ro-bind", request->template_dir, "/");
-    } else {
-        add_userland(argv);
-        for (const char *const *name =
-                 (const char *const[]){"passwd", "group", "hosts", "hostname", NULL};
-             *name != NULL; name++) {
-            char from[SPAWN_PATH_BYTES + 16], to[32];
-
-            snprintf(from, sizeof(from), "%s/%s", etc_dir, *name);
-            snprintf(to, sizeof(to), "/etc/%s", *name);
-            add3(argv, "--ro-bind", from, to);
-        }
-    }
-    add(argv, "--proc");
-    add(argv, "/proc");
-    add(argv, "--dev");
-    add(argv, "/dev");
-    for (const char *const *path =
-             (const char *const[]){"/tmp", "/run", "/var/tmp", "/dev/shm", NULL};
-         *path != NULL; path++) {
-        snprintf(text, sizeof(text), "%lld", (long long)config->tmp_bytes);
-        add(argv, "--size");
-        add(argv, text);
-        add(argv, "--tmpfs");
-        add(argv, *path);
-    }
-    snprintf(text, sizeof(text), "%s/home", dir);
-    add3(argv, "--bind", text, "/home/user");
-    add3(argv, "--ro-bind", agent_path, "/.sandbox/agent");
-    add(argv, "--chdir");
-    add(argv, "/home/user");
-    add3(argv, "--setenv", "PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-    add3(argv, "--setenv", "LANG", "C.UTF-8");
-    add(argv, "--");
-    add(argv, "/.sandbox/agent");
 }
 
 /* ---- starting
@@ -413,6 +200,21 @@ static int listen_relay(const char *dir, uid_t uid, struct error *err)
     return fd;
 }
 
+/* The template's variables under those of this sandbox. */
+static cJSON *merge(const cJSON *under, const cJSON *over)
+{
+    cJSON *both = over != NULL ? cJSON_Duplicate(over, true) : cJSON_CreateObject();
+    const cJSON *item;
+
+    cJSON_ArrayForEach(item, under)
+    {
+        if (!cJSON_HasObjectItem(both, item->string)) {
+            cJSON_AddStringToObject(both, item->string, item->valuestring);
+        }
+    }
+    return both;
+}
+
 /* The agent's settings through a socket pair, so that they are in no file, argument or environment.
  */
 static int send_settings(int fd, const struct spawn_request *request, struct error *err)
@@ -423,9 +225,7 @@ static int send_settings(int fd, const struct spawn_request *request, struct err
     int status = 0;
 
     json_add_string_or_null(tree, "access_token", request->access_token);
-    cJSON_AddItemToObject(tree, "envs",
-                          request->envs != NULL ? cJSON_Duplicate(request->envs, true)
-                                                : cJSON_CreateObject());
+    cJSON_AddItemToObject(tree, "envs", merge(request->template->envs, request->envs));
     cJSON_AddStringToObject(tree, "user", "user");
     cJSON_AddStringToObject(tree, "home", "/home/user");
     cJSON_AddStringToObject(tree, "workdir", "/home/user");
@@ -487,7 +287,7 @@ static bool healthy(const char *id)
     struct error ignored = ERROR_INIT; /* "not yet" is all that matters */
     struct timeval patience = {.tv_sec = 1};
     char answer[16] = "";
-    int fd = spawn_connect(id, ENVD_PORT, &ignored);
+    int fd = spawn_connect(id, SPAWN_ENVD_PORT, &ignored);
     bool well;
 
     if (fd < 0) {
@@ -519,18 +319,32 @@ static int wait_healthy(const char *id, pid_t wrapper_pid, struct error *err)
     return 0;
 }
 
-static int make_home(const char *dir, uid_t uid, struct error *err)
+/* The folders of the sandbox's own disk, and what the template has in its home. */
+static int make_folders(const char *dir, const struct template *template, uid_t uid,
+                        struct error *err)
 {
-    char home[SPAWN_PATH_BYTES + 8];
+    char path[PATH_MAX], skeleton[PATH_MAX];
 
-    if (mkdir(dir, 0711) < 0) {
-        return error_set_errno(err, ERR_INTERNAL, errno, "%s", dir);
+    snprintf(path, sizeof(path), "%s/disk", dir);
+    if (files_make_dir(dir, 0711, err) < 0 || files_make_dir(path, 0711, err) < 0) {
+        return -1;
     }
-    snprintf(home, sizeof(home), "%s/home", dir);
-    if (mkdir(home, 0700) < 0 || (uid != 0 && chown(home, uid, uid) < 0)) {
-        return error_set_errno(err, ERR_INTERNAL, errno, "%s", home);
+    for (int i = 0; i < view_folder_count; i++) {
+        snprintf(path, sizeof(path), "%s/disk/%s", dir, view_folders[i].name);
+        if (files_make_dir(path, view_folders[i].mode, err) < 0) {
+            return -1;
+        }
+        if (uid != 0 && lchown(path, uid, uid) < 0) {
+            return error_set_errno(err, ERR_INTERNAL, errno, "%s", path);
+        }
     }
-    chmod(dir, 0711);
+    if (template->root != NULL) {
+        snprintf(skeleton, sizeof(skeleton), "%s/home/user", template->root);
+        snprintf(path, sizeof(path), "%s/disk/home", dir);
+        if (access(skeleton, F_OK) == 0) {
+            return files_copy_home(skeleton, path, uid, err);
+        }
+    }
     return 0;
 }
 
@@ -543,14 +357,19 @@ int spawn_start(const struct spawn_request *request, pid_t *ret_wrapper_pid, pid
     struct order mine = {
         .id = request->id, .relay_fd = -1, .config_fd = -1, .info_fd = -1, .pid = -1};
     int settings[2] = {-1, -1}, info[2] = {-1, -1}, status = -1;
-    struct argv argv = {.count = 0};
+    struct view_argv argv = {.list = NULL};
     char dir[SPAWN_PATH_BYTES];
+    const struct view_request seen = {.template = request->template,
+                                      .dir = dir,
+                                      .kit = &kit,
+                                      .memory_folder_bytes = config->tmp_bytes,
+                                      .info_fd = INFO_FD};
 
     if (geteuid() == 0) {
         mine.uid = (uid_t)(config->first_uid + request->uid_index);
     }
     sandbox_dir(dir, request->id);
-    if (make_home(dir, mine.uid, err) < 0 ||
+    if (make_folders(dir, request->template, mine.uid, err) < 0 ||
         (mine.relay_fd = listen_relay(dir, mine.uid, err)) < 0) {
         goto out;
     }
@@ -560,7 +379,7 @@ int spawn_start(const struct spawn_request *request, pid_t *ret_wrapper_pid, pid
         goto out;
     }
     cgroup_create(request->id, &limits);
-    build_argv(&argv, request, dir);
+    view_build(&argv, &seen);
     mine.argv = argv.list;
     mine.config_fd = settings[1];
     mine.info_fd = info[1];
@@ -594,7 +413,7 @@ out:
     if (mine.relay_fd >= 0) {
         close(mine.relay_fd);
     }
-    argv_free(&argv);
+    view_free(&argv);
     if (status < 0) {
         spawn_kill(request->id, mine.pid, 0);
     }
@@ -622,7 +441,7 @@ void spawn_kill(const char *id, pid_t wrapper_pid, pid_t init_pid)
     }
     cgroup_remove(id);
     sandbox_dir(dir, id);
-    remove_tree(dir);
+    files_remove_tree(dir);
 }
 
 void spawn_clean_leftovers(void)

@@ -1,8 +1,8 @@
 /*
  * spawn - one sandbox's processes: bubblewrap, the agent in it, their end.
  *
- * Owns: the bubblewrap command line (what a sandbox sees), the spawner thread, the agent's
- * configuration, killing. Does not own: when (sandbox.c).
+ * Owns: the spawner thread, the agent's configuration, killing. Does not own: what a sandbox sees
+ * (view.h), when it starts and ends (sandbox.c).
  * Threads: spawn_start() may be called from any thread; the fork happens in one long-lived thread,
  * because --die-with-parent ties a sandbox to the thread that forked it.
  */
@@ -14,14 +14,15 @@
 #include "common/base/error.h"
 #include "common/base/json.h"
 #include "deploy/sandbox-host/config.h"
+#include "deploy/sandbox-host/template.h"
 
-enum { SPAWN_ID_BYTES = 32, SPAWN_PATH_BYTES = 100 };
+enum { SPAWN_ID_BYTES = 32, SPAWN_PATH_BYTES = 100, SPAWN_ENVD_PORT = 49983 };
 
 struct spawn_request {
     const char *id;
-    const char *template_dir; /* read-only root of its own, or NULL = this machine's userland */
+    const struct template *template;
     const char *access_token; /* or NULL */
-    const cJSON *envs;        /* or NULL */
+    const cJSON *envs;        /* over the template's, or NULL */
     int uid_index;            /* which of the user ids from first_uid on; as root only */
 };
 

@@ -1,0 +1,41 @@
+/*
+ * guest - commands the host itself runs in a sandbox: a template's start and ready command.
+ *
+ * Owns: being a client of the agent's process.Process/Start over the relay. Does not own: what is
+ * run (template.h). Threads: one guest_run belongs to one thread. Failure: -1 with the reason.
+ */
+#ifndef SANDBOX_HOST_GUEST_H
+#define SANDBOX_HOST_GUEST_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/base/error.h"
+#include "common/base/strbuf.h"
+
+struct guest_run {
+    int fd;
+    struct strbuf raw;    /* as received, not decoded yet */
+    struct strbuf stream; /* decoded of the transfer coding, not parsed yet */
+    struct strbuf output; /* what the command wrote, its first GUEST_OUTPUT_BYTES */
+    bool head_done;
+    int64_t chunk_left; /* -1 = a chunk's size comes next, -2 = its line end */
+    bool ended;
+    int exit_code; /* once ended; -1 = by a signal or not at all */
+};
+enum { GUEST_OUTPUT_BYTES = 65536 };
+
+/* Starts `bash -l -c command` as the sandbox's user. It runs on when the run is closed. */
+int guest_open(struct guest_run *run, const char *id, const char *token, const char *command,
+               const char *tag, struct error *err) MUST_CHECK;
+/* Reads until the command ended (1) or timeout_ms passed (0). -1: the agent refused or is gone. */
+int guest_wait(struct guest_run *run, int64_t timeout_ms, struct error *err) MUST_CHECK;
+void guest_close(struct guest_run *run);
+
+struct template;
+/* Brings the template's start command up and waits until the sandbox is ready. The command's first
+ * output is appended to `output`. */
+int guest_bring_up(const char *id, const char *token, const struct template *template,
+                   struct strbuf *output, struct error *err) MUST_CHECK;
+
+#endif

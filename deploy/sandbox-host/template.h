@@ -1,0 +1,52 @@
+/*
+ * template - what a sandbox starts from: a userland, an /etc, a command that comes up with it.
+ *
+ * Owns: the folder SANDBOX_HOST_TEMPLATES, names and aliases, unpacking, the prepared copies of
+ * /etc. A template `name` is any of these files of that folder, alone or together:
+ *   name/            a root file system, used read-only (its home/user is copied to each sandbox)
+ *   name.tar[.*]     the same, packed; unpacked once into the state folder
+ *   name.json        what is described in README.md: aliases, start command, readiness, envs,
+ * mounts Without the first two the userland is this machine's own, as for `base`, which is always
+ * there. Does not own: starting anything (spawn.h). Threads: any; a template that changed on disk
+ * is read again at its next use, and one in use stays as it is until it is released.
+ */
+#ifndef SANDBOX_HOST_TEMPLATE_H
+#define SANDBOX_HOST_TEMPLATE_H
+
+#include "common/base/error.h"
+#include "common/base/json.h"
+#include "deploy/sandbox-host/config.h"
+
+enum { TEMPLATE_NAME_BYTES = 128 };
+
+struct template
+{
+    char id[TEMPLATE_NAME_BYTES];
+    char alias[TEMPLATE_NAME_BYTES]; /* the first one, or "" */
+    char *root;                      /* folder of its root file system; NULL = this machine's */
+    char *etc;                       /* folder that becomes /etc */
+    char *start_command;             /* run by bash in the background, or NULL */
+    char *ready_command;             /* the sandbox is ready when it exits 0, or NULL */
+    int ready_port;                  /* ... and when something listens on it, or 0 */
+    int64_t ready_timeout_ms;
+    const cJSON *envs;   /* of every command, or NULL */
+    const cJSON *mounts; /* path inside -> folder or file of this machine, read-only; or NULL */
+    /* the rest is this module's own */
+    cJSON *description;
+    char stamp[96]; /* tells whether it changed on disk */
+    int references;
+    struct template *next;
+};
+
+/* Reads all templates; a broken one stops the start, named. */
+int templates_init(const struct host_config *config, struct error *err) MUST_CHECK;
+void templates_done(void);
+/* By id, alias, `namespace/alias`, each with or without `:tag`, in any case, as E2B takes them.
+ * ERR_INVALID: no reference at all; ERR_NOT_FOUND. Release what was taken. */
+int template_take(const char *reference, const struct template **ret, struct error *err) MUST_CHECK;
+void template_release(const struct template *template);
+/* The id of a reference: lower case, without namespace and tag; -1 when it is none. */
+int template_normalize(const char *reference, char out[TEMPLATE_NAME_BYTES],
+                       struct error *err) MUST_CHECK;
+
+#endif

@@ -1,0 +1,40 @@
+/*
+ * view - what a sandbox sees: the bubblewrap command line.
+ *
+ * Owns: namespaces, mounts, the first process' environment. Does not own: running it (spawn.h).
+ * Pure but for looking at what top-level folders the userland has.
+ */
+#ifndef SANDBOX_HOST_VIEW_H
+#define SANDBOX_HOST_VIEW_H
+
+#include <stdint.h>
+
+#include "deploy/sandbox-host/kit.h"
+#include "deploy/sandbox-host/template.h"
+
+/* A list of strings that ends with NULL, owned. */
+struct view_argv {
+    char **list;
+    int count, capacity;
+};
+
+struct view_request {
+    const struct template *template;
+    const char *dir; /* the sandbox's folder: its disk is dir/disk */
+    const struct kit *kit;
+    int64_t memory_folder_bytes; /* each folder that lives in memory */
+    int info_fd;
+};
+
+/* The folders of a sandbox's disk: name below dir/disk, place inside, mode. */
+struct view_folder {
+    const char *name, *inside;
+    unsigned mode;
+};
+extern const struct view_folder view_folders[];
+extern const int view_folder_count;
+
+void view_build(struct view_argv *argv, const struct view_request *request);
+void view_free(struct view_argv *argv);
+
+#endif

@@ -1,0 +1,135 @@
+"""Templates of the local sandbox host: folders, archives, descriptions, what comes up with a sandbox."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.harness.host_client import HostClient
+from tests.harness.services import build_dir
+from tests.harness.stack import SandboxHost
+
+
+def make_root(root: Path) -> None:
+    """A userland of its own with bash, cat, id and ls: nothing of it is this machine's folder."""
+    for name in ("usr/bin", "usr/lib", "etc", "home/user", "opt/own"):
+        (root / name).mkdir(parents=True)
+    (root / "bin").symlink_to("usr/bin")
+    needed = set()
+    for program in ("bash", "cat", "id", "ls", "env"):
+        path = Path(shutil.which(program)).resolve()
+        shutil.copy(path, root / "usr/bin" / program)
+        for line in subprocess.run(["ldd", str(path)], capture_output=True, text=True, check=True).stdout.splitlines():
+            needed |= {word for word in line.split() if word.startswith("/")}
+    for library in needed:
+        target = root / library.lstrip("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(os.path.realpath(library), target)
+    (root / "etc/os-release").write_text("NAME=Own\n")
+    (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/bash\nclash:x:1000:1000::/:/bin/false\n"
+                                     "daemon:x:1:1::/:/bin/false\n")
+    (root / "etc/shadow").write_text("root:secret:1::::::\n")
+    (root / "etc/shadow").chmod(0o600)
+    (root / "opt/own/file").write_text("from the template\n")
+    (root / "home/user/.greeting").write_text("hello\n")
+
+
+@pytest.fixture(scope="module")
+def templates(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("templates")
+    # every user must be able to enter it, as the README says
+    for parent in (folder, folder.parent, folder.parent.parent):
+        parent.chmod(parent.stat().st_mode | 0o055)
+    make_root(folder / "own")
+    subprocess.run(["tar", "-czf", str(folder / "packed.tar.gz"), "-C", str(folder / "own"), "."], check=True)
+    brought = folder / "brought"
+    brought.mkdir()
+    (brought / "tool").write_text("#!/bin/sh\necho tool\n")
+    (brought / "tool").chmod(0o755)
+    (folder / "base.json").write_text(json.dumps({"envs": {"FROM_TEMPLATE": "1", "OVER": "template"}}))
+    (folder / "web.json").write_text(json.dumps({
+        "aliases": ["www"], "readyPort": 8000, "readyCommand": "test -f /home/user/warm",
+        "startCommand": "touch warm; exec python3 -m http.server 8000",
+        "mounts": {"/brought": str(brought)}}))
+    (folder / "failing.json").write_text(json.dumps({"startCommand": "echo no luck >&2; exit 3", "readyPort": 1}))
+    (folder / "slow.json").write_text(json.dumps({"startCommand": "sleep 60", "readyPort": 1, "readyTimeoutMs": 300}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory, templates):
+    host = SandboxHost(tmp_path_factory.mktemp("host"), SANDBOX_HOST_TEMPLATES=str(templates),
+                       SANDBOX_HOST_ANY_TEMPLATE="0")
+    yield HostClient(host)
+    host.stop()
+
+
+def test_base_is_this_machines_userland(client):
+    box = client.create(envVars={"OVER": "sandbox"})
+    assert box.made["templateID"] == "base"
+    assert box.ok("echo $FROM_TEMPLATE $OVER; python3 -c 'print(6*7)'").split() == ["1", "sandbox", "42"]
+    assert "Read-only file system" in box.run("touch /usr/x /etc/x /x /dev/x").out
+
+
+@pytest.mark.parametrize("template", ["own", "packed"])
+def test_a_root_of_its_own(client, template):
+    box = client.create(templateID=template)
+    assert box.made["templateID"] == template
+    assert box.ok("cat /etc/os-release /opt/own/file ~/.greeting; ls -a ~") == (
+        "NAME=Own\nfrom the template\nhello\n.\n..\n.greeting\n")
+    assert box.ok("id -un; echo ok >~/new; cat ~/new").split() == ["user", "ok"]
+    # the accounts of the template stay, but for the one in user's place; what root alone reads is left out
+    assert "daemon:" in box.ok("cat /etc/passwd") and "clash" not in box.ok("cat /etc/passwd")
+    assert box.run("cat /etc/shadow").code != 0
+    assert box.run("python3 -c 1").code == 127
+    assert box.ok("id -u", user="root").strip() == "0"
+
+
+def test_start_command_and_readiness(client):
+    for reference in ("web", "WWW", " team/www:v1 "):
+        box = client.create(templateID=reference)
+        assert box.made["templateID"] == "web" and box.made["alias"] == "www"
+        # it answered before create did
+        assert "warm" in box.port(8000).text
+        assert box.ok("/brought/tool").strip() == "tool"
+        assert box.run("touch /brought/tool").code != 0
+        assert box.get().json()["alias"] == "www"
+        box.kill()
+
+
+def test_a_start_command_that_fails_says_why_and_leaves_nothing(client):
+    before = client.ids()
+    answer = client.try_create(templateID="failing")
+    assert answer.status_code == 500 and "status 3: no luck" in answer.json()["message"]
+    answer = client.try_create(templateID="slow")
+    assert answer.status_code == 500 and "not ready within 300 ms" in answer.json()["message"]
+    assert client.ids() == before
+    assert client.try_create(templateID="absent").status_code == 404
+    for bad in ("", "a b", "..", "a/../b", "é", "x" * 200):
+        assert client.try_create(templateID=bad).status_code in (400, 404), bad
+
+
+def test_a_new_or_changed_template_is_seen_without_a_restart(client, templates):
+    assert client.try_create(templateID="late").status_code == 404
+    (templates / "late.json").write_text(json.dumps({"envs": {"LATE": "one"}}))
+    assert client.create(templateID="late").ok("echo $LATE").strip() == "one"
+    (templates / "late.json").write_text(json.dumps({"envs": {"LATE": "second"}}))
+    assert client.create(templateID="late").ok("echo $LATE").strip() == "second"
+    (templates / "late.json").unlink()
+    assert client.try_create(templateID="late").status_code == 404
+
+
+def test_a_broken_description_is_named(client, tmp_path):
+    for text, what in {"{": "JSON", '{"startCommnd":"x"}': "startCommnd", '{"readyPort":0}': "readyPort",
+                       '{"aliases":["UP"]}': "aliases", '{"mounts":{"/a":"/not/there"}}': "mounts"}.items():
+        (tmp_path / "bad.json").write_text(text)
+        env = dict(os.environ) | client.host.own_env | {
+            "SANDBOX_HOST_TEMPLATES": str(tmp_path), "SANDBOX_HOST_STATE_DIR": f"{client.host.state}-bad"}
+        done = subprocess.run([str(build_dir() / "sandbox-host")], env=env, capture_output=True, text=True, timeout=20)
+        assert done.returncode == 78 and "bad.json" in done.stderr and what in done.stderr, (text, done.stderr)
+    shutil.rmtree(f"{client.host.state}-bad")
