@@ -316,7 +316,9 @@ static int put_preview_url(const cJSON *answer, struct strbuf *ret, struct error
 {
     const cJSON *url = cJSON_GetObjectItemCaseSensitive(answer, "url");
     const cJSON *token = cJSON_GetObjectItemCaseSensitive(answer, "token");
+    /* the caller may put it into a page: nothing that a URL must escape (RFC 3986, section 2) */
     if (!cJSON_IsString(url) || !provider_is_header_value(url->valuestring) ||
+        strpbrk(url->valuestring, "\"<>\\^`{|}") != NULL ||
         (strncmp(url->valuestring, "http://", 7) != 0 &&
          strncmp(url->valuestring, "https://", 8) != 0))
         return error_set(err, ERR_PROVIDER, "preview-url: unusable answer");

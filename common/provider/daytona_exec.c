@@ -36,6 +36,7 @@ enum {
     SPARE_MS = 15 * 1000,  /* for the request itself, beside what it waits */
     KILL_TIMEOUT_MS = 10 * 1000,
     FOLLOW_TRIES = 4,
+    REST_MS = 120 * 1000, /* for the output that is left when a command is over */
     RETRY_MS = 250,
 };
 
@@ -261,6 +262,7 @@ out:
 
 static int take_status(struct follow *follow, const char *text, struct error *err)
 {
+    const int64_t before[2] = {follow->offset[EXEC_STDOUT], follow->offset[EXEC_STDERR]};
     char code[16];
     long long size[2];
     int reset = 0, used = 0;
@@ -273,6 +275,10 @@ static int take_status(struct follow *follow, const char *text, struct error *er
         return -1;
     follow->drained =
         follow->offset[EXEC_STDOUT] >= size[0] && follow->offset[EXEC_STDERR] >= size[1];
+    for (int stream = EXEC_STDOUT; stream <= EXEC_STDERR; stream++) {
+        if (follow->offset[stream] < size[stream] && follow->offset[stream] == before[stream])
+            return error_set(err, ERR_PROVIDER, "command: output is announced but not given");
+    }
     if (reset)
         follow->offset[EXEC_STDOUT] = follow->offset[EXEC_STDERR] = 0;
     if (strcmp(code, "-") != 0) {
@@ -385,16 +391,26 @@ static int kill_tree(struct follow *follow, struct error *err)
     return rc;
 }
 
+static int refuse_endless(struct error *err)
+{
+    return error_set(err, ERR_PROVIDER, "the command is over, its output does not end");
+}
+
 /* Follows until the command is over and all its output is taken. */
 static int follow_to_end(struct follow *follow, int64_t deadline_ms, bool *ret_late,
                          struct error *err)
 {
+    int64_t over_ms = 0; /* when it was seen to be over */
     *ret_late = false;
     while (!follow->stopped && !(follow->exited && follow->drained)) {
         if (!follow->exited && clock_mono_ms() >= deadline_ms) {
             *ret_late = true;
             return 0;
         }
+        if (follow->exited && over_ms == 0)
+            over_ms = clock_mono_ms();
+        if (follow->exited && clock_mono_ms() - over_ms >= REST_MS)
+            return refuse_endless(err);
         if (follow_on(follow, "follow", follow->exited ? 0 : until(deadline_ms), err) != 0)
             return -1;
     }
@@ -404,10 +420,13 @@ static int follow_to_end(struct follow *follow, int64_t deadline_ms, bool *ret_l
 /* The tree is dead: what it had printed, and the end of its files. */
 static int take_rest(struct follow *follow, struct error *err)
 {
+    const int64_t start_ms = clock_mono_ms();
     do {
         follow->drained = false;
         if (follow_on(follow, "end", 0, err) != 0)
             return -1;
+        if (!follow->drained && clock_mono_ms() - start_ms >= REST_MS)
+            return refuse_endless(err);
     } while (!follow->drained);
     return 0;
 }
