@@ -98,8 +98,34 @@ $(foreach t,$(UNIT_SRC) $(INTEGRATION_SRC),$(eval $(call CTEST,$(t))))
 UNIT_BIN        := $(patsubst %.c,$(BUILD)/%,$(UNIT_SRC))
 INTEGRATION_BIN := $(patsubst %.c,$(BUILD)/%,$(INTEGRATION_SRC))
 
+# Fuzz targets: tests/fuzz/fuzz_<x>.c, each built twice: with libFuzzer (only in a variant that is
+# instrumented for it, see `make fuzz`), and as replay_<x>, which runs the kept inputs in any variant.
+# agent_<x> and host_<x> link the sandbox host's own objects, the others the gateway's: all but main.o,
+# and of the modules what they need.
+FUZZ_SRC     := $(sort $(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_TARGETS := $(patsubst tests/fuzz/fuzz_%.c,%,$(FUZZ_SRC))
+define FUZZ_OBJECTS
+$(BUILD)/tests/fuzz/$(1)_objects.a: $(filter-out %/main.o,$(patsubst %.c,$(BUILD)/%.o,$(sort $(wildcard $(2)/*.c))))
+	@mkdir -p $$(@D); rm -f $$@; ar rcs $$@ $$^
+endef
+$(eval $(call FUZZ_OBJECTS,gateway,gateway))
+$(eval $(call FUZZ_OBJECTS,host,deploy/sandbox-host))
+$(eval $(call FUZZ_OBJECTS,agent,deploy/sandbox-host/agent))
+# what a target stands in for
+FUZZ_WRAP_data_plane := clock_sleep_ms http_client_perform http_client_stream
+define FUZZ_TARGET
+FUZZ_LIBS_$(1) := $(foreach o,$(or $(filter agent host,$(firstword $(subst _, ,$(1)))),gateway),$(BUILD)/tests/fuzz/$(o)_objects.a) $(foreach m,$(TEST_MODULES),$(BUILD)/common/$(m).a)
+FUZZ_LINK_$(1) := $(addprefix -Wl$(comma)--wrap=,$(FUZZ_WRAP_$(1))) $(BUILD)/tests/fuzz/fuzz_$(1).o -Wl,--start-group $$(FUZZ_LIBS_$(1)) -Wl,--end-group $(foreach m,$(TEST_MODULES),$(LIB_$(m))) -ljwt -lz
+$(BUILD)/tests/fuzz/replay_$(1): $(BUILD)/tests/fuzz/fuzz_$(1).o $(BUILD)/tests/fuzz/replay.o $$(FUZZ_LIBS_$(1))
+	@echo "  LD $$@"; $(CC) $(LDFLAGS) -o $$@ $(BUILD)/tests/fuzz/replay.o $$(FUZZ_LINK_$(1))
+$(BUILD)/tests/fuzz/fuzz_$(1): $(BUILD)/tests/fuzz/fuzz_$(1).o $$(FUZZ_LIBS_$(1))
+	@echo "  LD $$@"; $(CC) $(LDFLAGS) -fsanitize=fuzzer -o $$@ $$(FUZZ_LINK_$(1))
+endef
+$(foreach t,$(FUZZ_TARGETS),$(eval $(call FUZZ_TARGET,$(t))))
+REPLAY_BIN := $(FUZZ_TARGETS:%=$(BUILD)/tests/fuzz/replay_%)
+
 .PHONY: tests-build unit
-tests-build: $(UNIT_BIN) $(INTEGRATION_BIN)
+tests-build: $(UNIT_BIN) $(INTEGRATION_BIN) $(REPLAY_BIN)
 unit: $(UNIT_BIN)
 	@for t in $(UNIT_BIN); do $$t || exit 1; done
 
@@ -112,7 +138,7 @@ clean:
 # as written: the scripts take it relative to the top, which may have spaces in its name
 STACK := BUILD_DIR='$(BUILD)' deploy/dev/stack.sh
 
-.PHONY: run start stop status logs env test bench lint format format-check install-build install-run install-test help
+.PHONY: run start stop status logs env test fuzz fuzz-keep bench lint format format-check install-build install-run install-test help
 install-build:
 	@deploy/dev/install.sh build
 install-run:
@@ -128,6 +154,15 @@ stop status logs env:
 	@$(STACK) $@
 test: install-test
 	@/usr/bin/python3 tests/run.py $(TESTFLAGS)
+# every target for FUZZ_SECONDS, or the one named by FUZZ; ends at the first finding
+FUZZ_SECONDS ?= 60
+FUZZ         ?= $(FUZZ_TARGETS)
+fuzz:
+	@$(MAKE) --no-print-directory -s -j2 SAN=fuzzer-no-link,address,undefined CC=clang BUILD=build/fuzz $(FUZZ:%=build/fuzz/tests/fuzz/fuzz_%)
+	@FUZZ_SECONDS='$(FUZZ_SECONDS)' bash tests/fuzz/run.sh build/fuzz $(FUZZ)
+# what the last runs found that reaches new code, into the kept corpora
+fuzz-keep:
+	@FUZZ_KEEP=1 bash tests/fuzz/run.sh build/fuzz $(FUZZ)
 bench:
 	@deploy/dev/install.sh build run test bench
 	@$(MAKE) --no-print-directory -j2 -s build
@@ -142,4 +177,4 @@ format-check:
 	@clang-format --dry-run -Werror $(FORMATTED)
 
 help:
-	@sed -n 's/^#   //p' Makefile; echo "targets: run start stop status logs env test bench lint format clean"
+	@sed -n 's/^#   //p' Makefile; echo "targets: run start stop status logs env test fuzz bench lint format clean"

@@ -3,7 +3,7 @@
 
     tests/run.py [--only lint,unit,integration,e2e,san,tsan] [-k expression]
 
-Layers: lint (rules of the tree), unit (pure C), integration (C against real Redis and
+Layers: lint (rules of the tree), unit (pure C, and the kept inputs of the fuzz targets), integration (C against real Redis and
 PostgreSQL), e2e (the built programs over HTTP; the official SDK), san (all of it again under
 ASan + UBSan), tsan (the C tests and the threads of the running system under ThreadSanitizer). It
 starts its own services on free ports and leaves nothing running.
@@ -85,6 +85,22 @@ def c_tests(build: Path, kind: str, env: dict[str, str]) -> None:
         run_cmocka(build / "tests" / kind / source.stem, env)
 
 
+def fuzz_corpora(build: Path, env: dict[str, str]) -> None:
+    """The kept inputs of every fuzz target; the search for new ones is `make fuzz`."""
+    for source in sorted((ROOT / "tests" / "fuzz").glob("fuzz_*.c")):
+        target = source.stem.removeprefix("fuzz_")
+        start = time.monotonic()
+        try:
+            done = subprocess.run([str(build / "tests" / "fuzz" / f"replay_{target}"), f"tests/fuzz/corpus/{target}"],
+                                  env=env, capture_output=True, text=True, errors="replace", timeout=120, cwd=ROOT)
+            text, status = done.stdout + done.stderr, done.returncode
+        except subprocess.TimeoutExpired as exc:
+            text, status = f"{exc.stdout}\n{exc.stderr}\ntimed out after 120 s", -1
+        if status != 0:
+            print(text[-6000:])
+        report(f"fuzz/{target}", int(status == 0), int(status != 0), time.monotonic() - start)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--only", default="lint,unit,integration,e2e,san,tsan")
@@ -130,6 +146,7 @@ def main() -> int:
                             TSAN_OPTIONS=f"halt_on_error=1:second_deadlock_stack=1:suppressions={ROOT}/tests/tsan.supp")
                 if all_layers or "unit" in layers:
                     c_tests(build, "unit", venv)
+                    fuzz_corpora(build, venv)
                 if all_layers or "integration" in layers:
                     name = "t_" + variant.replace("-", "_")
                     url = postgres.create_database(name)

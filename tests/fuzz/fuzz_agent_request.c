@@ -59,12 +59,12 @@ static void try_message(const char *text, size_t length)
         cJSON_Delete(call.request);
         return;
     }
-    (void)rpc_get_object(call.request, "process", &object, &err);
+    (void)!rpc_get_object(call.request, "process", &object, &err);
     if (object != NULL) {
-        (void)rpc_get_uint32(object, "pid", &number, &err);
-        (void)rpc_get_string(object, "tag", 64, &string, &err);
+        (void)!rpc_get_uint32(object, "pid", &number, &err);
+        (void)!rpc_get_string(object, "tag", 64, &string, &err);
     }
-    (void)rpc_get_uint32(call.request, "depth", &number, &err);
+    (void)!rpc_get_uint32(call.request, "depth", &number, &err);
     try_paths(&call);
     cJSON_Delete(call.request);
 }
