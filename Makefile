@@ -59,9 +59,9 @@ $(BUILD)/common/store.a: $(BUILD)/gen/migrations.o
 MODULES := base domain store queue provider httpd
 $(foreach m,$(MODULES),$(eval $(call MODULE,$(m))))
 
-# program: folder, binary, modules in link order, extra libraries
+# program: folder, binary, modules in link order, extra libraries, objects it shares with another
 define PROGRAM
-$(BUILD)/$(2): $(patsubst %.c,$(BUILD)/%.o,$(sort $(wildcard $(1)/*.c))) $(foreach m,$(3),$(BUILD)/common/$(m).a)
+$(BUILD)/$(2): $(patsubst %.c,$(BUILD)/%.o,$(sort $(wildcard $(1)/*.c)) $(5)) $(foreach m,$(3),$(BUILD)/common/$(m).a)
 	@mkdir -p $$(@D); $(CC) $(LDFLAGS) -o $$@ $$(filter %.o,$$^) $(foreach m,$(3),$(BUILD)/common/$(m).a) $(foreach m,$(3),$(LIB_$(m))) $(4)
 PROGRAMS += $(BUILD)/$(2)
 endef
@@ -69,7 +69,7 @@ $(eval $(call PROGRAM,gateway,sandbox-gateway,httpd provider store queue domain 
 $(eval $(call PROGRAM,lifecycle-worker,sandbox-worker,provider store queue domain base,))
 $(eval $(call PROGRAM,reaper,sandbox-reaper,store queue domain base,))
 $(eval $(call PROGRAM,deploy/sandbox-host,sandbox-host,httpd base,))
-$(eval $(call PROGRAM,deploy/sandbox-host/agent,sandbox-agent,httpd base,-lz))
+$(eval $(call PROGRAM,deploy/sandbox-host/agent,sandbox-agent,httpd base,-lz,deploy/sandbox-host/signature.c))
 
 .PHONY: build
 build: $(PROGRAMS)

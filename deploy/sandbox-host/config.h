@@ -14,6 +14,7 @@ struct host_config {
     char *listen, *api_key, *domain, *state_dir, *agent, *templates, *log_level;
     bool any_template;
     int64_t max_sandboxes, max_connections, max_timeout_s, start_timeout_ms, head_timeout_ms;
+    int64_t idle_timeout_ms, stall_timeout_ms;
     int64_t memory_bytes, processes, cpu_percent, tmp_bytes, first_uid;
 };
 

@@ -6,6 +6,8 @@
 #include <string.h>
 #include <strings.h>
 
+/* ---- heads ---- */
+
 size_t head_length(const char *data, size_t length)
 {
     const char *end = memmem(data, length, "\r\n\r\n", 4);
@@ -62,63 +64,237 @@ bool head_value(const char *head, const char *name, char *out, size_t size)
     return true;
 }
 
-int head_status(const char *head)
+bool head_has(const char *head, const char *name)
 {
-    return strncmp(head, "HTTP/1.", 7) == 0 && strlen(head) > 12 ? (int)strtol(head + 9, NULL, 10)
-                                                                 : 0;
+    return find_header(head, name) != NULL;
 }
 
-void head_rewrite(const char *head, const char *connection, struct strbuf *out)
+bool head_lists(const char *head, const char *name, const char *token)
 {
-    const char *line = head;
+    const size_t wanted = strlen(token);
 
-    while (line != NULL) {
+    for (const char *line = next_line(head); line != NULL; line = next_line(line)) {
+        if (!is_header(line, name)) {
+            continue;
+        }
+        const char *at = line + strlen(name) + 1, *end = strstr(line, "\r\n");
+        while (at < end) {
+            at += strspn(at, " \t,");
+            const size_t length = strcspn(at, " \t,\r");
+            if (length == wanted && strncasecmp(at, token, length) == 0) {
+                return true;
+            }
+            at += length;
+            if (*at == '\r') {
+                break;
+            }
+        }
+    }
+    return false;
+}
+
+bool head_target(const char *head, char *path, size_t path_size, char *query, size_t query_size)
+{
+    const char *end = strstr(head, "\r\n"), *at = memchr(head, ' ', (size_t)(end - head));
+
+    if (at == NULL) {
+        return false;
+    }
+    at++;
+    if (strncasecmp(at, "http://", 7) == 0) {
+        at += 7;
+        at += strcspn(at, "/? \r");
+    }
+    const size_t path_bytes = strcspn(at, "? \r");
+    if (path_bytes >= path_size) {
+        return false;
+    }
+    memcpy(path, at, path_bytes);
+    path[path_bytes] = '\0';
+    at += path_bytes;
+    at += *at == '?' ? 1 : 0;
+    const size_t query_bytes = strcspn(at, " \r");
+    if (query_bytes >= query_size) {
+        return false;
+    }
+    memcpy(query, at, query_bytes);
+    query[query_bytes] = '\0';
+    return true;
+}
+
+bool head_method_is(const char *head, const char *method)
+{
+    const size_t length = strlen(method);
+
+    return strncmp(head, method, length) == 0 && head[length] == ' ';
+}
+
+bool head_keeps_alive(const char *head)
+{
+    const char *end = strstr(head, "\r\n");
+
+    return end - head > 9 && memcmp(end - 9, " HTTP/1.1", 9) == 0 &&
+           !head_lists(head, "Connection", "close");
+}
+
+int head_status(const char *head)
+{
+    if (strncmp(head, "HTTP/1.", 7) != 0 || !isdigit((unsigned char)head[7]) || head[8] != ' ' ||
+        !isdigit((unsigned char)head[9]) || !isdigit((unsigned char)head[10]) ||
+        !isdigit((unsigned char)head[11])) {
+        return 0;
+    }
+    return (head[9] - '0') * 100 + (head[10] - '0') * 10 + (head[11] - '0');
+}
+
+static bool is_hop_header(const char *head, const char *line, bool upgrade)
+{
+    static const char *const always[] = {"Keep-Alive", "Proxy-Connection"};
+    /* framing is ours to follow: a Connection header that names it must not make it go */
+    static const char *const kept[] = {"Content-Length", "Transfer-Encoding", "Host"};
+    char name[128];
+    const size_t length = strcspn(line, ":\r");
+
+    for (size_t i = 0; i < sizeof(always) / sizeof(always[0]); i++) {
+        if (is_header(line, always[i])) {
+            return true;
+        }
+    }
+    if (is_header(line, "Connection")) {
+        return !upgrade;
+    }
+    if (upgrade || length == 0 || length >= sizeof(name)) {
+        return false;
+    }
+    for (size_t i = 0; i < sizeof(kept) / sizeof(kept[0]); i++) {
+        if (is_header(line, kept[i])) {
+            return false;
+        }
+    }
+    memcpy(name, line, length);
+    name[length] = '\0';
+    return head_lists(head, "Connection", name);
+}
+
+void head_rewrite(const char *head, bool upgrade, const char *connection, const char *extra,
+                  struct strbuf *out)
+{
+    for (const char *line = head; line != NULL; line = next_line(line)) {
         const char *end = strstr(line, "\r\n");
-        bool drop = connection != NULL && line != head &&
-                    (is_header(line, "Connection") || is_header(line, "Keep-Alive") ||
-                     is_header(line, "Proxy-Connection"));
 
-        if (!drop) {
+        if (line == head || !is_hop_header(head, line, upgrade)) {
             strbuf_append(out, line, (size_t)(end - line) + 2);
         }
-        line = next_line(line);
     }
-    if (connection != NULL) {
+    if (!upgrade) {
         strbuf_printf(out, "Connection: %s\r\n", connection);
     }
+    strbuf_puts(out, extra);
     strbuf_puts(out, "\r\n");
 }
 
-bool body_scan_init(struct body_scan *scan, const char *head)
+/* ---- framing ---- */
+
+void frame_scan_feed(struct frame_scan *frames, const char *data, size_t length)
 {
-    char length[32], coding[64];
-    bool has_length = find_header(head, "Content-Length") != NULL;
-    bool has_coding = find_header(head, "Transfer-Encoding") != NULL;
-    char *end;
+    while (length > 0) {
+        if (frames->head_bytes < (int)sizeof(frames->head)) {
+            frames->head[frames->head_bytes++] = (unsigned char)*data;
+            data++;
+            length--;
+            if (frames->head_bytes == (int)sizeof(frames->head)) {
+                frames->left = (uint32_t)frames->head[1] << 24 | (uint32_t)frames->head[2] << 16 |
+                               (uint32_t)frames->head[3] << 8 | (uint32_t)frames->head[4];
+            }
+        } else {
+            const size_t now = length < frames->left ? length : frames->left;
+            frames->left -= (uint32_t)now;
+            data += now;
+            length -= now;
+        }
+        if (frames->head_bytes == (int)sizeof(frames->head) && frames->left == 0) {
+            frames->head_bytes = 0;
+        }
+    }
+}
+
+bool frame_scan_at_boundary(const struct frame_scan *frames)
+{
+    return frames->head_bytes == 0;
+}
+
+/* A Content-Length that can be trusted; false also when there are several. */
+static bool read_length(const char *head, int64_t *ret)
+{
+    const char *line = find_header(head, "Content-Length");
+    char text[24], *end;
+
+    for (const char *more = next_line(line); more != NULL; more = next_line(more)) {
+        if (is_header(more, "Content-Length")) {
+            return false;
+        }
+    }
+    if (!head_value(head, "Content-Length", text, sizeof(text)) || strlen(text) > 18 ||
+        !isdigit((unsigned char)text[0])) {
+        return false;
+    }
+    *ret = strtoll(text, &end, 10);
+    return *end == '\0';
+}
+
+static bool is_chunked(const char *head)
+{
+    char coding[64];
+
+    return head_value(head, "Transfer-Encoding", coding, sizeof(coding)) &&
+           strcasecmp(coding, "chunked") == 0;
+}
+
+static void set_length(struct body_scan *scan, int64_t length)
+{
+    *scan = (struct body_scan){
+        .kind = BODY_LENGTH, .state = length > 0 ? CHUNK_DATA : BODY_DONE, .left = length};
+}
+
+bool body_scan_request(struct body_scan *scan, const char *head)
+{
+    const bool has_length = head_has(head, "Content-Length");
+    const bool has_coding = head_has(head, "Transfer-Encoding");
+    int64_t length;
 
     *scan = (struct body_scan){.kind = BODY_NONE, .state = BODY_DONE};
     if (has_length && has_coding) {
         return false;
     }
     if (has_coding) {
-        if (!head_value(head, "Transfer-Encoding", coding, sizeof(coding)) ||
-            strcasecmp(coding, "chunked") != 0) {
+        if (!is_chunked(head)) {
             return false;
         }
         *scan = (struct body_scan){.kind = BODY_CHUNKED, .state = CHUNK_SIZE};
     } else if (has_length) {
-        if (!head_value(head, "Content-Length", length, sizeof(length)) ||
-            !isdigit((unsigned char)length[0])) {
+        if (!read_length(head, &length)) {
             return false;
         }
-        scan->left = strtoll(length, &end, 10);
-        if (*end != '\0' || scan->left < 0) {
-            return false;
-        }
-        scan->kind = BODY_LENGTH;
-        scan->state = scan->left > 0 ? CHUNK_DATA : BODY_DONE;
+        set_length(scan, length);
     }
     return true;
+}
+
+void body_scan_response(struct body_scan *scan, const char *head, bool to_head_request)
+{
+    const int status = head_status(head);
+    const bool has_coding = head_has(head, "Transfer-Encoding");
+    int64_t length;
+
+    if (to_head_request || status == 204 || status == 304) {
+        *scan = (struct body_scan){.kind = BODY_NONE, .state = BODY_DONE};
+    } else if (has_coding && is_chunked(head) && !head_has(head, "Content-Length")) {
+        *scan = (struct body_scan){.kind = BODY_CHUNKED, .state = CHUNK_SIZE};
+    } else if (!has_coding && head_has(head, "Content-Length") && read_length(head, &length)) {
+        set_length(scan, length);
+    } else {
+        *scan = (struct body_scan){.kind = BODY_TO_END, .state = CHUNK_DATA, .left = INT64_MAX};
+    }
 }
 
 static int hex_digit(char c)
@@ -132,7 +308,7 @@ static int hex_digit(char c)
 /* One byte of a chunk's size line: digits, perhaps an extension, line end. */
 static void feed_size(struct body_scan *scan, char c)
 {
-    int digit = hex_digit(c);
+    const int digit = hex_digit(c);
 
     if (c == '\n') {
         if (!scan->size_seen) {
@@ -148,14 +324,43 @@ static void feed_size(struct body_scan *scan, char c)
     }
     if (++scan->line_bytes > 4096) {
         scan->state = BODY_BROKEN;
-    } else if (digit >= 0 && scan->line_bytes <= 15) {
+    } else if (digit >= 0 && !scan->size_ended) {
+        /* 15 digits stay below INT64_MAX */
+        if (scan->line_bytes > 15) {
+            scan->state = BODY_BROKEN;
+            return;
+        }
         scan->size = scan->size * 16 + digit;
         scan->size_seen = true;
-    } else if (!scan->size_seen) {
+    } else if (!scan->size_seen || (!scan->size_ended && strchr(" \t;\r", c) == NULL)) {
         scan->state = BODY_BROKEN;
     } else {
-        scan->line_bytes = 100; /* behind the digits: an extension, or CR */
+        scan->size_ended = true; /* an extension, or CR */
     }
+}
+
+static size_t feed_data(struct body_scan *scan, const char *data, size_t length)
+{
+    const size_t now = (int64_t)length < scan->left ? length : (size_t)scan->left;
+
+    if (scan->frames != NULL) {
+        /* the two bytes behind a chunk are no payload */
+        const int64_t payload = scan->left - (scan->kind == BODY_CHUNKED ? 2 : 0);
+        if (payload > 0) {
+            frame_scan_feed(scan->frames, data, (int64_t)now < payload ? now : (size_t)payload);
+        }
+    }
+    if (scan->kind == BODY_TO_END) {
+        return now;
+    }
+    scan->left -= (int64_t)now;
+    if (scan->left == 0) {
+        scan->state = scan->kind == BODY_LENGTH ? BODY_DONE : CHUNK_SIZE;
+        scan->size = 0;
+        scan->size_seen = scan->size_ended = false;
+        scan->line_bytes = 0;
+    }
+    return now;
 }
 
 size_t body_scan_feed(struct body_scan *scan, const char *data, size_t length)
@@ -164,30 +369,26 @@ size_t body_scan_feed(struct body_scan *scan, const char *data, size_t length)
 
     while (at < length && scan->state != BODY_DONE && scan->state != BODY_BROKEN) {
         if (scan->state == CHUNK_DATA) {
-            size_t now = (int64_t)(length - at) < scan->left ? length - at : (size_t)scan->left;
-
-            at += now;
-            scan->left -= (int64_t)now;
-            if (scan->left == 0) {
-                scan->state = scan->kind == BODY_LENGTH ? BODY_DONE : CHUNK_SIZE;
-                scan->size = 0;
-                scan->size_seen = false;
-                scan->line_bytes = 0;
-            }
+            at += feed_data(scan, data + at, length - at);
         } else if (scan->state == CHUNK_SIZE) {
             feed_size(scan, data[at++]);
         } else { /* trailers end with an empty line */
-            char c = data[at++];
+            const char c = data[at++];
 
             if (c == '\n') {
                 if (scan->line_bytes == 0) {
                     scan->state = BODY_DONE;
                 }
                 scan->line_bytes = 0;
-            } else if (c != '\r') {
-                scan->line_bytes++;
+            } else if (c != '\r' && ++scan->line_bytes > HEAD_MAX_BYTES) {
+                scan->state = BODY_BROKEN;
             }
         }
     }
     return at;
+}
+
+bool body_scan_between_chunks(const struct body_scan *scan)
+{
+    return scan->kind == BODY_CHUNKED && scan->state == CHUNK_SIZE && scan->line_bytes == 0;
 }

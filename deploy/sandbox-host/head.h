@@ -1,5 +1,10 @@
 /*
- * head - an HTTP/1.x message head, as far as a relay must understand it.
+ * head - HTTP/1.x message heads and the framing of what follows them, as far as a relay must
+ * understand them.
+ *
+ * Owns: where a head ends, its header values, which hop-by-hop headers go, how far a request's or
+ * response's body goes (RFC 9112, 6). Does not own: sockets, routes. Threads: no shared state.
+ * Failure: false or 0; what is ambiguous is refused, never guessed.
  */
 #ifndef SANDBOX_HOST_HEAD_H
 #define SANDBOX_HOST_HEAD_H
@@ -14,27 +19,54 @@ enum { HEAD_MAX_BYTES = 65536 };
 
 /* Bytes up to and with the empty line, 0 = not there yet. */
 size_t head_length(const char *data, size_t length);
-/* The value of a header, copied and trimmed; false when absent or too long. `head` is
- * NUL-terminated. */
+/* In all of these `head` is a whole head, NUL-terminated. */
+/* The value of a header, copied and trimmed; false when absent or too long. */
 bool head_value(const char *head, const char *name, char *out, size_t size);
+bool head_has(const char *head, const char *name);
+/* Whether a comma-separated header names `token`, case aside. */
+bool head_lists(const char *head, const char *name, const char *token);
+/* Path of a request's target without its query, and the query ("" when none); false for a head
+ * that is no request or does not fit. An absolute target loses its scheme and host. */
+bool head_target(const char *head, char *path, size_t path_size, char *query, size_t query_size);
+bool head_method_is(const char *head, const char *method);
+/* A request that lets its connection carry another one: HTTP/1.1 without "close". */
+bool head_keeps_alive(const char *head);
 /* Status of a response head, 0 if it is none. */
 int head_status(const char *head);
-/* Copies the head without Connection, Keep-Alive and Proxy-Connection, with `connection` instead
- * (NULL = unchanged). */
-void head_rewrite(const char *head, const char *connection, struct strbuf *out);
 
-/* How far a request body goes. */
-struct body_scan {
-    enum { BODY_NONE, BODY_LENGTH, BODY_CHUNKED } kind;
-    int64_t left; /* bytes of the body, or of the present chunk with its line end */
-    enum { CHUNK_SIZE, CHUNK_DATA, CHUNK_TRAILER, BODY_DONE, BODY_BROKEN } state;
-    int line_bytes;
-    bool size_seen;
-    int64_t size;
+/* Appends the head without what belongs to one hop (Connection and what it names, Keep-Alive,
+ * Proxy-Connection) and with `connection` in its place; `extra` are whole lines or "". With
+ * `upgrade`, Connection and Upgrade stay as they are. */
+void head_rewrite(const char *head, bool upgrade, const char *connection, const char *extra,
+                  struct strbuf *out);
+
+/* Where the payload of a body stands within the 5-byte envelopes of the Connect protocol. */
+struct frame_scan {
+    unsigned char head[5];
+    int head_bytes;
+    uint32_t left;
 };
-/* false: the head's framing is ambiguous (both lengths, bad number): refuse it. */
-bool body_scan_init(struct body_scan *scan, const char *head);
-/* Bytes of data that belong to the body. state tells when it is over. */
+void frame_scan_feed(struct frame_scan *frames, const char *data, size_t length);
+bool frame_scan_at_boundary(const struct frame_scan *frames);
+
+/* How far a body goes. */
+struct body_scan {
+    enum { BODY_NONE, BODY_LENGTH, BODY_CHUNKED, BODY_TO_END } kind;
+    enum { CHUNK_SIZE, CHUNK_DATA, CHUNK_TRAILER, BODY_DONE, BODY_BROKEN } state;
+    int64_t left; /* bytes of the body, or of the present chunk with its line end */
+    int line_bytes;
+    bool size_seen, size_ended;
+    int64_t size;
+    struct frame_scan *frames; /* fed with the payload, or NULL */
+};
+/* Of a request. false: the head's framing is ambiguous (both lengths, bad number): refuse it. */
+bool body_scan_request(struct body_scan *scan, const char *head);
+/* Of a final response (not 1xx) to a request that was, or was not, HEAD. Never fails: what has no
+ * certain length goes on until the connection ends. */
+void body_scan_response(struct body_scan *scan, const char *head, bool to_head_request);
+/* Bytes of data that belong to the body. `state` tells when it is over. */
 size_t body_scan_feed(struct body_scan *scan, const char *data, size_t length);
+/* Whether a chunk could be appended here. */
+bool body_scan_between_chunks(const struct body_scan *scan);
 
 #endif

@@ -24,6 +24,7 @@
 #include "deploy/sandbox-host/agent/multipart.h"
 #include "deploy/sandbox-host/agent/routes.h"
 #include "deploy/sandbox-host/agent/user.h"
+#include "deploy/sandbox-host/signature.h"
 
 #define COPY_BYTES         65536
 #define DRAIN_MAX_BYTES    (1 << 20)
@@ -33,39 +34,13 @@
 
 /* ---- access ---- */
 
-void files_sign(const char *path, const char *operation, const char *username, const char *token,
-                const char *expiration, struct strbuf *out)
-{
-    crypto_hash_sha256_state state;
-    unsigned char hash[crypto_hash_sha256_BYTES];
-    char text[sodium_base64_ENCODED_LEN(sizeof(hash), sodium_base64_VARIANT_ORIGINAL_NO_PADDING)];
-    const char *parts[] = {path, operation, username, token, expiration};
-
-    crypto_hash_sha256_init(&state);
-    for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
-        if (i == 4 && parts[i][0] == '\0') {
-            break;
-        }
-        if (i > 0) {
-            crypto_hash_sha256_update(&state, (const unsigned char *)":", 1);
-        }
-        crypto_hash_sha256_update(&state, (const unsigned char *)parts[i], strlen(parts[i]));
-    }
-    crypto_hash_sha256_final(&state, hash);
-    sodium_bin2base64(text, sizeof(text), hash, sizeof(hash),
-                      sodium_base64_VARIANT_ORIGINAL_NO_PADDING);
-    strbuf_puts(out, "v1_");
-    strbuf_puts(out, text);
-}
-
 /* The header's token, or a signature over this very request. */
 static int check_access(struct http_exchange *exchange, const struct agent_config *config,
                         const char *path, const char *operation, const char *username,
                         struct error *err)
 {
     const char *token = http_header(exchange, "X-Access-Token");
-    char given[128], expiration[24];
-    struct strbuf expected;
+    char given[128], expiration[24], expected[SIGNATURE_BYTES];
 
     if (config->access_token == NULL) {
         return 0;
@@ -87,13 +62,10 @@ static int check_access(struct http_exchange *exchange, const struct agent_confi
     if (found < 0 || expires < 0 || !numeric) {
         return error_set(err, ERR_FORBIDDEN, "invalid signature");
     }
-    strbuf_init(&expected, 256);
-    files_sign(path, operation, username, config->access_token, expires == 1 ? expiration : "",
-               &expected);
-    const bool same = strlen(given) == expected.length &&
-                      sodium_memcmp(given, expected.data, expected.length) == 0;
-    strbuf_done(&expected);
-    if (!same) {
+    signature_make(path, operation, username, config->access_token, expires == 1 ? expiration : "",
+                   expected);
+    if (strlen(given) != strlen(expected) ||
+        sodium_memcmp(given, expected, strlen(expected)) != 0) {
         return error_set(err, ERR_FORBIDDEN, "invalid signature");
     }
     if (expires == 1 && strtoll(expiration, NULL, 10) < clock_wall_ms() / 1000) {

@@ -13,9 +13,4 @@
 void files_get(struct http_exchange *exchange, const struct agent_config *config);
 void files_post(struct http_exchange *exchange, const struct agent_config *config);
 
-/* "v1_" + unpadded base64 of sha256("path:operation:username:token[:expiration]"), as the SDKs
- * sign; expiration "" = none. Appended to out. */
-void files_sign(const char *path, const char *operation, const char *username, const char *token,
-                const char *expiration, struct strbuf *out);
-
 #endif

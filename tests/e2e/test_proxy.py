@@ -1,0 +1,448 @@
+"""The front door of deploy/sandbox-host: every way in which a client reaches a port in a sandbox."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import re
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from pathlib import Path
+from urllib.parse import quote
+
+import httpx
+import pytest
+
+from tests.harness.envd import Box
+from tests.harness.services import ROOT, wait_until
+from tests.harness.stack import SandboxHost
+
+PORT = 8300
+STALL_MS = 1500
+IDLE_MS = 1200
+
+
+@pytest.fixture(scope="module")
+def proxy_host(tmp_path_factory):
+    service = SandboxHost(tmp_path_factory.mktemp("proxy"), SANDBOX_HOST_STALL_TIMEOUT_MS=str(STALL_MS),
+                          SANDBOX_HOST_IDLE_TIMEOUT_MS=str(IDLE_MS), SANDBOX_HOST_HEAD_TIMEOUT_MS="1000")
+    yield service
+    service.stop()
+
+
+def serve_in(box: Box):
+    box.write("box_server.py", (ROOT / "tests/harness/box_server.py").read_bytes())
+    box.server = box.start(f"exec python3 box_server.py {PORT}")
+    wait_until("the server inside", lambda: box.get(PORT, "/no-body").status_code == 204)
+
+
+@pytest.fixture(scope="module")
+def box(proxy_host):
+    made = Box(proxy_host)
+    serve_in(made)
+    yield made
+    made.kill()
+
+
+class Wire:
+    """One connection to the host, byte by byte."""
+
+    def __init__(self, box: Box, timeout: float = 10):
+        self.box = box
+        self.socket = socket.create_connection(("127.0.0.1", box.host.port), timeout)
+        self.file = self.socket.makefile("rb")
+
+    def send(self, path: str, method: str = "GET", body: bytes = b"", port: int = PORT, box: Box | None = None,
+             version: str = "1.1", **headers: str) -> "Wire":
+        lines = [f"{method} {path} HTTP/{version}", f"Host: {(box or self.box).name(port)}"]
+        lines += [f"{k.replace('_', '-')}: {v}" for k, v in headers.items()]
+        if body:
+            lines.append(f"Content-Length: {len(body)}")
+        self.socket.sendall("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
+        return self
+
+    def head(self) -> tuple[int, dict[str, str]]:
+        status = self.file.readline()
+        assert status.startswith(b"HTTP/1.1 "), status
+        headers = {}
+        while (line := self.file.readline().strip()) != b"":
+            name, value = line.decode().split(":", 1)
+            headers[name.lower()] = value.strip()
+        return int(status.split()[1]), headers
+
+    def answer(self) -> tuple[int, dict[str, str], bytes]:
+        status, headers = self.head()
+        if headers.get("transfer-encoding") == "chunked":
+            body = b""
+            while size := int(self.file.readline().split(b";")[0], 16):
+                body += self.file.read(size)
+                self.file.readline()
+            while self.file.readline().strip():
+                pass
+        elif "content-length" in headers:
+            body = self.file.read(int(headers["content-length"]))
+        else:
+            body = b"" if status in (204, 304) else self.file.read()
+        return status, headers, body
+
+    def at_end(self) -> bool:
+        return self.file.read(1) == b""
+
+    def close(self) -> None:
+        self.file.close()
+        self.socket.close()
+
+    def __enter__(self) -> "Wire":
+        return self
+
+    def __exit__(self, *exc) -> None:
+        self.close()
+
+
+# ---- one connection, many requests ---------------------------------------------------------------
+
+
+def test_keep_alive_over_every_framing(box):
+    with Wire(box) as wire:
+        for path, status, body in (("/headers", 200, None), ("/chunked", 200, b"wikipedia"), ("/no-body", 204, b""),
+                                   ("/missing", 404, b"not here"), ("/hints", 103, None), ("/bytes?100000", 200, b"z" * 100000)):
+            got, headers, text = wire.send(path).answer() if path != "/hints" else (*wire.send(path).head(), None)
+            assert got == status and (body is None or text == body), path
+            if path == "/hints":
+                assert headers == {"link": "</a>"}
+                assert wire.answer()[2] == b"final"
+            else:
+                assert headers["connection"] == "keep-alive", path
+        wire.send("/echo", "POST", b"x" * 70000)
+        assert wire.answer()[2] == b"x" * 70000
+        status, headers, body = wire.send("/to-the-end").answer()
+        assert (status, headers["connection"], body) == (200, "close", b"until the end")
+        assert wire.at_end()
+
+
+def test_one_connection_reaches_the_api_and_two_sandboxes(box, proxy_host):
+    other = Box(proxy_host)
+    try:
+        serve_in(other)
+        for where, text in ((box, b"one"), (other, b"two")):
+            where.write("which", text)
+        with Wire(box) as wire:
+            for where, text in ((box, b"one"), (other, b"two"), (box, b"one")):
+                wire.send("/files?path=which", port=49983, box=where, X_Access_Token=where.info["envdAccessToken"])
+                assert wire.answer()[2] == text
+                assert wire.send("/headers", box=where).answer()[2].splitlines()[0] == f"host: {where.name(PORT)}".encode()
+            wire.socket.sendall(f"GET /v2/sandboxes HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {proxy_host.key}\r\n\r\n".encode())
+            assert {entry["sandboxID"] for entry in httpx.Response(200, content=wire.answer()[2]).json()} == {box.id, other.id}
+    finally:
+        other.kill()
+
+
+def test_pipelined_requests_are_answered_in_order(box):
+    with Wire(box) as wire:
+        requests = b"".join(
+            f"POST /echo HTTP/1.1\r\nHost: {box.name(PORT)}\r\n{framing}\r\n\r\n".encode() + body
+            for framing, body in (("Content-Length: 3", b"one"), ("Transfer-Encoding: chunked", b"2\r\ntw\r\n1\r\no\r\n0\r\n\r\n"),
+                                  ("Content-Length: 100000", b"3" * 100000), ("Content-Length: 4", b"four")))
+        threading.Thread(target=wire.socket.sendall, args=(requests,), daemon=True).start()
+        assert [wire.answer()[2] for _ in range(4)] == [b"one", b"two", b"3" * 100000, b"four"]
+
+
+def test_connections_end_when_asked_or_idle(box):
+    with Wire(box) as wire:
+        assert wire.send("/no-body", Connection="close").answer()[1]["connection"] == "close"
+        assert wire.at_end()
+    with Wire(box) as wire:
+        assert wire.send("/no-body", version="1.0").answer()[1]["connection"] == "close"
+        assert wire.at_end()
+    with Wire(box) as wire:
+        wire.send("/no-body").answer()
+        start = time.monotonic()
+        assert wire.at_end() and time.monotonic() - start > IDLE_MS / 1000 - 0.3
+    with Wire(box) as wire:  # a head that never ends
+        wire.socket.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n")
+        start = time.monotonic()
+        assert wire.at_end() and time.monotonic() - start < 5
+
+
+def test_hop_by_hop_headers_stay_behind(box):
+    with Wire(box) as wire:
+        wire.send("/headers", Connection="keep-alive, X-Mine", X_Mine="a", Keep_Alive="timeout=5", X_Yours="b")
+        headers = wire.answer()[2].decode().splitlines()
+    assert "x-yours: b" in headers and "connection: close" in headers
+    assert not any(line.startswith(("x-mine", "keep-alive")) for line in headers)
+
+
+@pytest.mark.parametrize("lines", [
+    "Content-Length: 3\r\nTransfer-Encoding: chunked", "Content-Length: 3\r\nContent-Length: 4", "Content-Length: -1",
+    "Content-Length: 99999999999999999999", "Transfer-Encoding: gzip", "Content-Length: 3x"])
+def test_ambiguous_framing_is_refused(box, lines):
+    with Wire(box) as wire:
+        wire.socket.sendall(f"POST /echo HTTP/1.1\r\nHost: {box.name(PORT)}\r\n{lines}\r\n\r\nabc".encode())
+        status, _, body = wire.answer()
+        assert status == 400 and b"ambiguous" in body and wire.at_end()
+
+
+@pytest.mark.parametrize("body", [b"zz\r\n", b"5\r\nab", b"1234567890123456\r\n", b"-1\r\n"])
+def test_a_broken_chunked_request_ends_the_connection(box, body):
+    with Wire(box) as wire:
+        wire.send("/echo", "POST", Transfer_Encoding="chunked").socket.sendall(body)
+        wire.socket.shutdown(socket.SHUT_WR)
+        assert wire.at_end()
+
+
+def test_routing_headers(box, proxy_host):
+    where = {"E2b-Sandbox-Id": box.id, "E2b-Sandbox-Port": str(PORT)}
+    for host in ("localhost", "127.0.0.1:3900", "sandbox.e2b.app", "host"):
+        assert httpx.get(f"{proxy_host.url}/no-body", headers=where | {"Host": host}, trust_env=False).status_code == 204
+    # a name of a sandbox decides by itself
+    assert httpx.get(f"{proxy_host.url}/no-body", headers=where | {"Host": box.name(9)}, trust_env=False).status_code == 502
+    for bad in ({"E2b-Sandbox-Id": box.id}, {"E2b-Sandbox-Port": "80"}, where | {"E2b-Sandbox-Port": "0"},
+                where | {"E2b-Sandbox-Port": "65536"}, where | {"E2b-Sandbox-Id": "../x"}):
+        assert httpx.get(f"{proxy_host.url}/", headers=bad | {"Host": "localhost"}, trust_env=False).status_code == 400
+    assert box.get(PORT, "/no-body", Host=f"{PORT}-{box.id}-6532622b.localhost").status_code == 204
+    for host in (f"99999-{box.id}.localhost", f"{PORT}-.localhost", f"{PORT}-{box.id}"):
+        assert httpx.get(f"{proxy_host.url}/no-body", headers={"Host": host}, trust_env=False).status_code in (401, 404)
+
+
+# ---- bodies and streams --------------------------------------------------------------------------
+
+
+def rss(pid: int) -> int:
+    return int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1]) << 10
+
+
+def test_big_bodies_stream_both_ways_in_constant_memory(box, proxy_host):
+    size, piece = 96 << 20, b"q" * (1 << 20)
+    before = rss(proxy_host.process.pid)
+
+    def pieces():
+        for _ in range(size >> 20):
+            yield piece
+
+    for headers in ({"Content-Length": str(size)}, {}):  # without: chunked
+        answer = httpx.post(f"{proxy_host.url}/count", content=pieces(), headers=headers | {"Host": box.name(PORT)},
+                            trust_env=False, timeout=120)
+        assert answer.text == f"{size} {hashlib.sha256(piece * (size >> 20)).hexdigest()}"
+    total = 0
+    with httpx.stream("GET", f"{proxy_host.url}/bytes?{size}", headers={"Host": box.name(PORT)}, trust_env=False,
+                      timeout=120) as answer:
+        for data in answer.iter_raw():
+            total += len(data)
+    assert total == size
+    assert rss(proxy_host.process.pid) - before < 16 << 20
+
+
+def test_server_sent_events_are_not_held_back(box):
+    with Wire(box) as wire:
+        wire.send("/sse").head()
+        start, times = time.monotonic(), []
+        for i in range(1, 4):
+            assert wire.file.readline() == b"data: %d\n" % i and wire.file.readline() == b"\n"
+            times.append(time.monotonic() - start)
+        assert times[2] - times[0] > 0.3 and wire.at_end()
+
+
+def test_expect_100_continue(box):
+    with Wire(box) as wire:
+        wire.send("/files?path=expected", "POST", port=49983, Expect="100-continue", Content_Length="5",
+                  Content_Type="application/octet-stream", X_Access_Token=box.info["envdAccessToken"])
+        assert wire.head()[0] == 100
+        wire.socket.sendall(b"hello")
+        assert wire.answer()[0] == 200
+
+
+def mask(data: bytes, opcode: int = 1) -> bytes:
+    size = bytes([0x80 | len(data)]) if len(data) < 126 else b"\xfe" + len(data).to_bytes(2, "big")
+    return bytes([0x80 | opcode]) + size + b"\1\2\3\4" + bytes(b ^ (i % 4 + 1) for i, b in enumerate(data))
+
+
+def test_web_socket(box):
+    with Wire(box) as wire:
+        wire.send("/ws", Connection="keep-alive, Upgrade", Upgrade="websocket", Sec_WebSocket_Version="13",
+                  Sec_WebSocket_Key=base64.b64encode(b"0123456789abcdef").decode())
+        # eager: the first frame leaves before the answer is there
+        wire.socket.sendall(mask(b"early"))
+        status, headers = wire.head()
+        assert status == 101 and headers["upgrade"] == "websocket" and headers["connection"] == "Upgrade"
+        assert wire.file.read(7) == b"\x81\x05early"
+        for text in (b"a", b"b" * 60000):
+            wire.socket.sendall(mask(text))
+            head = wire.file.read(2 if len(text) < 126 else 4)
+            assert wire.file.read(len(text)) == text, head
+        wire.socket.sendall(mask(b"", 8))
+        assert wire.file.read(2) == b"\x88\x00" and wire.at_end()
+
+
+def test_an_upgrade_nobody_takes_is_a_plain_request(box):
+    with Wire(box) as wire:
+        wire.send("/echo", "POST", b"plain", Connection="Upgrade, HTTP2-Settings", Upgrade="h2c", HTTP2_Settings="AAMAAABk")
+        assert wire.answer()[2] == b"plain"
+        assert wire.send("/no-body").answer()[0] == 204
+
+
+# ---- what goes wrong -----------------------------------------------------------------------------
+
+
+def test_refusals_for_programs_and_people(box, proxy_host):
+    browser = "Mozilla/5.0 (X11; Linux x64) Chrome/120"
+    closed = box.get(9, "/")
+    assert closed.status_code == 502 and closed.headers["content-type"] == "application/json; charset=utf-8"
+    assert closed.json() == {"sandboxId": box.id, "message": "The sandbox is running but port is not open",
+                             "code": 502, "port": 9}
+    page = box.get(9, "/", **{"User-Agent": browser})
+    assert page.status_code == 502 and page.headers["content-type"].startswith("text/html")
+    assert "<title>Closed Port Error</title>" in page.text and box.id in page.text
+    assert box.get(9, "/", **{"User-Agent": browser, "Accept": "application/json"}).json()["port"] == 9
+    with Wire(box) as wire:
+        status, headers = wire.send("/", "HEAD", port=9).head()
+        assert status == 502 and int(headers["content-length"]) > 0 and wire.at_end()
+    other = Box(proxy_host)
+    other.kill()
+    gone = other.get(PORT, "/")
+    assert gone.status_code == 502
+    assert gone.json() == {"sandboxId": other.id, "message": "The sandbox was not found", "code": 502}
+    assert "<title>Sandbox Not Found</title>" in other.get(PORT, "/", **{"User-Agent": browser}).text
+
+
+def test_servers_that_break_off(box):
+    assert box.get(PORT, "/hang-up").json()["message"] == "The sandbox is running but port is not open"
+    with Wire(box) as wire:  # cut: the client must not take it for the whole
+        wire.send("/slow-length")
+        assert wire.head()[1]["content-length"] == "100"
+        assert wire.file.read() == b"short"
+    with Wire(box) as wire:
+        wire.send("/not-http")
+        assert wire.file.read() == b"SSH-2.0-whatever\r\n"
+
+
+def test_an_answer_before_the_end_of_the_body(box):
+    with Wire(box) as wire:
+        wire.send("/early", "POST", Content_Length=str(64 << 20))
+        wire.socket.sendall(b"x" * 65536)
+        status, _, body = wire.answer()
+        assert (status, body) == (413, b"too much")
+
+
+def test_a_client_that_leaves_is_noticed_inside(box):
+    before = int(box.get(PORT, "/left").text)
+    for _ in range(3):
+        with Wire(box) as wire:
+            wire.send("/wait").head()
+    wait_until("the server to see them leave", lambda: int(box.get(PORT, "/left").text) == before + 3, 5)
+
+
+def test_a_client_that_does_not_read_is_cut_and_costs_little(box, proxy_host):
+    threads = Path(f"/proc/{proxy_host.process.pid}/task")
+    wait_until("quiet", lambda: len(list(threads.iterdir())) < 120)
+    idle, before = len(list(threads.iterdir())), rss(proxy_host.process.pid)
+    lazy = [Wire(box).send(f"/bytes?{1 << 30}") for _ in range(20)]
+    try:
+        wait_until("them to be served", lambda: len(list(threads.iterdir())) >= idle + 20, 5)
+        assert box.get(PORT, "/no-body").status_code == 204
+        assert rss(proxy_host.process.pid) - before < 20 * (512 << 10)
+        wait_until("them to be cut", lambda: len(list(threads.iterdir())) <= idle, STALL_MS / 1000 + 8)
+        for wire in lazy:
+            with pytest.raises(OSError):
+                while wire.socket.recv(1 << 20):
+                    pass
+                raise ConnectionResetError  # an end is as good: far fewer bytes than promised
+    finally:
+        for wire in lazy:
+            wire.close()
+
+
+def test_a_killed_sandbox_ends_its_streams_in_their_own_words(proxy_host):
+    other = Box(proxy_host)
+    stream = other.start("sleep 300")
+    events = iter(stream)
+    assert "start" in next(events)["event"]
+    assert other.call("DELETE", "").status_code == 204
+    assert list(events) == []
+    assert stream.end["error"]["code"] == "unavailable" and other.id in stream.end["error"]["message"]
+    stream.close()
+    other.envd.close()
+
+
+def test_too_many_connections(tmp_path):
+    small = SandboxHost(tmp_path, SANDBOX_HOST_MAX_CONNECTIONS="4")
+    wires = []
+    try:
+        wires = [socket.create_connection(("127.0.0.1", small.port)) for _ in range(4)]
+        wait_until("refusal", lambda: httpx.get(f"{small.url}/v2/sandboxes", trust_env=False).status_code == 503, 5)
+        for wire in wires:
+            wire.close()
+        wait_until("room again", lambda: httpx.get(f"{small.url}/v2/sandboxes", trust_env=False,
+                                                   headers={"X-API-Key": small.key}).status_code == 200, 5)
+    finally:
+        small.stop()
+
+
+# ---- pages of other origins, signed URLs ---------------------------------------------------------
+
+
+def test_pages_of_other_origins(box, proxy_host):
+    ask = {"Origin": "http://page.test", "Access-Control-Request-Method": "POST",
+           "Access-Control-Request-Headers": "connect-protocol-version,content-type,x-access-token"}
+    for host in (box.name(49983), "localhost"):
+        answer = httpx.options(f"{proxy_host.url}/process.Process/List", headers=ask | {"Host": host}, trust_env=False)
+        assert answer.status_code == 204 and answer.headers["access-control-allow-origin"] == "*"
+        assert answer.headers["access-control-allow-headers"] == ask["Access-Control-Request-Headers"]
+        assert "POST" in answer.headers["access-control-allow-methods"]
+    answer = box.get(49983, "/health", Origin="http://page.test")
+    assert answer.status_code == 204 and answer.headers["access-control-allow-origin"] == "*"
+    assert box.get(9, "/", Origin="http://page.test").headers["access-control-allow-origin"] == "*"
+    # a server inside decides for itself
+    assert "access-control-allow-origin" not in box.get(PORT, "/headers", Origin="http://page.test").headers
+    assert "access-control-allow-origin" not in box.get(49983, "/health").headers
+
+
+def sign(path: str, operation: str, user: str, token: str, expires: str = "") -> str:
+    text = f"{path}:{operation}:{user}:{token}" + (f":{expires}" if expires else "")
+    return "v1_" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode().rstrip("=")
+
+
+def test_a_signed_url_finds_its_sandbox(box, proxy_host):
+    other = Box(proxy_host)
+    try:
+        box.write("signed", b"mine")
+        other.write("signed", b"theirs")
+        for where, text in ((box, "mine"), (other, "theirs")):
+            token = where.info["envdAccessToken"]
+            expires = str(int(time.time()) + 60)
+            url = f"{proxy_host.url}/files?path=signed&signature=" + quote(sign("signed", "read", "", token), safe="")
+            assert httpx.get(url, trust_env=False).text == text
+            url = (f"{proxy_host.url}/files?path=signed&username=user&signature_expiration={expires}&signature="
+                   + quote(sign("signed", "read", "user", token, expires), safe=""))
+            assert httpx.get(url, trust_env=False).text == text
+            assert httpx.post(url, trust_env=False, files={"file": b"no"}).status_code == 401
+            old = str(int(time.time()) - 60)
+            url = (f"{proxy_host.url}/files?path=signed&signature_expiration={old}&signature="
+                   + quote(sign("signed", "read", "", token, old), safe=""))
+            late = httpx.get(url, trust_env=False)
+            assert late.status_code == 401
+            assert late.json() == {"code": 401, "message": "signature is already expired"}
+        forged = httpx.get(f"{proxy_host.url}/files?path=signed&signature=v1_{'A' * 43}", trust_env=False)
+        assert forged.status_code == 401 and forged.json() == {"code": 401, "message": "invalid signature"}
+        assert httpx.get(f"{proxy_host.url}/files?path=signed", trust_env=False).status_code in (401, 404)
+    finally:
+        other.kill()
+
+
+# ---- a real browser ------------------------------------------------------------------------------
+
+
+@pytest.mark.release_only
+def test_a_browser(box, tmp_path):
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no chromium")
+    out = subprocess.run([chromium, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+                          f"--user-data-dir={tmp_path}/profile", "--virtual-time-budget=6000", "--dump-dom",
+                          f"http://{box.name(PORT)}/"], capture_output=True, text=True, timeout=90,
+                         env=dict(os.environ, HOME=str(tmp_path)))
+    for text in ("fetch:100000", "ws:hello", "sse:1", "sse:2", "sse:3"):
+        assert text in out.stdout, out.stdout + out.stderr[-2000:]
