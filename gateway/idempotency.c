@@ -1,7 +1,6 @@
 /* idempotency - see idempotency.h. */
 #include "gateway/idempotency.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "common/base/alloc.h"
@@ -51,15 +50,20 @@ static void hash_request(const struct request *request, char ret[SHA256_HEX_BYTE
     strbuf_done(&text);
 }
 
-static int replay(struct request *request, const struct store_key *known)
+static void respond_kept(struct request *request, const struct store_key *known)
 {
     struct strbuf body;
 
-    request->idempotency.replayed = true;
     strbuf_init(&body, strlen(known->body));
     strbuf_puts(&body, known->body);
     respond_stored(request, known->status, &body);
     strbuf_done(&body);
+}
+
+static int replay(struct request *request, const struct store_key *known)
+{
+    request->idempotency.replayed = true;
+    respond_kept(request, known);
     return 1;
 }
 
@@ -104,8 +108,8 @@ int idempotency_begin(struct request *request, struct error *err)
         struct store_key known;
         int status;
 
-        if (store_key_claim(gateway->store, request->principal.subject, mine->key, hash,
-                            claim, gateway->config->idempotency_s * 1000, CLAIM_LIFE_MS, &known,
+        if (store_key_claim(gateway->store, request->principal.subject, mine->key, hash, claim,
+                            gateway->config->idempotency_s * 1000, CLAIM_LIFE_MS, &known,
                             err) < 0) {
             return -1;
         }
@@ -132,23 +136,51 @@ bool idempotency_joins(const struct request *request)
     return request->idempotency.job_id[0] != '\0';
 }
 
+/* A job's end, or a 200 that needed no job; not that its result could not be read just now. */
+static bool is_final(const struct request *request, int status)
+{
+    if (!request->idempotency.ended) {
+        return !request->idempotency.bound && status == 200;
+    }
+    return status != 503 || request->error_type == NULL ||
+           strcmp(request->error_type, error_code_name(ERR_PROVIDER_DOWN)) == 0;
+}
+
+bool idempotency_keep(struct request *request, int status, const struct strbuf *body)
+{
+    struct idempotency *mine = &request->idempotency;
+    struct error err = ERROR_INIT;
+    struct store_key known;
+    bool ours = true;
+
+    if (mine->claim[0] == '\0' || mine->kept || !is_final(request, status)) {
+        return true;
+    }
+    if (store_key_answer(request->gateway->store, request->principal.subject, mine->key,
+                         mine->claim, mine->job_id, status, body->data, &known, &err) < 0) {
+        log_error(LOG_WARN, "idempotency.not_kept", &err);
+        return true;
+    }
+    mine->kept = true;
+    /* only of the job this request waited for: the key may have grown old and been taken meanwhile
+     */
+    if (known.status != 0 && (known.mine || strcmp(known.job_id, mine->job_id) == 0) &&
+        (known.status != status || strcmp(known.body, body->data) != 0)) {
+        ours = false;
+        respond_kept(request, &known);
+    }
+    store_key_done(&known);
+    return ours;
+}
+
 void idempotency_end(struct request *request)
 {
     struct idempotency *mine = &request->idempotency;
-    struct store *store = request->gateway->store;
-    const char *owner = request->principal.subject;
     struct error err = ERROR_INIT;
-    int status = 0;
 
-    if (mine->claim[0] != '\0' && (mine->ended || (!mine->bound && request->status == 200))) {
-        status = store_key_answer(store, owner, mine->key, mine->claim, mine->job_id,
-                                  mine->answer_status, mine->answer, &err);
-    } else if (mine->claim[0] != '\0' && !mine->bound) {
-        status = store_key_release(store, owner, mine->key, mine->claim, &err);
+    if (mine->claim[0] != '\0' && !mine->bound && !mine->kept &&
+        store_key_release(request->gateway->store, request->principal.subject, mine->key,
+                          mine->claim, &err) < 0) {
+        log_error(LOG_WARN, "idempotency.not_released", &err); /* it is taken over in time */
     }
-    if (status < 0) {
-        log_error(LOG_WARN, "idempotency.not_kept", &err);
-    }
-    free(mine->answer);
-    mine->answer = NULL;
 }

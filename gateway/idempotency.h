@@ -3,9 +3,10 @@
  *
  * Owns: reading the header, claiming the key in PostgreSQL, replaying or joining, keeping the
  * answer. Does not own: acceptance, which binds the key to its job in one transaction (store.h), or
- * waiting (lifecycle.c). A key that came to no job (a refused body, a database that is down) is
- * given back. Threads: a request belongs to its thread. Failure: an answer that cannot be kept is
- * rendered again from the job for the next one who asks.
+ * waiting (lifecycle.c). A final answer is kept before it is sent, and whoever keeps it first
+ * speaks for all who wait for the same job. A key that came to no job (a refused body, a database
+ * that is down) is given back. Threads: a request belongs to its thread. Failure: an answer that
+ * cannot be kept is sent all the same, and rendered again from the job for the next one who asks.
  */
 #ifndef GATEWAY_IDEMPOTENCY_H
 #define GATEWAY_IDEMPOTENCY_H
@@ -15,27 +16,30 @@
 #include "common/base/encode.h"
 #include "common/base/error.h"
 #include "common/base/id.h"
+#include "common/base/strbuf.h"
 
 #define IDEMPOTENCY_KEY_BYTES 256 /* 255 characters + NUL */
 
 struct request;
 
 struct idempotency {
-    char key[IDEMPOTENCY_KEY_BYTES]; /* "" = none */
-    char claim[UUID_BYTES];          /* "" = nothing to keep */
+    char key[IDEMPOTENCY_KEY_BYTES];                 /* "" = none */
+    char claim[UUID_BYTES];                          /* "" = nothing to keep */
     bool replayed;                                   /* the answer is not this request's own */
     bool bound;                                      /* the key has its job */
     bool ended;                                      /* that job has ended: the answer is final */
     char job_id[UUID_BYTES], sandbox_id[UUID_BYTES]; /* of the request joined; else "" */
-    int answer_status;
-    char *answer; /* heap; what was answered */
+    bool kept;                                       /* an answer is in the store */
 };
 
 /* Before the handler. 0 = go on (maybe joining a job), 1 = answered already, -1 with err. */
 int idempotency_begin(struct request *request, struct error *err) MUST_CHECK;
 /* True when the request waits for the job of an earlier one and must not start its own. */
 bool idempotency_joins(const struct request *request);
-/* After the handler: keeps the answer, or gives the key back. */
+/* Before an answer is sent: keeps it when it is final. False when another one was kept before it,
+ * which has then been sent instead. */
+bool idempotency_keep(struct request *request, int status, const struct strbuf *body);
+/* After the handler: gives a key back that came to nothing. */
 void idempotency_end(struct request *request);
 
 #endif

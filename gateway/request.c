@@ -35,17 +35,20 @@ static void send_json(struct request *request, int status, cJSON *tree, const ch
     strbuf_init(&body, RESPONSE_MAX_BYTES);
     json_print(tree, &body);
     cJSON_Delete(tree);
-    send_text(request, status, JSON_TYPE, &body, more_headers);
-    if (request->idempotency.claim[0] != '\0' && request->idempotency.answer == NULL) {
-        request->idempotency.answer_status = status;
-        request->idempotency.answer = strbuf_take(&body);
+    if (idempotency_keep(request, status, &body)) {
+        send_text(request, status, JSON_TYPE, &body, more_headers);
     }
     strbuf_done(&body);
 }
 
 void respond_stored(struct request *request, int status, const struct strbuf *body)
 {
-    send_text(request, status, JSON_TYPE, body, NULL);
+    char retry[40] = "";
+
+    if (status == 503) {
+        snprintf(retry, sizeof(retry), "Retry-After: %d\r\n", RETRY_AFTER_S);
+    }
+    send_text(request, status, JSON_TYPE, body, retry);
 }
 
 void respond_text(struct request *request, int status, const char *content_type,

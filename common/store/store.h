@@ -108,9 +108,10 @@ int store_key_claim(struct store *store, const char *owner, const char *key, con
                     const char *claim, int64_t retention_ms, int64_t takeover_ms,
                     struct store_key *ret, struct error *err) MUST_CHECK;
 void store_key_done(struct store_key *key);
-/* Keeps the answer, unless there is one. job_id "" = the caller holds the claim. */
+/* Keeps the answer, unless there is one; ret is what is kept now. job_id "" = the caller holds the
+ * claim. */
 int store_key_answer(struct store *store, const char *owner, const char *key, const char *claim,
-                     const char *job_id, int status, const char *body,
+                     const char *job_id, int status, const char *body, struct store_key *ret,
                      struct error *err) MUST_CHECK;
 /* Gives back a claim that came to nothing, so that the key may be tried again. */
 int store_key_release(struct store *store, const char *owner, const char *key, const char *claim,

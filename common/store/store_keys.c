@@ -5,6 +5,27 @@
 #include "common/base/alloc.h"
 #include "common/store/store_internal.h"
 
+/* The row of Q_KEY_GET, as `claim` sees it. */
+static int read_key(const PGresult *row, const char *claim, struct store_key *ret,
+                    struct error *err)
+{
+    char holder[UUID_BYTES];
+
+    memset(ret, 0, sizeof(*ret));
+    if (PQntuples(row) == 0) {
+        /* released between the two statements: the next try claims it */
+        return error_set(err, ERR_OVERLOADED, "the Idempotency-Key is being given back");
+    }
+    row_text(row, 0, 0, ret->request_hash, sizeof(ret->request_hash));
+    row_text(row, 0, 1, holder, sizeof(holder));
+    row_text(row, 0, 2, ret->job_id, sizeof(ret->job_id));
+    row_text(row, 0, 3, ret->sandbox_id, sizeof(ret->sandbox_id));
+    ret->status = (int)row_int(row, 0, 4);
+    ret->mine = strcmp(holder, claim) == 0;
+    ret->body = xstrdup(PQgetvalue(row, 0, 5));
+    return 0;
+}
+
 int store_key_claim(struct store *store, const char *owner, const char *key, const char *hash,
                     const char *claim, int64_t retention_ms, int64_t takeover_ms,
                     struct store_key *ret, struct error *err)
@@ -12,9 +33,7 @@ int store_key_claim(struct store *store, const char *owner, const char *key, con
     struct params insert = {.count = 0}, get = {.count = 0};
     struct statement statements[] = {{.query = Q_KEY_CLAIM, .params = &insert},
                                      {.query = Q_KEY_GET, .params = &get}};
-    char holder[UUID_BYTES];
-    const PGresult *row;
-    int status = 0;
+    int status;
 
     param_text(&insert, owner);
     param_text(&insert, key);
@@ -27,20 +46,7 @@ int store_key_claim(struct store *store, const char *owner, const char *key, con
     if (store_query_batch(store, statements, 2, err) < 0) {
         return -1;
     }
-    memset(ret, 0, sizeof(*ret));
-    row = statements[1].result;
-    if (PQntuples(row) == 0) {
-        /* released between the two: the next try claims it */
-        status = error_set(err, ERR_OVERLOADED, "the Idempotency-Key is being given back");
-    } else {
-        row_text(row, 0, 0, ret->request_hash, sizeof(ret->request_hash));
-        row_text(row, 0, 1, holder, sizeof(holder));
-        row_text(row, 0, 2, ret->job_id, sizeof(ret->job_id));
-        row_text(row, 0, 3, ret->sandbox_id, sizeof(ret->sandbox_id));
-        ret->status = (int)row_int(row, 0, 4);
-        ret->mine = strcmp(holder, claim) == 0;
-        ret->body = xstrdup(PQgetvalue(row, 0, 5));
-    }
+    status = read_key(statements[1].result, claim, ret, err);
     PQclear(statements[0].result);
     PQclear(statements[1].result);
     return status;
@@ -53,17 +59,29 @@ void store_key_done(struct store_key *key)
 }
 
 int store_key_answer(struct store *store, const char *owner, const char *key, const char *claim,
-                     const char *job_id, int status, const char *body, struct error *err)
+                     const char *job_id, int status, const char *body, struct store_key *ret,
+                     struct error *err)
 {
-    struct params p = {.count = 0};
+    struct params keep = {.count = 0}, get = {.count = 0};
+    struct statement statements[] = {{.query = Q_KEY_ANSWER, .params = &keep},
+                                     {.query = Q_KEY_GET, .params = &get}};
+    int found;
 
-    param_text(&p, owner);
-    param_text(&p, key);
-    param_text(&p, claim);
-    param_text(&p, job_id);
-    param_int(&p, status);
-    param_text(&p, body);
-    return store_execute(store, Q_KEY_ANSWER, &p, err);
+    param_text(&keep, owner);
+    param_text(&keep, key);
+    param_text(&keep, claim);
+    param_text(&keep, job_id);
+    param_int(&keep, status);
+    param_text(&keep, body);
+    param_text(&get, owner);
+    param_text(&get, key);
+    if (store_query_batch(store, statements, 2, err) < 0) {
+        return -1;
+    }
+    found = read_key(statements[1].result, claim, ret, err);
+    PQclear(statements[0].result);
+    PQclear(statements[1].result);
+    return found;
 }
 
 int store_key_release(struct store *store, const char *owner, const char *key, const char *claim,
