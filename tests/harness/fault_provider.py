@@ -6,22 +6,33 @@ garbage, a 429. What runs commands for real is deploy/sandbox-host; this one onl
 
 Run as a program: `fault_provider.py --port N --log FILE`. Control it over HTTP:
     POST /_faults   [{"route": "create", "mode": "status", "status": 500, "times": 3, ...}, ...]
-    POST /_config   {"delay_ms": 500}
+    POST /_config   {"delay_ms": 500, "max_timeout": 3600}
     GET  /_state    {"sandboxes": {...}, "calls": {...}}
     POST /_remove   {"id": "..."}        the sandbox vanishes, as if the provider lost it
 
-Fault modes:
-    status        answer `status` (with `headers`, `body`) without the effect
+Fault modes, without the effect:
+    status        answer `status` (with `headers`, `body`); 429 with and without Retry-After
     hang          accept, never answer
-    reset_before  close with RST before the effect
-    reset_after   have the effect, then close with RST instead of answering
+    reset_before  close with RST
+With the effect:
+    reset_after   close with RST instead of answering
+    hang_after    never answer
     late          close with RST at once, have the effect `delay_ms` later
-    slow          have the effect, answer one byte every 50 ms
-    garbage       have the effect, answer 2xx with a body that is no JSON
-    truncated     have the effect, answer with a Content-Length larger than the body
-    huge          have the effect, answer with an endless body (bounded at 64 MiB)
+    slow          answer one byte every 50 ms
+    garbage       a 2xx with a body that is no JSON
+    cut           a 2xx with the first half of the JSON, its length right
+    content_type  the right body under text/html
+    truncated     a Content-Length larger than the body
+    huge          an endless body (bounded at 64 MiB)
+Of lists only:
+    stale         the list as it was `delay_ms` ago
+    page_error    one item a page, and every page but the first is answered `status` (500)
+Else:
     delay         wait `delay_ms`, then go on as normal
 Each fault applies `times` times (default 1, -1 for ever), with `probability` (default 1).
+
+The log has a line per effect, on disk before the client can learn of it, and a line per call once
+it has ended. A caller that puts /as/NAME before the path is named in the call's line.
 """
 
 from __future__ import annotations
@@ -29,148 +40,211 @@ from __future__ import annotations
 import argparse
 import asyncio
 import base64
+import collections
+import contextlib
 import json
 import os
 import random
 import secrets
-import socket
 import string
 import struct
+import sys
 import time
 import urllib.parse
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from minihttp import Request, Response, read_request, reset  # noqa: E402
 
 ROUTES = ("create", "get", "list", "delete", "pause", "connect", "timeout", "exec", "files")
+PAST_SECONDS = 60  # how far back a stale list can look
 
 
-def now_rfc3339(offset: float = 0.0) -> str:
-    moment = time.time() + offset
+def rfc3339(moment: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(moment)) + f".{int(moment * 1000) % 1000:03d}Z"
+
+
+def refuse(status: int, message: str) -> Response:
+    return Response(status, {"code": status, "message": message})
 
 
 class Provider:
     def __init__(self, log_path: str | None, seed: int, max_timeout: int):
         self.sandboxes: dict[str, dict] = {}
-        self.calls = {route: 0 for route in ROUTES}
+        self.past: collections.deque = collections.deque()  # (time, id, what it was before or None)
+        self.calls = dict.fromkeys(ROUTES, 0)
         self.faults: list[dict] = []
         self.delay_ms = 0
         self.rng = random.Random(seed)
         self.max_timeout = max_timeout
         self.log_fd = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644) if log_path else None
 
-    def effect(self, what: str, sandbox: str, **more) -> None:
-        """One line per effect, on disk before the client can learn of it."""
+    def log(self, line: dict) -> None:
         if self.log_fd is not None:
-            line = json.dumps({"t": time.time(), "effect": what, "id": sandbox, **more}) + "\n"
-            os.write(self.log_fd, line.encode())
+            os.write(self.log_fd, (json.dumps(line) + "\n").encode())
+
+    def effect(self, what: str, before: dict | None, after: dict, **more) -> None:
+        moment = time.time()
+        self.past.append((moment, after["id"], before))
+        while self.past[0][0] < moment - PAST_SECONDS:
+            self.past.popleft()
+        self.log({"t": moment, "effect": what, "id": after["id"], **more})
+        if self.log_fd is not None:
             os.fsync(self.log_fd)
 
-    def next_fault(self, route: str) -> dict | None:
+    def next_fault(self, route: str) -> dict:
         for fault in self.faults:
             if fault["route"] in (route, "*") and fault.get("times", 1) != 0:
                 if self.rng.random() >= fault.get("probability", 1.0):
                     continue
                 fault["times"] = fault.get("times", 1) - 1 if fault.get("times", 1) > 0 else -1
                 return fault
-        return None
+        return {"mode": None}
 
-    # ---- effects ---------------------------------------------------------------------------
+    # ---- sandboxes -------------------------------------------------------------------------
+
+    def expire(self) -> None:
+        """At its end a sandbox is paused: that is what the server asks for."""
+        for s in self.sandboxes.values():
+            if s["state"] == "running" and s["end"] < time.time():
+                self.change(s, "expire", state="paused")
+
+    def change(self, s: dict, what: str, **values) -> None:
+        before = dict(s)
+        s |= values
+        self.effect(what, before, s)
+
+    def list_at(self, moment: float) -> list[dict]:
+        boxes = dict(self.sandboxes)
+        for at, sid, before in reversed(self.past):
+            if at <= moment:
+                break
+            if before is None:
+                boxes.pop(sid, None)
+            else:
+                boxes[sid] = before
+        return list(boxes.values())
 
     def view(self, s: dict, detail: bool = False) -> dict:
         out = {"sandboxID": s["id"], "templateID": s["template"], "clientID": "6532622b",
                "envdVersion": "0.6.13", "metadata": s["metadata"]}
         if detail:
-            out |= {"state": s["state"], "startedAt": s["started"], "endAt": now_rfc3339(s["end"] - time.time()),
+            out |= {"state": s["state"], "startedAt": rfc3339(s["born"]), "endAt": rfc3339(s["end"]),
                     "cpuCount": 2, "memoryMB": 512}
         return out
 
-    def handle(self, route: str, method: str, path: str, query: dict, body: dict):
-        """Returns (status, headers, json-able or None)."""
-        parts = [p for p in path.split("/") if p]
-        sid = parts[1] if len(parts) > 1 and parts[0] == "sandboxes" else None
-        s = self.sandboxes.get(sid) if sid else None
-        if route == "create":
-            if body.get("templateID") == "missing":
-                return 404, {}, {"code": 404, "message": "template 'missing' not found"}
-            if int(body.get("timeout", 15)) > self.max_timeout:
-                return 400, {}, {"code": 400, "message": f"Timeout cannot be greater than {self.max_timeout // 3600} hours"}
-            sid = "i" + "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(20))
-            s = {"id": sid, "template": body["templateID"], "metadata": body.get("metadata", {}), "state": "running",
-                 "started": now_rfc3339(), "end": time.time() + int(body.get("timeout", 15)),
-                 "born": time.time(), "envs": body.get("envVars", {}), "token": secrets.token_hex(16)}
-            self.sandboxes[sid] = s
-            self.effect("create", sid, metadata=s["metadata"])
-            return 201, {}, self.view(s) | {"envdAccessToken": s["token"], "domain": None, "alias": None}
-        if route == "list":
-            # metadata is encoded three times: the query decode took one, two are left
-            wanted = []
-            for pair in filter(None, urllib.parse.unquote(query.get("metadata", "")).split("&")):
-                key, _, value = pair.partition("=")
-                wanted.append((urllib.parse.unquote(key), urllib.parse.unquote(value)))
-            found = [self.view(s, True) for s in self.sandboxes.values()
-                     if all(s["metadata"].get(k) == v for k, v in wanted)]
-            found.sort(key=lambda v: v["startedAt"], reverse=True)
-            start, limit = int(query.get("nextToken") or 0), int(query.get("limit", 100))
-            page = found[start:start + limit]
-            headers = {"X-Next-Token": str(start + limit)} if start + limit < len(found) else {}
-            return 200, headers, page
+    def create(self, body: dict) -> Response:
+        timeout = int(body.get("timeout", 15))
+        if body.get("templateID") == "missing":
+            return refuse(404, "template 'missing' not found")
+        if timeout > self.max_timeout:
+            return refuse(400, f"Timeout cannot be greater than {self.max_timeout // 3600} hours")
+        sid = "i" + "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(20))
+        s = {"id": sid, "template": body["templateID"], "metadata": body.get("metadata", {}), "state": "running",
+             "born": time.time(), "end": time.time() + timeout, "envs": body.get("envVars", {}), "token": secrets.token_hex(16)}
+        self.sandboxes[sid] = s
+        self.effect("create", None, s, metadata=s["metadata"])
+        return Response(201, self.view(s) | {"envdAccessToken": s["token"], "domain": None, "alias": None})
+
+    def list(self, request: Request, fault: dict) -> Response:
+        wanted = filter_of(request)
+        states = [state for text in request.query.get("state", []) for state in text.split(",")]
+        lag = fault["delay_ms"] / 1000 if fault["mode"] == "stale" else 0
+        found = [self.view(s, True) for s in self.list_at(time.time() - lag)
+                 if all(s["metadata"].get(k) == v for k, v in wanted.items()) and (not states or s["state"] in states)]
+        found.sort(key=lambda v: v["startedAt"], reverse=True)
+        start, limit = int(request.arg("nextToken") or 0), int(request.arg("limit") or 100)
+        if fault["mode"] == "page_error":
+            if start > 0:
+                return refuse(fault.get("status", 500), "injected")
+            return Response(200, found[:1], {"X-Next-Token": "1"})
+        more = {"X-Next-Token": str(start + limit)} if start + limit < len(found) else {}
+        return Response(200, found[start:start + limit], more)
+
+    def act(self, route: str, sid: str, body: dict) -> Response:
+        s = self.sandboxes.get(sid)
         if s is None:
-            return 404, {}, {"code": 404, "message": f"sandbox \"{sid}\" doesn't exist or you don't have access to it"}
+            return refuse(404, f"sandbox \"{sid}\" doesn't exist or you don't have access to it")
         if route == "get":
-            return 200, {}, self.view(s, True) | {"envdAccessToken": s["token"]}
+            return Response(200, self.view(s, True) | {"envdAccessToken": s["token"]})
         if route == "delete":
             del self.sandboxes[sid]
-            self.effect("delete", sid)
-            return 204, {}, None
-        if route == "pause":
+            self.effect("delete", s, s)
+        elif route == "pause":
             if s["state"] == "paused":
-                return 409, {}, {"code": 409, "message": f"Sandbox '{sid}' is already paused"}
-            s["state"] = "paused"
-            self.effect("pause", sid)
-            return 204, {}, None
-        if route == "connect":
+                return refuse(409, f"Sandbox '{sid}' is already paused")
+            self.change(s, "pause", state="paused")
+        elif route == "connect":
             status = 200 if s["state"] == "running" else 201
+            end = time.time() + int(body["timeout"])
             if status == 201:
-                s["state"], s["born"] = "running", time.time()
-                self.effect("resume", sid)
-            s["end"] = max(s["end"], time.time() + int(body["timeout"]))
-            return status, {}, self.view(s) | {"envdAccessToken": s["token"]}
-        if route == "timeout":
+                self.change(s, "resume", state="running", born=time.time(), end=end)
+            s["end"] = max(s["end"], end)
+            return Response(status, self.view(s) | {"envdAccessToken": s["token"]})
+        elif route == "timeout":
             if s["state"] != "running":
-                return 404, {}, {"code": 404, "message": "not running"}
-            s["end"] = min(time.time() + int(body["timeout"]), s["born"] + self.max_timeout)
-            self.effect("timeout", sid, end=s["end"])
-            return 204, {}, None
-        raise AssertionError(route)
+                return refuse(404, "not running")
+            self.change(s, "timeout", end=min(time.time() + int(body["timeout"]), s["born"] + self.max_timeout))
+        return Response(204)
+
+    def answer(self, route: str, request: Request, sid: str, fault: dict) -> Response:
+        self.expire()
+        if route == "exec":
+            return Response(200, envelope(0, {"event": {"start": {"pid": 7}}}) +
+                            envelope(0, {"event": {"data": {"stdout": base64.b64encode(b"fake\n").decode()}}}) +
+                            envelope(0, {"event": {"end": {"exited": True, "status": "exit status 0"}}}) + envelope(2, {}),
+                            {"Content-Type": "application/connect+json"})
+        if route == "files":
+            return Response(200, b"[]", {"Content-Type": "text/plain"})
+        if "x-api-key" not in request.headers:
+            return refuse(401, "no API key")
+        if route == "create":
+            return self.create(request.json())
+        if route == "list":
+            return self.list(request, fault)
+        return self.act(route, sid, request.json())
+
+    def control(self, request: Request) -> Response:
+        if request.path == "/_faults":
+            self.faults = request.json()
+            return Response(200, {})
+        if request.path == "/_config":
+            self.delay_ms = request.json().get("delay_ms", self.delay_ms)
+            self.max_timeout = request.json().get("max_timeout", self.max_timeout)
+            return Response(200, {})
+        if request.path == "/_remove":
+            gone = self.sandboxes.pop(request.json()["id"], None)
+            if gone is not None:
+                self.effect("lose", gone, gone)
+            return Response(200, {"removed": gone is not None})
+        if request.path == "/_state":
+            self.expire()
+            return Response(200, {"calls": self.calls, "sandboxes": {
+                k: {"state": v["state"], "metadata": v["metadata"], "end": v["end"], "envs": v["envs"]}
+                for k, v in self.sandboxes.items()}})
+        return refuse(404, "no such control")
 
 
-def route_of(method: str, path: str) -> str | None:
+def route_of(method: str, path: str) -> tuple[str | None, str]:
+    """(route, sandbox id)"""
     parts = [p for p in path.split("/") if p]
     if parts == ["sandboxes"] and method == "POST":
-        return "create"
+        return "create", ""
     if parts in (["sandboxes"], ["v2", "sandboxes"]) and method == "GET":
-        return "list"
+        return "list", ""
     if len(parts) == 2 and parts[0] == "sandboxes":
-        return {"GET": "get", "DELETE": "delete"}.get(method)
+        return {"GET": "get", "DELETE": "delete"}.get(method), parts[1]
     if len(parts) == 3 and parts[0] == "sandboxes" and method == "POST":
-        return parts[2] if parts[2] in ("pause", "connect", "timeout") else None
+        return parts[2] if parts[2] in ("pause", "connect", "timeout") else None, parts[1]
     if path.startswith("/process.Process/"):
-        return "exec"
-    if path == "/files":
-        return "files"
-    return None
+        return "exec", ""
+    return ("files", "") if path == "/files" else (None, "")
 
 
-def reset(writer: asyncio.StreamWriter) -> None:
-    sock = writer.get_extra_info("socket")
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    writer.transport.abort()
-
-
-def head(status: int, headers: dict, length: int) -> bytes:
-    lines = [f"HTTP/1.1 {status} X"] + [f"{k}: {v}" for k, v in headers.items()]
-    if status != 204:
-        lines.append(f"Content-Length: {length}")
-    return ("\r\n".join(lines) + "\r\n\r\n").encode()
+def filter_of(request: Request) -> dict[str, str]:
+    """A list's metadata is encoded three times: the query decode took one, two are left."""
+    pairs = (pair.partition("=") for pair in urllib.parse.unquote(request.arg("metadata")).split("&") if pair)
+    return {urllib.parse.unquote(key): urllib.parse.unquote(value) for key, _, value in pairs}
 
 
 def envelope(flags: int, message: dict) -> bytes:
@@ -178,114 +252,122 @@ def envelope(flags: int, message: dict) -> bytes:
     return struct.pack(">BI", flags, len(payload)) + payload
 
 
+class Gone(Exception):
+    """The connection is at its end."""
+
+
+async def hang(reader: asyncio.StreamReader) -> None:
+    """Until the client gives up."""
+    with contextlib.suppress(ConnectionError):
+        await reader.read(1)
+    raise Gone
+
+
+async def send_badly(mode: str | None, response: Response, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answers in the manner of the fault, after the effect."""
+    if mode == "reset_after":
+        reset(writer)
+        raise Gone
+    if mode == "hang_after":
+        await hang(reader)
+    data = response.encode()
+    head, _, body = data.partition(b"\r\n\r\n")
+    if mode in ("garbage", "cut", "content_type"):
+        response.status = 200 if response.status == 204 else response.status
+        response.body = {"garbage": b"<html>{[not json", "cut": body[:len(body) // 2], "content_type": body}[mode]
+        response.headers["Content-Type"] = "text/html" if mode == "content_type" else "application/json"
+        data = response.encode()
+    if mode == "truncated":
+        response.status = 200 if response.status == 204 else response.status
+        response.headers["Content-Length"] = str(len(body) + 100)
+        writer.write(response.encode())
+        await writer.drain()
+        raise Gone
+    if mode == "huge":
+        response.status = 200 if response.status == 204 else response.status
+        response.headers["Content-Length"] = str(64 << 20)
+        writer.write(response.encode(head_only=True))
+        for _ in range(64):
+            writer.write(b"x" * (1 << 20))
+            await writer.drain()
+        return
+    if mode == "slow":
+        for byte in data:
+            writer.write(bytes([byte]))
+            await writer.drain()
+            await asyncio.sleep(0.05)
+        return
+    writer.write(data)
+    await writer.drain()
+
+
+async def exchange(provider: Provider, request: Request, route: str, sid: str, fault: dict, call: dict,
+                   reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    mode = fault["mode"]
+    if provider.delay_ms:
+        await asyncio.sleep(provider.delay_ms / 1000)
+    if mode == "delay":
+        await asyncio.sleep(fault["delay_ms"] / 1000)
+    elif mode == "hang":
+        await hang(reader)
+    elif mode == "reset_before":
+        reset(writer)
+        raise Gone
+    elif mode == "late":
+        reset(writer)
+        await asyncio.sleep(fault["delay_ms"] / 1000)
+    if mode == "status":
+        response = Response(fault["status"], fault.get("body", {"code": fault["status"], "message": "injected"}),
+                            dict(fault.get("headers", {})))
+    else:
+        response = provider.answer(route, request, sid, fault)
+    call["status"] = response.status
+    if route == "create" and isinstance(response.body, dict):
+        call["id"] = response.body.get("sandboxID", "")
+    if "Retry-After" in response.headers:
+        call["retry_after"] = float(response.headers["Retry-After"])
+    if mode == "late":
+        raise Gone
+    await send_badly(mode, response, reader, writer)
+    call["answered"] = True
+
+
+def caller_of(request: Request) -> str:
+    """Takes /as/NAME off the request."""
+    if not request.path.startswith("/as/"):
+        return ""
+    _, _, name, path = request.path.split("/", 3)
+    request.path = "/" + path
+    return name
+
+
 async def serve(provider: Provider, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     try:
-        while True:
-            try:
-                raw = await reader.readuntil(b"\r\n\r\n")
-            except (asyncio.IncompleteReadError, ConnectionError):
-                return
-            lines = raw.decode("latin-1").split("\r\n")
-            method, target, _ = lines[0].split(" ", 2)
-            headers = {k.lower(): v.strip() for k, _, v in (line.partition(":") for line in lines[1:] if line)}
-            body = await reader.readexactly(int(headers.get("content-length", 0)))
-            url = urllib.parse.urlsplit(target)
-            query = dict(urllib.parse.parse_qsl(url.query, keep_blank_values=True))
-
-            if url.path.startswith("/_"):
-                status, answer = control(provider, url.path, body)
-                data = json.dumps(answer).encode()
-                writer.write(head(status, {"Content-Type": "application/json"}, len(data)) + data)
+        while (request := await read_request(reader)) is not None:
+            if request.path.startswith("/_"):
+                writer.write(provider.control(request).encode())
                 await writer.drain()
                 continue
-
-            route = route_of(method, url.path)
+            caller = caller_of(request)
+            route, sid = route_of(request.method, request.path)
             if route is None:
-                writer.write(head(404, {}, 0))
+                writer.write(Response(404).encode())
                 await writer.drain()
                 continue
             provider.calls[route] += 1
-            fault = provider.next_fault(route) or {"mode": None}
-            mode = fault["mode"]
-            if provider.delay_ms:
-                await asyncio.sleep(provider.delay_ms / 1000)
-            if mode == "delay":
-                await asyncio.sleep(fault["delay_ms"] / 1000)
-            if mode == "hang":
-                await asyncio.sleep(3600)
-            if mode == "reset_before":
-                return reset(writer)
-            if mode == "status":
-                data = json.dumps(fault.get("body", {"code": fault["status"], "message": "injected"})).encode()
-                writer.write(head(fault["status"], {"Content-Type": "application/json"} | fault.get("headers", {}), len(data)) + data)
-                await writer.drain()
-                continue
-            if mode == "late":
-                reset(writer)
-                await asyncio.sleep(fault["delay_ms"] / 1000)
-
-            if route == "exec":
-                out = envelope(0, {"event": {"start": {"pid": 7}}}) + \
-                    envelope(0, {"event": {"data": {"stdout": base64.b64encode(b"fake\n").decode()}}}) + \
-                    envelope(0, {"event": {"end": {"exited": True, "status": "exit status 0"}}}) + envelope(2, {})
-                status, more, data = 200, {"Content-Type": "application/connect+json"}, out
-            elif route == "files":
-                status, more, data = 200, {"Content-Type": "text/plain"}, b"[]"
-            else:
-                if "x-api-key" not in headers:
-                    status, more, answer = 401, {}, {"code": 401, "message": "no API key"}
-                else:
-                    status, more, answer = provider.handle(route, method, url.path, query, json.loads(body or b"{}"))
-                more = {"Content-Type": "application/json"} | more
-                data = b"" if answer is None else json.dumps(answer).encode()
-
-            if mode == "late":
-                return
-            if mode == "reset_after":
-                return reset(writer)
-            if mode == "garbage":
-                data = b"<html>{[not json"
-                status = 200 if status == 204 else status
-            if mode == "truncated":
-                writer.write(head(200 if status == 204 else status, more, len(data) + 100) + data)
-                await writer.drain()
-                return
-            if mode == "huge":
-                writer.write(head(status, more, 64 << 20))
-                for _ in range(64):
-                    writer.write(b"x" * (1 << 20))
-                    await writer.drain()
-                continue
-            if mode == "slow":
-                for byte in head(status, more, len(data)) + data:
-                    writer.write(bytes([byte]))
-                    await writer.drain()
-                    await asyncio.sleep(0.05)
-                continue
-            writer.write(head(status, more, len(data)) + data)
-            await writer.drain()
-    except (ConnectionError, asyncio.IncompleteReadError):
+            fault = provider.next_fault(route)
+            call = {"t": time.time(), "call": route, "by": caller, "id": sid, "fault": fault["mode"], "answered": False}
+            if route in ("create", "list"):
+                metadata = request.json().get("metadata", {}) if route == "create" else filter_of(request)
+                call |= {"sandbox": metadata.get("sandbox_id", ""), "job": metadata.get("sandbox_job", "")}
+            try:
+                await exchange(provider, request, route, sid, fault, call, reader, writer)
+            finally:
+                provider.log(call | {"end": time.time()})
+    except (ConnectionError, asyncio.IncompleteReadError, Gone):
         pass
     finally:
         writer.close()
-
-
-def control(provider: Provider, path: str, body: bytes):
-    if path == "/_faults":
-        provider.faults = json.loads(body)
-        return 200, {}
-    if path == "/_config":
-        config = json.loads(body)
-        provider.delay_ms = config.get("delay_ms", provider.delay_ms)
-        provider.max_timeout = config.get("max_timeout", provider.max_timeout)
-        return 200, {}
-    if path == "/_remove":
-        gone = provider.sandboxes.pop(json.loads(body)["id"], None)
-        return 200, {"removed": gone is not None}
-    if path == "/_state":
-        return 200, {"sandboxes": {k: {"state": v["state"], "metadata": v["metadata"], "end": v["end"], "envs": v["envs"]}
-                                   for k, v in provider.sandboxes.items()}, "calls": provider.calls}
-    return 404, {}
 
 
 async def main() -> None:
@@ -302,4 +384,5 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(main())

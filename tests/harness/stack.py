@@ -92,13 +92,13 @@ class Client:
 
 
 class FaultProvider:
-    def __init__(self, folder: Path, max_timeout: int = 3600):
+    def __init__(self, folder: Path, max_timeout: int = 3600, seed: int = 1):
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.truth = folder / "provider-truth.log"
         self.process = Process("fault-provider", [
             sys.executable, str(ROOT / "tests/harness/fault_provider.py"), "--port", str(self.port),
-            "--log", str(self.truth), "--max-timeout", str(max_timeout)], dict(os.environ), folder / "provider.log")
+            "--log", str(self.truth), "--max-timeout", str(max_timeout), "--seed", str(seed)], dict(os.environ), folder / "provider.log")
         self.http = httpx.Client(base_url=self.url, trust_env=False, timeout=10)
         wait_until("fault provider", lambda: self.http.get("/_state").status_code == 200)
 
@@ -117,6 +117,10 @@ class FaultProvider:
     def effects(self) -> list[dict]:
         if not self.truth.exists():
             return []
+        return [line for line in self.log() if "effect" in line]
+
+    def log(self) -> list[dict]:
+        """Effects and calls, as they were written."""
         return [json.loads(line) for line in self.truth.read_text().splitlines()]
 
     def stop(self) -> None:
