@@ -226,6 +226,8 @@ static int send_settings(int fd, const struct spawn_request *request, struct err
 
     json_add_string_or_null(tree, "access_token", request->access_token);
     cJSON_AddItemToObject(tree, "envs", merge(request->template->envs, request->envs));
+    cJSON_AddStringToObject(tree, "sandbox_id", request->id);
+    cJSON_AddStringToObject(tree, "template_id", request->template->id);
     cJSON_AddStringToObject(tree, "user", "user");
     cJSON_AddStringToObject(tree, "home", "/home/user");
     cJSON_AddStringToObject(tree, "workdir", "/home/user");

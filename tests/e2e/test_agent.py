@@ -10,6 +10,7 @@ import gzip
 import hashlib
 import json
 import os
+import re
 import signal
 import socket
 import struct
@@ -29,7 +30,7 @@ TOKEN = "tok-agent-test"
 
 
 class Agent:
-    def __init__(self, folder: Path, token: str | None = TOKEN, **config):
+    def __init__(self, folder: Path, token: str | None = TOKEN, stall_ms: int = 30000, **config):
         folder.mkdir(parents=True, exist_ok=True)
         self.home = folder / "home"
         self.home.mkdir()
@@ -37,7 +38,7 @@ class Agent:
         self.config = {"access_token": token, "user": "root", "home": str(self.home),
                        "envs": {"FROM_SANDBOX": "yes"}} | config
         self.process = Process("agent", [str(build_dir() / "sandbox-agent"), "--standalone"],
-                               dict(os.environ, SANDBOX_AGENT_PORT=str(self.port),
+                               dict(os.environ, SANDBOX_AGENT_PORT=str(self.port), SANDBOX_AGENT_STALL_MS=str(stall_ms),
                                     SANDBOX_AGENT_CONFIG=json.dumps(self.config)), folder / "agent.log")
         self.headers = {"X-Access-Token": token} if token else {}
         self.url = f"http://127.0.0.1:{self.port}"
@@ -934,6 +935,98 @@ def test_big_files_in_constant_memory(agent, slow):
     assert total == size
     assert agent.process.rss_bytes() - before < (8 << 20) * slow
     agent.fs("Remove", {"path": "big"})
+
+
+def test_compose(agent):
+    def compose(*sources, destination="whole", **more):
+        return agent.client.post("/files/compose", json={"source_paths": list(sources), "destination": destination} | more)
+
+    parts = []
+    for i, data in enumerate((b"one", b"", b"three" * 300000)):
+        (agent.home / f"part{i}").write_bytes(data)
+        parts.append((f"part{i}", str(agent.home / f"part{i}"), f"~/part{i}")[i])
+    (agent.home / "into/deep").mkdir(parents=True)
+    (agent.home / "into/deep/whole").write_bytes(b"before")
+    done = compose(*parts, destination="into/deep/whole")
+    assert done.status_code == 200 and done.headers["content-type"] == "application/json"
+    assert done.json() == {"path": f"{agent.home}/into/deep/whole", "name": "whole", "type": "file"}
+    assert (agent.home / "into/deep/whole").read_bytes() == b"one" + b"three" * 300000
+    assert not any(agent.home.glob("part*"))
+    assert [p.name for p in (agent.home / "into/deep").iterdir()] == ["whole"]
+
+    (agent.home / "part").write_bytes(b"kept")
+    for response, status in ((compose(), 400), (compose("part", destination=""), 400), (compose("part", "part-no"), 404),
+                             (compose("part", 7), 400), (compose("part", "/etc"), 400), (compose("part", destination="part"), 400),
+                             (compose("part", username="nobody-here"), 401), (compose("~other/x"), 400),
+                             (compose("part", destination="part/below"), 500),
+                             (agent.client.post("/files/compose", content=b"{"), 400),
+                             (httpx.post(agent.url + "/files/compose", json={}), 401)):
+        assert error(response)[0] == status, response.text
+    assert (agent.home / "part").read_bytes() == b"kept"
+    assert agent.client.get("/files/compose").status_code == 405
+
+
+def test_a_watch_tells_of_an_upload_as_envd_does(agent):
+    (agent.home / "told").mkdir()
+    watcher = agent.fs("CreateWatcher", {"path": "told"}).json()
+    agent.client.post("/files?path=told/new", content=b"x", headers={"Content-Type": "application/octet-stream"})
+    events = agent.fs("GetWatcherEvents", watcher).json()["events"]
+    assert [(e["type"], e["name"]) for e in events] == [
+        (f"EVENT_TYPE_{kind}", "new") for kind in ("CREATE", "CHMOD", "WRITE")]
+    agent.fs("RemoveWatcher", watcher)
+
+
+def test_clients_that_stop_are_cut_and_cost_little(tmp_path, slow):
+    """Every long answer, and a request body, with a client that neither reads nor sends."""
+    agent = Agent(tmp_path, stall_ms=1000)
+    lazy = []
+
+    def open_lazy(request: str, body: bytes = b""):
+        client = socket.create_connection(("127.0.0.1", agent.port))
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+        client.sendall(f"{request} HTTP/1.1\r\nHost: x\r\nX-Access-Token: {TOKEN}\r\n".encode()
+                       + b"Content-Type: application/connect+json\r\n" + body)
+        lazy.append(client)
+
+    def rpc(method: str, message: dict):
+        data = envelope(message)
+        open_lazy(f"POST {method}", b"Content-Length: %d\r\n\r\n" % len(data) + data)
+
+    try:
+        (agent.home / "large").write_bytes(os.urandom(1 << 20) * 32)
+        (agent.home / "watched").mkdir()
+        for _ in range(8):
+            open_lazy("GET /files?path=large", b"\r\n")
+            open_lazy("GET /files?path=large", b"Accept-Encoding: gzip\r\n\r\n")
+            rpc("/process.Process/Start", {"process": {"cmd": "yes"}, "stdin": False})
+            rpc("/filesystem.Filesystem/WatchDir", {"path": "watched", "includeEntry": True})
+            open_lazy("POST /files?path=never", b"Content-Length: 1000000\r\n\r\nbegin")
+            open_lazy("POST /process.Process/StreamInput", b"Transfer-Encoding: chunked\r\n\r\n5\r\n\0\0\0\0\x09\r\n")
+        for i in range(12000):
+            (agent.home / "watched" / f"{i:0200}").touch()
+        assert agent.run("echo alive").stdout == b"alive\n"
+        status = Path(f"/proc/{agent.process.pid}/status")
+        threads = int(re.search(r"Threads:\s+(\d+)", status.read_text())[1])
+        memory = int(re.search(r"VmRSS:\s+(\d+)", status.read_text())[1])
+        assert threads > 128 and memory < slow * (128 << 10), memory  # kB
+        wait_until("every client to be cut", lambda: not served(agent.port, lazy), 25, 0.2)
+        # a command goes on without its reader
+        assert len(agent.process_call("List", {}).json().get("processes", [])) == 8
+    finally:
+        for client in lazy:
+            client.close()
+        for process in agent.process_call("List", {}).json().get("processes", []):
+            agent.process_call("SendSignal", {"process": {"pid": process["pid"]}, "signal": "SIGNAL_SIGKILL"})
+        agent.stop()
+
+
+def served(port: int, clients: list[socket.socket]) -> list[int]:
+    """The clients' ports whose connection the other side still holds; takes nothing from them."""
+    mine = {client.getsockname()[1] for client in clients}
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    # 01: ESTABLISHED
+    return [int(row[2][-4:], 16) for row in rows
+            if row[3] == "01" and row[1].endswith(f":{port:04X}") and int(row[2][-4:], 16) in mine]
 
 
 def test_open_agent_needs_no_token(tmp_path):

@@ -208,6 +208,11 @@ def test_routing_headers(box, proxy_host):
         assert httpx.get(f"{proxy_host.url}/no-body", headers={"Host": host}, trust_env=False).status_code in (401, 404)
 
 
+def test_programs_find_out_that_they_are_in_a_sandbox(box):
+    out = box.run("echo $E2B_SANDBOX $E2B_SANDBOX_ID $E2B_TEMPLATE_ID; cd /run/e2b; cat .E2B_SANDBOX .E2B_SANDBOX_ID .E2B_TEMPLATE_ID")
+    assert out.stdout.decode() == f"true {box.id} base\ntrue{box.id}base"
+
+
 # ---- bodies and streams --------------------------------------------------------------------------
 
 

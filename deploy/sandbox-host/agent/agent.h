@@ -27,13 +27,19 @@ struct agent_config {
     char *user;           /* default user of commands and files */
     char *home;           /* its home */
     char *workdir;        /* relative paths and commands without a cwd */
-    cJSON *envs;          /* object of strings, never NULL */
+    char *sandbox_id;     /* NULL: of none */
+    char *template_id;    /* or NULL */
+    cJSON *envs;          /* object of strings, never NULL; E2B_SANDBOX and its kin are in it */
     struct rlimit nofile; /* what children get; the agent raises its own */
 };
 
-/* Parses {"access_token","envs","user","home","workdir"}; every field may be absent or null. */
+/* Parses {"access_token","envs","user","home","workdir","sandbox_id","template_id"}; every field
+ * may be absent or null. */
 int agent_config_parse(struct agent_config *config, const char *text, size_t length,
                        struct error *err) MUST_CHECK;
+/* Leaves the files in which programs find out that they are in a sandbox, /run/e2b/.E2B_SANDBOX and
+ * its kin. ERR_INTERNAL where /run cannot be written. */
+int agent_config_leave_marks(const struct agent_config *config, struct error *err) MUST_CHECK;
 void agent_config_done(struct agent_config *config);
 
 #endif

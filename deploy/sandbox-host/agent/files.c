@@ -194,17 +194,12 @@ static int apply_metadata(struct upload *upload, struct error *err)
         snprintf(name, sizeof(name), ENTRY_XATTR_PREFIX "%s", item->string);
         if (fsetxattr(upload->fd, name, item->valuestring, strlen(item->valuestring), 0) != 0) {
             const int failure = errno;
-            upload->status = failure == ENOSPC || failure == EDQUOT ? 507 : 500;
+            upload->status = user_disk_is_full(failure) ? 507 : 500;
             result = error_set_errno(err, ERR_INTERNAL, failure, "error setting metadata");
             break;
         }
     }
     return result;
-}
-
-static bool disk_full(int errnum)
-{
-    return errnum == ENOSPC || errnum == EDQUOT;
 }
 
 /* Opens upload->path for writing, empty, owned by the user. */
@@ -228,7 +223,7 @@ static int upload_open(struct upload *upload, struct error *err)
     if (upload->fd < 0) {
         const int failure = errno;
         error_set_errno(err, ERR_INTERNAL, failure, "error opening file");
-        return upload_fail(upload, disk_full(failure) ? 507 : 500);
+        return upload_fail(upload, user_disk_is_full(failure) ? 507 : 500);
     }
     user_own(&upload->request->user, upload->path);
     return apply_metadata(upload, err);
@@ -243,7 +238,7 @@ static int upload_write(struct upload *upload, const char *data, size_t length, 
         }
         if (n < 0) {
             const int failure = errno;
-            if (disk_full(failure)) {
+            if (user_disk_is_full(failure)) {
                 error_set(err, ERR_LIMIT, "not enough disk space available");
                 return upload_fail(upload, 507);
             }
@@ -264,7 +259,7 @@ static int upload_close(struct upload *upload, struct error *err)
     upload->fd = -1;
     if (failed != 0) { /* where a full disk shows late */
         error_set_errno(err, ERR_INTERNAL, failed, "error writing file");
-        return upload_fail(upload, disk_full(failed) ? 507 : 500);
+        return upload_fail(upload, user_disk_is_full(failed) ? 507 : 500);
     }
     cJSON *item = cJSON_CreateObject();
     path_base(upload->path, name, sizeof(name));

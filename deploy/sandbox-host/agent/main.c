@@ -37,6 +37,7 @@
 struct agent_env {
     int64_t port;
     int64_t threads;
+    int64_t stall_ms;
     char *log_level;
     char *config;
 };
@@ -46,6 +47,10 @@ static const struct config_entry table[] = {
      false, "TCP port on 127.0.0.1 that serves envd's protocol"},
     {"SANDBOX_AGENT_THREADS", CONFIG_INT, offsetof(struct agent_env, threads), 4, 4096, "128",
      false, false, "connections served at once; an open stream holds one"},
+    {"SANDBOX_AGENT_STALL_MS", CONFIG_INT, offsetof(struct agent_env, stall_ms), 100, 3600000,
+     "30000", false, false,
+     "a client that sends nothing of its request, or takes nothing of its answer, for so long is "
+     "cut"},
     {"SANDBOX_AGENT_LOG_LEVEL", CONFIG_STRING, offsetof(struct agent_env, log_level), 1, 16, "warn",
      false, false, "debug, info, warn or error"},
     {"SANDBOX_AGENT_CONFIG", CONFIG_STRING, offsetof(struct agent_env, config), 2, CONFIG_MAX_BYTES,
@@ -159,6 +164,10 @@ int main(int argc, char **argv)
     /* commands may run under the same user id: they must not read the token out of this process */
     (void)prctl(PR_SET_DUMPABLE, 0L, 0L, 0L, 0L);
     raise_nofile(&config);
+    if (!standalone && agent_config_leave_marks(&config, &err) != 0) {
+        log_error(LOG_WARN, "agent.no_marks", &err); /* a template whose /run is read-only */
+        err = (struct error)ERROR_INIT;
+    }
     /* a sandbox's memory is its commands': few arenas, and what a large request took goes back */
     (void)mallopt(M_ARENA_MAX, 4);
     (void)mallopt(M_MMAP_THRESHOLD, 256 * 1024);
@@ -171,7 +180,7 @@ int main(int argc, char **argv)
         .threads = (int)env.threads,
         .connection_queue = 256,
         .keep_alive_ms = 30000,
-        .request_timeout_ms = 30000,
+        .request_timeout_ms = (int)env.stall_ms,
         .max_head_bytes = 16384,
         .handler = routes_serve,
         .bad_request = routes_bad_request,

@@ -109,12 +109,15 @@ void routes_serve(void *arg, struct http_exchange *exchange)
     if (strncmp(path, "/process.Process/", 17) == 0 ||
         strncmp(path, "/filesystem.Filesystem/", 23) == 0) {
         rpc_serve(exchange, config);
+    } else if (strcmp(path, "/files/compose") == 0 && strcmp(method, "POST") == 0) {
+        files_compose(exchange, config);
     } else if (strcmp(path, "/metrics") == 0 && get) {
         serve_metrics(exchange);
     } else if (strcmp(path, "/envs") == 0 && get) {
         respond_json(exchange, 200, cJSON_Duplicate(config->envs, true));
-    } else if (strcmp(path, "/files") == 0 || strcmp(path, "/health") == 0 ||
-               strcmp(path, "/metrics") == 0 || strcmp(path, "/envs") == 0) {
+    } else if (strcmp(path, "/files") == 0 || strcmp(path, "/files/compose") == 0 ||
+               strcmp(path, "/health") == 0 || strcmp(path, "/metrics") == 0 ||
+               strcmp(path, "/envs") == 0) {
         http_respond(exchange, 405, NULL, "", "", 0);
     } else {
         http_respond(exchange, 404, "text/plain; charset=utf-8", "", "404 page not found\n", 19);

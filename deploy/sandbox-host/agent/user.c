@@ -158,14 +158,17 @@ void path_dir(const char *path, char out[PATH_MAX])
 
 void user_own(const struct user *user, const char *path)
 {
-    if (user->uid == geteuid() && user->gid == getegid()) {
-        return;
-    }
-    /* EPERM/EINVAL: a namespace that maps one id only; the file then stays the agent's, who is the
+    /* also where it is the user's already: as envd's, this change is one that a watch tells of.
+     * EPERM/EINVAL: a namespace that maps one id only; the file then stays the agent's, who is the
      * one user of such a sandbox. */
     if (lchown(path, user->uid, user->gid) != 0) {
         return;
     }
+}
+
+bool user_disk_is_full(int errnum)
+{
+    return errnum == ENOSPC || errnum == EDQUOT;
 }
 
 int user_make_dirs(const struct user *user, const char *path, struct error *err)
@@ -191,8 +194,7 @@ int user_make_dirs(const struct user *user, const char *path, struct error *err)
             user_own(user, part);
         } else if (errno != EEXIST) {
             const int failed = errno;
-            return error_set_errno(err,
-                                   failed == ENOSPC || failed == EDQUOT ? ERR_LIMIT : ERR_INTERNAL,
+            return error_set_errno(err, user_disk_is_full(failed) ? ERR_LIMIT : ERR_INTERNAL,
                                    failed, "failed to create directory");
         }
         if (slash == NULL) {

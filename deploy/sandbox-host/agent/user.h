@@ -43,6 +43,9 @@ int user_make_dirs(const struct user *user, const char *path, struct error *err)
 /* Gives an open file to the user where this process may; a namespace without that id keeps it. */
 void user_own(const struct user *user, const char *path);
 
+/* Whether an errno says that no more fits on the disk, or into the user's share of it. */
+bool user_disk_is_full(int errnum);
+
 /* "/a/b/" -> "b", "/" -> "/". Copied into out. */
 void path_base(const char *path, char *out, size_t size);
 /* "/a/b/" -> "/a". Copied into out. */
