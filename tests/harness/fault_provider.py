@@ -372,13 +372,14 @@ async def serve(provider: Provider, reader: asyncio.StreamReader, writer: asynci
 
 async def main() -> None:
     parser = argparse.ArgumentParser()
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--log")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--max-timeout", type=int, default=3600)
     options = parser.parse_args()
     provider = Provider(options.log, options.seed, options.max_timeout)
-    server = await asyncio.start_server(lambda r, w: serve(provider, r, w), "127.0.0.1", options.port, backlog=1024)
+    server = await asyncio.start_server(lambda r, w: serve(provider, r, w), options.host, options.port, backlog=1024)
     async with server:
         await server.serve_forever()
 
