@@ -138,7 +138,7 @@ clean:
 # as written: the scripts take it relative to the top, which may have spaces in its name
 STACK := BUILD_DIR='$(BUILD)' deploy/dev/stack.sh
 
-.PHONY: run start stop status logs env test fuzz fuzz-keep bench lint format format-check install-build install-run install-test help
+.PHONY: run start stop status logs env test fuzz fuzz-keep chaos soak bench lint format format-check install-build install-run install-test help
 install-build:
 	@deploy/dev/install.sh build
 install-run:
@@ -163,6 +163,17 @@ fuzz:
 # what the last runs found that reaches new code, into the kept corpora
 fuzz-keep:
 	@FUZZ_KEEP=1 bash tests/fuzz/run.sh build/fuzz $(FUZZ)
+# random faults under random load from one seed, then the invariants: tests/chaos/README.md
+SEED    ?= $(shell date +%s)
+SECONDS ?= 120
+chaos: install-test
+	@$(MAKE) --no-print-directory -j2 -s build
+	@BUILD_DIR='$(BUILD)' /usr/bin/python3 tests/chaos/main.py --seed '$(SEED)' --seconds '$(SECONDS)'
+# ordinary load for long, in which nothing may grow
+soak: SECONDS := $(if $(filter command line environment,$(origin SECONDS)),$(SECONDS),600)
+soak: install-test
+	@$(MAKE) --no-print-directory -j2 -s build
+	@BUILD_DIR='$(BUILD)' /usr/bin/python3 tests/chaos/soak.py --seconds '$(SECONDS)'
 bench:
 	@deploy/dev/install.sh build run test bench
 	@$(MAKE) --no-print-directory -j2 -s build
@@ -177,4 +188,4 @@ format-check:
 	@clang-format --dry-run -Werror $(FORMATTED)
 
 help:
-	@sed -n 's/^#   //p' Makefile; echo "targets: run start stop status logs env test fuzz bench lint format clean"
+	@sed -n 's/^#   //p' Makefile; echo "targets: run start stop status logs env test fuzz chaos soak bench lint format clean"

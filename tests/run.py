@@ -1,10 +1,11 @@
 #!/usr/bin/python3
 """Runs every layer of the tests and ends with one line: `N passed, N failed`.
 
-    tests/run.py [--only lint,unit,integration,e2e,san,tsan] [-k expression]
+    tests/run.py [--only lint,unit,integration,e2e,chaos,san,tsan] [-k expression]
 
 Layers: lint (rules of the tree), unit (pure C, and the kept inputs of the fuzz targets), integration (C against real Redis and
-PostgreSQL), e2e (the built programs over HTTP; the official SDK), san (all of it again under
+PostgreSQL), e2e (the built programs over HTTP; the official SDK), chaos (a minute of faults, and the checks of its
+checker), san (all of it again under
 ASan + UBSan), tsan (the C tests and the threads of the running system under ThreadSanitizer). It
 starts its own services on free ports and leaves nothing running.
 """
@@ -25,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 from tests.harness.services import Postgres, Redis  # noqa: E402
 
+CHAOS_SEED, CHAOS_SECONDS = 7, 45  # with start, mending and rest about a minute
 THREADED = "test_contract or test_recovery or test_auth"
 
 passed = failed = 0
@@ -55,10 +57,11 @@ def run_cmocka(binary: Path, env: dict[str, str]) -> None:
     report(f"{binary.parent.name}/{binary.name}", good, bad, time.monotonic() - start)
 
 
-def run_pytest(label: str, env: dict[str, str], expression: str | None, marks: str | None = None) -> None:
+def run_pytest(label: str, env: dict[str, str], expression: str | None, marks: str | None = None,
+               folder: str = "tests/e2e") -> None:
     start = time.monotonic()
     with tempfile.NamedTemporaryFile(suffix=".xml") as out:
-        argv = [sys.executable, "-m", "pytest", "-q", "tests/e2e", f"--junitxml={out.name}",
+        argv = [sys.executable, "-m", "pytest", "-q", folder, f"--junitxml={out.name}",
                 "-p", "no:cacheprovider"]
         if expression:
             argv += ["-k", expression]
@@ -101,9 +104,19 @@ def fuzz_corpora(build: Path, env: dict[str, str]) -> None:
         report(f"fuzz/{target}", int(status == 0), int(status != 0), time.monotonic() - start)
 
 
+def run_chaos(env: dict[str, str]) -> None:
+    """One run of a fixed seed counts as one test; the seed is printed with the verdict."""
+    run_pytest("chaos, checker and tools", env, None, folder="tests/chaos")
+    start = time.monotonic()
+    status = subprocess.run([sys.executable, "tests/chaos/main.py", "--seed", str(CHAOS_SEED), "--seconds", str(CHAOS_SECONDS),
+                             "--without", "provider_loses"],
+                            env=env, cwd=ROOT).returncode
+    report(f"chaos, seed {CHAOS_SEED}", int(status == 0), int(status != 0), time.monotonic() - start)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--only", default="lint,unit,integration,e2e,san,tsan")
+    parser.add_argument("--only", default="lint,unit,integration,e2e,chaos,san,tsan")
     parser.add_argument("-k", dest="expression")
     options = parser.parse_args()
     layers = options.only.split(",")
@@ -119,7 +132,7 @@ def main() -> int:
         report("lint", int(good), int(not good), time.monotonic() - start)
 
     variants = []
-    if {"unit", "integration", "e2e"} & set(layers):
+    if {"unit", "integration", "e2e", "chaos"} & set(layers):
         variants.append(("release", []))
     if "san" in layers:
         variants.append(("san-address-undefined", ["SAN=address,undefined", "CC=clang"]))
@@ -157,6 +170,8 @@ def main() -> int:
                     races = THREADED if variant == "san-thread" else None
                     run_pytest(f"e2e {variant}", venv, options.expression or races,
                                "not release_only" if all_layers else None)
+                if not all_layers and "chaos" in layers:
+                    run_chaos(venv)
         finally:
             for service in (redis, postgres):
                 if service:

@@ -1,0 +1,176 @@
+"""The checker can fail: a run in which all is well is accepted, and each thing that may go wrong in it
+is found by the invariant that names it."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+from tests.chaos.history import tell
+from tests.chaos.invariants import INVARIANTS, Evidence, check
+
+SANDBOX, OTHER = "11111111-0000-4000-8000-000000000000", "22222222-0000-4000-8000-000000000000"
+START = 1_800_000_000.0
+
+
+def job(number: int, sandbox: str, seq: int, op: str, state: str = "done", origin: str = "client", **more) -> dict:
+    return {"id": f"job-{number}", "sandbox_id": sandbox, "seq": seq, "op": op, "state": state, "origin": origin, "attempt": 1,
+            "max_attempts": 8, "crashes": 0, "request_id": f"request-{number}", "outcome": "ok", "error": "",
+            "created": START + number, "finished": START + number + 0.5} | more
+
+
+def well() -> Evidence:
+    """Two sandboxes: one was made by an ambiguous create and adopted, paused by its deadline, and is
+    paused; the other was made twice (the copy was killed) and deleted."""
+    jobs = [job(1, SANDBOX, 1, "create"), job(2, SANDBOX, 2, "timeout"), job(3, SANDBOX, 3, "pause", origin="deadline", created=START + 20,
+            finished=START + 20.5, request_id=""), job(4, OTHER, 1, "create"), job(5, OTHER, 2, "delete"),
+            job(6, OTHER, 3, "resume", state="dead", error="workers died")]
+    audit, n = [], 0
+    for j in jobs:
+        for old, new, token, at in ((None, "queued", 0, j["created"]), ("queued", "running", 1, j["created"] + 0.1),
+                                    ("running", j["state"], 1, j["finished"])):
+            n += 1
+            audit.append({"n": n, "at": at, "job": j["id"], "sandbox": j["sandbox_id"], "seq": j["seq"], "op": j["op"],
+                          "origin": j["origin"], "old": old, "new": new, "token": token, "owner": "w", "attempt": 1})
+    boxes = [{"id": SANDBOX, "status": "paused", "status_reason": "", "provider_sandbox_id": "i1", "timeout_mode": "absolute",
+              "on_timeout": "pause", "expires": START + 19},
+             {"id": OTHER, "status": "deleted", "status_reason": "", "provider_sandbox_id": "i2", "timeout_mode": "idle",
+              "on_timeout": "pause", "expires": START + 30}]
+    box_audit = [{"n": i, "at": at, "sandbox": sandbox, "old": old, "new": new, "version": i, "provider_id": pid, "expires": expires}
+                 for i, (at, sandbox, old, new, pid, expires) in enumerate([
+                     (START + 1, SANDBOX, None, "creating", None, None), (START + 1.5, SANDBOX, "creating", "running", "i1", START + 60),
+                     (START + 2.5, SANDBOX, "running", "running", "i1", START + 19), (START + 20.1, SANDBOX, "running", "pausing", "i1", START + 19),
+                     (START + 20.5, SANDBOX, "pausing", "paused", "i1", START + 19), (START + 4, OTHER, None, "creating", None, None),
+                     (START + 4.5, OTHER, "creating", "running", "i2", START + 30), (START + 5.5, OTHER, "deleting", "deleted", "i2", START + 30)])]
+
+    def request(number: int, op: str, sandbox: str, status: int = 200, **more) -> dict:
+        return {"client": 0, "op": op, "sandbox": sandbox, "key": "", "asked": None, "request_id": f"request-{number}", "gateway": "gateway0",
+                "pid": 1, "t0": START + number, "t1": START + number + 1, "status": status, "data": {}, "error": "", "again": False,
+                "replayed": False} | more
+
+    requests = [request(1, "create", SANDBOX, key="k1"), request(10, "create", SANDBOX, key="k1", replayed=True),
+                request(2, "timeout", SANDBOX, data={"expires_at": "x"}, expires=START + 19), request(4, "create", OTHER),
+                request(5, "delete", OTHER)]
+    tags = {"sandbox_deployment": "d", "sandbox_id": SANDBOX}
+    truth = [{"t": START + 1.2, "effect": "create", "id": "i1", "metadata": tags},
+             {"t": START + 1.2, "end": START + 1.3, "call": "create", "by": "worker0", "id": "i1", "fault": "reset_after", "answered": False,
+              "sandbox": SANDBOX, "job": "job-1", "status": 201},
+             {"t": START + 4.2, "effect": "create", "id": "i2", "metadata": tags | {"sandbox_id": OTHER}},
+             {"t": START + 4.3, "effect": "create", "id": "i3", "metadata": tags | {"sandbox_id": OTHER}},
+             {"t": START + 5.2, "effect": "delete", "id": "i2"}, {"t": START + 6.2, "effect": "delete", "id": "i3"},
+             {"t": START + 20.2, "end": START + 20.3, "call": "pause", "by": "worker0", "id": "i1", "fault": "status", "answered": True,
+              "status": 429, "retry_after": 2.0},
+             {"t": START + 22.4, "end": START + 22.5, "call": "pause", "by": "worker0", "id": "i1", "fault": None, "answered": True, "status": 204},
+             {"t": START + 22.4, "effect": "pause", "id": "i1"}]
+    logs = [{"event": "provider.breaker_open", "by": "worker0", "at": START + 30, "open_ms": 2000, "ts": ""}]
+    return Evidence(
+        taken_at=START + 60, deployment="d", lease_s=4, wait_s=8, grace_s=3, jobs=jobs, boxes=boxes, job_audit=audit, box_audit=box_audit,
+        keys=[{"owner": "o", "key": "k1", "job_id": "job-1", "sandbox_id": SANDBOX, "status": 200}], requests=requests, doubles=[],
+        samples=100, streams={"create": {"length": 0, "pending": 0, "consumers": {"w": 0}}}, dead_letters=["job-6"], live_workers={"w"},
+        live={"i1": {"state": "paused", "metadata": tags}}, truth=truth, windows=[], wiped_at=0.0, logs=logs, deaths=[],
+        usage={"worker0": {"fds": (20, 21), "rss": (10 << 20, 11 << 20)}})
+
+
+def add_audit(e: Evidence, name: str, **values) -> None:
+    last = [a for a in e.job_audit if a["job"] == name][-1]
+    e.job_audit.append(last | {"n": len(e.job_audit) + 1} | values)
+
+
+def stop_early(e: Evidence) -> None:
+    e.requests[2].update(expires=START + 25)
+    for a in e.box_audit[2:5]:
+        a["expires"] = START + 25
+
+
+def swap_order(e: Evidence) -> None:
+    for a in e.job_audit:
+        if a["job"] == "job-2" and a["new"] == "running":
+            a["n"] = 0
+
+
+# what goes wrong -> the invariant that must say so
+WRONGS = {
+    "a 200 for a sandbox that has no row": (1, lambda e: e.boxes.pop(1)),
+    "a 200 for what no job did": (1, lambda e: e.requests[4].update(request_id="nobody's", t0=START + 40, t1=START + 41)),
+    "a 202 for what no job did": (1, lambda e: e.requests[4].update(request_id="nobody's", status=202, t0=START + 40, t1=START + 41)),
+    "a job left queued": (2, lambda e: e.jobs[1].update(state="queued", finished=None)),
+    "a job left running": (2, lambda e: e.jobs[1].update(state="running", finished=None)),
+    "a sandbox left pausing": (2, lambda e: e.boxes[0].update(status="pausing")),
+    "two running jobs of a sandbox": (3, lambda e: e.doubles.append({"sandbox": SANDBOX, "count": 2, "at": START})),
+    "a job that began before its predecessor ended": (4, swap_order),
+    "a token used twice": (5, lambda e: add_audit(e, "job-2", old="retry_wait", new="running", token=1)),
+    "a token that fell": (5, lambda e: add_audit(e, "job-2", old="retry_wait", new="queued", token=0)),
+    "a job that ended twice": (5, lambda e: add_audit(e, "job-2", old="running", new="failed", token=2)),
+    "a job that rose from the dead": (5, lambda e: add_audit(e, "job-6", old="dead", new="queued")),
+    "an orphan at the provider": (6, lambda e: e.live.update(i9={"state": "running", "metadata": {"sandbox_deployment": "d", "sandbox_id": OTHER}})),
+    "a row whose sandbox is gone": (6, lambda e: e.live.clear()),
+    "a second copy": (6, lambda e: e.live.update(i3={"state": "paused", "metadata": e.live["i1"]["metadata"]})),
+    "a provider id that was never made": (7, lambda e: e.box_audit[1].update(provider_id="i77")),
+    "a provider id of another row": (7, lambda e: e.box_audit[6].update(provider_id="i1")),
+    "running here, paused there": (8, lambda e: e.boxes[0].update(status="running", expires=None)),
+    "deleted here, alive there": (8, lambda e: e.live.update(i2={"state": "running", "metadata": {}})),
+    "a delete answered 200 and not done": (8, lambda e: e.boxes[1].update(status="failed")),
+    "running after the deadline": (9, lambda e: e.boxes[0].update(status="running")),
+    "stopped before the deadline": (9, stop_early),
+    "a deadline acknowledged and not kept": (9, lambda e: e.requests[2].update(expires=START + 33)),
+    "a key that became two jobs": (10, lambda e: e.jobs.append(job(10, OTHER, 9, "create"))),
+    "a key with two answers": (10, lambda e: e.requests[1].update(sandbox=OTHER)),
+    "a key that forgot its job": (10, lambda e: e.keys.clear()),
+    "a key that takes another body": (10, lambda e: e.requests[1].update(asked={"user_id": "other"})),
+    "too many attempts": (11, lambda e: e.jobs[1].update(attempt=9)),
+    "dead and not in the dead letters": (11, lambda e: e.dead_letters.clear()),
+    "in the dead letters and done": (11, lambda e: e.dead_letters.append("job-1")),
+    "an entry left on a stream": (12, lambda e: e.streams["create"].update(length=1)),
+    "an entry left pending": (12, lambda e: e.streams["create"].update(pending=1)),
+    "an entry of a worker that is gone": (12, lambda e: e.streams["create"]["consumers"].update(gone=1)),
+    "a create nobody adopted or killed": (13, lambda e: e.truth.pop(5)),
+    "a sandbox deleted twice": (13, lambda e: e.truth.append({"t": START, "effect": "delete", "id": "i2"})),
+    "a create for no row": (13, lambda e: e.truth[3].update(metadata={"sandbox_deployment": "d", "sandbox_id": "unknown"})),
+    "a Retry-After that was not waited for": (14, lambda e: e.truth[7].update(t=START + 21)),
+    "a call while the breaker was open": (14, lambda e: e.truth.append(
+        {"t": START + 31, "end": START + 31.1, "call": "delete", "by": "worker0", "id": "i2", "fault": None, "answered": True, "status": 204})),
+    "an answer after 31 s": (15, lambda e: e.requests[0].update(t1=START + 32.5)),
+    "no answer from a healthy gateway": (15, lambda e: e.requests[0].update(status=0, error="ReadError")),
+    "a 500": (15, lambda e: e.requests[0].update(status=500)),
+    "a 503 without Retry-After": (15, lambda e: e.requests[0].update(status=503, error="overloaded without Retry-After")),
+    "a process that died": (15, lambda e: e.deaths.append("worker1 ended with status -11")),
+    "file descriptors that grow": (15, lambda e: e.usage["worker0"].update(fds=(20, 60))),
+    "memory that grows": (15, lambda e: e.usage["worker0"].update(rss=(10 << 20, 90 << 20))),
+}
+
+
+def test_a_run_in_which_all_is_well_is_accepted():
+    assert check(well()) == []
+
+
+@pytest.mark.parametrize("what", WRONGS)
+def test_what_goes_wrong_is_found(what):
+    number, spoil = WRONGS[what]
+    evidence = copy.deepcopy(well())
+    spoil(evidence)
+    found = {v.number for v in check(evidence)}
+    assert number in found, f"invariant {number} did not see: {what} (found {found})"
+
+
+def test_every_invariant_has_been_seen_to_fail():
+    assert {number for number, _ in WRONGS.values()} == {number for number, _, _ in INVARIANTS} == set(range(1, 16))
+
+
+def test_what_a_fault_explains_is_no_violation():
+    evidence = well()
+    evidence.requests[0] |= {"status": 0, "error": "ReadError"}
+    evidence.windows.append({"what": "kill_gateway", "target": "gateway0", "t0": START, "t1": START + 3})
+    assert 15 not in {v.number for v in check(evidence)}
+    evidence.wiped_at = START + 100
+    evidence.dead_letters.clear()
+    assert 11 not in {v.number for v in check(evidence)}
+
+
+def test_the_history_of_a_sandbox_has_every_side_of_it():
+    evidence = well()
+    evidence.windows.append({"what": "flushall", "target": "", "t0": START + 2, "t1": START + 2})
+    text = tell(evidence, SANDBOX)
+    for part in ("create", "EFFECT create i1", "queued -> running", "creating -> running", "NEMESIS", "flushall", "not answered"):
+        assert part in text, part
+    assert "i2" not in text
