@@ -22,7 +22,6 @@ enum {
     ENV_NAME_BYTES = 128,
     ENV_VALUE_BYTES = 16384,
     URL_MAX_BYTES = 1024,
-    REPLACEMENT_GROWTH = 3, /* U+FFFD takes three bytes for one */
 };
 
 /* ---- a call into a running sandbox
@@ -130,22 +129,10 @@ static int run_command(const struct data_call *call, void *arg, struct error *er
 /* Adds bytes as a JSON string: what is not UTF-8 (or is NUL) becomes U+FFFD. */
 static void add_output(cJSON *data, const char *field, const struct strbuf *bytes)
 {
-    static const char replacement[] = "\xef\xbf\xbd";
     struct strbuf text;
-    size_t at = 0;
 
-    strbuf_init(&text, bytes->length * REPLACEMENT_GROWTH + 1);
-    while (at < bytes->length) {
-        size_t valid = utf8_valid_prefix(bytes->data + at, bytes->length - at);
-        size_t plain = strnlen(bytes->data + at, valid);
-
-        strbuf_append(&text, bytes->data + at, plain);
-        at += plain;
-        if (at < bytes->length) {
-            strbuf_puts(&text, replacement);
-            at++;
-        }
-    }
+    strbuf_init(&text, bytes->length * UTF8_CLEAN_GROWTH + 1);
+    (void)utf8_put_clean(&text, bytes->data, bytes->length);
     cJSON_AddStringToObject(data, field, text.data);
     strbuf_done(&text);
 }

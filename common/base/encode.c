@@ -97,6 +97,26 @@ bool utf8_is_valid(const void *data, size_t length)
     return utf8_valid_prefix(data, length) == length;
 }
 
+int utf8_put_clean(struct strbuf *out, const void *data, size_t length)
+{
+    static const char replacement[UTF8_CLEAN_GROWTH + 1] = "\xef\xbf\xbd";
+    const char *text = data;
+    size_t at = 0;
+
+    while (at < length) {
+        const size_t valid = utf8_valid_prefix(text + at, length - at);
+        const size_t plain = strnlen(text + at, valid);
+
+        (void)strbuf_append(out, text + at, plain);
+        at += plain;
+        if (at < length) {
+            (void)strbuf_puts(out, replacement);
+            at++;
+        }
+    }
+    return out->overflow ? -1 : 0;
+}
+
 static int hex_value(char c)
 {
     if (c >= '0' && c <= '9') {
