@@ -70,6 +70,7 @@ $(eval $(call PROGRAM,lifecycle-worker,sandbox-worker,provider store queue domai
 $(eval $(call PROGRAM,reaper,sandbox-reaper,store queue domain base,))
 $(eval $(call PROGRAM,deploy/sandbox-host,sandbox-host,httpd base,))
 $(eval $(call PROGRAM,deploy/sandbox-host/agent,sandbox-agent,httpd base,-lz,deploy/sandbox-host/signature.c))
+$(eval $(call PROGRAM,deploy/template/tool-server,sandbox-tool-server,httpd base,))
 
 .PHONY: build
 build: $(PROGRAMS)
@@ -94,14 +95,15 @@ TEST_EXTRA_test_auth := $(AUTH_OBJECTS)
 TEST_EXTRA_test_login := $(AUTH_OBJECTS)
 TEST_EXTRA_test_login_limit := $(BUILD)/gateway/login_limit.o
 TEST_EXTRA_test_router := $(filter-out %/main.o,$(patsubst %.c,$(BUILD)/%.o,$(sort $(wildcard gateway/*.c))))
+TEST_EXTRA_test_tool_server := $(filter-out %/main.o,$(patsubst %.c,$(BUILD)/%.o,$(sort $(wildcard deploy/template/tool-server/*.c))))
 $(foreach t,$(UNIT_SRC) $(INTEGRATION_SRC),$(eval $(call CTEST,$(t))))
 UNIT_BIN        := $(patsubst %.c,$(BUILD)/%,$(UNIT_SRC))
 INTEGRATION_BIN := $(patsubst %.c,$(BUILD)/%,$(INTEGRATION_SRC))
 
 # Fuzz targets: tests/fuzz/fuzz_<x>.c, each built twice: with libFuzzer (only in a variant that is
 # instrumented for it, see `make fuzz`), and as replay_<x>, which runs the kept inputs in any variant.
-# agent_<x> and host_<x> link the sandbox host's own objects, the others the gateway's: all but main.o,
-# and of the modules what they need.
+# agent_<x>, host_<x> and mcp_<x> link the objects of the agent, the sandbox host and the tool server,
+# the others the gateway's: all but main.o, and of the modules what they need.
 FUZZ_SRC     := $(sort $(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_TARGETS := $(patsubst tests/fuzz/fuzz_%.c,%,$(FUZZ_SRC))
 define FUZZ_OBJECTS
@@ -111,10 +113,11 @@ endef
 $(eval $(call FUZZ_OBJECTS,gateway,gateway))
 $(eval $(call FUZZ_OBJECTS,host,deploy/sandbox-host))
 $(eval $(call FUZZ_OBJECTS,agent,deploy/sandbox-host/agent))
+$(eval $(call FUZZ_OBJECTS,mcp,deploy/template/tool-server))
 # what a target stands in for
 FUZZ_WRAP_data_plane := clock_sleep_ms http_client_perform http_client_stream
 define FUZZ_TARGET
-FUZZ_LIBS_$(1) := $(foreach o,$(or $(filter agent host,$(firstword $(subst _, ,$(1)))),gateway),$(BUILD)/tests/fuzz/$(o)_objects.a) $(foreach m,$(TEST_MODULES),$(BUILD)/common/$(m).a)
+FUZZ_LIBS_$(1) := $(foreach o,$(or $(filter agent host mcp,$(firstword $(subst _, ,$(1)))),gateway),$(BUILD)/tests/fuzz/$(o)_objects.a) $(foreach m,$(TEST_MODULES),$(BUILD)/common/$(m).a)
 FUZZ_LINK_$(1) := $(addprefix -Wl$(comma)--wrap=,$(FUZZ_WRAP_$(1))) $(BUILD)/tests/fuzz/fuzz_$(1).o -Wl,--start-group $$(FUZZ_LIBS_$(1)) -Wl,--end-group $(foreach m,$(TEST_MODULES),$(LIB_$(m))) -ljwt -lz
 $(BUILD)/tests/fuzz/replay_$(1): $(BUILD)/tests/fuzz/fuzz_$(1).o $(BUILD)/tests/fuzz/replay.o $$(FUZZ_LIBS_$(1))
 	@echo "  LD $$@"; $(CC) $(LDFLAGS) -o $$@ $(BUILD)/tests/fuzz/replay.o $$(FUZZ_LINK_$(1))

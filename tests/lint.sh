@@ -41,7 +41,8 @@ forbid common/httpd 'common/(domain|store|queue|provider)|gateway|lifecycle-work
 forbid gateway 'lifecycle-worker|reaper|deploy'
 forbid lifecycle-worker 'common/httpd|gateway|reaper|deploy'
 forbid reaper 'common/(provider|httpd)|gateway|lifecycle-worker|deploy'
-forbid deploy/sandbox-host 'common/(domain|store|queue|provider)|gateway|lifecycle-worker|reaper'
+forbid deploy/sandbox-host 'common/(domain|store|queue|provider)|gateway|lifecycle-worker|reaper|deploy/template'
+forbid deploy/template 'common/(domain|store|queue|provider)|gateway|lifecycle-worker|reaper|deploy/sandbox-host'
 
 # calls with no bound, no error or no place here
 grep_in '\b(sprintf|vsprintf|strcpy|strcat|strncat|strtok|atoi|atol|gets|localtime|gmtime|system)\(' <<<"$everything" |
