@@ -63,7 +63,10 @@ static const struct config_entry table[] = {
     {"LOGIN_WINDOW_SECONDS", CONFIG_INT, AT(login_window_s), 1, 86400, "300", false, false,
      "the window"},
     {"SANDBOX_PROVIDERS", CONFIG_STRING, AT(providers), 1, 255, "e2b", false, false,
-     "comma list; the first is the default"},
+     "comma list; a create goes to the first, and on to the next where that one cannot take it"},
+    {"SANDBOX_TEMPLATES", CONFIG_STRING, AT(templates), 0, 65535, NULL, false, false,
+     "what a sandbox_template_id is called at each provider: "
+     "name=e2b:TEMPLATE,daytona:SNAPSHOT;..."},
     {"SANDBOX_WAIT_SECONDS", CONFIG_INT, AT(wait_s), 1, 3600, "60", false, false,
      "how long a lifecycle call waits for its result before it answers 202"},
     {"SANDBOX_IDEMPOTENCY_SECONDS", CONFIG_INT, AT(idempotency_s), 60, 31536000, "86400", false,

@@ -23,7 +23,7 @@ struct gateway_config {
         *jwt_audience;
     int64_t jwt_ttl_s;
     int64_t login_parallel, login_user_max, login_address_max, login_window_s;
-    char *providers;
+    char *providers, *templates;
     int64_t wait_s, idempotency_s, idle_timeout_s, job_attempts, delete_attempts;
     int64_t mcp_port, code_server_port;
     int64_t command_timeout_s, command_timeout_max_s, command_output_bytes;

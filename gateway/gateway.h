@@ -14,6 +14,7 @@
 #include "gateway/client_pool.h"
 #include "gateway/config.h"
 #include "gateway/enqueuer.h"
+#include "gateway/placement.h"
 #include "gateway/ticker.h"
 #include "gateway/waiter.h"
 
@@ -23,6 +24,7 @@ struct gateway {
     struct store *store;
     struct auth *auth;
     struct provider_set *providers;
+    struct placement *placement;
     struct waiters *waiters;
     struct enqueuer *enqueuer;
     struct activity *activity;

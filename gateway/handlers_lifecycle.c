@@ -82,13 +82,12 @@ static int read_create(struct request *request, struct sandbox *sandbox, struct 
     const struct gateway *gateway = request->gateway;
     const char *user_id, *template_id, *provider_name;
     const cJSON *metadata, *envs, *env;
-    struct provider *provider;
     bool given;
     int64_t timeout_s;
 
     if (json_get_string_req(request->body, "user_id", 1, LABEL_BYTES - 1, &user_id, err) < 0 ||
-        json_get_string(request->body, "sandbox_template_id", TEMPLATE_BYTES - 1, NULL,
-                        &template_id, err) < 0 ||
+        json_get_string(request->body, "sandbox_template_id", TEMPLATE_BYTES - 1, "", &template_id,
+                        err) < 0 ||
         json_get_string(request->body, "provider", PROVIDER_BYTES - 1, NULL, &provider_name, err) <
             0 ||
         json_get_int(request->body, "timeout_seconds", 1, TIMEOUT_MAX_S,
@@ -106,19 +105,14 @@ static int read_create(struct request *request, struct sandbox *sandbox, struct 
             return error_set(err, ERR_INVALID, "envs has a name with '=' in it");
         }
     }
-    provider = provider_name != NULL ? provider_set_find(gateway->providers, provider_name)
-                                     : provider_set_default(gateway->providers);
-    if (provider == NULL) {
-        return error_set(err, ERR_INVALID, "provider is not one of those configured here");
+    if (placement_choose(gateway->placement, template_id, provider_name, params, err) < 0) {
+        return -1;
     }
     id_uuid(sandbox->id);
     str_copy(sandbox->owner, sizeof(sandbox->owner), request->principal.subject);
     str_copy(sandbox->user_id, sizeof(sandbox->user_id), user_id);
-    str_copy(sandbox->provider, sizeof(sandbox->provider), provider->ops->name);
-    str_copy(sandbox->template_id, sizeof(sandbox->template_id),
-             template_id != NULL && *template_id != '\0'
-                 ? template_id
-                 : provider->ops->default_template(provider));
+    str_copy(sandbox->provider, sizeof(sandbox->provider), params->places[0].provider);
+    str_copy(sandbox->template_id, sizeof(sandbox->template_id), params->places[0].template_id);
     sandbox->timeout_ms = timeout_s * 1000;
     params->timeout_ms = sandbox->timeout_ms;
     params->envs = envs != NULL ? cJSON_Duplicate(envs, true) : NULL;

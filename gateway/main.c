@@ -120,6 +120,7 @@ static int serve(const struct gateway_config *config, int signal_fd, struct erro
     gateway.clients = client_pool_new();
     if (http_global_init(err) < 0 ||
         (gateway.providers = provider_set_open(config->providers, err)) == NULL ||
+        (gateway.placement = placement_open(config->templates, gateway.providers, err)) == NULL ||
         (gateway.auth = open_auth(config, gateway.store, err)) == NULL ||
         (gateway.enqueuer = enqueuer_start(&redis, err)) == NULL ||
         (gateway.waiters = waiters_start(&redis, gateway.store, gateway.name, err)) == NULL ||
@@ -140,6 +141,7 @@ out:
     waiters_stop(gateway.waiters);
     enqueuer_stop(gateway.enqueuer);
     auth_free(gateway.auth);
+    placement_close(gateway.placement);
     provider_set_close(gateway.providers);
     client_pool_free(gateway.clients);
     activity_free(gateway.activity);

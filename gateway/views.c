@@ -84,6 +84,7 @@ cJSON *view_info(const struct sandbox *sandbox)
     cJSON_AddTrueToObject(data, "success");
     cJSON_AddStringToObject(data, "id", sandbox->id);
     cJSON_AddStringToObject(data, "provider", sandbox->provider);
+    json_add_string_or_null(data, "provider_reason", sandbox->provider_reason);
     cJSON_AddStringToObject(data, "user_id", sandbox->user_id);
     json_add_string_or_null(data, "provider_sandbox_id", sandbox->provider_sandbox_id);
     cJSON_AddStringToObject(data, "template", sandbox->template_id);
@@ -108,6 +109,7 @@ cJSON *view_created(const struct request *request, const struct sandbox *sandbox
     cJSON_AddStringToObject(data, "sandbox_id", sandbox->id);
     json_add_string_or_null(data, "provider_sandbox_id", sandbox->provider_sandbox_id);
     cJSON_AddStringToObject(data, "provider", sandbox->provider);
+    json_add_string_or_null(data, "provider_reason", sandbox->provider_reason);
     cJSON_AddStringToObject(data, "status", sandbox_status_name(sandbox->status));
     view_add_urls(request, sandbox, data);
     json_add_time(data, "expires_at", sandbox->expires_at_ms);

@@ -15,6 +15,7 @@
 #include "common/base/log.h"
 #include "common/domain/lifecycle.h"
 #include "lifecycle-worker/drive.h"
+#include "lifecycle-worker/failover.h"
 
 static int64_t min_i64(int64_t a, int64_t b)
 {
@@ -73,7 +74,7 @@ static void finish_create_sent(struct flight *flight, bool without_effect)
             : flight->claimed.claimed_at_ms + (flight->create_sent_ms - flight->began_ms);
 }
 
-static void finish_init(struct flight *flight)
+void flight_finish_init(struct flight *flight)
 {
     struct store_finish *finish = &flight->finish;
     memset(finish, 0, sizeof(*finish));
@@ -84,8 +85,8 @@ static void finish_init(struct flight *flight)
     finish_create_sent(flight, false);
 }
 
-static void finish_end(struct flight *flight, enum job_state state, enum outcome outcome,
-                       const char *error)
+void flight_finish(struct flight *flight, enum job_state state, enum outcome outcome,
+                   const char *error)
 {
     struct store_finish *finish = &flight->finish;
     finish->state = state;
@@ -127,11 +128,11 @@ static const char *reason_of(const struct flight *flight)
 void apply_release(struct worker *worker, struct flight *flight, int64_t delay_ms)
 {
     flight_leave_gate(flight, false, false);
-    finish_init(flight);
+    flight_finish_init(flight);
     flight->finish.refund_attempt = true;
     flight->finish.delay_ms = delay_ms;
     flight->finish.release = delay_ms == 0;
-    finish_end(flight, JOB_STATE_RETRY_WAIT, OUTCOME_OK, NULL);
+    flight_finish(flight, JOB_STATE_RETRY_WAIT, OUTCOME_OK, NULL);
     worker->counters.released++;
 }
 
@@ -143,7 +144,7 @@ static void end_failed(struct flight *flight, enum job_state state, enum outcome
     if (step.effect == LIFECYCLE_SETTLE) {
         finish_status(flight, step.next, outcome_name(outcome));
     }
-    finish_end(flight, state, outcome, error);
+    flight_finish(flight, state, outcome, error);
 }
 
 static void hold_provider(struct flight *flight, const char *provider, int64_t hold_ms,
@@ -175,16 +176,19 @@ void flight_end_outcome(struct flight *flight, const struct provider_step *step)
     struct retry_decision decision =
         retry_decide(&worker->policy, job->op, step->outcome, job->attempt, job->max_attempts,
                      step->retry_after_ms, id_random_below(UINT32_MAX));
-    finish_init(flight);
+    flight_finish_init(flight);
     flight->finish.provider_http_status = step->http_status;
     finish_create_sent(flight, decision.clears_sent && !step->may_exist);
     if (decision.hold_ms > 0) {
         hold_provider(flight, box_of(flight)->provider, decision.hold_ms, step->outcome);
     }
+    if (failover_outcome(flight, step, &decision)) {
+        return;
+    }
     if (decision.state == JOB_STATE_RETRY_WAIT) {
         flight->finish.delay_ms = decision.delay_ms;
         flight->finish.refund_attempt = decision.refund_attempt;
-        finish_end(flight, JOB_STATE_RETRY_WAIT, step->outcome, step->error);
+        flight_finish(flight, JOB_STATE_RETRY_WAIT, step->outcome, step->error);
     } else {
         end_failed(flight, decision.state, step->outcome, step->error);
     }
@@ -310,7 +314,7 @@ static void end_done(struct flight *flight)
     if (step.effect == LIFECYCLE_SETTLE) {
         finish_status(flight, step.next, reason_of(flight));
     }
-    finish_end(flight, JOB_STATE_DONE, OUTCOME_OK, NULL);
+    flight_finish(flight, JOB_STATE_DONE, OUTCOME_OK, NULL);
 }
 
 /* The provider says what the sandbox is. True when that is not what the row says. */
@@ -354,7 +358,19 @@ static void done_reconcile(struct flight *flight)
                   LOG_S("from", sandbox_status_name(flight->finish.from)),
                   LOG_S("to", sandbox_status_name(flight->finish.to)));
     }
-    finish_end(flight, JOB_STATE_DONE, OUTCOME_OK, NULL);
+    flight_finish(flight, JOB_STATE_DONE, OUTCOME_OK, NULL);
+}
+
+/* No earlier attempt of this create had an effect: it is made elsewhere, or here after all, by an
+ * attempt that is marked as its own. */
+static void done_settled(struct flight *flight)
+{
+    if (failover_settled(flight)) {
+        return;
+    }
+    flight->finish.values.create_sent_at_ms = 0;
+    flight->finish.refund_attempt = true;
+    flight_finish(flight, JOB_STATE_RETRY_WAIT, OUTCOME_AMBIGUOUS, NULL);
 }
 
 /* The call is through: the provider did what was asked, or says why that has no object. */
@@ -362,16 +378,20 @@ void flight_end_done(struct flight *flight, const struct provider_step *step)
 {
     const struct job *job = job_of(flight);
     const struct provider_result *result = &flight->call.result;
-    finish_init(flight);
+    flight_finish_init(flight);
     flight->finish.provider_http_status = step->http_status;
     if (job->op == JOB_RECONCILE) {
         done_reconcile(flight);
         return;
     }
-    if (result->state == PROVIDER_STATE_ABSENT && job->op != JOB_DELETE && job->op != JOB_CREATE) {
+    if (job->op == JOB_CREATE && result->state == PROVIDER_STATE_ABSENT) {
+        done_settled(flight);
+        return;
+    }
+    if (result->state == PROVIDER_STATE_ABSENT && job->op != JOB_DELETE) {
         apply_seen(flight, result->state);
-        finish_end(flight, JOB_STATE_FAILED, OUTCOME_PERMANENT,
-                   "the provider no longer has this sandbox");
+        flight_finish(flight, JOB_STATE_FAILED, OUTCOME_PERMANENT,
+                      "the provider no longer has this sandbox");
         return;
     }
     switch (job->op) {
@@ -398,7 +418,7 @@ void flight_end_done(struct flight *flight, const struct provider_step *step)
                 done_timeout(flight, end - margin_ms(flight, flight_provider(flight)));
             }
         }
-        finish_end(flight, JOB_STATE_DONE, OUTCOME_OK, NULL);
+        flight_finish(flight, JOB_STATE_DONE, OUTCOME_OK, NULL);
         break;
     case JOB_RECONCILE:
     case JOB_OP_COUNT:
@@ -430,7 +450,7 @@ static bool begin_effect(struct flight *flight)
         if (job->op == JOB_TIMEOUT && !flight->params.extend_provider) {
             done_timeout(flight, 0);
         }
-        finish_end(flight, JOB_STATE_DONE, OUTCOME_OK, NULL);
+        flight_finish(flight, JOB_STATE_DONE, OUTCOME_OK, NULL);
         return false;
     case LIFECYCLE_REJECT:
     case LIFECYCLE_IMPOSSIBLE:
@@ -438,7 +458,7 @@ static bool begin_effect(struct flight *flight)
     default:
         snprintf(text, sizeof(text), "%s is not possible: the sandbox is %s", job_op_name(job->op),
                  sandbox_status_name(before));
-        finish_end(flight, JOB_STATE_FAILED, OUTCOME_PERMANENT, text);
+        flight_finish(flight, JOB_STATE_FAILED, OUTCOME_PERMANENT, text);
         return false;
     }
     if (box->provider_sandbox_id[0] != '\0' || job->op == JOB_CREATE ||
@@ -458,9 +478,9 @@ static void begin(struct worker *worker, struct flight *flight)
 {
     const struct job *job = job_of(flight);
     struct error err = ERROR_INIT;
-    finish_init(flight);
+    flight_finish_init(flight);
     if (flight->claimed.deadline_moved) {
-        finish_end(flight, JOB_STATE_SUPERSEDED, OUTCOME_OK, NULL);
+        flight_finish(flight, JOB_STATE_SUPERSEDED, OUTCOME_OK, NULL);
         return;
     }
     if (job->crashes >= worker->policy.max_crashes) {
@@ -489,6 +509,9 @@ static void begin(struct worker *worker, struct flight *flight)
         return;
     }
     int64_t blocked = gate_blocked_ms(gate, clock_mono_ms());
+    if (blocked > 0 && failover_blocked(flight, gate, blocked)) {
+        return;
+    }
     if (blocked > 0) {
         apply_release(worker, flight, blocked + id_random_below(250));
         return;

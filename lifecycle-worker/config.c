@@ -57,6 +57,12 @@ static const struct config_entry table[] = {
      false, "within which these failures fall"},
     {"WORKER_BREAKER_OPEN_MS", CONFIG_INT, AT(breaker_open_ms), 1, 3600000, "15000", false, false,
      "how long calls stop before one is tried"},
+    {"SANDBOX_FAILOVER_PATIENCE_MS", CONFIG_INT, AT(failover_patience_ms), 0, 86400000, "10000",
+     false, false, "how long a create waits for a provider's rate limit before it goes to another"},
+    {"SANDBOX_FAILOVER_UNSETTLED_MS", CONFIG_INT, AT(failover_unsettled_ms), 0, 86400000, "30000",
+     false, false,
+     "a create whose provider does not answer what became of it goes elsewhere after this; 0 = "
+     "never"},
     {"SANDBOX_LIFETIME_MARGIN_MS", CONFIG_INT, AT(lifetime_margin_ms), 0, 3600000, "60000", false,
      false, "a deadline is kept this long before the provider's own end"},
     {"SANDBOX_TIMEOUT_SECONDS", CONFIG_INT, AT(idle_timeout_s), 1, 2592000, "3000", false, false,

@@ -14,6 +14,7 @@
 #include "common/base/clock.h"
 #include "common/base/crashpoint.h"
 #include "common/base/log.h"
+#include "lifecycle-worker/failover.h"
 
 #define LIFETIME_GRACE_MS 600000 /* the provider's own end lies this far behind the deadline */
 #define REQUEST_MIN_MS    100    /* a request with less time left is not worth beginning */
@@ -176,6 +177,18 @@ static enum provider_op provider_op_of(enum job_op op)
     return PROVIDER_GET;
 }
 
+/*
+ * Where an earlier attempt may have made the sandbox, only look. Where a name can be taken once, a
+ * create may be repeated under it, which is quicker; but one that is to go elsewhere is settled.
+ */
+static bool settles_first(const struct flight *flight, const struct provider *provider)
+{
+    enum { REPEATS_MAX = 2 };
+    return flight->call.op == PROVIDER_CREATE && flight->claimed.create_maybe_sent &&
+           (!provider->ops->create_by_name ||
+            (failover_possible(flight) && job_of(flight)->attempt > REPEATS_MAX));
+}
+
 void drive_begin(struct flight *flight, struct gate *gate)
 {
     struct worker *worker = flight->worker;
@@ -202,6 +215,7 @@ void drive_begin(struct flight *flight, struct gate *gate)
         int64_t age_ms = flight->claimed.claimed_at_ms - flight_sent_before_ms(flight);
         call->settle_until_ms = clock_wall_ms() - age_ms + worker->config->settle_ms;
     }
+    call->settle_only = settles_first(flight, gate->provider);
     gate_enter(gate, clock_mono_ms());
     flight->gate = gate;
     flight->phase = FLIGHT_CALLING;

@@ -18,6 +18,11 @@ void drive_begin(struct flight *flight, struct gate *gate);
 
 /* When an earlier attempt may have sent a create, by the database's clock; 0 = none did. */
 int64_t flight_sent_before_ms(const struct flight *flight);
+/* Empties flight->finish but for whom it is about. */
+void flight_finish_init(struct flight *flight);
+/* The attempt has ended like this; settle.c commits it. `error` may be NULL. */
+void flight_finish(struct flight *flight, enum job_state state, enum outcome outcome,
+                   const char *error);
 /* The backend of the sandbox's row, or NULL. */
 struct provider *flight_provider(const struct flight *flight);
 /* Gives the place in the gate back; no effect when none is held. */

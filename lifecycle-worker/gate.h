@@ -22,6 +22,11 @@ struct gate_policy {
     int64_t open_ms;
 };
 
+/* Since this process began. */
+struct gate_counts {
+    int64_t moved_away; /* creates that went elsewhere */
+};
+
 struct gate {
     char name[PROVIDER_BYTES];
     struct provider *provider;
@@ -32,6 +37,8 @@ struct gate {
     int failures;
     int64_t first_failure_ms;
     int64_t open_until_ms;
+    bool key_refused; /* the last answer about our key was a no */
+    struct gate_counts counts;
 };
 
 const char *gate_state_name(enum gate_state state);

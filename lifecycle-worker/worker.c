@@ -22,6 +22,7 @@
 #define QUEUE_POLL_AFTER 2000 /* Redis away this long: ask PostgreSQL what is due */
 #define DUE_POLL_MS      1000
 #define HOLD_POLL_MS     1000
+#define HOLD_FRESH_MS    50 /* before calls are begun */
 #define AUTOCLAIM_MAX_MS 5000
 #define READER_BLOCK_MS  2000
 #define REFILL_MAX       20000 /* the rest is found by the reaper */
@@ -188,6 +189,26 @@ static void begin_flight(struct worker *worker, struct store_claimed *claimed, i
     apply_begin(worker, flight);
 }
 
+/* What the workers together know of the providers' limits, if what we know is older than this. */
+static void read_holds(struct worker *worker, int64_t now, int64_t max_age_ms)
+{
+    if (now - worker->holds_read_ms < max_age_ms || !worker->queue_up) {
+        return;
+    }
+    worker->holds_read_ms = now;
+    for (int i = 0; i < worker->gate_count; i++) {
+        struct gate *gate = &worker->gates[i];
+        struct error err = ERROR_INIT;
+        int64_t left = 0;
+        if (queue_hold_get(worker->queue, gate->name, &left, &err) != 0) {
+            worker_note_queue(worker, &err);
+            return;
+        }
+        /* the shared hold rules: an operator may delete it to go on at once */
+        gate->hold_until_ms = left > 0 ? now + left : 0;
+    }
+}
+
 static void claim_held(struct worker *worker)
 {
     sift_held(worker);
@@ -214,6 +235,10 @@ static void claim_held(struct worker *worker)
         free(copies);
         worker_note_store(worker, &err);
         return;
+    }
+    if (count > 0) {
+        /* another worker may have been told to wait a moment ago */
+        read_holds(worker, clock_mono_ms(), HOLD_FRESH_MS);
     }
     for (size_t i = 0; i < count; i++) {
         begin_flight(worker, &claimed[i], asked_ms);
@@ -345,25 +370,6 @@ static void poll_due(struct worker *worker, int64_t now)
 }
 
 /* ---- timers ------------------------------------------------------------------------------- */
-
-static void read_holds(struct worker *worker, int64_t now)
-{
-    if (now < worker->next_hold_ms || !worker->queue_up) {
-        return;
-    }
-    worker->next_hold_ms = now + HOLD_POLL_MS;
-    for (int i = 0; i < worker->gate_count; i++) {
-        struct gate *gate = &worker->gates[i];
-        struct error err = ERROR_INIT;
-        int64_t left = 0;
-        if (queue_hold_get(worker->queue, gate->name, &left, &err) != 0) {
-            worker_note_queue(worker, &err);
-            return;
-        }
-        /* the shared hold rules: an operator may delete it to go on at once */
-        gate->hold_until_ms = left > 0 ? now + left : 0;
-    }
-}
 
 static char *heartbeat_json(const struct worker *worker)
 {
@@ -515,7 +521,7 @@ static void turn(struct worker *worker)
     int64_t now = clock_mono_ms();
     probe_store(worker);
     heartbeat(worker, now);
-    read_holds(worker, now);
+    read_holds(worker, now, HOLD_POLL_MS);
     if (worker->drain_end_ms == 0) {
         park_reader(worker);
     }

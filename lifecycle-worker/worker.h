@@ -64,7 +64,7 @@ struct worker {
     bool queue_up;
     int64_t queue_down_since_ms;
     int64_t queue_retry_ms;
-    int64_t next_heartbeat_ms, next_autoclaim_ms, next_hold_ms, next_due_ms;
+    int64_t next_heartbeat_ms, next_autoclaim_ms, holds_read_ms, next_due_ms;
     int64_t drain_end_ms; /* 0 = not draining */
 };
 

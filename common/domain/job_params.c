@@ -9,6 +9,33 @@
 enum { ENVS_MAX = 256, ENV_NAME_MAX_BYTES = 256, ENV_VALUE_MAX_BYTES = 32768 };
 static const int64_t timeout_max_ms = INT64_C(86400) * 1000;
 
+static int read_places(const cJSON *object, struct job_params *params, struct error *err)
+{
+    const cJSON *list = cJSON_GetObjectItemCaseSensitive(object, "places"), *item;
+
+    if (list == NULL) {
+        return 0;
+    }
+    if (!cJSON_IsArray(list) || cJSON_GetArraySize(list) > JOB_PLACES_MAX) {
+        return error_set(err, ERR_INVALID, "places must be an array of at most %d", JOB_PLACES_MAX);
+    }
+    cJSON_ArrayForEach(item, list)
+    {
+        struct job_place *place = &params->places[params->place_count];
+        const char *provider, *template_id;
+
+        if (!cJSON_IsObject(item) ||
+            json_get_string_req(item, "provider", 1, PROVIDER_BYTES - 1, &provider, err) < 0 ||
+            json_get_string(item, "template", TEMPLATE_BYTES - 1, "", &template_id, err) < 0) {
+            return error_set(err, ERR_INVALID, "places holds something that is no place");
+        }
+        str_copy(place->provider, sizeof(place->provider), provider);
+        str_copy(place->template_id, sizeof(place->template_id), template_id);
+        params->place_count++;
+    }
+    return 0;
+}
+
 static int read_fields(const cJSON *object, struct job_params *params, struct error *err)
 {
     const char *on_timeout, *reason;
@@ -19,7 +46,8 @@ static int read_fields(const cJSON *object, struct job_params *params, struct er
         json_get_bool(object, "extend_provider", false, &params->extend_provider, err) < 0 ||
         json_get_string(object, "reason", REASON_BYTES - 1, "", &reason, err) < 0 ||
         json_get_string_map(object, "envs", ENVS_MAX, ENV_NAME_MAX_BYTES, ENV_VALUE_MAX_BYTES,
-                            &envs, err) < 0) {
+                            &envs, err) < 0 ||
+        read_places(object, params, err) < 0) {
         return -1;
     }
     if (on_timeout != NULL) {
@@ -80,6 +108,19 @@ char *job_params_format(const struct job_params *params)
     }
     if (params->envs != NULL) {
         cJSON_AddItemToObject(tree, "envs", cJSON_Duplicate(params->envs, true));
+    }
+    if (params->place_count > 0) {
+        cJSON *list = cJSON_AddArrayToObject(tree, "places");
+
+        for (int i = 0; i < params->place_count; i++) {
+            cJSON *item = cJSON_CreateObject();
+
+            cJSON_AddStringToObject(item, "provider", params->places[i].provider);
+            if (params->places[i].template_id[0] != '\0') {
+                cJSON_AddStringToObject(item, "template", params->places[i].template_id);
+            }
+            cJSON_AddItemToArray(list, item);
+        }
     }
     /* envs are bounded where they are accepted; their sum stays far below this */
     strbuf_init(&text, 64U << 20);

@@ -1,7 +1,8 @@
 /*
  * job_params - the JSON in jobs.params and jobs.result, read and written in one place.
  *
- * create params:  {"envs":{..}?, "timeout_ms":n}
+ * create params:  {"envs":{..}?, "timeout_ms":n, "places":[{"provider":"..","template":".."},..]?}
+ *   places: where the sandbox may be created, the first choice first; one or none = nowhere else.
  * timeout params: {"timeout_ms":n, "on_timeout":"pause|delete"?, "extend_provider":true?}
  *   extend_provider: a lifetime job that only moves the provider's own end.
  * pause params:   {"reason":"..."?}
@@ -13,6 +14,13 @@
 #include "common/base/json.h"
 #include "common/domain/types.h"
 
+/* A provider, and what it calls the template there; "" = its default. */
+struct job_place {
+    char provider[PROVIDER_BYTES];
+    char template_id[TEMPLATE_BYTES];
+};
+enum { JOB_PLACES_MAX = 8 };
+
 struct job_params {
     int64_t timeout_ms; /* 0 = not given */
     bool has_on_timeout;
@@ -20,6 +28,8 @@ struct job_params {
     bool extend_provider;
     char reason[REASON_BYTES];
     cJSON *envs; /* owned, or NULL */
+    struct job_place places[JOB_PLACES_MAX];
+    int place_count;
 };
 /* Strict; text NULL or "" gives all defaults. ERR_INVALID names the field. */
 int job_params_parse(const char *text, struct job_params *ret, struct error *err) MUST_CHECK;

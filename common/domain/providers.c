@@ -11,21 +11,17 @@ static const char *const names[PROVIDER_KIND_COUNT] = {
 #undef X
 };
 
+#define OFFSET(id) (CONFIG_AT(struct provider_lifetimes, max_s) + (id) * sizeof(int64_t))
+
+/* clang-format off */
 const struct config_entry provider_lifetime_config[PROVIDER_KIND_COUNT] = {
 #define X(id, env, seconds, help)                                                                  \
-    [PROVIDER_KIND_##id] = {env,                                                                   \
-                            CONFIG_INT,                                                            \
-                            CONFIG_AT(struct provider_lifetimes, max_s) +                          \
-                                PROVIDER_KIND_##id * sizeof(int64_t),                              \
-                            LIFETIME_MIN_S,                                                        \
-                            LIFETIME_MAX_S,                                                        \
-                            seconds,                                                               \
-                            false,                                                                 \
-                            false,                                                                 \
-                            help},
+    [PROVIDER_KIND_##id] = {env, CONFIG_INT, OFFSET(PROVIDER_KIND_##id), LIFETIME_MIN_S,           \
+                            LIFETIME_MAX_S, seconds, false, false, help},
 #include "common/domain/providers.def"
 #undef X
 };
+/* clang-format on */
 
 const char *provider_kind_name(enum provider_kind kind)
 {

@@ -91,6 +91,7 @@ static const char *daytona_default_template(struct provider *provider)
 
 const struct provider_ops daytona_provider_ops = {
     .name = "daytona",
+    .create_by_name = true,
     .open = daytona_open,
     .close = daytona_close,
     .step = daytona_step,

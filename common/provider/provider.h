@@ -156,6 +156,7 @@ struct provider;
 /* A backend. All slots are required unless marked optional. */
 struct provider_ops {
     const char *name;
+    bool create_by_name;     /* a repeated create is refused, not doubled */
     bool pause_keeps_memory; /* else the disk only: processes and what is in memory are lost */
     /* Reads its own environment (E2B_API_KEY ...). NULL + ERR_CONFIG names the variable; NULL +
      * ERR_NOT_FOUND: not configured here (no key). */

@@ -207,6 +207,7 @@ enum store_set {
     STORE_SET_STARTED = 1 << 3, /* started_at = started_at_ms or now() if 0; stopped_at = NULL */
     STORE_SET_STOPPED = 1 << 4, /* stopped_at = now() */
     STORE_SET_SENT = 1 << 5,    /* create_sent_at_ms; 0 = no create can have had an effect */
+    STORE_SET_PLACE = 1 << 7,   /* RETRY_WAIT only: provider, template_id, their reason = reason */
     STORE_START_IDLE = 1 << 6,  /* TIMEOUT_IDLE: expires_at = now() + timeout_ms (resume, create) */
 };
 
@@ -226,9 +227,9 @@ struct store_finish {
     char sandbox_id[UUID_BYTES];
     bool change_status;
     enum sandbox_status from, to; /* compare-and-set on from */
-    char reason[REASON_BYTES];
-    unsigned set;          /* enum store_set */
-    struct sandbox values; /* fields named by `set`; heap members unused */
+    char reason[REASON_BYTES];    /* of the status, or of the place */
+    unsigned set;                 /* enum store_set */
+    struct sandbox values;        /* fields named by `set`; heap members unused */
     /* results */
     bool ret_fenced;          /* lost the lease or the status moved: nothing was written */
     enum job_state ret_state; /* as written: RETRY_WAIT ahead of a delete becomes SUPERSEDED */

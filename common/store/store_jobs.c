@@ -163,6 +163,8 @@ static void finish_params(const struct store_finish *item, const char *actor, st
     param_int(p, values->started_at_ms);
     param_text(p, actor);
     param_int(p, values->create_sent_at_ms);
+    param_text(p, values->provider);
+    param_text(p, values->template_id);
 }
 
 static void read_finish(const PGresult *result, struct store_finish *item)

@@ -56,6 +56,7 @@ int row_sandbox(const PGresult *result, int row, int column, struct sandbox *ret
     ret->deleted_at_ms = INT();
     ret->last_activity_at_ms = INT();
     ret->metadata_json = row_heap_text(result, row, column++);
+    TEXT(ret->provider_reason);
     return column;
 }
 

@@ -242,6 +242,57 @@ static void test_when_a_create_may_have_been_sent(void **state)
     claimed_done(&claimed);
 }
 
+/* A create goes to another provider with the commit that says so; not when a delete has come. */
+static void test_a_create_moves(void **state)
+{
+    struct store_accept accept = {
+        .owner = "alice", .op = JOB_DELETE, .origin = "client", .max_attempts = 1};
+    struct sandbox sandbox;
+    struct wakeup wakeup, gone;
+    struct store_claimed claimed;
+    struct store_event *events;
+    struct store_finish finish;
+    char delete_id[UUID_BYTES];
+    size_t count;
+    bool joined;
+
+    (void)state;
+    for (int overtaken = 0; overtaken < 2; overtaken++) {
+        new_sandbox(&sandbox, &wakeup);
+        claim_one(wakeup.job_id, &claimed);
+        finish = finish_of(&claimed, JOB_STATE_RETRY_WAIT, SANDBOX_CREATING);
+        finish.change_status = false;
+        finish.set = STORE_SET_PLACE | STORE_SET_SENT;
+        finish.values.create_sent_at_ms = claimed.claimed_at_ms;
+        str_copy(finish.values.provider, PROVIDER_BYTES, "daytona");
+        str_copy(finish.values.template_id, TEMPLATE_BYTES, "snap");
+        str_copy(finish.reason, REASON_BYTES, "because");
+        if (overtaken) {
+            accept.sandbox_id = sandbox.id;
+            id_uuid(delete_id);
+            OK(store_accept_job(store, &accept, delete_id, &gone, &joined, &err));
+        }
+        OK(store_jobs_finish(store, &finish, 1, "tester", &err));
+        assert_false(finish.ret_fenced);
+        claimed_done(&claimed);
+        OK(store_sandbox_get(store, sandbox.id, NULL, true, &sandbox, &err));
+        OK(store_events(store, sandbox.id, 10, &events, &count, &err));
+        assert_int_equal(finish.ret_state, overtaken ? JOB_STATE_SUPERSEDED : JOB_STATE_RETRY_WAIT);
+        assert_string_equal(sandbox.provider, overtaken ? "e2b" : "daytona");
+        assert_string_equal(sandbox.provider_reason, overtaken ? "" : "because");
+        assert_int_equal(sandbox.create_sent_at_ms != 0, overtaken);
+        assert_int_equal(count, overtaken ? 1 : 2);
+        if (!overtaken) {
+            assert_string_equal(sandbox.template_id, "snap");
+            assert_string_equal(events[1].from, "creating");
+            assert_string_equal(events[1].to, "creating");
+            assert_string_equal(events[1].reason, "because");
+        }
+        free(events);
+        sandbox_done(&sandbox);
+    }
+}
+
 static void test_outbox_finds_what_lost_its_wakeup(void **state)
 {
     struct sandbox sandbox;
@@ -476,6 +527,7 @@ int main(void)
         cmocka_unit_test(test_join_and_delete_supersedes),
         cmocka_unit_test(test_retry_wait_and_refund),
         cmocka_unit_test(test_when_a_create_may_have_been_sent),
+        cmocka_unit_test(test_a_create_moves),
         cmocka_unit_test(test_outbox_finds_what_lost_its_wakeup),
         cmocka_unit_test(test_deadlines),
         cmocka_unit_test(test_eight_claimers_claim_each_job_once),

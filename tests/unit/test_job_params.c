@@ -38,7 +38,9 @@ static void test_round_trip(void **state)
                                 .has_on_timeout = true,
                                 .on_timeout = ON_TIMEOUT_DELETE,
                                 .extend_provider = true,
-                                .envs = cJSON_CreateObject()},
+                                .envs = cJSON_CreateObject(),
+                                .places = {{"e2b", "py"}, {"daytona", ""}},
+                                .place_count = 2},
                       back;
     char *text;
 
@@ -54,6 +56,8 @@ static void test_round_trip(void **state)
     assert_true(back.extend_provider);
     assert_string_equal(back.reason, params.reason);
     assert_true(cJSON_Compare(back.envs, params.envs, true));
+    assert_int_equal(back.place_count, 2);
+    assert_memory_equal(back.places, params.places, sizeof(params.places));
     free(text);
     job_params_done(&params);
     job_params_done(&back);
@@ -86,6 +90,12 @@ static void test_wrong_ones_are_refused_by_name(void **state)
         {"{\"envs\":[]}", "envs"},
         {"{\"envs\":{\"A\":1}}", "envs"},
         {"{\"envs\":{\"\":\"x\"}}", "envs"},
+        {"{\"places\":{}}", "places"},
+        {"{\"places\":[{}]}", "places"},
+        {"{\"places\":[\"e2b\"]}", "places"},
+        {"{\"places\":[{\"provider\":\"\"}]}", "places"},
+        {"{\"places\":[{\"provider\":\"e2b\",\"template\":1}]}", "places"},
+        {"{\"places\":[1,2,3,4,5,6,7,8,9]}", "places"},
         {"[]", "params"},
         {"3", "params"},
     };
