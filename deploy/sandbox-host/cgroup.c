@@ -129,12 +129,8 @@ void cgroup_report(FILE *out)
 
 static const char *const *all_roots(void)
 {
-    static const char *list[4];
+    static const char *const list[] = {roots.memory, roots.pids, roots.cpu, roots.freezer};
 
-    list[0] = roots.memory;
-    list[1] = roots.pids;
-    list[2] = roots.cpu;
-    list[3] = roots.freezer;
     return list;
 }
 
