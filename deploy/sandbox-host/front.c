@@ -31,6 +31,7 @@ enum {
     STOP_MS = 1000,
     READ_BYTES = 16384,
     BUSY_IDLE_MS = 1000, /* how long a connection may idle while most are taken */
+    REFUSED_MAX = 64,    /* connections above the limit that are told so; more are just closed */
 };
 
 struct front {
@@ -44,6 +45,7 @@ struct front {
 struct client {
     struct front *front;
     int fd;
+    bool above_limit;    /* only to be told so */
     struct strbuf ahead; /* read and not used yet */
 };
 
@@ -323,7 +325,10 @@ static void *run_client(void *arg)
         }
         char *head = xstrndup(client->ahead.data, length);
         strbuf_consume(&client->ahead, length);
-        if (strlen(head) == length) {
+        if (client->above_limit) {
+            answer_plain(client->fd, head, 503, "Service Unavailable", "too many connections");
+            more = false;
+        } else if (strlen(head) == length) {
             more = serve_request(client, head, &gone);
         } else {
             answer_plain(client->fd, "", 400, "Bad Request", "NUL in the head");
@@ -359,8 +364,8 @@ static void accept_one(struct front *front, const pthread_attr_t *attributes)
     }
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &stall, sizeof(stall));
-    if (atomic_fetch_add(&front->connections, 1) >= front->config->max_connections) {
-        answer_plain(fd, "", 503, "Service Unavailable", "too many connections");
+    const int64_t before = atomic_fetch_add(&front->connections, 1);
+    if (before >= front->config->max_connections + REFUSED_MAX) {
         atomic_fetch_sub(&front->connections, 1);
         close(fd);
         return;
@@ -368,6 +373,7 @@ static void accept_one(struct front *front, const pthread_attr_t *attributes)
     struct client *client = xcalloc(1, sizeof(*client));
     client->front = front;
     client->fd = fd;
+    client->above_limit = before >= front->config->max_connections;
     strbuf_init(&client->ahead, PASS_AHEAD_BYTES);
     if (pthread_create(&thread, attributes, run_client, client) != 0) {
         atomic_fetch_sub(&front->connections, 1);

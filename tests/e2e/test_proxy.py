@@ -220,7 +220,7 @@ def rss(pid: int) -> int:
     return int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1]) << 10
 
 
-def test_big_bodies_stream_both_ways_in_constant_memory(box, proxy_host):
+def test_big_bodies_stream_both_ways_in_constant_memory(box, proxy_host, slow):
     size, piece = 96 << 20, b"q" * (1 << 20)
     before = rss(proxy_host.process.pid)
 
@@ -238,7 +238,7 @@ def test_big_bodies_stream_both_ways_in_constant_memory(box, proxy_host):
         for data in answer.iter_raw():
             total += len(data)
     assert total == size
-    assert rss(proxy_host.process.pid) - before < 16 << 20
+    assert rss(proxy_host.process.pid) - before < slow * (16 << 20)
 
 
 def test_server_sent_events_are_not_held_back(box):
@@ -340,7 +340,7 @@ def test_a_client_that_leaves_is_noticed_inside(box):
     wait_until("the server to see them leave", lambda: int(box.get(PORT, "/left").text) == before + 3, 5)
 
 
-def test_a_client_that_does_not_read_is_cut_and_costs_little(box, proxy_host):
+def test_a_client_that_does_not_read_is_cut_and_costs_little(box, proxy_host, slow):
     threads = Path(f"/proc/{proxy_host.process.pid}/task")
     wait_until("quiet", lambda: len(list(threads.iterdir())) < 120)
     idle, before = len(list(threads.iterdir())), rss(proxy_host.process.pid)
@@ -348,7 +348,7 @@ def test_a_client_that_does_not_read_is_cut_and_costs_little(box, proxy_host):
     try:
         wait_until("them to be served", lambda: len(list(threads.iterdir())) >= idle + 20, 5)
         assert box.get(PORT, "/no-body").status_code == 204
-        assert rss(proxy_host.process.pid) - before < 20 * (512 << 10)
+        assert rss(proxy_host.process.pid) - before < slow * 20 * (512 << 10)
         wait_until("them to be cut", lambda: len(list(threads.iterdir())) <= idle, STALL_MS / 1000 + 8)
         for wire in lazy:
             with pytest.raises(OSError):
@@ -377,7 +377,8 @@ def test_too_many_connections(tmp_path):
     wires = []
     try:
         wires = [socket.create_connection(("127.0.0.1", small.port)) for _ in range(4)]
-        wait_until("refusal", lambda: httpx.get(f"{small.url}/v2/sandboxes", trust_env=False).status_code == 503, 5)
+        refused = httpx.get(f"{small.url}/v2/sandboxes", trust_env=False)
+        assert refused.status_code == 503 and refused.json()["message"] == "too many connections"
         for wire in wires:
             wire.close()
         wait_until("room again", lambda: httpx.get(f"{small.url}/v2/sandboxes", trust_env=False,
