@@ -253,8 +253,9 @@ int store_reap_deadlines(struct store *store, int limit, struct wakeup **ret_wak
 int store_next_deadline_ms(struct store *store, int64_t max_ms, int64_t *ret_ms,
                            struct error *err) MUST_CHECK;
 /* Jobs that should be on a stream and may not be: queued / retry_wait due / lease run out, last
- * enqueued longer than base_ms * 2^enqueue_count ago (retry_wait just due: at once). Marks them
- * enqueued. `all`: Redis was wiped, ignore the backoff. */
+ * enqueued longer than base_ms ago, doubled each time but the first, and from the start again after
+ * a claim (retry_wait just due: at once). Marks them enqueued. `all`: Redis was wiped, ignore the
+ * backoff. */
 int store_outbox(struct store *store, int limit, int64_t base_ms, bool all,
                  struct wakeup **ret_wakeups, size_t *ret_count, struct error *err) MUST_CHECK;
 /* Running sandboxes whose provider_expires_at is too near: provider_expires_at < least(expires_at +
