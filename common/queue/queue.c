@@ -106,17 +106,30 @@ static int pipeline_wakeups(struct pipeline *pipeline, const struct wakeup *wake
     return 0;
 }
 
-int queue_add(struct queue *queue, const struct wakeup *wakeups, size_t count, struct error *err)
+static int add_once(struct queue *queue, const struct wakeup *wakeups, size_t count,
+                    struct error *err)
 {
-    if (count == 0) {
-        return 0;
-    }
     struct pipeline pipeline = {.queue = queue};
     if (queue_link_open(&queue->link, NULL, err) != 0 ||
         pipeline_wakeups(&pipeline, wakeups, count, err) != 0) {
         return -1;
     }
     return pipeline_end(&pipeline, err);
+}
+
+int queue_add(struct queue *queue, const struct wakeup *wakeups, size_t count, struct error *err)
+{
+    if (count == 0) {
+        return 0;
+    }
+    bool had_connection = queue->link.context != NULL;
+    int status = add_once(queue, wakeups, count, err);
+    /* a connection that stood idle may have died unseen (Redis was restarted): adding an entry
+     * twice costs nothing, waiting for the reaper to miss it costs seconds */
+    if (status != 0 && had_connection && queue->link.context == NULL) {
+        status = add_once(queue, wakeups, count, err);
+    }
+    return status;
 }
 
 static bool gateway_seen(const struct queue_reply *replies, size_t index)
