@@ -71,6 +71,8 @@ static const struct config_entry table[] = {
      "how long a lifecycle call waits for its result before it answers 202"},
     {"SANDBOX_IDEMPOTENCY_SECONDS", CONFIG_INT, AT(idempotency_s), 60, 31536000, "86400", false,
      false, "how long an Idempotency-Key is remembered"},
+    {"SANDBOX_IDEMPOTENCY_CLAIM_MS", CONFIG_INT, AT(idempotency_claim_ms), 100, 3600000, "30000",
+     false, false, "age at which a request that holds a key and has no job lost its gateway"},
     {"SANDBOX_TIMEOUT_SECONDS", CONFIG_INT, AT(idle_timeout_s), 1, 86400, "3000", false, false,
      "idle time after which a sandbox is paused"},
     {"SANDBOX_JOB_ATTEMPTS", CONFIG_INT, AT(job_attempts), 1, 1000, "8", false, false,

@@ -24,7 +24,8 @@ struct gateway_config {
     int64_t jwt_ttl_s;
     int64_t login_parallel, login_user_max, login_address_max, login_window_s;
     char *providers, *templates;
-    int64_t wait_s, idempotency_s, idle_timeout_s, job_attempts, delete_attempts;
+    int64_t wait_s, idempotency_s, idempotency_claim_ms, idle_timeout_s, job_attempts,
+        delete_attempts;
     int64_t mcp_port, code_server_port;
     int64_t command_timeout_s, command_timeout_max_s, command_output_bytes;
     int64_t admission_depth, admission_age_ms;

@@ -8,10 +8,8 @@
 #include "common/base/log.h"
 #include "gateway/request.h"
 
-/* CLAIM_LIFE_MS: accepting takes a few database statements, each with a timeout far below it; a
- * claim of this age lost its gateway. FIRST_POLL_MS: how soon a join looks for the first one's job.
- */
-enum { CLAIM_LIFE_MS = 30000, FIRST_POLL_MS = 20, HASHED_MAX_BYTES = 1 << 30 };
+/* FIRST_POLL_MS: how soon a join looks for the first one's job. */
+enum { FIRST_POLL_MS = 20, HASHED_MAX_BYTES = 1 << 30 };
 
 static int read_key(struct request *request, struct error *err)
 {
@@ -109,8 +107,8 @@ int idempotency_begin(struct request *request, struct error *err)
         int status;
 
         if (store_key_claim(gateway->store, request->principal.subject, mine->key, hash, claim,
-                            gateway->config->idempotency_s * 1000, CLAIM_LIFE_MS, &known,
-                            err) < 0) {
+                            gateway->config->idempotency_s * 1000,
+                            gateway->config->idempotency_claim_ms, &known, err) < 0) {
             return -1;
         }
         status = known.status != 0 && strcmp(known.request_hash, hash) == 0

@@ -37,15 +37,21 @@ int lifecycle_job_error(const struct job *job, struct error *err)
     return error_set(err, codes_of_outcome[job->outcome], "%s", text);
 }
 
-/* The ended job from the store: the reply only said that it ended. */
+/* The ended job from the store: the reply only said that it ended. A store that is away now is
+ * asked again: the job is accepted, and its caller is to hear of its end. */
 static enum lifecycle_end read_end(struct request *request, const char *job_id, struct job *ret_job,
                                    struct error *err)
 {
+    struct error store_err = ERROR_INIT;
     struct job job;
 
     memset(&job, 0, sizeof(job));
     str_copy(job.id, sizeof(job.id), job_id);
-    if (store_jobs_poll(request->gateway->store, &job, 1, err) < 0) {
+    if (store_jobs_poll(request->gateway->store, &job, 1, &store_err) < 0) {
+        if (store_err.code == ERR_DATABASE_DOWN || store_err.code == ERR_OVERLOADED) {
+            return LIFECYCLE_PENDING;
+        }
+        *err = store_err;
         return LIFECYCLE_ERROR;
     }
     if (!job_state_is_terminal(job.state)) {

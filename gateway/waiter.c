@@ -16,7 +16,7 @@ enum {
     REPLIES_AT_ONCE = 128,
     REPLY_BLOCK_MS = 500,
     POLL_EVERY_MS = 200,
-    POLL_AFTER_MS = 1000, /* a waiter this old no longer trusts the reply stream */
+    POLL_AFTER_MS = 800, /* a waiter this old no longer trusts the reply stream */
     POLL_BATCH = 512,
 };
 
