@@ -1,13 +1,14 @@
 #!/usr/bin/python3
 """Runs every layer of the tests and ends with one line: `N passed, N failed`.
 
-    tests/run.py [--only lint,unit,integration,e2e,chaos,san,tsan] [-k expression]
+    tests/run.py [--only lint,unit,integration,e2e,crash,chaos,san,tsan] [-k expression]
 
-Layers: lint (rules of the tree), unit (pure C, and the kept inputs of the fuzz targets), integration (C against real Redis and
-PostgreSQL), e2e (the built programs over HTTP; the official SDK), chaos (a minute of faults, and the checks of its
-checker), san (all of it again under
-ASan + UBSan), tsan (the C tests and the threads of the running system under ThreadSanitizer). It
-starts its own services on free ports and leaves nothing running.
+Layers: lint (rules of the tree), unit (pure C, and the kept inputs of the fuzz targets), integration
+(C against real Redis and PostgreSQL), e2e (the built programs over HTTP; the official SDK), crash
+(every row of the crash table, with programs built to die where a test wants it), chaos (a minute of
+faults, and the checks of its checker), san (unit, integration and e2e again under ASan + UBSan), tsan
+(the C tests and the threads of the running system under ThreadSanitizer). It starts its own services
+on free ports and leaves nothing running.
 """
 
 from __future__ import annotations
@@ -116,7 +117,7 @@ def run_chaos(env: dict[str, str]) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--only", default="lint,unit,integration,e2e,chaos,san,tsan")
+    parser.add_argument("--only", default="lint,unit,integration,e2e,crash,chaos,san,tsan")
     parser.add_argument("-k", dest="expression")
     options = parser.parse_args()
     layers = options.only.split(",")
@@ -132,8 +133,10 @@ def main() -> int:
         report("lint", int(good), int(not good), time.monotonic() - start)
 
     variants = []
-    if {"unit", "integration", "e2e", "chaos"} & set(layers):
+    if {"unit", "integration", "e2e", "crash", "chaos"} & set(layers):
         variants.append(("release", []))
+    if "crash" in layers:
+        variants.append(("crashpoints", ["CRASHPOINTS=1"]))
     if "san" in layers:
         variants.append(("san-address-undefined", ["SAN=address,undefined", "CC=clang"]))
     if "tsan" in layers:
@@ -148,15 +151,20 @@ def main() -> int:
             for variant, flags in variants:
                 build = ROOT / "build" / variant
                 start = time.monotonic()
-                if not make(*flags, f"BUILD={build}", "build", "tests-build"):
+                targets = ["build"] if variant == "crashpoints" else ["build", "tests-build"]
+                if not make(*flags, f"BUILD={build}", *targets):
                     report(f"build {variant}", 0, 1, time.monotonic() - start)
                     continue
                 report(f"build {variant}", 1, 0, time.monotonic() - start)
-                all_layers = variant != "release"
+                all_layers = variant.startswith("san-")
                 venv = dict(env, BUILD_DIR=str(build), SOURCE_DIR=str(ROOT),
                             ASAN_OPTIONS="detect_leaks=1:abort_on_error=0:handle_abort=1",
                             UBSAN_OPTIONS="print_stacktrace=1:halt_on_error=1",
                             TSAN_OPTIONS=f"halt_on_error=1:second_deadlock_stack=1:suppressions={ROOT}/tests/tsan.supp")
+                if variant == "crashpoints":
+                    run_pytest("crash", dict(venv, RELEASE_DIR=str(ROOT / "build/release")), options.expression,
+                               folder="tests/crash")
+                    continue
                 if all_layers or "unit" in layers:
                     c_tests(build, "unit", venv)
                     fuzz_corpora(build, venv)

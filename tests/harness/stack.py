@@ -9,6 +9,7 @@ import json
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -23,6 +24,9 @@ BASE = "/agent/sandboxes/sandboxes"
 SECRET = "0123456789abcdef0123456789abcdef"
 PASSWORD = "TestPass123!"
 
+# neither proxies of this machine nor a TLS context, which takes longer to make than most calls
+LOCAL = {"trust_env": False, "verify": False}
+
 # Production leases scaled down, so that a takeover takes seconds and a test can wait for it.
 QUICK = {
     "WORKER_ATTEMPT_MS": "2500", "WORKER_LEASE_MS": "4000", "WORKER_MIN_IDLE_MS": "4500",
@@ -35,7 +39,7 @@ class Client:
     """One user's view of the API, as a client of the contract writes it."""
 
     def __init__(self, url: str, token: str | None = None, timeout: float = 90.0):
-        self.http = httpx.Client(base_url=url, timeout=timeout, trust_env=False,
+        self.http = httpx.Client(base_url=url, timeout=timeout, **LOCAL,
                                  limits=httpx.Limits(max_connections=1000))
         self.token = token
 
@@ -99,7 +103,7 @@ class FaultProvider:
         self.process = Process("fault-provider", [
             sys.executable, str(ROOT / "tests/harness/fault_provider.py"), "--port", str(self.port),
             "--log", str(self.truth), "--max-timeout", str(max_timeout), "--seed", str(seed)], dict(os.environ), folder / "provider.log")
-        self.http = httpx.Client(base_url=self.url, trust_env=False, timeout=10)
+        self.http = httpx.Client(base_url=self.url, timeout=10, **LOCAL)
         wait_until("fault provider", lambda: self.http.get("/_state").status_code == 200)
 
     def faults(self, *faults: dict) -> None:
@@ -136,7 +140,7 @@ class FaultProvider:
 def fetch_here(base: str, url: str) -> httpx.Response:
     """GET of a URL whose host name only the service at `base` knows."""
     parts = httpx.URL(url)
-    return httpx.get(base + parts.raw_path.decode(), headers={"Host": parts.netloc.decode()}, trust_env=False)
+    return httpx.get(base + parts.raw_path.decode(), headers={"Host": parts.netloc.decode()}, **LOCAL)
 
 
 class DaytonaDouble:
@@ -157,7 +161,7 @@ class DaytonaDouble:
             self.disks.chmod(0o711)
             argv += ["--real", "--folder", str(self.disks)]
         self.process = Process("daytona-double", argv, dict(os.environ), folder / "daytona.log")
-        self.http = httpx.Client(base_url=self.url, trust_env=False, timeout=10)
+        self.http = httpx.Client(base_url=self.url, timeout=10, **LOCAL)
         wait_until("daytona double", lambda: self.http.get("/_state").status_code == 200)
 
     def faults(self, *faults: dict) -> None:
@@ -212,7 +216,7 @@ class SandboxHost:
         self.process = Process("sandbox-host", [str(build_dir() / "sandbox-host")],
                                dict(os.environ) | self.own_env, folder / "sandbox-host.log")
         wait_until("sandbox host", lambda: httpx.get(
-            f"{self.url}/v2/sandboxes", headers={"X-API-Key": self.key}, trust_env=False).status_code == 200)
+            f"{self.url}/v2/sandboxes", headers={"X-API-Key": self.key}, **LOCAL).status_code == 200)
 
     def ids(self) -> list[str]:
         return [box["sandboxID"] for box in self.list()]
@@ -221,7 +225,7 @@ class SandboxHost:
         return fetch_here(self.url, url)
 
     def list(self) -> list[dict]:
-        return httpx.get(f"{self.url}/v2/sandboxes", headers={"X-API-Key": self.key}, trust_env=False).json()
+        return httpx.get(f"{self.url}/v2/sandboxes", headers={"X-API-Key": self.key}, **LOCAL).json()
 
     def stop(self) -> None:
         status = self.process.stop(15)
@@ -255,12 +259,7 @@ class Stack:
         self.reapers = [self.spawn("reaper", "sandbox-reaper") for _ in range(reapers)]
         self.gateways = []
         for _ in range(gateways):
-            port = free_port()
-            gateway = self.spawn("gateway", "sandbox-gateway", "serve", GATEWAY_LISTEN=f"127.0.0.1:{port}")
-            gateway.url = f"http://127.0.0.1:{port}"
-            self.gateways.append(gateway)
-        for gateway in self.gateways:
-            wait_until("gateway ready", lambda g=gateway: httpx.get(g.url + "/readyz", trust_env=False).status_code == 200, 20)
+            self.gateways.append(self.start_gateway())
         self._users: dict[str, Client] = {}
 
     def spawn(self, name: str, program: str, *args: str, **env: str) -> Process:
@@ -272,6 +271,14 @@ class Stack:
 
     def start_worker(self, **env: str) -> Process:
         return self.spawn("worker", "sandbox-worker", **env)
+
+    def start_gateway(self, **env: str) -> Process:
+        """One more gateway, at .url, ready."""
+        port = free_port()
+        gateway = self.spawn("gateway", "sandbox-gateway", "serve", GATEWAY_LISTEN=f"127.0.0.1:{port}", **env)
+        gateway.url = f"http://127.0.0.1:{port}"
+        wait_until("gateway ready", lambda: httpx.get(gateway.url + "/readyz", **LOCAL).status_code == 200, 20)
+        return gateway
 
     def run(self, *args: str, input: str | None = None) -> str:
         done = subprocess.run([str(build_dir() / "sandbox-gateway"), *args], env=self.env, input=input,
@@ -300,16 +307,19 @@ class Stack:
 
     def stop(self) -> list[tuple[str, int]]:
         """Stops everything; returns (name, exit status) of those that were alive."""
-        statuses = []
-        for process in reversed(self.processes):
-            if process.alive():
-                with contextlib.suppress(ProcessLookupError):
-                    process.send(18)  # SIGCONT, for one a test has frozen
-                statuses.append((process.name, process.stop(30)))
+        running = [process for process in reversed(self.processes) if process.alive()]
+        for process in running:
+            with contextlib.suppress(ProcessLookupError):
+                process.send(signal.SIGCONT)  # for one a test has frozen
+                process.send(signal.SIGTERM)
+        statuses = [(process.name, process.ended(30)) for process in running]
         for client in self._users.values():
             client.http.close()
-        self.postgres.sql(f'DROP DATABASE IF EXISTS "{self.database}" WITH (FORCE)')
+        self.drop_database()
         return statuses
+
+    def drop_database(self) -> None:
+        self.postgres.sql(f'DROP DATABASE IF EXISTS "{self.database}" WITH (FORCE)')
 
     def __enter__(self) -> "Stack":
         return self

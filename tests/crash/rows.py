@@ -1,0 +1,408 @@
+"""The crash table: what dies, when it dies, who repairs it and how soon. One function per row, run
+once for each kind of job that can get there.
+
+A bound is a formula over the settings (scene.Timing). With the programs' defaults it must stay within
+what the table promises; with the settings scaled down, the measured repair must stay within it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.crash.scene import KIND, KINDS, SCALED, SLACK_MS, Kind, Scene, Timing
+from tests.harness.services import Postgres, wait_until
+
+
+@dataclass(frozen=True)
+class Row:
+    name: str
+    left: str  # behind by the crash
+    promise_s: float  # the bound at the programs' defaults
+    bound: Callable[[Timing], int]
+    play: Callable[[Scene, Kind], float]  # returns the measured repair, ms
+    kinds: tuple[Kind, ...]
+    own_postgres: bool
+    env: dict[str, str]
+
+
+ROWS: list[Row] = []
+
+
+def row(left: str, promise_s: float, bound: Callable[[Timing], int], kinds: tuple[Kind, ...] = KINDS,
+        own_postgres: bool = False, **env: str):
+    def add(play: Callable[[Scene, Kind], float]) -> Callable[[Scene, Kind], float]:
+        ROWS.append(Row(play.__name__, left, promise_s, bound, play, kinds, own_postgres, env))
+        return play
+    return add
+
+
+def kill(point: str) -> dict[str, str]:
+    return {"CRASHPOINT": f"{point}:1:KILL"}
+
+
+def freeze(point: str) -> dict[str, str]:
+    return {"CRASHPOINT": f"{point}:1:STOP"}
+
+
+# ---- the gateway ------------------------------------------------------------------------------------
+
+def gateway_dies(scene: Scene, kind: Kind, point: str) -> float:
+    """The caller loses its connection and sends the same again, with its key, to another gateway."""
+    scene.prepare(kind)
+    armed = scene.start_gateway(**kill(point))
+    with pytest.raises(httpx.TransportError):
+        scene.call(kind, armed.url, key="again")
+    died = scene.died(armed)
+    if point == "gateway_accepting":
+        assert scene.sql(f"select count(*) from jobs where op = '{kind.op}'") == [("0",)]
+    answer = scene.call(kind, key="again")
+    took = (time.monotonic() - died) * 1000
+    assert answer.status_code == 200, answer.text
+    assert answer.headers.get("idempotency-replayed") == (None if point == "gateway_accepting" else "true")
+    assert scene.sql(f"select count(*) from jobs where op = '{kind.op}'") == [("1",)]
+    scene.settled(kind)
+    scene.went(kind)
+    return took
+
+
+@row("nothing but a claim of the key", 30, Timing.lost_claim)
+def gateway_before_the_commit(scene: Scene, kind: Kind) -> float:
+    return gateway_dies(scene, kind, "gateway_accepting")
+
+
+@row("a queued job without an entry", 6, Timing.lost_wakeup)
+def gateway_between_commit_and_wakeup(scene: Scene, kind: Kind) -> float:
+    return gateway_dies(scene, kind, "gateway_accepted")
+
+
+@row("a job that nobody waits for", 1, Timing.lost_reply)
+def gateway_while_the_caller_waits(scene: Scene, kind: Kind) -> float:
+    return gateway_dies(scene, kind, "gateway_enqueued")
+
+
+# ---- the worker -------------------------------------------------------------------------------------
+
+def worker_dies(scene: Scene, kind: Kind, point: str) -> float:
+    """Another worker brings the job to its end, and the caller never notices."""
+    scene.prepare(kind)
+    scene.retire(scene.worker)
+    armed = scene.next_worker(**kill(point))
+    call = scene.ask(kind)
+    died = scene.died(armed)
+    scene.next_worker()
+    took = scene.answered(call, died)
+    # a deadline may be set twice to the same end; everything else happens once
+    scene.settled(kind, effects=(1, 2) if kind.op == "timeout" else (1,))
+    scene.went(kind)
+    return took
+
+
+@row("a pending entry", 6, Timing.lost_wakeup)
+def worker_between_read_and_claim(scene: Scene, kind: Kind) -> float:
+    return worker_dies(scene, kind, "worker_read")
+
+
+@row("a pending entry", 50, Timing.pending_entry)
+def worker_leaves_its_entry(scene: Scene, kind: Kind) -> float:
+    worker_dies(scene, kind, "worker_read")
+    return scene.streams_empty(SCALED.pending_entry() + SLACK_MS)
+
+
+@row("a running job, nothing sent", 45, Timing.lost_lease, kinds=tuple(k for k in KINDS if k.op != "create"))
+def worker_between_claim_and_send(scene: Scene, kind: Kind) -> float:
+    return worker_dies(scene, kind, "worker_claimed")
+
+
+@row("a running job that had been woken often", 45, Timing.lost_lease, kinds=tuple(k for k in KINDS if k.op != "create"))
+def worker_dies_of_a_job_from_a_backlog(scene: Scene, kind: Kind) -> float:
+    """Waking ever more seldom is for a backlog; a claim ends it."""
+    scene.prepare(kind)
+    scene.retire(scene.worker)
+    call = scene.ask(kind)
+    wait_until("queued", lambda: scene.keys.xlen(f"sandbox:jobs:{kind.op}") == 1)
+    scene.sql("update jobs set enqueue_count = 7, enqueued_at = now() where state = 'queued'")
+    died = scene.died(scene.next_worker(**kill("worker_claimed")))
+    scene.next_worker()
+    took = scene.answered(call, died)
+    scene.settled(kind)
+    return took
+
+
+@row("a running create; nothing tells that it was not sent", 75.5, Timing.lost_create, kinds=(KIND["create"],))
+def worker_between_claim_and_create(scene: Scene, kind: Kind) -> float:
+    return worker_dies(scene, kind, "worker_claimed")
+
+
+def provider_outlives_worker(scene: Scene, kind: Kind, mode: str) -> float:
+    scene.prepare(kind)
+    scene.fault(kind, mode, delay_ms=500)
+    call = scene.ask(kind)
+    scene.reaches_provider(kind)
+    scene.worker.kill9()
+    died = time.monotonic()
+    scene.next_worker()
+    took = scene.answered(call, died)
+    scene.settled(kind, effects=(1, 2) if kind.op == "timeout" else (1,))
+    scene.went(kind)
+    return took
+
+
+@row("an effect that lands after the worker's death", 45, Timing.lost_lease)
+def worker_between_send_and_effect(scene: Scene, kind: Kind) -> float:
+    return provider_outlives_worker(scene, kind, "delay")
+
+
+@row("a request that never has an effect", 75.5, Timing.lost_create)
+def worker_waits_for_what_never_comes(scene: Scene, kind: Kind) -> float:
+    return provider_outlives_worker(scene, kind, "hang")
+
+
+@row("an effect that nobody wrote down", 45, Timing.lost_lease)
+def worker_between_reply_and_commit(scene: Scene, kind: Kind) -> float:
+    return worker_dies(scene, kind, "worker_ended")
+
+
+@row("a done job, its waiter blind", 1, Timing.lost_reply)
+def worker_between_commit_and_reply(scene: Scene, kind: Kind) -> float:
+    return worker_dies(scene, kind, "worker_committed")
+
+
+@row("a done job, its entry pending", 50, Timing.pending_entry)
+def worker_between_commit_and_ack(scene: Scene, kind: Kind) -> float:
+    worker_dies(scene, kind, "worker_committed")
+    return scene.streams_empty(SCALED.pending_entry() + SLACK_MS)
+
+
+@row("a queued successor without an entry", 6, Timing.lost_wakeup)
+def worker_between_commit_and_successor(scene: Scene, kind: Kind) -> float:
+    scene.prepare(kind)
+    scene.retire(scene.worker)
+    armed = scene.next_worker(**kill("worker_committed"))
+    scene.hold(kind)
+    first = scene.ask(kind)
+    scene.reaches_provider(kind)
+    if not scene.sandbox:
+        ((scene.sandbox,),) = scene.sql("select id from sandboxes")
+    second = scene.ask(KIND[kind.successor])
+    wait_until("both accepted", lambda: scene.sql(
+        "select count(*) from jobs where state in ('queued', 'running')") == [("2",)])
+    died = scene.died(armed)
+    scene.next_worker()
+    scene.answered(first, died)
+    took = scene.answered(second, died, 404 if kind.op == "delete" else 200)
+    scene.settled(kind if kind.op == "delete" else KIND[kind.successor])
+    return took
+
+
+# ---- frozen workers ---------------------------------------------------------------------------------
+
+def zombie_wakes(scene: Scene, kind: Kind, point: str, effects: tuple[int, ...]) -> float:
+    """A worker freezes beyond its lease; when it wakes, the job is another's and has ended."""
+    scene.prepare(kind)
+    scene.retire(scene.worker)
+    zombie = scene.next_worker(**freeze(point))
+    call = scene.ask(kind)
+    froze = scene.froze(zombie)
+    scene.next_worker()
+    took = scene.answered(call, froze)
+    ended = scene.sql("select id, state, lease_token, outcome, finished_at from jobs order by id")
+    zombie.send(signal.SIGCONT)
+    wait_until("the zombie is told", lambda: "job.fenced" in zombie.log() or "job.lease_lost" in zombie.log(), 10)
+    if kind.op == "create" and point == "worker_sending":
+        wait_until("its copy is killed", lambda: "provider.copy_killed" in zombie.log(), 10)
+    assert scene.sql("select id, state, lease_token, outcome, finished_at from jobs order by id") == ended
+    scene.settled(kind, effects)
+    scene.went(kind)
+    scene.retire(zombie)
+    return took
+
+
+@row("a zombie that has sent nothing", 81, Timing.frozen_create)
+def zombie_before_it_looks_at_its_lease(scene: Scene, kind: Kind) -> float:
+    return zombie_wakes(scene, kind, "worker_claimed", (1,))
+
+
+@row("a zombie that makes one late call", 81, Timing.frozen_create)
+def zombie_after_it_looked_at_its_lease(scene: Scene, kind: Kind) -> float:
+    # a late create makes a copy, which is killed; a late deadline is set again to the same end
+    return zombie_wakes(scene, kind, "worker_sending", (1, 2) if kind.op in ("create", "timeout") else (1,))
+
+
+@row("a zombie with an effect to write down", 46, Timing.frozen)
+def zombie_before_its_commit(scene: Scene, kind: Kind) -> float:
+    return zombie_wakes(scene, kind, "worker_ended", (1, 2) if kind.op == "timeout" else (1,))
+
+
+# ---- the reaper -------------------------------------------------------------------------------------
+
+def make_due(scene: Scene, kind: Kind) -> None:
+    """What the reaper has to decide: a deadline's pause or delete, or more life at the provider."""
+    if kind.op == "timeout":
+        scene.sql("update sandboxes set provider_expires_at = now() + interval '30 seconds'")
+    else:
+        scene.sql(f"update sandboxes set timeout_mode = 'absolute', on_timeout = '{kind.op}', expires_at = now()")
+
+
+def reaper_dies(scene: Scene, kind: Kind, point: str) -> float:
+    scene.prepare(kind)
+    scene.retire(scene.reaper)
+    make_due(scene, kind)
+    died = scene.died(scene.next_reaper(**kill(point)))
+    scene.next_reaper()
+    wait_until(f"{kind} by the other reaper", lambda: scene.sql(
+        f"select count(*) from jobs where op = '{kind.op}' and state = 'done'") == [("1",)], 20)
+    took = (time.monotonic() - died) * 1000
+    scene.settled(kind)
+    scene.went(kind)
+    assert scene.sql(f"select count(*) from jobs where op = '{kind.op}'") == [("1",)], "decided once"
+    return took
+
+
+DECIDED = (KIND["pause"], KIND["delete"], KIND["timeout"])
+
+
+@row("nothing", 5, Timing.lost_reaper, DECIDED)
+def reaper_before_its_look(scene: Scene, kind: Kind) -> float:
+    return reaper_dies(scene, kind, "reaper_looking")
+
+
+@row("a queued job without an entry", 6, Timing.lost_wakeup, DECIDED)
+def reaper_between_decision_and_wakeup(scene: Scene, kind: Kind) -> float:
+    return reaper_dies(scene, kind, "reaper_decided")
+
+
+@row("a job marked as woken that was not", 6, Timing.lost_wakeup)
+def reaper_between_retry_and_wakeup(scene: Scene, kind: Kind) -> float:
+    """A retry's time has come: the reaper says so in PostgreSQL and dies before it says so in Redis."""
+    scene.prepare(kind)
+    scene.retire(scene.reaper)
+    armed = scene.next_reaper(**kill("reaper_decided"))
+    scene.fault(kind, "status", status=429, headers={"Retry-After": "1"})
+    call = scene.ask(kind)
+    died = scene.died(armed)
+    scene.next_reaper()
+    took = scene.answered(call, died)
+    scene.settled(kind)
+    scene.went(kind)
+    return took
+
+
+# ---- Redis ------------------------------------------------------------------------------------------
+
+@row("entries unread, entries pending, connections dead", 6, Timing.lost_wakeup)
+def redis_restarts_under_a_queued_job(scene: Scene, kind: Kind) -> float:
+    scene.prepare(kind)
+    scene.retire(scene.worker)
+    call = scene.ask(kind)
+    wait_until("queued", lambda: scene.keys.xlen(f"sandbox:jobs:{kind.op}") == 1)
+    scene.own_redis.process.kill9()
+    scene.own_redis.restart()
+    back = time.monotonic()
+    scene.next_worker()
+    took = scene.answered(call, back)
+    scene.settled(kind)
+    scene.went(kind)
+    scene.streams_empty(SCALED.pending_entry() + SLACK_MS)
+    return took
+
+
+@row("a job in flight that cannot tell Redis of its end", 6, Timing.lost_wakeup)
+def redis_restarts_under_a_job_in_flight(scene: Scene, kind: Kind) -> float:
+    scene.prepare(kind)
+    scene.hold(kind)
+    call = scene.ask(kind)
+    scene.reaches_provider(kind)
+    scene.own_redis.process.kill9()
+    scene.answered(call, time.monotonic())  # without any Redis
+    scene.settled(kind)
+    scene.went(kind)
+    scene.own_redis.restart()
+    scene.streams_empty(SCALED.pending_entry() + SLACK_MS)
+    # and the queue works again
+    again = KIND["delete"] if kind.op != "delete" else KIND["create"]
+    return scene.answered(scene.ask(again), time.monotonic())
+
+
+# only the missing mark can tell: the ordinary search would take a minute
+@row("no stream, no group, no entry", 6, Timing.lost_mark, REAPER_OUTBOX_BASE_MS="60000")
+def redis_wiped_under_a_queued_job(scene: Scene, kind: Kind) -> float:
+    scene.prepare(kind)
+    scene.retire(scene.worker)
+    call = scene.ask(kind)
+    wait_until("queued", lambda: scene.keys.xlen(f"sandbox:jobs:{kind.op}") == 1)
+    scene.keys.flushall()
+    wiped = time.monotonic()
+    scene.next_worker()
+    took = scene.answered(call, wiped)
+    scene.settled(kind)
+    scene.went(kind)
+    return took
+
+
+# ---- PostgreSQL -------------------------------------------------------------------------------------
+
+def postgres_restarts(scene: Scene, kind: Kind, down_s: float) -> float:
+    scene.prepare(kind)
+    scene.hold(kind)
+    call = scene.ask(kind)
+    scene.reaches_provider(kind)
+    scene.postgres.kill9()
+    refused = scene.call(KIND["create"])
+    assert refused.status_code == 503 and int(refused.headers["Retry-After"]) >= 1, refused.text
+    wait_until("the outcome waits", lambda: "store.down" in scene.worker.log(), 10)
+    time.sleep(down_s)
+    scene.postgres.restart()
+    back = time.monotonic()
+    return scene.answered(call, back)
+
+
+@row("an outcome that cannot be written yet", 6, Timing.lost_reply, own_postgres=True, WORKER_LEASE_MS="10000",
+     WORKER_MIN_IDLE_MS="11000", WORKER_ATTEMPT_MS="4000", E2B_REQUEST_TIMEOUT_MS="3000")
+def postgres_back_within_the_lease(scene: Scene, kind: Kind) -> float:
+    took = postgres_restarts(scene, kind, 0)
+    scene.settled(kind)
+    scene.went(kind)
+    calls = scene.truth.state()["calls"][kind.route]
+    assert calls == scene.calls[kind.route] + 1, "the call was made again although its outcome was known"
+    return took
+
+
+@row("an outcome that is forgotten", 6, Timing.lost_wakeup, own_postgres=True)
+def postgres_back_after_the_lease(scene: Scene, kind: Kind) -> float:
+    took = postgres_restarts(scene, kind, SCALED.WORKER_LEASE_MS / 1000)
+    scene.settled(kind, effects=(1, 2) if kind.op == "timeout" else (1,))
+    scene.went(kind)
+    return took
+
+
+# ---- running them -----------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class Case:
+    row: int
+    kind: Kind
+
+    def __str__(self) -> str:
+        return f"{ROWS[self.row].name}-{self.kind}"
+
+    def run(self, folder: Path, postgres: Postgres, fresh: Postgres) -> float:
+        """Plays the row; returns the measured repair in ms."""
+        me = ROWS[self.row]
+        own = Postgres(folder / "pg", copy_of=fresh, fsync="off") if me.own_postgres else None
+        try:
+            with Scene(folder / "scene", own or postgres, **me.env) as scene:
+                return me.play(scene, self.kind)
+        finally:
+            if own:
+                own.stop()
+
+
+CASES = [Case(number, kind) for number, me in enumerate(ROWS) for kind in me.kinds]

@@ -1,0 +1,285 @@
+"""One small system per case, everything in it its own but PostgreSQL, and what must be true of it
+once the dust has settled."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import httpx
+import psycopg2
+import redis as redis_client
+
+from tests.harness.services import Postgres, Process, Redis, build_dir, wait_until
+from tests.harness.stack import BASE, Client, FaultProvider, Stack
+
+
+@dataclass(frozen=True)
+class Timing:
+    """The settings, in milliseconds, that every bound of the crash table is made of."""
+
+    WORKER_ATTEMPT_MS: int
+    WORKER_LEASE_MS: int
+    WORKER_MIN_IDLE_MS: int
+    SANDBOX_SETTLE_MS: int
+    REAPER_TICK_MS: int
+    REAPER_OUTBOX_MS: int
+    REAPER_OUTBOX_BASE_MS: int
+    SANDBOX_IDEMPOTENCY_CLAIM_MS: int
+
+    @classmethod
+    def production(cls) -> "Timing":
+        """The defaults, as the programs themselves print them."""
+        text = "".join(subprocess.run([build_dir() / program, "--help"], capture_output=True, text=True, check=True).stdout
+                       for program in ("sandbox-gateway", "sandbox-worker", "sandbox-reaper"))
+        found = dict(re.findall(r"^  ([A-Z_]+) .*\(default (\d+)\)", text, re.MULTILINE))
+        return cls(**{field.name: int(found[field.name]) for field in fields(cls)})
+
+    def env(self) -> dict[str, str]:
+        return {field.name: str(getattr(self, field.name)) for field in fields(self)}
+
+    # ---- how long what was lost stays lost ---------------------------------------------------
+    def lost_wakeup(self) -> int:
+        return self.REAPER_OUTBOX_BASE_MS + self.REAPER_OUTBOX_MS
+
+    def lost_lease(self) -> int:
+        return self.WORKER_LEASE_MS + self.REAPER_OUTBOX_MS
+
+    def lost_create(self) -> int:
+        """What was sent at the very end of the attempt has its settle window before an empty list tells anything."""
+        return max(self.lost_lease(), self.WORKER_ATTEMPT_MS + self.SANDBOX_SETTLE_MS + self.REAPER_OUTBOX_MS)
+
+    def frozen(self) -> int:
+        """A frozen worker's parked read swallows the first wake-up after its lease."""
+        return self.lost_lease() + self.lost_wakeup()
+
+    def frozen_create(self) -> int:
+        return max(self.frozen(), self.lost_create() + self.lost_wakeup())
+
+    def pending_entry(self) -> int:
+        return self.WORKER_MIN_IDLE_MS + min(self.WORKER_MIN_IDLE_MS // 4, 5000)
+
+    def lost_reply(self) -> int:
+        return 1000  # gateway/waiter.c: POLL_AFTER_MS + POLL_EVERY_MS
+
+    def lost_claim(self) -> int:
+        return self.SANDBOX_IDEMPOTENCY_CLAIM_MS
+
+    def lost_reaper(self) -> int:
+        return self.REAPER_TICK_MS
+
+    def lost_mark(self) -> int:
+        return self.REAPER_OUTBOX_MS
+
+
+SCALED = Timing(WORKER_ATTEMPT_MS=1500, WORKER_LEASE_MS=1800, WORKER_MIN_IDLE_MS=2000, SANDBOX_SETTLE_MS=1000,
+                REAPER_TICK_MS=50, REAPER_OUTBOX_MS=100, REAPER_OUTBOX_BASE_MS=600, SANDBOX_IDEMPOTENCY_CLAIM_MS=500)
+REST = {"E2B_REQUEST_TIMEOUT_MS": "1400", "WORKER_RETRY_BASE_MS": "50",
+        "WORKER_RETRY_CAP_MS": "200", "WORKER_HEARTBEAT_MS": "300", "REAPER_LIFETIMES_MS": "100",
+        "DATABASE_POOL": "4", "GATEWAY_THREADS": "16"}
+# the machine's share of a measured time: a program must start, and twelve scenes share two cores
+SLACK_MS = 1500
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of job: how it is asked for, and what it leaves at the provider and in the history."""
+
+    op: str
+    route: str  # of the fault provider
+    effect: str  # in its log of the truth
+    before: str | None  # status it starts from
+    path: tuple[str, ...]  # statuses it goes through
+    successor: str  # asked for while this one is under way
+
+    def __str__(self) -> str:
+        return self.op
+
+
+KINDS = (
+    Kind("create", "create", "create", None, ("creating", "running"), "pause"),
+    Kind("pause", "pause", "pause", "running", ("pausing", "paused"), "resume"),
+    Kind("resume", "connect", "resume", "paused", ("resuming", "running"), "pause"),
+    Kind("delete", "delete", "delete", "running", ("deleting", "deleted"), "resume"),
+    Kind("timeout", "timeout", "timeout", "running", (), "pause"),
+)
+KIND = {kind.op: kind for kind in KINDS}
+
+
+class Scene(Stack):
+    def __init__(self, folder: Path, postgres: Postgres, **env: str):
+        folder.mkdir(parents=True)
+        self.threads = ThreadPoolExecutor(4)
+        self.own_redis = Redis(folder / "redis")
+        self.truth = FaultProvider(folder)
+        super().__init__(folder / "stack", self.own_redis, postgres, self.truth,
+                         env=SCALED.env() | REST | env)
+        self.database_connection = None
+        self.keys = redis_client.Redis(port=self.own_redis.port, decode_responses=True)
+        self.sandbox = ""
+
+    def sql(self, text: str) -> list[tuple]:
+        """As text, like Stack.sql, on a connection that is kept."""
+        for again in (True, False):
+            try:
+                if self.database_connection is None:
+                    self.database_connection = psycopg2.connect(self.postgres.url(self.database))
+                    self.database_connection.autocommit = True
+                with self.database_connection.cursor() as cursor:
+                    cursor.execute(text)
+                    rows = cursor.fetchall() if cursor.description else []
+                return [tuple(None if v is None else str(v) for v in row) for row in rows]
+            except (psycopg2.OperationalError, psycopg2.InterfaceError):
+                self.database_connection = None
+                if not again:
+                    raise
+        raise AssertionError("not reached")
+
+    def drop_database(self) -> None:
+        """Left where it is: the cluster ends with the session, and a DROP is a checkpoint."""
+        if self.database_connection is not None:
+            self.database_connection.close()
+
+    def stop(self):
+        try:
+            return super().stop()
+        finally:
+            self.threads.shutdown(wait=False, cancel_futures=True)
+            self.truth.stop()
+            self.own_redis.stop()
+
+    # ---- the cast -----------------------------------------------------------------------------
+
+    @property
+    def worker(self) -> Process:
+        return self.workers[-1]
+
+    @property
+    def reaper(self) -> Process:
+        return self.reapers[-1]
+
+    def next_worker(self, **env: str) -> Process:
+        """Another worker; the last one must be dead, frozen or stopped here."""
+        self.workers.append(self.start_worker(**env))
+        return self.worker
+
+    def next_reaper(self, **env: str) -> Process:
+        self.reapers.append(self.spawn("reaper", "sandbox-reaper", **env))
+        return self.reaper
+
+    def retire(self, process: Process) -> None:
+        assert process.stop(10) == 0, f"{process.name} did not end in order"
+
+    def died(self, process: Process, seconds: float = 20.0) -> float:
+        """Waits for the SIGKILL a crash point sends; returns when it came."""
+        status = process.proc.wait(seconds)
+        assert status == -9, f"{process.name} ended with {status}, not at its crash point:\n{process.log()[-2000:]}"
+        return time.monotonic()
+
+    def froze(self, process: Process, seconds: float = 20.0) -> float:
+        def stopped() -> bool:
+            assert process.alive(), f"{process.name} ended instead of freezing"
+            return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+        wait_until(f"{process.name} frozen", stopped, seconds)
+        return time.monotonic()
+
+    # ---- asking -------------------------------------------------------------------------------
+
+    def prepare(self, kind: Kind) -> None:
+        """Brings about what `kind` starts from, by the ordinary way."""
+        client = self.client()
+        if kind.before is not None:
+            self.sandbox = client.create()["sandbox_id"]
+        if kind.before == "paused":
+            client.pause(self.sandbox)
+        self.mark = len(self.truth.effects())
+
+    def call(self, kind: Kind, url: str | None = None, key: str | None = None) -> httpx.Response:
+        client = self.client()
+        if url is not None:
+            client = Client(url, client.token)
+        headers = {"Idempotency-Key": key} if key else {}
+        body = {"sandbox_id": self.sandbox}
+        if kind.op == "create":
+            return client.post(f"{BASE}/create", {"user_id": "crash"}, **headers)
+        if kind.op == "pause":
+            return client.post(f"{BASE}/{self.sandbox}/pause", **headers)
+        if kind.op == "resume":
+            return client.post(f"{BASE}/connect", body, **headers)
+        if kind.op == "delete":
+            return client.delete(f"{BASE}/{self.sandbox}", **headers)
+        return client.post(f"{BASE}/schedule-timeout", body | {"timeout_seconds": 600}, **headers)
+
+    def ask(self, kind: Kind) -> "Future[httpx.Response]":
+        self.client()  # the login is no part of the call
+        return self.threads.submit(self.call, kind)
+
+    def reaches_provider(self, kind: Kind, seconds: float = 20.0) -> None:
+        wait_until(f"{kind} at the provider", lambda: self.truth.state()["calls"][kind.route] > self.calls[kind.route],
+                   seconds)
+
+    def fault(self, kind: Kind, mode: str, **more) -> None:
+        """The next request of this kind's route meets a fault."""
+        self.calls = self.truth.state()["calls"]
+        self.truth.faults({"route": kind.route, "mode": mode} | more)
+
+    def hold(self, kind: Kind) -> None:
+        """The next request of this kind's route takes long enough for anything to happen meanwhile."""
+        self.fault(kind, "delay", delay_ms=1000)
+
+    # ---- what must be true --------------------------------------------------------------------
+
+    def answered(self, call: "Future[httpx.Response]", since: float, status: int = 200) -> float:
+        """The caller's own answer says that it is done; returns how long that took, in ms."""
+        answer = call.result(30)
+        took = (time.monotonic() - since) * 1000
+        assert answer.status_code == status, f"{answer.status_code} {answer.text}"
+        return took
+
+    def settled(self, kind: Kind, effects: tuple[int, ...] = (1,)) -> None:
+        """The job came to its one end, the provider agrees with the row, the history is the straight one."""
+        if not self.sandbox:
+            ((self.sandbox,),) = self.sql("select id from sandboxes")
+        self.quiet(20)
+        jobs = self.sql(f"select state, crashes from jobs where sandbox_id = '{self.sandbox}' and op = '{kind.op}' order by seq")
+        assert jobs[-1][0] == "done", jobs
+        self.agrees()
+        happened = [e for e in self.truth.effects()[self.mark:] if e["effect"] == kind.effect]
+        assert len(happened) in effects, f"{kind.effect} happened {len(happened)} times: {happened}"
+
+    def went(self, kind: Kind) -> None:
+        """The last statuses of the sandbox are those of the straight path, each entered once."""
+        events = self.sql(f"select from_status, to_status from events where sandbox_id = '{self.sandbox}' order by id")
+        steps = list(zip((kind.before or "",) + kind.path, kind.path))
+        assert events[len(events) - len(steps):] == steps, events
+
+    def agrees(self) -> None:
+        """Database = provider, both ways, ids and states."""
+        rows = {sid: (pid, status) for sid, pid, status in self.sql(
+            "select id, provider_sandbox_id, status from sandboxes where status <> 'deleted'")}
+        seen: dict[str, tuple[str, str]] = {}
+        for pid, box in self.truth.state()["sandboxes"].items():
+            sid = box["metadata"]["sandbox_id"]
+            assert sid not in seen, f"{sid} is at the provider twice: {seen[sid][0]} and {pid}"
+            seen[sid] = (pid, box["state"])
+        assert rows == seen
+
+    def streams_empty(self, within_ms: float) -> float:
+        """No entry is left on a work stream, delivered or not; returns how long that took, in ms."""
+        start = time.monotonic()
+
+        def empty() -> bool:
+            for key in self.keys.scan_iter("sandbox:jobs:*"):
+                if key == "sandbox:jobs:dead":
+                    continue
+                if self.keys.xlen(key) or self.keys.xpending(key, "lifecycle-workers")["pending"]:
+                    return False
+            return True
+
+        wait_until("empty streams", empty, within_ms / 1000, 0.05)
+        return (time.monotonic() - start) * 1000
