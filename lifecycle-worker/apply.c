@@ -147,10 +147,8 @@ static void end_failed(struct flight *flight, enum job_state state, enum outcome
     flight_finish(flight, state, outcome, error);
 }
 
-static void hold_provider(struct flight *flight, const char *provider, int64_t hold_ms,
-                          enum outcome outcome)
+void apply_hold(struct worker *worker, const char *provider, int64_t hold_ms, enum outcome outcome)
 {
-    struct worker *worker = flight->worker;
     struct gate *gate = worker_gate(worker, provider);
     if (gate == NULL) {
         return;
@@ -180,7 +178,7 @@ void flight_end_outcome(struct flight *flight, const struct provider_step *step)
     flight->finish.provider_http_status = step->http_status;
     finish_create_sent(flight, decision.clears_sent && !step->may_exist);
     if (decision.hold_ms > 0) {
-        hold_provider(flight, box_of(flight)->provider, decision.hold_ms, step->outcome);
+        apply_hold(worker, box_of(flight)->provider, decision.hold_ms, step->outcome);
     }
     if (failover_outcome(flight, step, &decision)) {
         return;
@@ -342,6 +340,11 @@ static bool apply_seen(struct flight *flight, enum provider_state state)
         return false;
     }
     finish_status(flight, step.next, reason);
+    if (flight->finish.change_status) {
+        struct gate_counts *counts = &worker_gate(flight->worker, box_of(flight)->provider)->counts;
+        counts->lost += state == PROVIDER_STATE_ABSENT;
+        counts->corrected += state != PROVIDER_STATE_ABSENT;
+    }
     return flight->finish.change_status;
 }
 
@@ -397,6 +400,7 @@ void flight_end_done(struct flight *flight, const struct provider_step *step)
     switch (job->op) {
     case JOB_CREATE:
     case JOB_RESUME:
+        worker_gate(flight->worker, box_of(flight)->provider)->counts.adopted += result->adopted;
         done_started(flight);
         end_done(flight);
         break;

@@ -39,6 +39,11 @@ struct worker_config {
     int64_t breaker_window_ms;
     int64_t breaker_open_ms;
     int64_t failover_patience_ms, failover_unsettled_ms;
+    int64_t reconcile_sweep_ms;
+    int64_t reconcile_min_age_ms;
+    int64_t reconcile_confirm;
+    int64_t reconcile_max_percent;
+    int64_t reconcile_max_sandboxes;
     int64_t lifetime_margin_ms;
     int64_t idle_timeout_s;
 };

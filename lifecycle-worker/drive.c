@@ -48,7 +48,9 @@ static void kill_step_done(struct flight *flight, const struct provider_step *st
     struct worker *worker = flight->worker;
     bool gone = step->verdict == PROVIDER_DONE;
     flight_leave_gate(flight, true, !gone && gate_is_failure(step->outcome, step->http_status));
-    if (gone) {
+    if (gone && flight->kill_orphan) {
+        reconcile_killed(worker, flight);
+    } else if (gone) {
         worker->counters.copies_killed++;
         log_event(LOG_WARN, "provider.copy_killed", LOG_S("provider_sandbox_id", flight->kill_id));
     } else if (++flight->kill_tries < KILL_TRIES_MAX && !service_draining()) {
@@ -64,10 +66,16 @@ static void kill_step_done(struct flight *flight, const struct provider_step *st
 
 static void flight_ended(struct flight *flight, const struct provider_step *step)
 {
+    struct worker *worker = flight->worker;
     const struct job *job = job_of(flight);
     log_context(job->request_id, job->id, job->sandbox_id);
     if (flight->kind == FLIGHT_KILL) {
         kill_step_done(flight, step);
+    } else if (flight->kind == FLIGHT_SWEEP) {
+        flight_leave_gate(flight, true,
+                          step->verdict == PROVIDER_FAILED &&
+                              gate_is_failure(step->outcome, step->http_status));
+        reconcile_listed(worker, flight, step);
     } else if (step->verdict == PROVIDER_DONE) {
         flight_leave_gate(flight, true, false);
         flight_end_done(flight, step);
@@ -216,6 +224,11 @@ void drive_begin(struct flight *flight, struct gate *gate)
         call->settle_until_ms = clock_wall_ms() - age_ms + worker->config->settle_ms;
     }
     call->settle_only = settles_first(flight, gate->provider);
+    drive_call(flight, gate);
+}
+
+void drive_call(struct flight *flight, struct gate *gate)
+{
     gate_enter(gate, clock_mono_ms());
     flight->gate = gate;
     flight->phase = FLIGHT_CALLING;
@@ -243,10 +256,7 @@ void apply_kill(struct worker *worker, struct flight *flight)
     flight->call.provider_sandbox_id = flight->kill_id;
     flight->call.template_id = "";
     flight->attempt_end_ms = clock_mono_ms() + worker->config->attempt_ms;
-    gate_enter(gate, clock_mono_ms());
-    flight->gate = gate;
-    flight->phase = FLIGHT_CALLING;
-    flight_step(flight, NULL);
+    drive_call(flight, gate);
 }
 
 void apply_wake(struct worker *worker, struct flight *flight)

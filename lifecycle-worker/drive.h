@@ -14,7 +14,13 @@
 /* Enters the gate, which must be open, and makes the call the claimed job asks for. */
 void drive_begin(struct flight *flight, struct gate *gate);
 
+/* Enters the gate and takes the first step of flight->call, which is filled in. */
+void drive_call(struct flight *flight, struct gate *gate);
+
 /* ---- apply.c ---- */
+
+/* Stops all calls to a provider for a time, here and at the other workers. */
+void apply_hold(struct worker *worker, const char *provider, int64_t hold_ms, enum outcome outcome);
 
 /* When an earlier attempt may have sent a create, by the database's clock; 0 = none did. */
 int64_t flight_sent_before_ms(const struct flight *flight);

@@ -25,6 +25,11 @@ struct gate_policy {
 /* Since this process began. */
 struct gate_counts {
     int64_t moved_away; /* creates that went elsewhere */
+    int64_t sweeps, sweeps_failed;
+    int64_t adopted;   /* creates that found what an earlier attempt had made */
+    int64_t orphans;   /* killed: tagged as ours, named by no row */
+    int64_t lost;      /* rows whose sandbox the provider no longer has */
+    int64_t corrected; /* rows that said running for paused, or the other way round */
 };
 
 struct gate {

@@ -24,7 +24,8 @@ enum flight_phase {
 };
 enum flight_kind {
     FLIGHT_JOB,
-    FLIGHT_KILL /* a sandbox we made and nobody's row names; the job is somebody else's now */
+    FLIGHT_KILL, /* a sandbox we made and nobody's row names; the job is somebody else's now */
+    FLIGHT_SWEEP /* the list of a provider's sandboxes; claimed.job.id is the sweep's */
 };
 
 struct worker;
@@ -50,6 +51,7 @@ struct flight {
     char *result_json; /* owned; finish.result_json points here */
     char kill_id[PROVIDER_ID_BYTES];
     int kill_tries;
+    bool kill_orphan; /* found by a sweep, not left by a job of ours */
     int64_t not_before_ms;
 };
 

@@ -261,6 +261,17 @@ static void claim_held(struct worker *worker)
     free(copies);
 }
 
+static void take_sweeps(struct worker *worker)
+{
+    for (size_t i = 0; i < worker->held_count && worker->store_up;) {
+        if (reconcile_take(worker, &worker->held[i])) {
+            forget_held(worker, i);
+        } else {
+            i++;
+        }
+    }
+}
+
 /* ---- reading ------------------------------------------------------------------------------ */
 
 /* How many entries may be read now: free slots, and no more than the providers take. */
@@ -401,6 +412,13 @@ static char *heartbeat_json(const struct worker *worker)
         json_add_int64(item, "in_flight", gate->in_flight);
         cJSON_AddStringToObject(item, "breaker", gate_state_name(gate->state));
         json_add_int64(item, "hold_ms", gate->hold_until_ms > now ? gate->hold_until_ms - now : 0);
+        const struct gate_counts *counts = &gate->counts;
+        json_add_int64(item, "sweeps", counts->sweeps);
+        json_add_int64(item, "sweeps_failed", counts->sweeps_failed);
+        json_add_int64(item, "adopted", counts->adopted);
+        json_add_int64(item, "orphans_killed", counts->orphans);
+        json_add_int64(item, "lost", counts->lost);
+        json_add_int64(item, "corrected", counts->corrected);
     }
     struct strbuf text;
     strbuf_init(&text, 8192);
@@ -499,6 +517,8 @@ static void drain_end(struct worker *worker)
         if (flight->kind == FLIGHT_KILL && flight->phase != FLIGHT_FREE) {
             log_event(LOG_ERROR, "provider.copy_left",
                       LOG_S("provider_sandbox_id", flight->kill_id));
+        } else if (flight->kind == FLIGHT_SWEEP && flight->phase != FLIGHT_FREE) {
+            reconcile_abandon(worker, flight);
         } else if (flight->phase == FLIGHT_CALLING || flight->phase == FLIGHT_WAITING) {
             apply_release(worker, flight, 0);
         }
@@ -510,8 +530,8 @@ static void drain_end(struct worker *worker)
 
 static bool drained(const struct worker *worker)
 {
-    return worker->drain_end_ms != 0 &&
-           (worker->inflight.used == 0 || clock_mono_ms() >= worker->drain_end_ms);
+    return worker->drain_end_ms != 0 && (worker->inflight.used == reconcile_count(worker) ||
+                                         clock_mono_ms() >= worker->drain_end_ms);
 }
 
 /* ---- the loop ----------------------------------------------------------------------------- */
@@ -542,6 +562,7 @@ static void turn(struct worker *worker)
     take_entries(worker);
     now = clock_mono_ms();
     take_over(worker, now);
+    take_sweeps(worker);
     poll_due(worker, now);
     wake_waiting(worker, now);
     claim_held(worker);

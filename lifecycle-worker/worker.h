@@ -91,6 +91,20 @@ void apply_kill(struct worker *worker, struct flight *flight);
 /* The wait of a FLIGHT_WAITING is over. */
 void apply_wake(struct worker *worker, struct flight *flight);
 
+/* ---- reconcile.c ---- */
+
+/* True when the entry asks for a sweep: it is begun or passed over, and acknowledged. */
+bool reconcile_take(struct worker *worker, const struct queue_entry *entry);
+/* The sweep's list is there, or is not: compares, acts, ends the sweep and the flight. */
+void reconcile_listed(struct worker *worker, struct flight *flight,
+                      const struct provider_step *step);
+/* The orphan of a FLIGHT_KILL is gone. */
+void reconcile_killed(struct worker *worker, const struct flight *flight);
+/* Sweeps under way: a drain does not wait for them. */
+int reconcile_count(const struct worker *worker);
+/* The worker stops in the middle of the sweep. */
+void reconcile_abandon(struct worker *worker, struct flight *flight);
+
 /* ---- settle.c ---- */
 
 /* Commits every finished flight, then tells Redis. */

@@ -23,7 +23,8 @@ static const struct config_entry table[] = {
     {"REDIS_PASSWORD", CONFIG_STRING, AT(redis_password), 0, 4096, NULL, false, true,
      "Redis password; empty = none"},
     {"SANDBOX_PROVIDERS", CONFIG_STRING, AT(providers), 1, 255, "e2b", false, false,
-     "comma list of the providers whose lifetimes are kept"},
+     "comma list of the providers whose lifetimes are kept and which are compared with the "
+     "database"},
     {"LOG_LEVEL", CONFIG_STRING, AT(log_level), 1, 16, "info", false, false,
      "debug, info, warn or error"},
     {"REAPER_TICK_MS", CONFIG_INT, AT(tick_ms), 10, 60000, "250", false, false,
@@ -36,6 +37,8 @@ static const struct config_entry table[] = {
      "age at which a wake-up counts as lost the first time; doubles each time"},
     {"REAPER_LIFETIMES_MS", CONFIG_INT, AT(lifetimes_ms), 100, 3600000, "10000", false, false,
      "interval of the look at the providers' own ends"},
+    {"REAPER_RECONCILE_MS", CONFIG_INT, AT(reconcile_ms), 100, 86400000, "30000", false, false,
+     "interval at which each provider is compared with the database"},
     {"REAPER_PRUNE_MS", CONFIG_INT, AT(prune_ms), 1000, 86400000, "60000", false, false,
      "interval of the removal of consumers that are gone and Idempotency-Keys that are old"},
     {"SANDBOX_IDEMPOTENCY_SECONDS", CONFIG_INT, AT(idempotency_s), 60, 31536000, "86400", false,

@@ -27,6 +27,7 @@ struct reaper_config {
     int64_t outbox_ms;
     int64_t outbox_base_ms;
     int64_t lifetimes_ms;
+    int64_t reconcile_ms;
     int64_t prune_ms, idempotency_s;
     int64_t consumer_idle_ms;
     int64_t stats_ms;

@@ -187,6 +187,32 @@ static void run_lifetimes(struct sweep *sweep, int64_t now)
     }
 }
 
+/* ---- (d) reconcile ------------------------------------------------------------------------ */
+
+/* Asks more often than is due, because another reaper may have asked just after our last look. */
+static void run_reconcile(struct sweep *sweep, int64_t now)
+{
+    const int64_t interval_ms = sweep->config->reconcile_ms;
+    sweep->next_reconcile_ms = now + (interval_ms < 4000 ? interval_ms / 4 : 1000);
+    if (!sweep->queue_up) {
+        return;
+    }
+    for (int i = 0; i < sweep->config->kind_count; i++) {
+        struct error err = ERROR_INIT;
+        struct wakeup wakeup;
+        bool asked = false;
+        if (store_sweep_ask(sweep->store, provider_kind_name(sweep->config->kinds[i]), interval_ms,
+                            &wakeup, &asked, &err) != 0) {
+            note_store(sweep, &err);
+            return;
+        }
+        if (asked && queue_add(sweep->queue, &wakeup, 1, &err) != 0) {
+            note_queue(sweep, &err); /* the next interval asks again */
+            return;
+        }
+    }
+}
+
 /* ---- housekeeping ------------------------------------------------------------------------- */
 
 static void run_prune(struct sweep *sweep, int64_t now)
@@ -267,6 +293,9 @@ static void run_store_work(struct sweep *sweep, int64_t now)
     }
     if (sweep->store_up && now >= sweep->next_lifetimes_ms) {
         run_lifetimes(sweep, now);
+    }
+    if (sweep->store_up && now >= sweep->next_reconcile_ms) {
+        run_reconcile(sweep, now);
     }
     if (sweep->store_up && now >= sweep->next_stats_ms) {
         run_stats(sweep, now);

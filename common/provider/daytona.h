@@ -82,6 +82,11 @@ void daytona_error_text(const struct daytona *daytona, const struct http_respons
  * Sets *retry_after_ms when a hold is due and the answer gave none. */
 enum outcome daytona_classify(int status, const char *text, bool starting, int64_t *retry_after_ms);
 
+/* ---- daytona_list.c ---- */
+void daytona_list_step(const struct daytona *daytona, struct provider_call *call,
+                       const struct http_response *last, struct http_request *request,
+                       struct provider_step *ret);
+
 /* ---- daytona_control.c ---- */
 void daytona_step(struct provider *provider, struct provider_call *call,
                   const struct http_response *last, struct http_request *ret_request,

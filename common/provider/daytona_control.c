@@ -677,7 +677,9 @@ void daytona_step(struct provider *provider, struct provider_call *call,
 {
     const struct daytona *daytona = self(provider);
     memset(ret, 0, sizeof(*ret));
-    if (last)
+    if (call->op == PROVIDER_LIST)
+        daytona_list_step(daytona, call, last, request, ret);
+    else if (last)
         take_answer(daytona, call, last, request, ret);
     else if (call->phase == PHASE_START)
         begin(daytona, call, request, ret);

@@ -61,6 +61,9 @@ int e2b_take_sandbox(const cJSON *root, struct provider_result *result) MUST_CHE
 enum provider_state e2b_take_state(const cJSON *object);
 int64_t e2b_take_time(const cJSON *object, const char *field); /* 0 = absent or unusable */
 
+/* A page of the list into call->listed. -1: no such page, or more than it may hold. */
+int e2b_take_listed(const cJSON *root, struct provider_call *call) MUST_CHECK;
+
 /* e2b_control.c */
 void e2b_step(struct provider *provider, struct provider_call *call,
               const struct http_response *last, struct http_request *ret_request,

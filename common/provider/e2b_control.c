@@ -271,7 +271,7 @@ static void send_lookup(const struct e2b *e2b, struct provider_call *call,
     begin(e2b, "GET", request);
     request->max_response_bytes = LIST_MAX_BYTES;
     strbuf_puts(&request->url, "/v2/sandboxes?");
-    e2b_put_metadata_filter(&request->url, pairs, 2);
+    e2b_put_metadata_filter(&request->url, pairs, call->op == PROVIDER_LIST ? 1 : 2);
     strbuf_puts(&request->url, "&state=running,paused&limit=100");
     if (call->page.length > 0) {
         strbuf_puts(&request->url, "&nextToken=");
@@ -385,7 +385,9 @@ static int read_page(struct provider_call *call, const struct http_response *las
 {
     cJSON *root = parse_body(last);
     int rc = -1;
-    if (!cJSON_IsArray(root))
+    if (call->op == PROVIDER_LIST)
+        rc = e2b_take_listed(root, call);
+    if (call->op == PROVIDER_LIST || !cJSON_IsArray(root))
         goto out;
     for (const cJSON *item = root->child; item; item = item->next) {
         const cJSON *id = cJSON_GetObjectItemCaseSensitive(item, "sandboxID");
@@ -424,6 +426,10 @@ static void lookup_finished(const struct e2b *e2b, struct provider_call *call,
 {
     struct provider_result *result = &call->result;
     bool found = result->provider_sandbox_id[0] != '\0';
+    if (call->op == PROVIDER_LIST) {
+        done(call, ret, PROVIDER_STATE_UNKNOWN);
+        return;
+    }
     if (call->scratch & EXTRAS_MORE) {
         fail(ret, OUTCOME_SNOOZE, 1, "e2b: more copies to remove");
         return;
@@ -528,7 +534,8 @@ static void step_start(const struct e2b *e2b, struct provider_call *call,
         return;
     }
     if (call->op == PROVIDER_CREATE || !id[0]) {
-        if (call->op == PROVIDER_CREATE || call->op == PROVIDER_DELETE || call->op == PROVIDER_GET)
+        if (call->op == PROVIDER_CREATE || call->op == PROVIDER_DELETE ||
+            call->op == PROVIDER_GET || call->op == PROVIDER_LIST)
             send_lookup(e2b, call, request, ret);
         else
             fail(ret, OUTCOME_PERMANENT, 0, "e2b: the sandbox has no provider id yet");
@@ -550,6 +557,7 @@ static void step_start(const struct e2b *e2b, struct provider_call *call,
         break;
     case PROVIDER_GET:
     case PROVIDER_CREATE:
+    case PROVIDER_LIST:
         send_sandbox(e2b, call, PHASE_GET, "GET", id, "", NULL, request, ret);
         break;
     }

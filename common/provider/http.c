@@ -15,6 +15,7 @@
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
 #include "common/provider/http_internal.h"
+#include "common/provider/text.h"
 
 enum {
     CONNECT_TIMEOUT_MS = 3000,
@@ -495,4 +496,27 @@ void provider_call_init(struct provider_call *call)
 void provider_call_done(struct provider_call *call)
 {
     strbuf_done(&call->page);
+    free(call->listed);
+}
+
+int provider_call_list(struct provider_call *call, const char *deployment_id,
+                       const char *sandbox_id, const char *id, enum provider_state state,
+                       int64_t since_ms)
+{
+    if (!call->deployment_id || strcmp(deployment_id, call->deployment_id) != 0 ||
+        !id_is_uuid_lower(sandbox_id))
+        return 0;
+    if (!provider_is_id(id) || call->listed_count >= call->list_max)
+        return -1;
+    if (call->listed_count == call->listed_capacity) {
+        call->listed_capacity = call->listed_capacity ? call->listed_capacity * 2 : 128;
+        call->listed = xrealloc(call->listed, call->listed_capacity * sizeof(*call->listed));
+    }
+    struct provider_listed *item = &call->listed[call->listed_count++];
+    memset(item, 0, sizeof(*item));
+    str_copy(item->provider_sandbox_id, sizeof(item->provider_sandbox_id), id);
+    str_copy(item->sandbox_id, sizeof(item->sandbox_id), sandbox_id);
+    item->state = state;
+    item->since_ms = since_ms;
+    return 0;
 }

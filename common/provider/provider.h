@@ -60,6 +60,7 @@ enum provider_op {
     PROVIDER_RESUME,  /* also extends the provider's end */
     PROVIDER_DELETE,  /* by provider id, or, when that is unknown, all that carry our sandbox id */
     PROVIDER_TIMEOUT, /* move the provider's own end, read back what it granted */
+    PROVIDER_LIST     /* all that carry our deployment's tag, every page; done = all of them */
 };
 
 enum provider_state {
@@ -80,6 +81,14 @@ struct provider_result {
     int extras_killed;
 };
 
+/* A sandbox that carries this deployment's tag and a sandbox id as we make them. */
+struct provider_listed {
+    char provider_sandbox_id[PROVIDER_ID_BYTES];
+    char sandbox_id[UUID_BYTES];
+    enum provider_state state; /* RUNNING, PAUSED; UNKNOWN = on its way to another */
+    int64_t since_ms;          /* made, or last started, by the provider's clock; 0 = not told */
+};
+
 /* Input of one operation; plain data, filled by the worker. Strings are borrowed. */
 struct provider_call {
     enum provider_op op;
@@ -94,6 +103,7 @@ struct provider_call {
     bool maybe_sent;           /* create/delete: an earlier create may have had its effect */
     int64_t settle_until_ms;   /* wall clock; before it, an empty lookup proves nothing */
     bool settle_only;          /* create: look up only; PROVIDER_STATE_ABSENT = it never happened */
+    size_t list_max;           /* list: more than this is a failure */
     int64_t now_ms;            /* wall clock, set by the driver before each step */
     /* backend's own progress; zero at start */
     int phase;
@@ -101,9 +111,16 @@ struct provider_call {
     struct strbuf page; /* next page token; inited by provider_call_init */
     struct provider_result result;
     char extras[4][PROVIDER_ID_BYTES]; /* copies to kill */
+    struct provider_listed *listed;    /* list: owned; one that moves between pages may be twice */
+    size_t listed_count, listed_capacity;
 };
 void provider_call_init(struct provider_call *call);
 void provider_call_done(struct provider_call *call);
+/* For backends: one more to call->listed. Passed over unless both tags are there and say that it is
+ * this deployment's. -1: `id` is unusable or there are more than list_max; nothing can be said. */
+int provider_call_list(struct provider_call *call, const char *deployment_id,
+                       const char *sandbox_id, const char *id, enum provider_state state,
+                       int64_t since_ms) MUST_CHECK;
 
 /* PROVIDER_WAIT: step again, with no response, after retry_after_ms. */
 enum provider_verdict { PROVIDER_SEND, PROVIDER_WAIT, PROVIDER_DONE, PROVIDER_FAILED };

@@ -266,6 +266,58 @@ int store_reap_lifetimes(struct store *store, const char *provider, int limit, i
                          int64_t max_ms, int64_t margin_ms, struct wakeup **ret_wakeups,
                          size_t *ret_count, struct error *err) MUST_CHECK;
 
+/* ---- reconcile (reaper asks, worker sweeps) ------------------------------------------------ */
+
+/* Asks for a sweep of the provider unless one was asked for in the last interval_ms or is under
+ * way: of several reapers one asks. A wake-up of op reconcile without a sandbox is a sweep's;
+ * *ret_asked false = none is due. */
+int store_sweep_ask(struct store *store, const char *provider, int64_t interval_ms,
+                    struct wakeup *ret_wakeup, bool *ret_asked, struct error *err) MUST_CHECK;
+/* Takes the sweep for lease_ms; ERR_NOT_FOUND when it is taken, done or not the newest. Its
+ * provider goes to ret_provider. A sweep whose holder dies is not taken over: the next one does its
+ * work. */
+int store_sweep_claim(struct store *store, const char *sweep_id, const char *owner,
+                      int64_t lease_ms, char ret_provider[PROVIDER_BYTES],
+                      struct error *err) MUST_CHECK;
+/* `error` NULL: every page was seen and judged. */
+int store_sweep_end(struct store *store, const char *sweep_id, const char *error,
+                    struct error *err) MUST_CHECK;
+
+struct store_sweep_row {
+    char sandbox_id[UUID_BYTES];
+    char provider_sandbox_id[PROVIDER_ID_BYTES]; /* "" until created */
+    enum sandbox_status status;
+    bool busy; /* has unfinished jobs */
+};
+/* The provider's sandboxes that are neither deleted nor failed; ERR_LIMIT when there are more than
+ * `limit`. *ret heap array. */
+int store_sweep_rows(struct store *store, const char *provider, int limit,
+                     struct store_sweep_row **ret, size_t *ret_count, struct error *err) MUST_CHECK;
+
+struct store_sighting {
+    const char *provider_sandbox_id;
+    const char *finding; /* a word */
+    /* results */
+    int times;      /* complete sweeps in a row that found the same */
+    int64_t age_ms; /* since the first of them */
+};
+/* Notes what a complete sweep found, forgetting what it no longer finds. ERR_FENCED when the
+ * sweep's lease has run out: its view is too old to act on, and nothing is noted. */
+int store_sweep_note(struct store *store, const char *sweep_id, const char *provider,
+                     struct store_sighting *items, size_t count, struct error *err) MUST_CHECK;
+/* Reconcile jobs (origin reconcile) for those of the sandboxes that have no unfinished job and
+ * still have that id at the provider. *ret_wakeups heap array. */
+int store_sweep_check(struct store *store, const char *const *sandbox_ids,
+                      const char *const *provider_ids, size_t count, struct wakeup **ret_wakeups,
+                      size_t *ret_count, struct error *err) MUST_CHECK;
+/* Sandboxes still creating whose counterpart has been seen: their create job is due at once, or
+ * made anew when there is none, and will look before it sends. *ret_wakeups heap array. */
+int store_sweep_adopt(struct store *store, const char *const *sandbox_ids, size_t count,
+                      struct wakeup **ret_wakeups, size_t *ret_count, struct error *err) MUST_CHECK;
+/* A line of history without a transition; sandbox_id "" or unknown: of no sandbox of ours. */
+int store_event_add(struct store *store, const char *sandbox_id, const char *reason,
+                    const char *actor, struct error *err) MUST_CHECK;
+
 struct store_stats {
     int64_t jobs_by_state[JOB_STATE_COUNT];
     int64_t sandboxes_by_status[SANDBOX_STATUS_COUNT];

@@ -80,6 +80,10 @@ int row_wakeup(const PGresult *result, int row, int column, struct wakeup *ret);
 /* All rows as a heap array of wakeups. */
 void rows_wakeups(const PGresult *result, struct wakeup **ret, size_t *ret_count);
 
+/* ---- statements that give wake-ups (store_reap.c) ---- */
+int query_wakeups(struct store *store, enum query query, const struct params *p,
+                  struct wakeup **ret_wakeups, size_t *ret_count, struct error *err) MUST_CHECK;
+
 /* Migrations, made at build time from deploy/migrations: ordered, ends with version 0. */
 struct migration {
     int version;

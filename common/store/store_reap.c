@@ -4,8 +4,8 @@
 
 #include "common/store/store_internal.h"
 
-static int query_wakeups(struct store *store, enum query query, const struct params *p,
-                         struct wakeup **ret_wakeups, size_t *ret_count, struct error *err)
+int query_wakeups(struct store *store, enum query query, const struct params *p,
+                  struct wakeup **ret_wakeups, size_t *ret_count, struct error *err)
 {
     PGresult *result;
 

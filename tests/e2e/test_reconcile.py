@@ -1,7 +1,14 @@
 """Create exactly once, and the sweep that finds what no job can: copies that appear late, sandboxes
 the provider lost, states that differ."""
 
-from tests.harness.stack import Stack
+import json
+import time
+import uuid
+
+import pytest
+
+from tests.harness.services import wait_until
+from tests.harness.stack import BASE, Stack
 
 
 def creates_at(provider) -> int:
@@ -29,3 +36,172 @@ def test_each_create_that_went_out_gets_its_own_time_to_appear(fault_stack, faul
     stack.quiet()
     assert fault_provider.state()["calls"]["create"] == 2 and creates_at(fault_provider) == 1
     assert live(fault_provider) == {data["provider_sandbox_id"]: data["sandbox_id"]} == named(stack)
+
+
+# ---- the sweep -------------------------------------------------------------------------------
+
+SWEEPS = {"REAPER_RECONCILE_MS": "200", "WORKER_RECONCILE_MIN_AGE_MS": "600"}
+
+
+def orphan_of(deployment: str) -> dict[str, str]:
+    return {"sandbox_deployment": deployment, "sandbox_id": str(uuid.uuid4()), "sandbox_job": "j"}
+
+
+def sweeps_done(stack: Stack, count: int, provider: str = "e2b") -> None:
+    """Waits for so many more complete sweeps, counted by the workers' logs of them."""
+    seen = set()
+
+    def look():
+        seen.update(row for row in stack.sql(
+            f"select sweep_id::text from provider_sweeps where provider='{provider}' and state='done'"))
+        return len(seen) >= count + 1
+
+    wait_until(f"{count} sweeps", look, 20, 0.01)
+
+
+def history(stack: Stack, sandbox_id: str) -> list[str]:
+    return [row[0] for row in stack.sql(f"select reason from events where sandbox_id='{sandbox_id}' order by id")]
+
+
+def test_a_create_that_lands_after_everything_is_settled_is_killed(fault_stack, fault_provider):
+    """Its effect comes 3 s after the client left, and 1 s after an empty list counted as proof."""
+    stack = fault_stack(env=SWEEPS | {"SANDBOX_SETTLE_MS": "1000"}, workers=2, reapers=2)
+    client = stack.client()
+    fault_provider.faults({"route": "create", "mode": "late", "delay_ms": 3000, "times": 1})
+    data = client.create()
+    wait_until("the late one", lambda: creates_at(fault_provider) == 2)
+    wait_until("the copy killed", lambda: live(fault_provider) == {data["provider_sandbox_id"]: data["sandbox_id"]})
+    assert client.status(data["sandbox_id"]) == "running" and named(stack) == live(fault_provider)
+    wait_until("why", lambda: any(r.startswith("orphan ") for r in history(stack, data["sandbox_id"])))
+
+
+def test_the_same_after_its_sandbox_was_deleted(fault_stack, fault_provider):
+    stack = fault_stack(env=SWEEPS | {"SANDBOX_SETTLE_MS": "500", "SANDBOX_WAIT_SECONDS": "1"})
+    client = stack.client()
+    fault_provider.faults({"route": "create", "mode": "late", "delay_ms": 3500, "times": 1},
+                          {"route": "create", "mode": "status", "status": 429, "times": -1})
+    answer = client.post(f"{BASE}/create", {"user_id": "x"})
+    sid = stack.sql("select id::text from sandboxes")[0][0]
+    assert answer.status_code in (202, 503)
+    client.ok(client.delete(f"{BASE}/{sid}"))
+    assert live(fault_provider) == {} and creates_at(fault_provider) == 0
+    wait_until("the late one", lambda: creates_at(fault_provider) == 1)
+    wait_until("killed", lambda: live(fault_provider) == {})
+
+
+def test_a_create_that_waits_is_woken_by_what_the_sweep_sees(fault_stack, fault_provider):
+    """The job would look again in a minute; the sweep has seen its sandbox."""
+    stack = fault_stack(env=SWEEPS | {"WORKER_RETRY_BASE_MS": "60000", "WORKER_RETRY_CAP_MS": "60000"})
+    client = stack.client()
+    fault_provider.faults({"route": "create", "mode": "reset_after", "times": 1})
+    start = time.monotonic()
+    data = client.create()
+    assert time.monotonic() - start < 15
+    assert live(fault_provider) == {data["provider_sandbox_id"]: data["sandbox_id"]}
+    assert creates_at(fault_provider) == 1
+    assert wait_until("counted", lambda: counters(stack)["adopted"] == 1)
+
+
+def counters(stack: Stack, provider: str = "e2b") -> dict[str, int]:
+    """Summed over the live workers' heartbeats."""
+    total: dict[str, int] = {}
+    for key in stack.redis.cli("KEYS", "sandbox:workers:*").split():
+        for name, value in json.loads(stack.redis.cli("GET", key))["providers"][provider].items():
+            if isinstance(value, int):
+                total[name] = total.get(name, 0) + value
+    return total
+
+
+def test_what_the_provider_lost_is_deleted_and_says_so(fault_stack, fault_provider):
+    stack = fault_stack(env=SWEEPS | {"WORKER_RECONCILE_MAX_PERCENT": "100"}, reapers=2)
+    client = stack.client()
+    boxes = [client.create() for _ in range(4)]
+    client.pause(boxes[1]["sandbox_id"])
+    for box in boxes[:2]:
+        fault_provider.forget(box["provider_sandbox_id"])
+    wait_until("noticed", lambda: stack.sql("select count(*) from sandboxes where status='deleted'") == [("2",)])
+    stack.quiet()
+    for box in boxes[:2]:
+        assert stack.sql(f"select status, status_reason from sandboxes where id='{box['sandbox_id']}'") == [("deleted", "provider_lost")]
+        assert history(stack, box["sandbox_id"])[-1] == "provider_lost"
+        assert client.get(f"{BASE}/{box['sandbox_id']}/status").status_code == 404
+    assert named(stack) == live(fault_provider) and len(live(fault_provider)) == 2
+    wait_until("counted", lambda: counters(stack)["lost"] == 2)
+
+
+def test_a_row_follows_what_the_provider_is(fault_stack, fault_provider):
+    """As after a pause or a resume of a worker that had lost its lease."""
+    stack = fault_stack(env=SWEEPS)
+    client = stack.client()
+    running, paused = client.create(), client.create()
+    client.pause(paused["sandbox_id"])
+    fault_provider.set(running["provider_sandbox_id"], state="paused")
+    fault_provider.set(paused["provider_sandbox_id"], state="running")
+    wait_until("corrected", lambda: (client.status(running["sandbox_id"]), client.status(paused["sandbox_id"])) == ("paused", "running"))
+    assert history(stack, running["sandbox_id"])[-1] == "seen_at_provider"
+    client.connect(running["sandbox_id"])
+    assert client.run(running["sandbox_id"], "true")["exit_code"] == 0
+    wait_until("counted", lambda: counters(stack)["corrected"] == 2)
+
+
+def test_what_is_not_ours_is_left_alone(fault_stack, fault_provider):
+    stack = fault_stack(env=SWEEPS | {"WORKER_RECONCILE_MIN_AGE_MS": "0"})
+    client = stack.client()
+    data = client.create()
+    ours = stack.sql("select id::text from deployment")[0][0]
+    other = str(uuid.uuid4())
+    strangers = [
+        {}, {"user": "tag"},
+        {"sandbox_deployment": other, "sandbox_id": str(uuid.uuid4()), "sandbox_job": "j"},
+        {"sandbox_id": data["sandbox_id"]},
+        {"sandbox_deployment": ours},
+        {"sandbox_deployment": ours, "sandbox_id": "not one of ours"},
+        {"sandbox_deployment": ours.upper(), "sandbox_id": str(uuid.uuid4())},
+    ]
+    ids = set(fault_provider.seed(*strangers))
+    [orphan] = fault_provider.seed(orphan_of(ours))
+    wait_until("the orphan killed", lambda: orphan not in live(fault_provider))
+    sweeps_done(stack, 4)
+    assert set(live(fault_provider)) == ids | {data["provider_sandbox_id"]}
+    assert stack.sql("select count(*) from events where sandbox_id is null and reason like 'orphan %'") == [("1",)]
+
+
+@pytest.mark.parametrize("fault", [
+    {"mode": "status", "status": 500}, {"mode": "status", "status": 401}, {"mode": "status", "status": 429, "headers": {"Retry-After": "1"}},
+    {"mode": "garbage"}, {"mode": "truncated"}, {"mode": "reset_after"}, {"mode": "status", "status": 200, "body": {"items": []}},
+])
+def test_a_list_that_is_not_whole_does_nothing(fault_stack, fault_provider, fault):
+    """The first page comes, the second does not: everything on it would seem lost."""
+    stack = fault_stack(env=SWEEPS | {"WORKER_RECONCILE_MIN_AGE_MS": "0", "WORKER_AUTH_HOLD_MS": "300", "WORKER_BREAKER_OPEN_MS": "300"})
+    client = stack.client()
+    data = client.create()
+    ours = stack.sql("select id::text from deployment")[0][0]
+    fault_provider.faults({"route": "list", "page": 2, "times": -1} | fault)
+    orphans = set(fault_provider.seed(*(orphan_of(ours) for _ in range(120))))
+    wait_until("failed sweeps", lambda: counters(stack).get("sweeps_failed", 0) >= 3)
+    assert set(live(fault_provider)) == orphans | {data["provider_sandbox_id"]}
+    assert stack.sql("select count(*) from jobs where op='reconcile'") == [("0",)]
+    assert stack.sql("select count(*) from provider_sightings") == [("0",)]
+
+
+def test_one_sweep_kills_a_fifth_at_most(fault_stack, fault_provider):
+    stack = fault_stack(env=SWEEPS | {"WORKER_RECONCILE_MIN_AGE_MS": "0", "REAPER_RECONCILE_MS": "1000"})
+    ours = stack.sql("select id::text from deployment")[0][0]
+    fault_provider.seed(*(orphan_of(ours) for _ in range(150)))
+    left = []
+    wait_until("all gone", lambda: (left.append(len(live(fault_provider))), left[-1] < 60)[1], 30)
+    deaths = [e["t"] for e in fault_provider.effects() if e["effect"] == "delete"]
+    for moment in deaths:
+        assert sum(1 for t in deaths if moment <= t < moment + 0.5) <= 30, "more than a fifth of 150 at once"
+
+
+def test_a_worker_that_dies_in_the_middle_of_a_sweep(fault_stack, fault_provider):
+    stack = fault_stack(workers=2, env=SWEEPS | {"WORKER_RECONCILE_MIN_AGE_MS": "0", "WORKER_RECONCILE_SWEEP_MS": "1000"})
+    ours = stack.sql("select id::text from deployment")[0][0]
+    fault_provider.faults({"route": "list", "mode": "hang", "times": 1})
+    wait_until("sweeping", lambda: stack.sql("select count(*) from provider_sweeps where state='running'") == [("1",)])
+    holder = stack.sql("select lease_owner from provider_sweeps")[0][0]
+    victim = next(w for w in stack.workers if f":{w.pid}:" in holder)
+    fault_provider.seed(orphan_of(ours))
+    victim.kill9()
+    wait_until("swept by the other", lambda: live(fault_provider) == {}, 30)

@@ -9,6 +9,8 @@ Run as a program: `fault_provider.py --port N --log FILE`. Control it over HTTP:
     POST /_config   {"delay_ms": 500, "max_timeout": 3600}
     GET  /_state    {"sandboxes": {...}, "calls": {...}}
     POST /_remove   {"id": "..."}        the sandbox vanishes, as if the provider lost it
+    POST /_seed     [{"metadata": {...}}, ...]  sandboxes nobody asked for; answers their ids
+    POST /_set      {"id": "...", "state": "paused"}
 
 Fault modes, without the effect:
     status        answer `status` (with `headers`, `body`); 429 with and without Retry-After
@@ -29,7 +31,8 @@ Of lists only:
     page_error    one item a page, and every page but the first is answered `status` (500)
 Else:
     delay         wait `delay_ms`, then go on as normal
-Each fault applies `times` times (default 1, -1 for ever), with `probability` (default 1).
+Each fault applies `times` times (default 1, -1 for ever), with `probability` (default 1); one with
+`page` to that page of a list only.
 
 The log has a line per effect, on disk before the client can learn of it, and a line per call once
 it has ended. A caller that puts /as/NAME before the path is named in the call's line.
@@ -92,9 +95,9 @@ class Provider:
         if self.log_fd is not None:
             os.fsync(self.log_fd)
 
-    def next_fault(self, route: str) -> dict:
+    def next_fault(self, route: str, page: int = 1) -> dict:
         for fault in self.faults:
-            if fault["route"] in (route, "*") and fault.get("times", 1) != 0:
+            if fault["route"] in (route, "*") and fault.get("times", 1) != 0 and fault.get("page", page) == page:
                 if self.rng.random() >= fault.get("probability", 1.0):
                     continue
                 fault["times"] = fault.get("times", 1) - 1 if fault.get("times", 1) > 0 else -1
@@ -133,16 +136,20 @@ class Provider:
                     "cpuCount": 2, "memoryMB": 512}
         return out
 
+    def make(self, template: str, metadata: dict, timeout: int, envs: dict) -> dict:
+        sid = "i" + "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(20))
+        s = {"id": sid, "template": template, "metadata": metadata, "state": "running", "born": time.time(),
+             "end": time.time() + timeout, "envs": envs, "token": secrets.token_hex(16)}
+        self.sandboxes[sid] = s
+        return s
+
     def create(self, body: dict) -> Response:
         timeout = int(body.get("timeout", 15))
         if body.get("templateID") == "missing":
             return refuse(404, "template 'missing' not found")
         if timeout > self.max_timeout:
             return refuse(400, f"Timeout cannot be greater than {self.max_timeout // 3600} hours")
-        sid = "i" + "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(20))
-        s = {"id": sid, "template": body["templateID"], "metadata": body.get("metadata", {}), "state": "running",
-             "born": time.time(), "end": time.time() + timeout, "envs": body.get("envVars", {}), "token": secrets.token_hex(16)}
-        self.sandboxes[sid] = s
+        s = self.make(body["templateID"], body.get("metadata", {}), timeout, body.get("envVars", {}))
         self.effect("create", None, s, metadata=s["metadata"])
         return Response(201, self.view(s) | {"envdAccessToken": s["token"], "domain": None, "alias": None})
 
@@ -217,6 +224,15 @@ class Provider:
             if gone is not None:
                 self.effect("lose", gone, gone)
             return Response(200, {"removed": gone is not None})
+        if request.path == "/_seed":
+            made = [self.make("base", item["metadata"], self.max_timeout, {}) for item in request.json()]
+            for s in made:
+                self.effect("seed", None, s)
+            return Response(200, [s["id"] for s in made])
+        if request.path == "/_set":
+            change = request.json()
+            self.change(self.sandboxes[change["id"]], "set", **change)
+            return Response(200, {})
         if request.path == "/_state":
             self.expire()
             return Response(200, {"calls": self.calls, "sandboxes": {
@@ -355,7 +371,8 @@ async def serve(provider: Provider, reader: asyncio.StreamReader, writer: asynci
                 await writer.drain()
                 continue
             provider.calls[route] += 1
-            fault = provider.next_fault(route)
+            page = int(request.arg("nextToken") or 0) // int(request.arg("limit") or 100) + 1 if route == "list" else 1
+            fault = provider.next_fault(route, page)
             call = {"t": time.time(), "call": route, "by": caller, "id": sid, "fault": fault["mode"], "answered": False}
             if route in ("create", "list"):
                 metadata = request.json().get("metadata", {}) if route == "create" else filter_of(request)

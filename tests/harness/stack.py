@@ -118,6 +118,13 @@ class FaultProvider:
     def forget(self, provider_id: str) -> None:
         self.http.post("/_remove", json={"id": provider_id}).raise_for_status()
 
+    def seed(self, *metadata: dict) -> list[str]:
+        """Sandboxes nobody asked for; their ids."""
+        return self.http.post("/_seed", json=[{"metadata": m} for m in metadata]).json()
+
+    def set(self, provider_id: str, **fields) -> None:
+        self.http.post("/_set", json={"id": provider_id} | fields).raise_for_status()
+
     def effects(self) -> list[dict]:
         if not self.truth.exists():
             return []

@@ -1,0 +1,198 @@
+/* store_reconcile - what sweeps of a provider ask and leave behind, see store.h. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/alloc.h"
+#include "common/store/store_internal.h"
+
+int store_sweep_ask(struct store *store, const char *provider, int64_t interval_ms,
+                    struct wakeup *ret_wakeup, bool *ret_asked, struct error *err)
+{
+    struct params p = {.count = 0};
+    PGresult *result;
+
+    param_text(&p, provider);
+    param_int(&p, interval_ms);
+    if (store_query(store, Q_SWEEP_ASK, &p, &result, err) < 0) {
+        return -1;
+    }
+    *ret_asked = PQntuples(result) > 0;
+    if (*ret_asked) {
+        memset(ret_wakeup, 0, sizeof(*ret_wakeup));
+        ret_wakeup->op = JOB_RECONCILE;
+        row_text(result, 0, 0, ret_wakeup->job_id, sizeof(ret_wakeup->job_id));
+        ret_wakeup->enqueued_at_ms = row_int(result, 0, 1);
+    }
+    PQclear(result);
+    return 0;
+}
+
+int store_sweep_claim(struct store *store, const char *sweep_id, const char *owner,
+                      int64_t lease_ms, char ret_provider[PROVIDER_BYTES], struct error *err)
+{
+    struct params p = {.count = 0};
+    PGresult *result;
+    int status = 0;
+
+    param_text(&p, sweep_id);
+    param_text(&p, owner);
+    param_int(&p, lease_ms);
+    if (store_query(store, Q_SWEEP_CLAIM, &p, &result, err) < 0) {
+        return -1;
+    }
+    if (PQntuples(result) == 0) {
+        status = error_set(err, ERR_NOT_FOUND, "the sweep is taken, done or replaced by a newer");
+    } else {
+        row_text(result, 0, 0, ret_provider, PROVIDER_BYTES);
+    }
+    PQclear(result);
+    return status;
+}
+
+int store_sweep_end(struct store *store, const char *sweep_id, const char *error, struct error *err)
+{
+    struct params p = {.count = 0};
+
+    param_text(&p, sweep_id);
+    param_text(&p, error);
+    return store_execute(store, Q_SWEEP_END, &p, err);
+}
+
+int store_sweep_rows(struct store *store, const char *provider, int limit,
+                     struct store_sweep_row **ret, size_t *ret_count, struct error *err)
+{
+    struct params p = {.count = 0};
+    PGresult *result;
+
+    param_text(&p, provider);
+    param_int(&p, (int64_t)limit + 1);
+    if (store_query(store, Q_SWEEP_ROWS, &p, &result, err) < 0) {
+        return -1;
+    }
+    if (PQntuples(result) > limit) {
+        PQclear(result);
+        return error_set(err, ERR_LIMIT, "more than %d sandboxes at %s", limit, provider);
+    }
+    *ret_count = (size_t)PQntuples(result);
+    *ret = xcalloc(*ret_count + 1, sizeof(**ret));
+    for (int i = 0; i < PQntuples(result); i++) {
+        struct store_sweep_row *row = &(*ret)[i];
+
+        row_text(result, i, 0, row->sandbox_id, sizeof(row->sandbox_id));
+        row_text(result, i, 1, row->provider_sandbox_id, sizeof(row->provider_sandbox_id));
+        /* the CHECK constraint of the table allows no other names */
+        (void)sandbox_status_parse(PQgetvalue(result, i, 2), &row->status);
+        row->busy = row_int(result, i, 3) != 0;
+    }
+    PQclear(result);
+    return 0;
+}
+
+static int by_id(const void *a, const void *b)
+{
+    return strcmp((*(struct store_sighting *const *)a)->provider_sandbox_id,
+                  (*(struct store_sighting *const *)b)->provider_sandbox_id);
+}
+
+static void read_sightings(const PGresult *result, struct store_sighting *items, size_t count)
+{
+    struct store_sighting **sorted = xcalloc(count + 1, sizeof(struct store_sighting *));
+
+    for (size_t i = 0; i < count; i++) {
+        sorted[i] = &items[i];
+    }
+    if (count > 0) {
+        qsort(sorted, count, sizeof(struct store_sighting *), by_id);
+    }
+    for (int row = 0; row < PQntuples(result) && count > 0; row++) {
+        struct store_sighting key = {.provider_sandbox_id = PQgetvalue(result, row, 0)};
+        const struct store_sighting *wanted = &key;
+        struct store_sighting **found =
+            bsearch(&wanted, sorted, count, sizeof(struct store_sighting *), by_id);
+
+        if (found != NULL) {
+            (*found)->times = (int)row_int(result, row, 1);
+            (*found)->age_ms = row_int(result, row, 2);
+        }
+    }
+    free(sorted);
+}
+
+int store_sweep_note(struct store *store, const char *sweep_id, const char *provider,
+                     struct store_sighting *items, size_t count, struct error *err)
+{
+    struct params p = {.count = 0};
+    const char **ids = xcalloc(count + 1, sizeof(*ids));
+    const char **findings = xcalloc(count + 1, sizeof(*findings));
+    char *id_array, *finding_array;
+    PGresult *result;
+    int status;
+
+    for (size_t i = 0; i < count; i++) {
+        ids[i] = items[i].provider_sandbox_id;
+        findings[i] = items[i].finding;
+        items[i].times = 0;
+        items[i].age_ms = 0;
+    }
+    id_array = param_id_array(ids, count);
+    finding_array = param_id_array(findings, count);
+    param_text(&p, sweep_id);
+    param_text(&p, provider);
+    param_text(&p, id_array);
+    param_text(&p, finding_array);
+    status = store_query(store, Q_SWEEP_NOTE, &p, &result, err);
+    if (status == 0) {
+        if (PQntuples(result) == 0) {
+            status = error_set(err, ERR_FENCED, "the sweep's lease has run out");
+        } else {
+            read_sightings(result, items, count);
+        }
+        PQclear(result);
+    }
+    free(finding_array);
+    free(id_array);
+    free(findings);
+    free(ids);
+    return status;
+}
+
+int store_sweep_check(struct store *store, const char *const *sandbox_ids,
+                      const char *const *provider_ids, size_t count, struct wakeup **ret_wakeups,
+                      size_t *ret_count, struct error *err)
+{
+    struct params p = {.count = 0};
+    char *sandboxes = param_id_array(sandbox_ids, count);
+    char *providers = param_id_array(provider_ids, count);
+    int status;
+
+    param_text(&p, sandboxes);
+    param_text(&p, providers);
+    status = query_wakeups(store, Q_SWEEP_CHECK, &p, ret_wakeups, ret_count, err);
+    free(providers);
+    free(sandboxes);
+    return status;
+}
+
+int store_sweep_adopt(struct store *store, const char *const *sandbox_ids, size_t count,
+                      struct wakeup **ret_wakeups, size_t *ret_count, struct error *err)
+{
+    struct params p = {.count = 0};
+    char *sandboxes = param_id_array(sandbox_ids, count);
+    int status;
+
+    param_text(&p, sandboxes);
+    status = query_wakeups(store, Q_SWEEP_ADOPT, &p, ret_wakeups, ret_count, err);
+    free(sandboxes);
+    return status;
+}
+
+int store_event_add(struct store *store, const char *sandbox_id, const char *reason,
+                    const char *actor, struct error *err)
+{
+    struct params p = {.count = 0};
+
+    param_text(&p, sandbox_id);
+    param_text(&p, reason);
+    param_text(&p, actor);
+    return store_execute(store, Q_EVENT_ADD, &p, err);
+}

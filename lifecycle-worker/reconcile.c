@@ -1,0 +1,348 @@
+/*
+ * reconcile - one sweep of a provider: the list of what it has, against our rows.
+ *
+ * Owns: the sweep's flight, when a finding is sure enough, the bounds of what one sweep may do.
+ * Does not own: what is a finding (compare.c), how a row is corrected (a reconcile job of its own,
+ * in the order of its sandbox's jobs), when to sweep (the reaper). Threads: the worker's one.
+ * Failure: a list that is not whole, a database that does not answer or a lease that has run out
+ * end the sweep with nothing done; the next one begins from the beginning.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/alloc.h"
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "lifecycle-worker/compare.h"
+#include "lifecycle-worker/drive.h"
+
+#define LEASE_MARGIN_MS 15000 /* of the sweep, for judging and acting after the list */
+
+int reconcile_count(const struct worker *worker)
+{
+    int count = 0;
+    for (int i = 0; i < worker->inflight.capacity; i++) {
+        const struct flight *flight = &worker->inflight.flights[i];
+        count += flight->phase != FLIGHT_FREE && flight->kind == FLIGHT_SWEEP;
+    }
+    return count;
+}
+
+/* ---- begin and end ------------------------------------------------------------------------ */
+
+/* `reason` NULL: the provider was seen whole, and judged. */
+static void end_sweep(struct worker *worker, const char *sweep_id, const char *provider,
+                      const char *reason)
+{
+    struct error err = ERROR_INIT;
+    struct gate *gate = worker_gate(worker, provider);
+    if (gate != NULL) {
+        gate->counts.sweeps++;
+        gate->counts.sweeps_failed += reason != NULL;
+    }
+    if (reason != NULL) {
+        log_event(LOG_WARN, "reconcile.failed", LOG_S("provider", provider),
+                  LOG_S("error", reason));
+    }
+    if (store_sweep_end(worker->store, sweep_id, reason, &err) != 0) {
+        worker_note_store(worker, &err); /* its lease runs out */
+    }
+}
+
+static void begin_sweep(struct worker *worker, const char *sweep_id, struct gate *gate)
+{
+    struct flight *flight = inflight_take(&worker->inflight, worker);
+    flight->kind = FLIGHT_SWEEP;
+    str_copy(flight->claimed.job.id, sizeof(flight->claimed.job.id), sweep_id);
+    str_copy(flight->claimed.sandbox.provider, sizeof(flight->claimed.sandbox.provider),
+             gate->name);
+    flight->began_ms = clock_mono_ms();
+    flight->attempt_end_ms = flight->began_ms + worker->config->reconcile_sweep_ms;
+    provider_call_init(&flight->call);
+    flight->call_active = true;
+    flight->call.op = PROVIDER_LIST;
+    flight->call.deployment_id = worker->deployment_id;
+    flight->call.list_max = (size_t)worker->config->reconcile_max_sandboxes;
+    drive_call(flight, gate);
+}
+
+bool reconcile_take(struct worker *worker, const struct queue_entry *entry)
+{
+    struct error err = ERROR_INIT;
+    char provider[PROVIDER_BYTES];
+    const char *sweep_id = entry->wakeup.job_id;
+    if (entry->wakeup.op != JOB_RECONCILE || entry->wakeup.sandbox_id[0] != '\0' ||
+        sweep_id[0] == '\0' || entry->id[0] == '\0') {
+        return false;
+    }
+    settle_ack(worker, entry);
+    if (store_sweep_claim(worker->store, sweep_id, worker->identity,
+                          worker->config->reconcile_sweep_ms + LEASE_MARGIN_MS, provider,
+                          &err) != 0) {
+        if (err.code != ERR_NOT_FOUND) {
+            worker_note_store(worker, &err);
+        }
+        return true;
+    }
+    struct gate *gate = worker_gate(worker, provider);
+    if (gate == NULL) {
+        end_sweep(worker, sweep_id, provider, "the provider is not configured on this worker");
+    } else if (gate_blocked_ms(gate, clock_mono_ms()) > 0 ||
+               inflight_room(&worker->inflight) == 0) {
+        end_sweep(worker, sweep_id, provider, "no call to the provider is possible now");
+    } else {
+        begin_sweep(worker, sweep_id, gate);
+    }
+    return true;
+}
+
+void reconcile_abandon(struct worker *worker, struct flight *flight)
+{
+    flight_leave_gate(flight, false, false);
+    end_sweep(worker, flight->claimed.job.id, flight->claimed.sandbox.provider,
+              "the worker stopped in the middle");
+    inflight_release(&worker->inflight, flight);
+}
+
+/* ---- acting ------------------------------------------------------------------------------- */
+
+struct sweep_result {
+    size_t listed, rows, killed, checked, adopted, capped;
+    size_t found[COMPARE_KIND_COUNT];
+};
+
+static bool is_being_killed(const struct worker *worker, const char *provider_sandbox_id)
+{
+    for (int i = 0; i < worker->inflight.capacity; i++) {
+        const struct flight *flight = &worker->inflight.flights[i];
+        if (flight->phase != FLIGHT_FREE && flight->kind == FLIGHT_KILL &&
+            strcmp(flight->kill_id, provider_sandbox_id) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* False when there is no room now; the next sweep finds it again. */
+static bool begin_kill(struct worker *worker, const char *provider,
+                       const struct provider_listed *orphan)
+{
+    if (inflight_room(&worker->inflight) == 0 ||
+        is_being_killed(worker, orphan->provider_sandbox_id)) {
+        return false;
+    }
+    struct flight *flight = inflight_take(&worker->inflight, worker);
+    flight->kind = FLIGHT_KILL;
+    flight->kill_orphan = true;
+    str_copy(flight->claimed.sandbox.id, sizeof(flight->claimed.sandbox.id), orphan->sandbox_id);
+    str_copy(flight->claimed.sandbox.provider, sizeof(flight->claimed.sandbox.provider), provider);
+    str_copy(flight->kill_id, sizeof(flight->kill_id), orphan->provider_sandbox_id);
+    log_event(LOG_WARN, "reconcile.orphan", LOG_S("provider", provider),
+              LOG_S("provider_sandbox_id", orphan->provider_sandbox_id),
+              LOG_S("sandbox", orphan->sandbox_id));
+    apply_kill(worker, flight);
+    return true;
+}
+
+void reconcile_killed(struct worker *worker, const struct flight *flight)
+{
+    const struct sandbox *box = &flight->claimed.sandbox;
+    struct error err = ERROR_INIT;
+    char reason[REASON_BYTES];
+    worker_gate(worker, box->provider)->counts.orphans++;
+    snprintf(reason, sizeof(reason), "orphan %s at %s killed: sandbox %s does not name it",
+             flight->kill_id, box->provider, box->id);
+    log_event(LOG_WARN, "reconcile.orphan_killed", LOG_S("provider", box->provider),
+              LOG_S("provider_sandbox_id", flight->kill_id), LOG_S("sandbox", box->id));
+    if (store_event_add(worker->store, box->id, reason, worker->identity, &err) != 0) {
+        worker_note_store(worker, &err);
+        log_error(LOG_ERROR, "reconcile.event_lost", &err);
+    }
+}
+
+static size_t allowance(const struct worker *worker, size_t of)
+{
+    size_t allowed = of * (size_t)worker->config->reconcile_max_percent / 100;
+    return allowed > 0 ? allowed : 1;
+}
+
+static void wake_all(struct worker *worker, struct wakeup *wakeups, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        settle_wake(worker, &wakeups[i]);
+    }
+    free(wakeups);
+}
+
+/* A list of sandboxes to be looked at, with their ids at the provider. */
+struct targets {
+    const char **sandboxes, **providers;
+    size_t count;
+};
+
+static void targets_add(struct targets *targets, const struct store_sweep_row *row)
+{
+    targets->sandboxes[targets->count] = row->sandbox_id;
+    targets->providers[targets->count++] = row->provider_sandbox_id;
+}
+
+static int act_on_rows(struct worker *worker, const struct targets *checks,
+                       const struct targets *adopts, struct sweep_result *result, struct error *err)
+{
+    struct wakeup *wakeups = NULL;
+    if (checks->count > 0) {
+        if (store_sweep_check(worker->store, checks->sandboxes, checks->providers, checks->count,
+                              &wakeups, &result->checked, err) != 0) {
+            return -1;
+        }
+        wake_all(worker, wakeups, result->checked);
+    }
+    if (adopts->count > 0) {
+        if (store_sweep_adopt(worker->store, adopts->sandboxes, adopts->count, &wakeups,
+                              &result->adopted, err) != 0) {
+            return -1;
+        }
+        wake_all(worker, wakeups, result->adopted);
+    }
+    return 0;
+}
+
+static bool is_old_enough(const struct worker *worker, const struct provider_listed *orphan,
+                          const struct store_sighting *sighting)
+{
+    int64_t age_ms = orphan->since_ms > 0 ? clock_wall_ms() - orphan->since_ms : sighting->age_ms;
+    return age_ms >= worker->config->reconcile_min_age_ms;
+}
+
+static int act(struct worker *worker, const char *provider, const struct compare_finding *findings,
+               const struct store_sighting *sightings, size_t count, struct sweep_result *result,
+               struct error *err)
+{
+    size_t kills = allowance(worker, result->listed);
+    size_t losses = allowance(worker, result->rows);
+    const char **lists = xcalloc(4 * (count + 1), sizeof(*lists));
+    struct targets checks = {lists, lists + count, 0};
+    struct targets adopts = {lists + 2 * count, lists + 3 * count, 0};
+    for (size_t i = 0; i < count; i++) {
+        const struct compare_finding *finding = &findings[i];
+        bool sure = sightings[i].times >= worker->config->reconcile_confirm;
+        result->found[finding->kind]++;
+        switch (finding->kind) {
+        case COMPARE_ORPHAN:
+            if (!sure || !is_old_enough(worker, finding->listed, &sightings[i])) {
+                break;
+            }
+            if (result->killed < kills) {
+                result->killed += begin_kill(worker, provider, finding->listed);
+            } else {
+                result->capped++;
+            }
+            break;
+        case COMPARE_ABSENT:
+            if (sure && losses > 0) {
+                losses--;
+                targets_add(&checks, finding->row);
+            } else if (sure) {
+                result->capped++;
+            }
+            break;
+        case COMPARE_MISMATCH:
+            if (sure) {
+                targets_add(&checks, finding->row);
+            }
+            break;
+        case COMPARE_UNADOPTED: /* its create looks for itself: no harm in being early */
+            targets_add(&adopts, finding->row);
+            break;
+        case COMPARE_KIND_COUNT:
+            break;
+        }
+    }
+    int status = act_on_rows(worker, &checks, &adopts, result, err);
+    free(lists);
+    return status;
+}
+
+/* ---- judging ------------------------------------------------------------------------------ */
+
+static int judge(struct worker *worker, struct flight *flight, struct sweep_result *result,
+                 struct error *err)
+{
+    struct provider_call *call = &flight->call;
+    const char *provider = flight->claimed.sandbox.provider;
+    struct store_sweep_row *rows = NULL;
+    struct compare_finding *findings = NULL;
+    struct store_sighting *sightings = NULL;
+    size_t count;
+    int status = -1;
+    if (store_sweep_rows(worker->store, provider, (int)worker->config->reconcile_max_sandboxes,
+                         &rows, &result->rows, err) != 0) {
+        return -1;
+    }
+    result->listed = call->listed_count;
+    findings = xcalloc(result->listed + result->rows + 1, sizeof(*findings));
+    count = compare_sweep(call->listed, result->listed, rows, result->rows, findings);
+    sightings = xcalloc(count + 1, sizeof(*sightings));
+    for (size_t i = 0; i < count; i++) {
+        sightings[i].provider_sandbox_id = findings[i].listed != NULL
+                                               ? findings[i].listed->provider_sandbox_id
+                                               : findings[i].row->provider_sandbox_id;
+        sightings[i].finding = compare_kind_name(findings[i].kind);
+    }
+    if (store_sweep_note(worker->store, flight->claimed.job.id, provider, sightings, count, err) ==
+            0 &&
+        act(worker, provider, findings, sightings, count, result, err) == 0) {
+        status = 0;
+    }
+    free(sightings);
+    free(findings);
+    free(rows);
+    return status;
+}
+
+static void log_swept(const struct flight *flight, const struct sweep_result *result)
+{
+    bool quiet = result->killed + result->checked + result->adopted + result->capped == 0;
+    log_event(quiet ? LOG_DEBUG : LOG_INFO, "reconcile.swept",
+              LOG_S("provider", flight->claimed.sandbox.provider),
+              LOG_I("duration_ms", clock_mono_ms() - flight->began_ms),
+              LOG_I("listed", (int64_t)result->listed), LOG_I("rows", (int64_t)result->rows),
+              LOG_I("orphans", (int64_t)result->found[COMPARE_ORPHAN]),
+              LOG_I("unadopted", (int64_t)result->found[COMPARE_UNADOPTED]),
+              LOG_I("absent", (int64_t)result->found[COMPARE_ABSENT]),
+              LOG_I("mismatches", (int64_t)result->found[COMPARE_MISMATCH]),
+              LOG_I("kills", (int64_t)result->killed), LOG_I("checks", (int64_t)result->checked),
+              LOG_I("adoptions", (int64_t)result->adopted));
+    if (result->capped > 0) {
+        log_event(LOG_ERROR, "reconcile.capped",
+                  LOG_S("provider", flight->claimed.sandbox.provider),
+                  LOG_I("left_for_later", (int64_t)result->capped));
+    }
+}
+
+void reconcile_listed(struct worker *worker, struct flight *flight,
+                      const struct provider_step *step)
+{
+    const char *provider = flight->claimed.sandbox.provider;
+    const char *reason = NULL;
+    struct sweep_result result = {0};
+    struct error err = ERROR_INIT;
+    if (step->verdict != PROVIDER_DONE) {
+        struct retry_decision decision = retry_decide(&worker->policy, JOB_RECONCILE, step->outcome,
+                                                      1, 1, step->retry_after_ms, 0);
+        if (decision.hold_ms > 0) {
+            apply_hold(worker, provider, decision.hold_ms, step->outcome);
+        }
+        reason = step->error;
+    } else if (judge(worker, flight, &result, &err) != 0) {
+        if (err.code == ERR_DATABASE_DOWN || err.code == ERR_OVERLOADED) {
+            worker_note_store(worker, &err);
+        }
+        reason = err.message;
+    } else {
+        log_swept(flight, &result);
+    }
+    end_sweep(worker, flight->claimed.job.id, provider, reason);
+    inflight_release(&worker->inflight, flight);
+}
