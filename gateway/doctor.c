@@ -292,6 +292,7 @@ int doctor_run(const struct gateway_config *config, struct store *store,
     }
     printf("%d ok, %d warnings, %d failures\n", doctor.count[FINE], doctor.count[WARN],
            doctor.count[FAIL]);
+    fflush(stdout); /* before what the program says on stderr */
     return doctor.count[FAIL] == 0
                ? 0
                : error_set(err, ERR_INTERNAL, "%d checks failed", doctor.count[FAIL]);
