@@ -54,6 +54,7 @@ elif [ "$api_url" = http://sandbox-host:3900 ]; then
     host_key=$e2b_key
 fi
 put host host_api_key "$host_key"
+put host host_domain "${domain:-localhost:${SANDBOX_HOST_PORT:-3900}}"
 put "gateway worker" e2b_api_key "$e2b_key"
 put "gateway worker" e2b_api_url "$api_url"
 put "gateway worker" e2b_sandbox_url "$sandbox_url"
