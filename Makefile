@@ -95,6 +95,7 @@ TEST_EXTRA_test_auth := $(AUTH_OBJECTS)
 TEST_EXTRA_test_login := $(AUTH_OBJECTS)
 TEST_EXTRA_test_login_limit := $(BUILD)/gateway/login_limit.o
 TEST_EXTRA_test_router := $(filter-out %/main.o,$(patsubst %.c,$(BUILD)/%.o,$(sort $(wildcard gateway/*.c))))
+TEST_EXTRA_test_compare := $(BUILD)/lifecycle-worker/compare.o
 TEST_EXTRA_test_tool_server := $(filter-out %/main.o,$(patsubst %.c,$(BUILD)/%.o,$(sort $(wildcard deploy/template/tool-server/*.c))))
 $(foreach t,$(UNIT_SRC) $(INTEGRATION_SRC),$(eval $(call CTEST,$(t))))
 UNIT_BIN        := $(patsubst %.c,$(BUILD)/%,$(UNIT_SRC))

@@ -1,0 +1,199 @@
+/* What a sweep finds: every status of a row against every thing a provider may say of it. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "common/base/alloc.h"
+#include "lifecycle-worker/compare.h"
+
+enum { MAX = 16, NOTHING = COMPARE_KIND_COUNT };
+
+static struct provider_listed listed[MAX];
+static struct store_sweep_row rows[MAX];
+static struct compare_finding found[2 * MAX];
+static size_t listed_count, row_count;
+
+static int reset(void **state)
+{
+    (void)state;
+    memset(listed, 0, sizeof(listed));
+    memset(rows, 0, sizeof(rows));
+    listed_count = row_count = 0;
+    return 0;
+}
+
+static void at_provider(const char *id, const char *sandbox, enum provider_state state)
+{
+    struct provider_listed *item = &listed[listed_count++];
+    str_copy(item->provider_sandbox_id, sizeof(item->provider_sandbox_id), id);
+    str_copy(item->sandbox_id, sizeof(item->sandbox_id), sandbox);
+    item->state = state;
+}
+
+static void row(const char *sandbox, const char *id, enum sandbox_status status, bool busy)
+{
+    struct store_sweep_row *item = &rows[row_count++];
+    str_copy(item->sandbox_id, sizeof(item->sandbox_id), sandbox);
+    str_copy(item->provider_sandbox_id, sizeof(item->provider_sandbox_id), id);
+    item->status = status;
+    item->busy = busy;
+}
+
+static size_t compare(void)
+{
+    return compare_sweep(listed, listed_count, rows, row_count, found);
+}
+
+/* The only finding, or NOTHING. */
+static int only_finding(void)
+{
+    size_t count = compare();
+    assert_true(count <= 1);
+    return count == 0 ? NOTHING : (int)found[0].kind;
+}
+
+static void test_every_status_against_every_state(void **state)
+{
+    static const enum provider_state seen[] = {PROVIDER_STATE_RUNNING, PROVIDER_STATE_PAUSED,
+                                               PROVIDER_STATE_UNKNOWN, PROVIDER_STATE_ABSENT};
+    /* rows are never deleted or failed ones: the last two columns of the table are not asked for */
+    static const int expected[SANDBOX_DELETED][4] = {
+        [SANDBOX_CREATING] = {NOTHING, NOTHING, NOTHING, COMPARE_ABSENT},
+        [SANDBOX_RUNNING] = {NOTHING, COMPARE_MISMATCH, NOTHING, COMPARE_ABSENT},
+        [SANDBOX_PAUSING] = {COMPARE_MISMATCH, COMPARE_MISMATCH, NOTHING, COMPARE_ABSENT},
+        [SANDBOX_PAUSED] = {COMPARE_MISMATCH, NOTHING, NOTHING, COMPARE_ABSENT},
+        [SANDBOX_RESUMING] = {COMPARE_MISMATCH, COMPARE_MISMATCH, NOTHING, COMPARE_ABSENT},
+        [SANDBOX_DELETING] = {NOTHING, NOTHING, NOTHING, COMPARE_ABSENT},
+    };
+    for (int status = 0; status < SANDBOX_DELETED; status++) {
+        for (int i = 0; i < 4; i++) {
+            for (int busy = 0; busy < 2; busy++) {
+                reset(state);
+                row("s1", "p1", (enum sandbox_status)status, busy != 0);
+                if (seen[i] != PROVIDER_STATE_ABSENT) {
+                    at_provider("p1", "s1", seen[i]);
+                }
+                /* what a job is at is the job's affair */
+                assert_int_equal(only_finding(), busy ? NOTHING : expected[status][i]);
+            }
+        }
+    }
+}
+
+static void test_listed_and_named_by_no_row(void **state)
+{
+    for (int busy = 0; busy < 2; busy++) {
+        reset(state); /* its sandbox is unknown, deleted or failed */
+        at_provider("p1", "s1", PROVIDER_STATE_RUNNING);
+        row("s2", "p2", SANDBOX_RUNNING, busy != 0);
+        at_provider("p2", "s2", PROVIDER_STATE_RUNNING);
+        assert_int_equal(only_finding(), COMPARE_ORPHAN);
+        assert_null(found[0].row);
+        assert_string_equal(found[0].listed->provider_sandbox_id, "p1");
+
+        reset(state); /* a copy beside the one that its row names */
+        row("s1", "p2", SANDBOX_PAUSED, busy != 0);
+        at_provider("p2", "s1", PROVIDER_STATE_PAUSED);
+        at_provider("p1", "s1", PROVIDER_STATE_RUNNING);
+        assert_int_equal(only_finding(), COMPARE_ORPHAN);
+        assert_string_equal(found[0].listed->provider_sandbox_id, "p1");
+
+        reset(state); /* its create has not heard of it */
+        row("s1", "", SANDBOX_CREATING, busy != 0);
+        at_provider("p1", "s1", PROVIDER_STATE_RUNNING);
+        assert_int_equal(only_finding(), COMPARE_UNADOPTED);
+        assert_string_equal(found[0].row->sandbox_id, "s1");
+
+        reset(state); /* the delete finds it by its tags */
+        row("s1", "", SANDBOX_DELETING, busy != 0);
+        at_provider("p1", "s1", PROVIDER_STATE_RUNNING);
+        assert_int_equal(only_finding(), NOTHING);
+    }
+}
+
+static void test_a_create_that_nothing_shows_of_is_no_finding(void **state)
+{
+    reset(state);
+    row("s1", "", SANDBOX_CREATING, true);
+    row("s2", "", SANDBOX_DELETING, true);
+    assert_int_equal(only_finding(), NOTHING);
+}
+
+static void test_an_empty_list_and_no_rows(void **state)
+{
+    reset(state);
+    assert_int_equal(compare(), 0);
+    for (int i = 0; i < 5; i++) {
+        char id[8];
+        snprintf(id, sizeof(id), "p%d", i);
+        row(id, id, SANDBOX_RUNNING, i == 2);
+    }
+    assert_int_equal(compare(), 4);
+    reset(state);
+    at_provider("p1", "s1", PROVIDER_STATE_RUNNING);
+    assert_int_equal(compare(), 1);
+}
+
+/* Order and repetition of both lists change nothing: pages overlap while sandboxes come and go. */
+static void test_order_and_repetition(void **state)
+{
+    unsigned seed = 7;
+    for (int round = 0; round < 200; round++) {
+        int kinds[COMPARE_KIND_COUNT] = {0};
+        reset(state);
+        row("s1", "p1", SANDBOX_RUNNING, false); /* absent */
+        row("s2", "p2", SANDBOX_RUNNING, false); /* fine */
+        row("s3", "p3", SANDBOX_PAUSED, false);  /* mismatch */
+        row("s4", "", SANDBOX_CREATING, true);   /* unadopted */
+        row("s5", "p5", SANDBOX_PAUSED, false);  /* absent */
+        row("s0", "p9", SANDBOX_PAUSED, false);  /* fine, and a copy */
+        at_provider("p9", "s0", PROVIDER_STATE_PAUSED);
+        at_provider("p2", "s2", PROVIDER_STATE_RUNNING);
+        at_provider("p3", "s3", PROVIDER_STATE_RUNNING);
+        at_provider("p4", "s4", PROVIDER_STATE_RUNNING);
+        at_provider("p0", "s0", PROVIDER_STATE_RUNNING); /* orphan */
+        at_provider("p7", "s7", PROVIDER_STATE_RUNNING); /* orphan */
+        for (int copies = rand_r(&seed) % 6; copies > 0; copies--) {
+            listed[listed_count] = listed[(size_t)rand_r(&seed) % listed_count];
+            listed_count++;
+        }
+        for (size_t i = listed_count - 1; i > 0; i--) {
+            size_t other = (size_t)rand_r(&seed) % (i + 1);
+            struct provider_listed swap = listed[i];
+            listed[i] = listed[other];
+            listed[other] = swap;
+        }
+        for (size_t i = row_count - 1; i > 0; i--) {
+            size_t other = (size_t)rand_r(&seed) % (i + 1);
+            struct store_sweep_row swap = rows[i];
+            rows[i] = rows[other];
+            rows[other] = swap;
+        }
+        assert_int_equal(compare(), 6);
+        for (int i = 0; i < 6; i++) {
+            kinds[found[i].kind]++;
+        }
+        assert_int_equal(kinds[COMPARE_ABSENT], 2);
+        assert_int_equal(kinds[COMPARE_MISMATCH], 1);
+        assert_int_equal(kinds[COMPARE_UNADOPTED], 1);
+        assert_int_equal(kinds[COMPARE_ORPHAN], 2);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_every_status_against_every_state),
+        cmocka_unit_test(test_listed_and_named_by_no_row),
+        cmocka_unit_test(test_a_create_that_nothing_shows_of_is_no_finding),
+        cmocka_unit_test(test_an_empty_list_and_no_rows),
+        cmocka_unit_test(test_order_and_repetition),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
