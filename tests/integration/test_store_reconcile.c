@@ -1,0 +1,281 @@
+/* The statements of a sweep, against a real PostgreSQL: who sweeps, what is remembered, what jobs
+ * follow. */
+#include "tests/integration/store_fixture.h"
+
+static int open_fixture(void **state)
+{
+    (void)state;
+    fixture_open("t_store_reconcile");
+    return 0;
+}
+
+static int close_fixture(void **state)
+{
+    (void)state;
+    fixture_close();
+    return 0;
+}
+
+static void ask(const char *provider, int64_t interval_ms, struct wakeup *wakeup, bool expected)
+{
+    bool asked = !expected;
+
+    OK(store_sweep_ask(store, provider, interval_ms, wakeup, &asked, &err));
+    assert_int_equal(asked, expected);
+}
+
+static void claim_sweep(const char *provider, int64_t lease_ms, struct wakeup *ret)
+{
+    char named[PROVIDER_BYTES];
+
+    ask(provider, 0, ret, true);
+    OK(store_sweep_claim(store, ret->job_id, "tester", lease_ms, named, &err));
+    assert_string_equal(named, provider);
+}
+
+static void *ask_in_a_thread(void *arg)
+{
+    struct wakeup wakeup;
+    bool asked;
+    struct error e = ERROR_INIT;
+    intptr_t won = 0;
+
+    for (int i = 0; i < 20; i++) {
+        if (store_sweep_ask(store, arg, 3600000, &wakeup, &asked, &e) < 0) {
+            return (void *)-1;
+        }
+        won += asked;
+    }
+    return (void *)won;
+}
+
+static void test_of_many_reapers_one_asks(void **state)
+{
+    pthread_t threads[6];
+    char provider[] = "racy";
+    intptr_t total = 0;
+
+    (void)state;
+    for (int i = 0; i < 6; i++) {
+        assert_int_equal(pthread_create(&threads[i], NULL, ask_in_a_thread, provider), 0);
+    }
+    for (int i = 0; i < 6; i++) {
+        void *won;
+
+        pthread_join(threads[i], &won);
+        assert_true((intptr_t)won >= 0);
+        total += (intptr_t)won;
+    }
+    assert_int_equal(total, 1);
+}
+
+static void test_one_sweep_at_a_time(void **state)
+{
+    struct wakeup first, second;
+    char named[PROVIDER_BYTES];
+
+    (void)state;
+    ask("one", 60000, &first, true);
+    assert_int_equal(first.op, JOB_RECONCILE);
+    assert_string_equal(first.sandbox_id, "");
+    ask("one", 60000, &second, false);
+    ask("one", 0, &second, true); /* the wake-up may have been lost: asked anew */
+    FAILS(store_sweep_claim(store, first.job_id, "tester", 60000, named, &err), ERR_NOT_FOUND);
+    OK(store_sweep_claim(store, second.job_id, "tester", 60000, named, &err));
+    FAILS(store_sweep_claim(store, second.job_id, "other", 60000, named, &err), ERR_NOT_FOUND);
+    ask("one", 0, &first, false); /* it is under way */
+    OK(store_sweep_end(store, second.job_id, NULL, &err));
+    assert_int_equal(
+        sql("SELECT count(*) FROM provider_sweeps WHERE provider = 'one' AND state = 'done' "
+            "AND done_at IS NOT NULL AND error = ''"),
+        1);
+    ask("one", 0, &first, true);
+
+    OK(store_sweep_claim(store, first.job_id, "tester", 30, named, &err));
+    clock_sleep_ms(60); /* its holder died */
+    ask("one", 0, &second, true);
+    OK(store_sweep_end(store, first.job_id, "late", &err)); /* is nothing any more */
+    OK(store_sweep_claim(store, second.job_id, "other", 60000, named, &err));
+    OK(store_sweep_end(store, second.job_id, "no list", &err));
+    assert_int_equal(
+        sql("SELECT count(*) FROM provider_sweeps WHERE provider = 'one' AND state = 'failed' "
+            "AND error = 'no list'"),
+        1);
+}
+
+static void test_sightings_count_in_a_row(void **state)
+{
+    struct store_sighting items[] = {{.provider_sandbox_id = "a", .finding = "orphan"},
+                                     {.provider_sandbox_id = "b", .finding = "absent"},
+                                     {.provider_sandbox_id = "c", .finding = "orphan"}};
+    struct wakeup sweep;
+
+    (void)state;
+    for (int round = 1; round <= 3; round++) {
+        claim_sweep("seen", 60000, &sweep);
+        if (round == 3) {
+            items[1].finding = "mismatch"; /* something else: counted anew */
+        }
+        OK(store_sweep_note(store, sweep.job_id, "seen", items, round == 2 ? 2 : 3, &err));
+        assert_int_equal(items[0].times, round);
+        assert_int_equal(items[1].times, round == 3 ? 1 : round);
+        OK(store_sweep_end(store, sweep.job_id, NULL, &err));
+        clock_sleep_ms(5);
+    }
+    assert_true(items[0].age_ms >= 5 && items[1].age_ms < items[0].age_ms);
+    assert_int_equal(items[2].times, 1); /* it was away in the second round */
+    claim_sweep("seen", 60000, &sweep);
+    OK(store_sweep_note(store, sweep.job_id, "seen", NULL, 0, &err));
+    assert_int_equal(sql("SELECT count(*) FROM provider_sightings WHERE provider = 'seen'"), 0);
+}
+
+static void test_a_sweep_without_its_lease_notes_nothing(void **state)
+{
+    struct store_sighting item = {.provider_sandbox_id = "z", .finding = "orphan"};
+    struct wakeup sweep, newer;
+
+    (void)state;
+    claim_sweep("slow", 30, &sweep);
+    clock_sleep_ms(60);
+    FAILS(store_sweep_note(store, sweep.job_id, "slow", &item, 1, &err), ERR_FENCED);
+    claim_sweep("slow", 60000, &newer);
+    FAILS(store_sweep_note(store, sweep.job_id, "slow", &item, 1, &err), ERR_FENCED);
+    OK(store_sweep_note(store, newer.job_id, "slow", &item, 1, &err));
+    FAILS(store_sweep_note(store, sweep.job_id, "slow", NULL, 0, &err), ERR_FENCED);
+    assert_int_equal(item.times, 1);
+    assert_int_equal(sql("SELECT count(*) FROM provider_sightings WHERE provider = 'slow'"), 1);
+}
+
+static void test_rows_of_one_provider(void **state)
+{
+    struct sandbox running, creating, gone;
+    struct wakeup wakeup;
+    struct store_sweep_row *rows;
+    size_t count;
+    bool joined;
+
+    (void)state;
+    create_running(&running);
+    new_sandbox(&creating, &wakeup);
+    create_running(&gone);
+    accept_op(gone.id, JOB_DELETE, false, &wakeup, &joined);
+    run_job(wakeup.job_id, SANDBOX_DELETED);
+    sql("UPDATE sandboxes SET provider = 'rows' WHERE id IN ('%s', '%s', '%s')", running.id,
+        creating.id, gone.id);
+    OK(store_sweep_rows(store, "rows", 10, &rows, &count, &err));
+    assert_int_equal(count, 2);
+    for (size_t i = 0; i < count; i++) {
+        bool is_running = strcmp(rows[i].sandbox_id, running.id) == 0;
+
+        assert_int_equal(rows[i].status, is_running ? SANDBOX_RUNNING : SANDBOX_CREATING);
+        assert_int_equal(rows[i].busy, !is_running);
+        assert_string_equal(rows[i].provider_sandbox_id, is_running ? running.id : "");
+    }
+    free(rows);
+    FAILS(store_sweep_rows(store, "rows", 1, &rows, &count, &err), ERR_LIMIT);
+}
+
+static void test_a_check_is_a_job_in_the_sandboxes_order(void **state)
+{
+    struct sandbox quiet, busy, moved;
+    struct wakeup pause, *wakeups;
+    size_t count;
+    bool joined;
+
+    (void)state;
+    create_running(&quiet);
+    create_running(&busy);
+    create_running(&moved);
+    accept_op(busy.id, JOB_PAUSE, false, &pause, &joined);
+    const char *sandboxes[] = {quiet.id, busy.id, moved.id};
+    const char *providers[] = {quiet.id, busy.id, "another"};
+    OK(store_sweep_check(store, sandboxes, providers, 3, &wakeups, &count, &err));
+    assert_int_equal(count, 1);
+    assert_string_equal(wakeups[0].sandbox_id, quiet.id);
+    assert_int_equal(wakeups[0].op, JOB_RECONCILE);
+    assert_true(is_claimable(wakeups[0].job_id));
+    free(wakeups);
+    OK(store_sweep_check(store, sandboxes, providers, 3, &wakeups, &count, &err));
+    assert_int_equal(count, 0); /* one check at a time */
+    free(wakeups);
+}
+
+static void test_adopting_wakes_the_create_that_waits(void **state)
+{
+    struct sandbox waiting, running, stuck;
+    struct wakeup job, *wakeups;
+    struct store_claimed claimed;
+    struct store_finish finish;
+    size_t count;
+
+    (void)state;
+    new_sandbox(&waiting, &job);
+    claim_one(job.job_id, &claimed);
+    finish = finish_of(&claimed, JOB_STATE_RETRY_WAIT, SANDBOX_CREATING);
+    finish.change_status = false;
+    finish.delay_ms = 3600000;
+    finish.set = STORE_SET_SENT; /* "certainly without effect", it was told */
+    OK(store_jobs_finish(store, &finish, 1, "tester", &err));
+    claimed_done(&claimed);
+    create_running(&running);
+    const char *ids[] = {waiting.id, running.id};
+    OK(store_sweep_adopt(store, ids, 2, &wakeups, &count, &err));
+    assert_int_equal(count, 1);
+    assert_string_equal(wakeups[0].job_id, job.job_id);
+    free(wakeups);
+    claim_one(job.job_id, &claimed);
+    assert_true(claimed.create_maybe_sent); /* so it looks before it sends */
+    OK(store_sweep_adopt(store, ids, 2, &wakeups, &count, &err));
+    assert_int_equal(count, 0); /* it is at it */
+    free(wakeups);
+    claimed_done(&claimed);
+
+    new_sandbox(&stuck, &job);
+    sql("UPDATE jobs SET state = 'dead' WHERE id = '%s'", job.job_id);
+    const char *only[] = {stuck.id};
+    OK(store_sweep_adopt(store, only, 1, &wakeups, &count, &err));
+    assert_int_equal(count, 1);
+    assert_int_equal(wakeups[0].op, JOB_CREATE);
+    claim_one(wakeups[0].job_id, &claimed);
+    assert_true(claimed.create_maybe_sent);
+    assert_string_equal(claimed.job.origin, "reconcile");
+    claimed_done(&claimed);
+    free(wakeups);
+}
+
+static void test_a_line_of_history(void **state)
+{
+    struct sandbox sandbox;
+    struct store_event *events;
+    size_t count;
+    char unknown[UUID_BYTES];
+
+    (void)state;
+    create_running(&sandbox);
+    id_uuid(unknown);
+    OK(store_event_add(store, sandbox.id, "orphan x killed", "tester", &err));
+    OK(store_event_add(store, unknown, "orphan y killed", "tester", &err));
+    OK(store_event_add(store, "", "orphan z killed", "tester", &err));
+    OK(store_events(store, sandbox.id, 100, &events, &count, &err));
+    assert_string_equal(events[count - 1].reason, "orphan x killed");
+    assert_string_equal(events[count - 1].from, "running");
+    assert_string_equal(events[count - 1].to, "running");
+    free(events);
+    assert_int_equal(
+        sql("SELECT count(*) FROM events WHERE sandbox_id IS NULL AND from_status = ''"), 2);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_of_many_reapers_one_asks),
+        cmocka_unit_test(test_one_sweep_at_a_time),
+        cmocka_unit_test(test_sightings_count_in_a_row),
+        cmocka_unit_test(test_a_sweep_without_its_lease_notes_nothing),
+        cmocka_unit_test(test_rows_of_one_provider),
+        cmocka_unit_test(test_a_check_is_a_job_in_the_sandboxes_order),
+        cmocka_unit_test(test_adopting_wakes_the_create_that_waits),
+        cmocka_unit_test(test_a_line_of_history),
+    };
+    return cmocka_run_group_tests(tests, open_fixture, close_fixture);
+}
