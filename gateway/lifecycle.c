@@ -73,13 +73,13 @@ static enum lifecycle_end wait_for_end(struct request *request, struct waiter *w
     struct gateway *gateway = request->gateway;
     int64_t until_ms = clock_mono_ms() + gateway->config->wait_s * 1000;
     enum lifecycle_end end = LIFECYCLE_PENDING;
+    bool woken = !no_wait;
 
-    while (!no_wait && end == LIFECYCLE_PENDING) {
+    while (woken && end == LIFECYCLE_PENDING) {
         int64_t left_ms = until_ms - clock_mono_ms();
 
-        if (left_ms <= 0 || !waiter_wait(gateway->waiters, waiter, left_ms)) {
-            break;
-        }
+        woken = left_ms > 0 && waiter_wait(gateway->waiters, waiter, left_ms);
+        /* once more when the time is over: what was away all the while may be back */
         end = read_end(request, waiter->job_id, ret_job, err);
         if (end == LIFECYCLE_PENDING) {
             waiter_change_job(gateway->waiters, waiter, waiter->job_id);
