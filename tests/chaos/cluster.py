@@ -32,6 +32,7 @@ ENV = {
     "SANDBOX_LIFETIME_GRACE_MS": "15000", "REAPER_LIFETIMES_MS": "1000",
     # a create's effect may come as late as the faults let it: 1.5 s after the client has left
     "SANDBOX_SETTLE_MS": "4000",
+    "REAPER_RECONCILE_MS": "1500", "WORKER_RECONCILE_MIN_AGE_MS": "8000", "WORKER_RECONCILE_SWEEP_MS": "3000",
     "REAPER_OUTBOX_BASE_MS": "1000", "REAPER_HEARTBEAT_MS": "1000", "REAPER_PRUNE_MS": "2000",
     "REAPER_CONSUMER_IDLE_MS": "10000", "REAPER_STATS_MS": "5000",
 }
@@ -73,6 +74,8 @@ class Cluster:
         self.redis = Redis(folder / "redis")
         self.postgres = Postgres(folder)
         self.provider = FaultProvider(folder, max_timeout=MAX_LIFE_S, seed=seed)
+        # as slow as a real one: whatever dies has work in flight
+        self.provider.config(delay_ms=20, jitter_ms=500)
         self.ports = {f"{service}-{zone}": free_port() for service in SERVICES for zone in "ab"}
         self.proxy = self.start_proxy()
         self.control = httpx.Client(base_url=f"http://127.0.0.1:{self.control_port}", trust_env=False, timeout=10)
@@ -227,9 +230,8 @@ class Cluster:
         return found
 
     def unfinished(self) -> int:
-        """Jobs not at their end; the provider-wide reconcile comes again and again and does not count."""
-        return self.count("select count(*) from jobs where state in ('queued','running','retry_wait') "
-                          "and not (op = 'reconcile' and origin = 'reconcile')")
+        """Jobs not at their end."""
+        return self.count("select count(*) from jobs where state in ('queued','running','retry_wait')")
 
     def disagreements(self) -> int:
         """Rows and provider's sandboxes that do not match."""
@@ -244,7 +246,7 @@ class Cluster:
         start = time.monotonic()
         while time.monotonic() - start < seconds:
             if self.unfinished() == 0 and self.disagreements() == 0 and all(
-                    s["length"] == 0 and s["pending"] == 0 for op, s in self.streams().items() if op != "reconcile"):
+                    s["length"] == 0 and s["pending"] == 0 for s in self.streams().values()):
                 break
             time.sleep(0.25)
         return time.monotonic() - start

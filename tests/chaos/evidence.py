@@ -17,7 +17,6 @@ from tests.chaos.nemesis import Nemesis
 SAMPLE_S = 0.25
 GRACE_S = 3.0  # a deadline is acted on within a second, and its pause done within an attempt
 
-OURS = "not (op = 'reconcile' and origin = 'reconcile')"  # not the provider-wide ones, which come for ever
 JOBS = """select id, sandbox_id, seq, op, state, origin, attempt, max_attempts, crashes, request_id, outcome, error,
     extract(epoch from created_at)::float8 as created, extract(epoch from finished_at)::float8 as finished from jobs"""
 BOXES = """select id, status, status_reason, provider_sandbox_id, timeout_mode, on_timeout,
@@ -26,8 +25,10 @@ JOB_AUDIT = """select n, extract(epoch from at)::float8 as at, job, sandbox, seq
     from chaos.jobs order by n"""
 BOX_AUDIT = """select n, extract(epoch from at)::float8 as at, sandbox, old, new, version, provider_id,
     extract(epoch from expires)::float8 as expires from chaos.sandboxes order by n"""
+EVENTS = """select sandbox_id, from_status, to_status, reason, actor, job_id, extract(epoch from at)::float8 as at from events
+    order by id"""
 KEYS = "select owner, key, job_id, sandbox_id, status from idempotency_keys"
-MARK = f"select (select max(n) from chaos.jobs where {OURS}) as jobs, (select max(n) from chaos.sandboxes) as boxes"
+MARK = "select (select max(n) from chaos.jobs) as jobs, (select max(n) from chaos.sandboxes) as boxes"
 DOUBLES = """select sandbox_id::text as sandbox, count(*), extract(epoch from clock_timestamp())::float8 as at from jobs
     where state = 'running' and sandbox_id is not null group by sandbox_id having count(*) > 1"""
 
@@ -61,7 +62,7 @@ def take(cluster: Cluster, crowd: Crowd, nemesis: Nemesis, sampler: Sampler, bef
         evidence = Evidence(
             taken_at=taken_at, deployment=cluster.deployment, lease_s=LEASE_S, wait_s=WAIT_S, grace_s=GRACE_S,
             jobs=cluster.rows(JOBS), boxes=cluster.rows(BOXES), job_audit=cluster.rows(JOB_AUDIT), box_audit=cluster.rows(BOX_AUDIT),
-            keys=cluster.rows(KEYS), requests=list(crowd.requests), doubles=sampler.doubles, samples=sampler.samples,
+            events=cluster.rows(EVENTS), keys=cluster.rows(KEYS), requests=list(crowd.requests), doubles=sampler.doubles, samples=sampler.samples,
             streams=cluster.streams(), dead_letters=cluster.dead_letters(), live_workers=cluster.live_workers(),
             live=live, truth=cluster.provider.log(), windows=nemesis.windows, wiped_at=nemesis.wiped_at,
             logs=[entry | {"at": parse_time(entry["ts"])} for m in cluster.members for entry in cluster.events(m)], deaths=deaths)

@@ -31,7 +31,7 @@ from tests.chaos.history import tell  # noqa: E402
 from tests.chaos.invariants import INVARIANTS, Evidence, check  # noqa: E402
 from tests.chaos.nemesis import Nemesis  # noqa: E402
 
-CLIENTS = 12
+CLIENTS = 16
 QUIET_S = 60.0  # for all work to come to rest after the mending
 HISTORIES_MAX = 3
 

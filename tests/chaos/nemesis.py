@@ -26,7 +26,7 @@ PROVIDER_FAULTS = [
     {"mode": "cut"}, {"mode": "truncated"}, {"mode": "content_type"}, {"mode": "huge"}, {"mode": "delay", "delay_ms": 1200},
 ]
 LIST_FAULTS = [{"mode": "stale", "delay_ms": 2000}, {"mode": "page_error"}, {"mode": "page_error", "status": 429}]
-ROUTES = ("create", "create", "create", "get", "list", "delete", "pause", "connect", "timeout", "*")
+ROUTES = ("create", "get", "list", "delete", "pause", "connect", "timeout", "*")
 
 
 class Nemesis:
@@ -40,7 +40,8 @@ class Nemesis:
         kinds = [self.kill_worker, self.kill_gateway, self.kill_reaper, self.kill_all_workers, self.end_member,
                  self.freeze_worker_one_lease, self.freeze_worker_two_leases, self.freeze_other, self.kill_redis,
                  self.kill_redis_without_aof, self.flushall, self.stop_postgres, self.kill_backends,
-                 self.provider_loses, self.proxy_stalls, self.proxy_resets, self.proxy_is_slow]
+                 self.provider_loses, self.proxy_stalls, self.proxy_holds, self.proxy_resets,
+                 self.proxy_is_slow, self.proxy_holds_commits, self.proxy_holds_commits]
         self.kinds = [k for k in kinds + 4 * [self.provider_misbehaves] if k.__name__ not in without]
 
     # ---- members -----------------------------------------------------------------------------
@@ -159,8 +160,9 @@ class Nemesis:
         if not self.take("provider"):
             return
         faults = []
-        for _ in range(self.rng.randint(1, 3)):
-            route = self.rng.choice(ROUTES)
+        for number in range(self.rng.randint(1, 3)):
+            # the one call that must not be repeated blindly, more often than the others
+            route = "create" if number == 0 and self.rng.random() < 0.6 else self.rng.choice(ROUTES)
             kinds = PROVIDER_FAULTS + (LIST_FAULTS * 3 if route == "list" else [])
             faults.append({"route": route, "times": -1, "probability": self.rng.choice([0.2, 0.5, 1.0])} | self.rng.choice(kinds))
         self.cluster.provider.faults(*faults)
@@ -176,8 +178,10 @@ class Nemesis:
             self.cluster.provider.forget(pid)
         yield ",".join(lost), 0
 
-    def through_proxy(self, mode: str, seconds: float, ms: int = 0):
-        route = self.rng.choice(sorted(self.cluster.ports))
+    def through_proxy(self, mode: str, seconds: float, ms: int = 0, service: str = ""):
+        route = self.rng.choice([name for name in sorted(self.cluster.ports) if name.startswith(service)])
+        if mode == "hold" and route.startswith("provider"):
+            seconds = min(seconds, 2)  # what it delivers must not come after the settle window
         if not self.take(route):
             return
         self.cluster.set_proxy(route, mode, ms)
@@ -187,6 +191,13 @@ class Nemesis:
 
     def proxy_stalls(self):
         return self.through_proxy("stall", self.rng.uniform(1, 6))
+
+    def proxy_holds(self):
+        return self.through_proxy("hold", self.rng.uniform(1, LEASE_S * 1.8))
+
+    def proxy_holds_commits(self):
+        """What a worker wrote arrives when its lease has just run out and another has the job."""
+        return self.through_proxy("hold", LEASE_S + self.rng.uniform(0, 1.2), service="postgres")
 
     def proxy_resets(self):
         return self.through_proxy("reset", self.rng.choice([0, 0.5, 2]))

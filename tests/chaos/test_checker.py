@@ -66,6 +66,8 @@ def well() -> Evidence:
     logs = [{"event": "provider.breaker_open", "by": "worker0", "at": START + 30, "open_ms": 2000, "ts": ""}]
     return Evidence(
         taken_at=START + 60, deployment="d", lease_s=4, wait_s=8, grace_s=3, jobs=jobs, boxes=boxes, job_audit=audit, box_audit=box_audit,
+        events=[{"sandbox_id": SANDBOX, "from_status": "pausing", "to_status": "paused", "reason": "timeout", "actor": "w", "job_id": "job-3",
+                 "at": START + 20.5}],
         keys=[{"owner": "o", "key": "k1", "job_id": "job-1", "sandbox_id": SANDBOX, "status": 200}], requests=requests, doubles=[],
         samples=100, streams={"create": {"length": 0, "pending": 0, "consumers": {"w": 0}}}, dead_letters=["job-6"], live_workers={"w"},
         live={"i1": {"state": "paused", "metadata": tags}}, truth=truth, windows=[], wiped_at=0.0, logs=logs, deaths=[],
@@ -102,6 +104,7 @@ WRONGS = {
     "a token used twice": (5, lambda e: add_audit(e, "job-2", old="retry_wait", new="running", token=1)),
     "a token that fell": (5, lambda e: add_audit(e, "job-2", old="retry_wait", new="queued", token=0)),
     "a job that ended twice": (5, lambda e: add_audit(e, "job-2", old="running", new="failed", token=2)),
+    "a job ended by one who had lost it": (5, lambda e: e.events[0].update(actor="zombie")),
     "a job that rose from the dead": (5, lambda e: add_audit(e, "job-6", old="dead", new="queued")),
     "an orphan at the provider": (6, lambda e: e.live.update(i9={"state": "running", "metadata": {"sandbox_deployment": "d", "sandbox_id": OTHER}})),
     "a row whose sandbox is gone": (6, lambda e: e.live.clear()),

@@ -168,6 +168,16 @@ def test_a_proxy_copies_and_delays(proxy):
         assert ask(peer) < 0.1
 
 
+def test_a_holding_proxy_delivers_in_the_end(proxy):
+    with proxy.connect() as peer:
+        ask(peer)
+        proxy("hold")
+        with pytest.raises(TimeoutError):
+            ask(peer)
+        proxy("pass")
+        assert peer.recv(1) == b"x"
+
+
 def test_a_stalled_proxy_keeps_sockets_and_copies_nothing(proxy):
     with proxy.connect() as before:
         ask(before)

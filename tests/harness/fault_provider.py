@@ -6,7 +6,7 @@ garbage, a 429. What runs commands for real is deploy/sandbox-host; this one onl
 
 Run as a program: `fault_provider.py --port N --log FILE`. Control it over HTTP:
     POST /_faults   [{"route": "create", "mode": "status", "status": 500, "times": 3, ...}, ...]
-    POST /_config   {"delay_ms": 500, "max_timeout": 3600}
+    POST /_config   {"delay_ms": 500, "jitter_ms": 0, "max_timeout": 3600}   every call takes delay_ms, and up to jitter_ms more
     GET  /_state    {"sandboxes": {...}, "calls": {...}}
     POST /_remove   {"id": "..."}        the sandbox vanishes, as if the provider lost it
     POST /_seed     [{"metadata": {...}}, ...]  sandboxes nobody asked for; answers their ids
@@ -77,7 +77,7 @@ class Provider:
         self.past: collections.deque = collections.deque()  # (time, id, what it was before or None)
         self.calls = dict.fromkeys(ROUTES, 0)
         self.faults: list[dict] = []
-        self.delay_ms = 0
+        self.delay_ms = self.jitter_ms = 0
         self.rng = random.Random(seed)
         self.max_timeout = max_timeout
         self.log_fd = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644) if log_path else None
@@ -217,6 +217,7 @@ class Provider:
             return Response(200, {})
         if request.path == "/_config":
             self.delay_ms = request.json().get("delay_ms", self.delay_ms)
+            self.jitter_ms = request.json().get("jitter_ms", self.jitter_ms)
             self.max_timeout = request.json().get("max_timeout", self.max_timeout)
             return Response(200, {})
         if request.path == "/_remove":
@@ -320,8 +321,8 @@ async def send_badly(mode: str | None, response: Response, reader: asyncio.Strea
 async def exchange(provider: Provider, request: Request, route: str, sid: str, fault: dict, call: dict,
                    reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     mode = fault["mode"]
-    if provider.delay_ms:
-        await asyncio.sleep(provider.delay_ms / 1000)
+    if provider.delay_ms or provider.jitter_ms:
+        await asyncio.sleep((provider.delay_ms + provider.rng.uniform(0, provider.jitter_ms)) / 1000)
     if mode == "delay":
         await asyncio.sleep(fault["delay_ms"] / 1000)
     elif mode == "hang":

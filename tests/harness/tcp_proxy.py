@@ -2,12 +2,13 @@
 
 Run as a program: `tcp_proxy.py --control PORT --route NAME=LISTEN:TARGET ...`, ports of loopback.
 Control it over HTTP:
-    POST /_mode  {"route": NAME, "mode": "pass" | "latency" | "stall" | "reset", "ms": 200}
+    POST /_mode  {"route": NAME, "mode": "pass" | "latency" | "hold" | "stall" | "reset", "ms": 200}
     GET  /_state {NAME: {"mode", "connections", "accepted", "bytes"}}
 
 Modes:
     pass     copies
     latency  copies, each piece `ms` later
+    hold     copies nothing, and everything when it ends: a network that was away for a while
     stall    half-open: accepts, keeps every socket, copies nothing; what was open when it ends is
              reset, so that nothing of it arrives long after both sides have given up
     reset    ends what is open with RST, and every new connection at once
@@ -38,13 +39,13 @@ class Route:
         self.accepted = self.bytes = 0
 
     def set(self, mode: str, ms: int) -> None:
-        if mode not in ("pass", "latency", "stall", "reset"):
+        if mode not in ("pass", "latency", "hold", "stall", "reset"):
             raise ValueError(mode)
         if mode == "reset" or (self.mode == "stall" and mode != "stall"):
             for writer in list(self.open):
                 reset(writer)
         self.mode, self.delay = mode, ms / 1000 if mode == "latency" else 0.0
-        if mode == "stall":
+        if mode in ("hold", "stall"):
             self.moving.clear()
         else:
             self.moving.set()
