@@ -108,15 +108,17 @@ INTEGRATION_BIN := $(patsubst %.c,$(BUILD)/%,$(INTEGRATION_SRC))
 FUZZ_SRC     := $(sort $(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_TARGETS := $(patsubst tests/fuzz/fuzz_%.c,%,$(FUZZ_SRC))
 define FUZZ_OBJECTS
-$(BUILD)/tests/fuzz/$(1)_objects.a: $(filter-out %/main.o,$(patsubst %.c,$(BUILD)/%.o,$(sort $(wildcard $(2)/*.c))))
+$(BUILD)/tests/fuzz/$(1)_objects.a: $(filter-out %/main.o,$(patsubst %.c,$(BUILD)/%.o,$(sort $(wildcard $(2)/*.c)) $(3)))
 	@mkdir -p $$(@D); rm -f $$@; ar rcs $$@ $$^
 endef
 $(eval $(call FUZZ_OBJECTS,gateway,gateway))
 $(eval $(call FUZZ_OBJECTS,host,deploy/sandbox-host))
-$(eval $(call FUZZ_OBJECTS,agent,deploy/sandbox-host/agent))
+$(eval $(call FUZZ_OBJECTS,agent,deploy/sandbox-host/agent,deploy/sandbox-host/signature.c))
 $(eval $(call FUZZ_OBJECTS,mcp,deploy/template/tool-server))
 # what a target stands in for
 FUZZ_WRAP_data_plane := clock_sleep_ms http_client_perform http_client_stream
+FUZZ_WRAP_agent_gzip := http_header http_read
+FUZZ_WRAP_agent_signed := http_header http_query_param
 define FUZZ_TARGET
 FUZZ_LIBS_$(1) := $(foreach o,$(or $(filter agent host mcp,$(firstword $(subst _, ,$(1)))),gateway),$(BUILD)/tests/fuzz/$(o)_objects.a) $(foreach m,$(TEST_MODULES),$(BUILD)/common/$(m).a)
 FUZZ_LINK_$(1) := $(addprefix -Wl$(comma)--wrap=,$(FUZZ_WRAP_$(1))) $(BUILD)/tests/fuzz/fuzz_$(1).o -Wl,--start-group $$(FUZZ_LIBS_$(1)) -Wl,--end-group $(foreach m,$(TEST_MODULES),$(LIB_$(m))) -ljwt -lz
