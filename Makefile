@@ -144,7 +144,7 @@ clean:
 # as written: the scripts take it relative to the top, which may have spaces in its name
 STACK := BUILD_DIR='$(BUILD)' deploy/dev/stack.sh
 
-.PHONY: run start stop status logs env test fuzz fuzz-keep chaos soak bench lint format format-check install-build install-run install-test help
+.PHONY: run start stop status logs env test mutation fuzz fuzz-keep chaos soak bench lint format format-check install-build install-run install-test help
 install-build:
 	@deploy/dev/install.sh build
 install-run:
@@ -160,6 +160,9 @@ stop status logs env:
 	@$(STACK) $@
 test: install-test
 	@/usr/bin/python3 tests/run.py $(TESTFLAGS)
+# takes one safeguard after the other out of a copy; MUTANTS names some, default all
+mutation: install-test
+	@/usr/bin/python3 tests/mutation/run.py $(MUTANTS)
 # every target for FUZZ_SECONDS, or the one named by FUZZ; ends at the first finding
 FUZZ_SECONDS ?= 60
 FUZZ         ?= $(FUZZ_TARGETS)
@@ -194,4 +197,4 @@ format-check:
 	@clang-format --dry-run -Werror $(FORMATTED)
 
 help:
-	@sed -n 's/^#   //p' Makefile; echo "targets: run start stop status logs env test fuzz chaos soak bench lint format clean"
+	@sed -n 's/^#   //p' Makefile; echo "targets: run start stop status logs env test mutation fuzz chaos soak bench lint format clean"

@@ -241,6 +241,28 @@ def zombie_before_its_commit(scene: Scene, kind: Kind) -> float:
     return zombie_wakes(scene, kind, "worker_ended", (1, 2) if kind.op == "timeout" else (1,))
 
 
+@row("a zombie with an effect to write down, while another has the job", 46, Timing.frozen)
+def zombie_while_another_works(scene: Scene, kind: Kind) -> float:
+    """Only the lease token tells the two holders apart."""
+    scene.prepare(kind)
+    scene.retire(scene.worker)
+    zombie = scene.next_worker(**freeze("worker_ended"))
+    call = scene.ask(kind)
+    froze = scene.froze(zombie)
+    ((job,),) = scene.sql("select id from jobs where state = 'running'")
+    holder = scene.next_worker(**freeze("worker_ended"))
+    took = (scene.froze(holder) - froze) * 1000
+    zombie.send(signal.SIGCONT)
+    wait_until("the zombie is told", lambda: "job.fenced" in zombie.log() or "job.lease_lost" in zombie.log(), 10)
+    assert scene.sql(f"select state, lease_token from jobs where id = '{job}'") == [("running", "2")]
+    holder.send(signal.SIGCONT)
+    scene.answered(call, froze)
+    scene.settled(kind, (1, 2) if kind.op == "timeout" else (1,))
+    scene.went(kind)
+    scene.retire(zombie)
+    return took
+
+
 # ---- the reaper -------------------------------------------------------------------------------------
 
 def make_due(scene: Scene, kind: Kind) -> None:
