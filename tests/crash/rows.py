@@ -241,6 +241,54 @@ def zombie_before_its_commit(scene: Scene, kind: Kind) -> float:
     return zombie_wakes(scene, kind, "worker_ended", (1, 2) if kind.op == "timeout" else (1,))
 
 
+@row("a late call that undoes what came after it", 300, Timing.swept, kinds=(KIND["pause"], KIND["resume"]))
+def zombie_undoes_what_came_after(scene: Scene, kind: Kind) -> float:
+    """Nothing at the provider tells a late call from a wanted one: the sweep finds the two apart."""
+    scene.prepare(kind)
+    scene.retire(scene.worker)
+    zombie = scene.next_worker(**freeze("worker_sending"))
+    call = scene.ask(kind)
+    froze = scene.froze(zombie)
+    scene.next_worker()
+    scene.answered(call, froze)
+    scene.answered(scene.ask(KIND[kind.successor]), froze)
+    scene.agrees()
+    zombie.send(signal.SIGCONT)
+    wait_until("the zombie is told", lambda: "job.fenced" in zombie.log() or "job.lease_lost" in zombie.log(), 10)
+    apart = time.monotonic()
+    with pytest.raises(AssertionError):
+        scene.agrees()
+    wait_until("agreement", lambda: scene.agrees() or True, 20)
+    took = (time.monotonic() - apart) * 1000
+    scene.settled(kind, (2,))
+    assert scene.sql("select status_reason from sandboxes") == [("seen_at_provider",)]
+    scene.retire(zombie)
+    return took
+
+
+@row("a copy whose maker died before it could kill it", 360, Timing.orphaned, kinds=(KIND["create"],))
+def zombie_dies_of_its_late_call(scene: Scene, kind: Kind) -> float:
+    scene.prepare(kind)
+    scene.retire(scene.worker)
+    zombie = scene.next_worker(**freeze("worker_sending"))
+    call = scene.ask(kind)
+    froze = scene.froze(zombie)
+    scene.next_worker()
+    scene.answered(call, froze)
+    scene.fault(kind, "hang_after")
+    zombie.send(signal.SIGCONT)
+    wait_until("its copy", lambda: len(scene.truth.state()["sandboxes"]) == 2)
+    zombie.kill9()
+    apart = time.monotonic()
+    wait_until("agreement", lambda: scene.agrees() or True, 20)
+    took = (time.monotonic() - apart) * 1000
+    scene.settled(kind, (2,))
+    scene.went(kind)
+    why = scene.sql("select reason from events order by id desc limit 1")
+    assert why[0][0].startswith("orphan "), why
+    return took
+
+
 @row("a zombie with an effect to write down, while another has the job", 46, Timing.frozen)
 def zombie_while_another_works(scene: Scene, kind: Kind) -> float:
     """Only the lease token tells the two holders apart."""

@@ -30,6 +30,9 @@ class Timing:
     REAPER_OUTBOX_MS: int
     REAPER_OUTBOX_BASE_MS: int
     SANDBOX_IDEMPOTENCY_CLAIM_MS: int
+    REAPER_RECONCILE_MS: int
+    WORKER_RECONCILE_CONFIRM: int
+    WORKER_RECONCILE_MIN_AGE_MS: int
 
     @classmethod
     def production(cls) -> "Timing":
@@ -75,9 +78,18 @@ class Timing:
     def lost_mark(self) -> int:
         return self.REAPER_OUTBOX_MS
 
+    def swept(self) -> int:
+        """Seen by as many sweeps as make it sure, the first of them an interval away."""
+        return (self.WORKER_RECONCILE_CONFIRM + 1) * self.REAPER_RECONCILE_MS
+
+    def orphaned(self) -> int:
+        """Nobody's sandbox is nobody's only at a certain age; the next sweep acts."""
+        return max(self.WORKER_RECONCILE_MIN_AGE_MS + self.REAPER_RECONCILE_MS, self.swept())
+
 
 SCALED = Timing(WORKER_ATTEMPT_MS=1500, WORKER_LEASE_MS=1800, WORKER_MIN_IDLE_MS=2000, SANDBOX_SETTLE_MS=1000,
-                REAPER_TICK_MS=50, REAPER_OUTBOX_MS=100, REAPER_OUTBOX_BASE_MS=600, SANDBOX_IDEMPOTENCY_CLAIM_MS=500)
+                REAPER_TICK_MS=50, REAPER_OUTBOX_MS=100, REAPER_OUTBOX_BASE_MS=600, SANDBOX_IDEMPOTENCY_CLAIM_MS=500,
+                REAPER_RECONCILE_MS=500, WORKER_RECONCILE_CONFIRM=2, WORKER_RECONCILE_MIN_AGE_MS=1500)
 REST = {"E2B_REQUEST_TIMEOUT_MS": "1400", "WORKER_RETRY_BASE_MS": "50",
         "WORKER_RETRY_CAP_MS": "200", "WORKER_HEARTBEAT_MS": "300", "REAPER_LIFETIMES_MS": "100",
         "DATABASE_POOL": "4", "GATEWAY_THREADS": "16"}
@@ -254,7 +266,9 @@ class Scene(Stack):
 
     def went(self, kind: Kind) -> None:
         """The last statuses of the sandbox are those of the straight path, each entered once."""
-        events = self.sql(f"select from_status, to_status from events where sandbox_id = '{self.sandbox}' order by id")
+        events = self.sql(
+            f"select from_status, to_status from events where sandbox_id = '{self.sandbox}' "
+            "and from_status <> to_status order by id")
         steps = list(zip((kind.before or "",) + kind.path, kind.path))
         assert events[len(events) - len(steps):] == steps, events
 
