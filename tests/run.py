@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ET
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -59,7 +60,8 @@ def run_cmocka(binary: Path, env: dict[str, str]) -> None:
 
 
 def run_pytest(label: str, env: dict[str, str], expression: str | None, marks: str | None = None,
-               folder: str = "tests/e2e") -> None:
+               folder: str = "tests/e2e", quiet: bool = False) -> None:
+    """quiet: what pytest says is shown when it has ended, for runs side by side."""
     start = time.monotonic()
     with tempfile.NamedTemporaryFile(suffix=".xml") as out:
         argv = [sys.executable, "-m", "pytest", "-q", folder, f"--junitxml={out.name}",
@@ -68,7 +70,11 @@ def run_pytest(label: str, env: dict[str, str], expression: str | None, marks: s
             argv += ["-k", expression]
         if marks:
             argv += ["-m", marks]
-        status = subprocess.run(argv, env=env, cwd=ROOT).returncode
+        done = subprocess.run(argv, env=env, cwd=ROOT, text=True, errors="replace",
+                              stdout=subprocess.PIPE if quiet else None, stderr=subprocess.STDOUT if quiet else None)
+        status = done.returncode
+        if quiet:
+            print(done.stdout, end="", flush=True)
         try:
             suite = ET.parse(out.name).getroot().find("testsuite")
             total, errors, failures, skipped = (int(suite.get(k)) for k in ("tests", "errors", "failures", "skipped"))
@@ -114,12 +120,83 @@ def run_chaos(env: dict[str, str]) -> None:
     report(f"chaos, seed {CHAOS_SEED}", int(status == 0), int(status != 0), time.monotonic() - start)
 
 
+def build(variant: str, *flags: str, targets: tuple[str, ...] = ("build", "tests-build")) -> Path | None:
+    """The folder of the built variant, or None when it does not build, which is then a failure."""
+    folder, start = ROOT / "build" / variant, time.monotonic()
+    good = make(*flags, f"BUILD={folder}", *targets)
+    report(f"build {variant}", int(good), int(not good), time.monotonic() - start)
+    return folder if good else None
+
+
+def environment(base: dict[str, str], folder: Path) -> dict[str, str]:
+    return dict(base, BUILD_DIR=str(folder), SOURCE_DIR=str(ROOT),
+                ASAN_OPTIONS="detect_leaks=1:abort_on_error=0:handle_abort=1",
+                UBSAN_OPTIONS="print_stacktrace=1:halt_on_error=1",
+                TSAN_OPTIONS=f"halt_on_error=1:second_deadlock_stack=1:suppressions={ROOT}/tests/tsan.supp")
+
+
+class Run:
+    """One run of the chosen layers over services of its own."""
+
+    def __init__(self, layers: set[str], expression: str | None, env: dict[str, str], temp: Path):
+        self.layers, self.expression, self.env, self.temp = layers, expression, env, temp
+        self.services: tuple[Redis, Postgres] | None = None
+
+    def integration(self, folder: Path, env: dict[str, str]) -> None:
+        if self.services is None:
+            self.services = Redis(self.temp / "redis"), Postgres(self.temp)
+        redis, postgres = self.services
+        redis.cli("FLUSHALL")
+        url = postgres.create_database("t_" + folder.name.replace("-", "_"))
+        c_tests(folder, "integration", dict(env, DATABASE_URL=url, **redis.env))
+
+    def release(self) -> None:
+        if not self.layers & {"unit", "integration", "e2e", "crash", "chaos"} or not (folder := build("release")):
+            return
+        env = environment(self.env, folder)
+        if "unit" in self.layers:
+            c_tests(folder, "unit", env)
+            fuzz_corpora(folder, env)
+        if "integration" in self.layers:
+            self.integration(folder, env)
+        if "e2e" in self.layers:
+            run_pytest("e2e", env, self.expression)
+        if "chaos" in self.layers:
+            run_chaos(env)
+        if "crash" in self.layers and (crashing := build("crashpoints", "CRASHPOINTS=1", targets=("build",))):
+            run_pytest("crash", dict(environment(self.env, crashing), RELEASE_DIR=str(folder)), self.expression,
+                       folder="tests/crash")
+
+    def sanitizers(self) -> None:
+        # threads meet in the gateway and the hosts: what else there is, ASan has covered
+        variants = {"san": ("san-address-undefined", "SAN=address,undefined", self.expression),
+                    "tsan": ("san-thread", "SAN=thread", self.expression or THREADED)}
+        running = []
+        for layer, (name, flag, expression) in variants.items():
+            if layer not in self.layers or not (folder := build(name, flag, "CC=clang")):
+                continue
+            env = environment(self.env, folder)
+            c_tests(folder, "unit", env)
+            fuzz_corpora(folder, env)
+            self.integration(folder, env)
+            running.append((f"e2e {name}", env, expression))
+        # side by side: they wait more than they compute, and their bounds on time are wide
+        with ThreadPoolExecutor() as pool:
+            for done in [pool.submit(run_pytest, label, env, expression, "not release_only", quiet=True)
+                         for label, env, expression in running]:
+                done.result()
+
+    def stop(self) -> None:
+        for service in self.services or ():
+            service.stop()
+
+
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--only", default="lint,unit,integration,e2e,crash,chaos,san,tsan")
     parser.add_argument("-k", dest="expression")
     options = parser.parse_args()
-    layers = options.only.split(",")
+    layers = set(options.only.split(","))
     env = dict(os.environ, PYTHONPATH=str(ROOT), PYTHONDONTWRITEBYTECODE="1")
     # a developer's own settings must not leak into tests
     for name in list(env):
@@ -130,59 +207,14 @@ def main() -> int:
         start = time.monotonic()
         good = subprocess.run(["bash", "tests/lint.sh"], cwd=ROOT).returncode == 0
         report("lint", int(good), int(not good), time.monotonic() - start)
-
-    variants = []
-    if {"unit", "integration", "e2e", "crash", "chaos"} & set(layers):
-        variants.append(("release", []))
-    if "crash" in layers:
-        variants.append(("crashpoints", ["CRASHPOINTS=1"]))
-    if "san" in layers:
-        variants.append(("san-address-undefined", ["SAN=address,undefined", "CC=clang"]))
-    if "tsan" in layers:
-        variants.append(("san-thread", ["SAN=thread", "CC=clang"]))
-
     with tempfile.TemporaryDirectory(prefix="sandbox-test-", ignore_cleanup_errors=True) as temp:
         os.chmod(temp, 0o755)
-        redis = postgres = None
+        run = Run(layers, options.expression, env, Path(temp))
         try:
-            if {"integration", "san", "tsan"} & set(layers):
-                redis, postgres = Redis(Path(temp) / "redis"), Postgres(Path(temp))
-            for variant, flags in variants:
-                build = ROOT / "build" / variant
-                start = time.monotonic()
-                targets = ["build"] if variant == "crashpoints" else ["build", "tests-build"]
-                if not make(*flags, f"BUILD={build}", *targets):
-                    report(f"build {variant}", 0, 1, time.monotonic() - start)
-                    continue
-                report(f"build {variant}", 1, 0, time.monotonic() - start)
-                all_layers = variant.startswith("san-")
-                venv = dict(env, BUILD_DIR=str(build), SOURCE_DIR=str(ROOT),
-                            ASAN_OPTIONS="detect_leaks=1:abort_on_error=0:handle_abort=1",
-                            UBSAN_OPTIONS="print_stacktrace=1:halt_on_error=1",
-                            TSAN_OPTIONS=f"halt_on_error=1:second_deadlock_stack=1:suppressions={ROOT}/tests/tsan.supp")
-                if variant == "crashpoints":
-                    run_pytest("crash", dict(venv, RELEASE_DIR=str(ROOT / "build/release")), options.expression,
-                               folder="tests/crash")
-                    continue
-                if all_layers or "unit" in layers:
-                    c_tests(build, "unit", venv)
-                    fuzz_corpora(build, venv)
-                if all_layers or "integration" in layers:
-                    name = "t_" + variant.replace("-", "_")
-                    url = postgres.create_database(name)
-                    redis.cli("FLUSHALL")
-                    c_tests(build, "integration", dict(venv, DATABASE_URL=url, **redis.env))
-                if all_layers or "e2e" in layers:
-                    # threads meet in the gateway and the hosts; the rest is covered above
-                    races = THREADED if variant == "san-thread" else None
-                    run_pytest(f"e2e {variant}", venv, options.expression or races,
-                               "not release_only" if all_layers else None)
-                if not all_layers and "chaos" in layers:
-                    run_chaos(venv)
+            run.release()
+            run.sanitizers()
         finally:
-            for service in (redis, postgres):
-                if service:
-                    service.stop()
+            run.stop()
     print(f"{passed} passed, {failed} failed")
     return 0 if failed == 0 and passed > 0 else 1
 
