@@ -118,6 +118,7 @@ static void start_once(void)
     gateway.clients = client_pool_new();
     must(http_global_init(&err) == 0, &err);
     must((gateway.providers = provider_set_open("e2b", &err)) != NULL, &err);
+    must((gateway.placement = placement_open(NULL, gateway.providers, &err)) != NULL, &err);
     must((gateway.auth = auth_new(&auth, gateway.store, &err)) != NULL, &err);
     must((gateway.enqueuer = enqueuer_start(&redis, &err)) != NULL, &err);
     must((gateway.waiters = waiters_start(&redis, gateway.store, gateway.name, &err)) != NULL,
