@@ -248,7 +248,6 @@ static size_t read_head(struct client *client, bool first)
 static bool serve_request(struct client *client, const char *head, bool *ret_gone)
 {
     struct route_target target = {.port = 0};
-    char broken[96];
     struct pass_spec spec = {.client = client->fd,
                              .head = head,
                              .ahead = &client->ahead,
@@ -282,9 +281,6 @@ static bool serve_request(struct client *client, const char *head, bool *ret_gon
         if (spec.inside < 0) {
             return false;
         }
-        snprintf(broken, sizeof(broken), "sandbox %s ended or was paused: its connection is gone",
-                 target.id);
-        spec.broken_message = broken;
     }
     const enum pass_result result = pass_exchange(&spec);
     close(spec.inside);

@@ -195,34 +195,6 @@ void head_rewrite(const char *head, bool upgrade, const char *connection, const 
 
 /* ---- framing ---- */
 
-void frame_scan_feed(struct frame_scan *frames, const char *data, size_t length)
-{
-    while (length > 0) {
-        if (frames->head_bytes < (int)sizeof(frames->head)) {
-            frames->head[frames->head_bytes++] = (unsigned char)*data;
-            data++;
-            length--;
-            if (frames->head_bytes == (int)sizeof(frames->head)) {
-                frames->left = (uint32_t)frames->head[1] << 24 | (uint32_t)frames->head[2] << 16 |
-                               (uint32_t)frames->head[3] << 8 | (uint32_t)frames->head[4];
-            }
-        } else {
-            const size_t now = length < frames->left ? length : frames->left;
-            frames->left -= (uint32_t)now;
-            data += now;
-            length -= now;
-        }
-        if (frames->head_bytes == (int)sizeof(frames->head) && frames->left == 0) {
-            frames->head_bytes = 0;
-        }
-    }
-}
-
-bool frame_scan_at_boundary(const struct frame_scan *frames)
-{
-    return frames->head_bytes == 0;
-}
-
 /* A Content-Length that can be trusted; false also when there are several. */
 static bool read_length(const char *head, int64_t *ret)
 {
@@ -339,17 +311,10 @@ static void feed_size(struct body_scan *scan, char c)
     }
 }
 
-static size_t feed_data(struct body_scan *scan, const char *data, size_t length)
+static size_t feed_data(struct body_scan *scan, size_t length)
 {
     const size_t now = (int64_t)length < scan->left ? length : (size_t)scan->left;
 
-    if (scan->frames != NULL) {
-        /* the two bytes behind a chunk are no payload */
-        const int64_t payload = scan->left - (scan->kind == BODY_CHUNKED ? 2 : 0);
-        if (payload > 0) {
-            frame_scan_feed(scan->frames, data, (int64_t)now < payload ? now : (size_t)payload);
-        }
-    }
     if (scan->kind == BODY_TO_END) {
         return now;
     }
@@ -369,7 +334,7 @@ size_t body_scan_feed(struct body_scan *scan, const char *data, size_t length)
 
     while (at < length && scan->state != BODY_DONE && scan->state != BODY_BROKEN) {
         if (scan->state == CHUNK_DATA) {
-            at += feed_data(scan, data + at, length - at);
+            at += feed_data(scan, length - at);
         } else if (scan->state == CHUNK_SIZE) {
             feed_size(scan, data[at++]);
         } else { /* trailers end with an empty line */
@@ -386,9 +351,4 @@ size_t body_scan_feed(struct body_scan *scan, const char *data, size_t length)
         }
     }
     return at;
-}
-
-bool body_scan_between_chunks(const struct body_scan *scan)
-{
-    return scan->kind == BODY_CHUNKED && scan->state == CHUNK_SIZE && scan->line_bytes == 0;
 }

@@ -40,15 +40,6 @@ int head_status(const char *head);
 void head_rewrite(const char *head, bool upgrade, const char *connection, const char *extra,
                   struct strbuf *out);
 
-/* Where the payload of a body stands within the 5-byte envelopes of the Connect protocol. */
-struct frame_scan {
-    unsigned char head[5];
-    int head_bytes;
-    uint32_t left;
-};
-void frame_scan_feed(struct frame_scan *frames, const char *data, size_t length);
-bool frame_scan_at_boundary(const struct frame_scan *frames);
-
 /* How far a body goes. */
 struct body_scan {
     enum { BODY_NONE, BODY_LENGTH, BODY_CHUNKED, BODY_TO_END } kind;
@@ -57,7 +48,6 @@ struct body_scan {
     int line_bytes;
     bool size_seen, size_ended;
     int64_t size;
-    struct frame_scan *frames; /* fed with the payload, or NULL */
 };
 /* Of a request. false: the head's framing is ambiguous (both lengths, bad number): refuse it. */
 bool body_scan_request(struct body_scan *scan, const char *head);
@@ -66,7 +56,5 @@ bool body_scan_request(struct body_scan *scan, const char *head);
 void body_scan_response(struct body_scan *scan, const char *head, bool to_head_request);
 /* Bytes of data that belong to the body. `state` tells when it is over. */
 size_t body_scan_feed(struct body_scan *scan, const char *data, size_t length);
-/* Whether a chunk could be appended here. */
-bool body_scan_between_chunks(const struct body_scan *scan);
 
 #endif

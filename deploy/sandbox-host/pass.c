@@ -37,7 +37,6 @@ struct pass {
     const struct pass_spec *spec;
     struct flow up, down; /* client -> inside, inside -> client */
     struct body_scan request, response;
-    struct frame_scan frames;
     bool answered; /* the final head is on its way */
     bool anything; /* any byte is, or was, for the client */
     bool raw;      /* what comes back is no HTTP: passed on until it ends */
@@ -175,7 +174,6 @@ static void begin_answer(struct pass *pass, const char *head, int status)
     struct flow *down = &pass->down;
     const struct pass_spec *spec = pass->spec;
     const bool own_cors = head_has(head, "Access-Control-Allow-Origin");
-    char type[64];
 
     pass->answered = true;
     if (status == 101) {
@@ -185,10 +183,6 @@ static void begin_answer(struct pass *pass, const char *head, int status)
         return;
     }
     body_scan_response(&pass->response, head, head_method_is(spec->head, "HEAD"));
-    if (spec->broken_message != NULL && head_value(head, "Content-Type", type, sizeof(type)) &&
-        strncasecmp(type, "application/connect+", 20) == 0) {
-        pass->response.frames = &pass->frames;
-    }
     if (pass->response.kind == BODY_TO_END) {
         pass->keep_alive = false;
     }
@@ -273,32 +267,6 @@ static bool answer_is_whole(const struct pass *pass)
             (pass->response.kind == BODY_TO_END && pass->down.ended));
 }
 
-/* The inside went away in the middle of an RPC stream: between two messages there is room for one
- * that says so. */
-static bool end_stream(struct pass *pass)
-{
-    struct flow *down = &pass->down;
-    struct strbuf frame;
-
-    if (pass->response.frames == NULL || !body_scan_between_chunks(&pass->response) ||
-        !frame_scan_at_boundary(&pass->frames)) {
-        return false;
-    }
-    strbuf_init(&frame, 1024);
-    strbuf_printf(&frame, "{\"error\":{\"code\":\"unavailable\",\"message\":\"%s\"}}",
-                  pass->spec->broken_message);
-    strbuf_printf(&down->lead, "%zx\r\n", frame.length + 5);
-    const unsigned char prefix[5] = {0x02, 0, 0, (unsigned char)(frame.length >> 8),
-                                     (unsigned char)frame.length};
-    strbuf_append(&down->lead, prefix, sizeof(prefix));
-    strbuf_append(&down->lead, frame.data, frame.length);
-    strbuf_puts(&down->lead, "\r\n0\r\n\r\n");
-    strbuf_done(&frame);
-    pass->response.state = BODY_DONE;
-    pass->keep_alive = false;
-    return true;
-}
-
 /* ---- turns ---- */
 
 /* 1 = go on, 0 = over with *ret. */
@@ -331,7 +299,7 @@ static int verdict(struct pass *pass, enum pass_result *ret)
         return 0;
     }
     *ret = PASS_ABORT;
-    return pass->answered && end_stream(pass) ? 1 : 0;
+    return 0;
 }
 
 /* Of a tunnel: passes an end on. */

@@ -24,10 +24,7 @@ struct pass_spec {
     struct strbuf *ahead;
     bool keep_alive;        /* the client's connection may go on after this */
     const char *cors_lines; /* for the response's head unless it has its own; "" = none */
-    /* How a Connect stream (envd's RPC) that breaks off says so in its own framing; NULL = no
-     * stream is expected. */
-    const char *broken_message;
-    int64_t stall_ms; /* a client that takes nothing of a waiting answer for so long is cut */
+    int64_t stall_ms;       /* a client that takes nothing of a waiting answer for so long is cut */
 };
 
 enum pass_result {

@@ -18,7 +18,7 @@ from tests.harness.services import ROOT
 from tests.harness.stack import SandboxHost
 
 SDK = ROOT / "tests" / "sdk"
-PROGRAMS = ("commands", "files", "pty", "ports", "lifecycle")
+PROGRAMS = ("commands", "files", "pty", "ports", "lifecycle", "git")
 
 
 @pytest.fixture(scope="session")

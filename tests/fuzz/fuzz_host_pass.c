@@ -101,7 +101,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         .ahead = &ahead,
         .keep_alive = head_keeps_alive(head),
         .cors_lines = (data[0] & 0x80) != 0 ? "Access-Control-Allow-Origin: *\r\n" : "",
-        .broken_message = (data[0] & 0x40) != 0 ? "gone" : NULL,
         .stall_ms = 1000,
     };
     if (pass_exchange(&spec) == PASS_NEXT) {

@@ -1,7 +1,7 @@
 // commands - running programs through the SDK: results, streams, users, background, input, time.
 
-import { CommandExitError, InvalidArgumentError, NotFoundError, TimeoutError } from 'e2b'
-import { assert, eventually, main, sleep, test } from './lib.mjs'
+import { CommandExitError, InvalidArgumentError, NotFoundError, SandboxError, TimeoutError } from 'e2b'
+import { assert, eventually, main, Sandbox, sleep, test } from './lib.mjs'
 
 test('run returns stdout, stderr and exit code 0', async (sandbox) => {
   const result = await sandbox.commands.run('echo out; echo err >&2')
@@ -122,6 +122,87 @@ test('a signal is reported', async (sandbox) => {
     assert.match(error.error ?? error.message, /killed/)
     return true
   })
+})
+
+test('callbacks of a connection see what comes after it', async (sandbox) => {
+  const handle = await sandbox.commands.run('read line; echo got:$line; echo wrong >&2; exit 4', {
+    background: true,
+    stdin: true,
+  })
+  const seen = []
+  const again = await sandbox.commands.connect(handle.pid, {
+    onStdout: (data) => seen.push(data),
+    onStderr: (data) => seen.push(data),
+  })
+  await sandbox.commands.sendStdin(handle.pid, new TextEncoder().encode('it\n'))
+  for (const one of [handle, again]) {
+    await assert.rejects(one.wait(), (error) => error.exitCode === 4 && error.stdout === 'got:it\n')
+  }
+  assert.deepEqual(seen.sort(), ['got:it\n', 'wrong\n'])
+})
+
+test('a command that has ended can still be asked how', async (sandbox) => {
+  const handle = await sandbox.commands.run('exit 5', { background: true })
+  await assert.rejects(handle.wait(), (error) => error.exitCode === 5)
+  const late = await sandbox.commands.connect(handle.pid)
+  await assert.rejects(late.wait(), (error) => error.exitCode === 5)
+  await assert.rejects(sandbox.commands.sendStdin(handle.pid, 'x'), NotFoundError)
+})
+
+test('stdin that is not wanted, and none at all', async (sandbox) => {
+  const handle = await sandbox.commands.run('cat', { background: true, stdin: true })
+  await sandbox.commands.sendStdin(handle.pid, '')
+  await sandbox.commands.sendStdin(handle.pid, 'Hello,\nWorld!')
+  await eventually('the echo', () => handle.stdout === 'Hello,\nWorld!')
+  await handle.kill()
+  const off = await sandbox.commands.run('sleep 20', { background: true })
+  await assert.rejects(sandbox.commands.sendStdin(off.pid, 'x'), SandboxError)
+  await off.kill()
+})
+
+test('leaving early', async (sandbox) => {
+  const controller = new AbortController()
+  setTimeout(() => controller.abort(), 300)
+  const started = Date.now()
+  await assert.rejects(sandbox.commands.run('sleep 30', { signal: controller.signal }))
+  assert.ok(Date.now() - started < 5000)
+})
+
+test('killing the sandbox ends its commands and says so', async () => {
+  const other = await Sandbox.create({ timeoutMs: 60_000 })
+  const handle = await other.commands.run('sleep 60', { background: true })
+  await other.kill()
+  await assert.rejects(handle.wait(), (error) => {
+    assert.ok(error instanceof SandboxError)
+    assert.match(error.message, /sandbox was killed or reached its end of life/)
+    return true
+  })
+})
+
+test('an environment of the sandbox, of a command, of the host', async () => {
+  const other = await Sandbox.create({ timeoutMs: 60_000, envs: { FOO: 'bar' } })
+  try {
+    assert.equal((await other.commands.run('echo $FOO')).stdout, 'bar\n')
+    assert.equal((await other.commands.run('echo $FOO', { envs: { FOO: 'baz' } })).stdout, 'baz\n')
+    const out = await other.commands.run('echo "$E2B_SANDBOX|$E2B_SANDBOX_ID"; cat /run/e2b/.E2B_SANDBOX_ID')
+    assert.equal(out.stdout, `true|${other.sandboxId}\n${other.sandboxId}`)
+  } finally {
+    await other.kill()
+  }
+})
+
+test('an open sandbox and a secure one', async (sandbox) => {
+  const open = await Sandbox.create({ timeoutMs: 60_000, secure: false })
+  try {
+    assert.equal((await open.commands.run('echo open')).stdout, 'open\n')
+    await open.files.write('x', 'y')
+    assert.equal(await open.files.read('x'), 'y')
+  } finally {
+    await open.kill()
+  }
+  const headers = { 'E2b-Sandbox-Id': sandbox.sandboxId, 'E2b-Sandbox-Port': '49983', 'Content-Type': 'application/json' }
+  const denied = await fetch(`${process.env.E2B_SANDBOX_URL}/process.Process/List`, { method: 'POST', headers, body: '{}' })
+  assert.equal(denied.status, 401)
 })
 
 test('fifty at once', async (sandbox) => {

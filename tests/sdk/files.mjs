@@ -70,6 +70,54 @@ test('an odd name', async (sandbox) => {
   assert.ok((await sandbox.files.list('.')).some((e) => e.name === name))
 })
 
+test('packed on the way', async (sandbox) => {
+  const text = 'the same again and again\n'.repeat(10_000)
+  await sandbox.files.write('packed', text, { gzip: true })
+  assert.equal(await sandbox.files.read('packed'), text)
+  assert.equal(await sandbox.files.read('packed', { gzip: true }), text)
+  assert.deepEqual(
+    await sandbox.files.read('packed', { format: 'bytes', gzip: true }),
+    new TextEncoder().encode(text)
+  )
+  const infos = await sandbox.files.writeFiles(
+    [1, 2, 3].map((i) => ({ path: `packed-${i}`, data: `file ${i}` })),
+    { gzip: true }
+  )
+  assert.equal(infos.length, 3)
+  assert.equal(await sandbox.files.read('packed-2'), 'file 2')
+})
+
+test('metadata', async (sandbox) => {
+  const metadata = { author: 'mish', purpose: 'upload' }
+  for (const useOctetStream of [false, true]) {
+    const path = `about/${useOctetStream}`
+    const info = await sandbox.files.write(path, 'x', { metadata, useOctetStream })
+    assert.deepEqual(info.metadata, metadata)
+    assert.deepEqual((await sandbox.files.getInfo(path)).metadata, metadata)
+  }
+  for (const entry of await sandbox.files.list('about')) {
+    assert.deepEqual(entry.metadata, metadata)
+  }
+  assert.deepEqual((await sandbox.files.rename('about/true', 'about/moved')).metadata, metadata)
+  const infos = await sandbox.files.writeFiles(
+    [{ path: 'about/a', data: '1' }, { path: 'about/b', data: '2' }],
+    { metadata }
+  )
+  for (const info of infos) {
+    assert.deepEqual(info.metadata, metadata)
+    assert.deepEqual((await sandbox.files.getInfo(info.path)).metadata, metadata)
+  }
+  assert.equal((await sandbox.files.write('about/a', 'again')).metadata, undefined)
+  assert.equal((await sandbox.files.getInfo('about/a')).metadata, undefined)
+})
+
+test('as an octet stream', async (sandbox) => {
+  const bytes = new Uint8Array(100_000).map((_, i) => i % 251)
+  await sandbox.files.write('octets', new Blob([bytes]), { useOctetStream: true })
+  assert.deepEqual(await sandbox.files.read('octets', { format: 'bytes' }), bytes)
+  assert.deepEqual(await sandbox.files.write([]), [])
+})
+
 test('files as another user', async (sandbox) => {
   await sandbox.files.write('/root/secret', 'x', { user: 'root' })
   assert.equal(await sandbox.files.read('/root/secret', { user: 'root' }), 'x')
@@ -190,6 +238,42 @@ test('signed urls', async (sandbox) => {
   assert.equal(await sandbox.files.read('uploaded'), 'from a form')
   const old = await sandbox.downloadUrl('/home/user/signed', { useSignatureExpiration: -60 })
   assert.equal((await signed(sandbox, old)).status, 401)
+})
+
+test('signed urls as they are', async (sandbox) => {
+  await sandbox.files.write('plain', 'hello world')
+  assert.equal(await (await fetch(await sandbox.downloadUrl('plain', { useSignatureExpiration: 10_000 }))).text(), 'hello world')
+  await sandbox.files.write('plain', 'of root', { user: 'root' })
+  const ofRoot = await sandbox.downloadUrl('plain', { user: 'root', useSignatureExpiration: 10_000 })
+  assert.equal(await (await fetch(ofRoot)).text(), 'of root')
+  const late = await fetch(await sandbox.downloadUrl('plain', { useSignatureExpiration: -10_000 }))
+  assert.equal(late.status, 401)
+  assert.deepEqual(await late.json(), { code: 401, message: 'signature is already expired' })
+  for (const [user, path] of [[undefined, '/home/user/sent'], ['root', '/root/sent']]) {
+    const form = new FormData()
+    form.append('file', 'file content')
+    const url = await sandbox.uploadUrl('sent', { user, useSignatureExpiration: 10_000 })
+    const sent = await fetch(url, { method: 'POST', body: form })
+    assert.equal(sent.status, 200)
+    assert.deepEqual(await sent.json(), [{ name: 'sent', path, type: 'file' }])
+    assert.equal(await sandbox.files.read(path, { user }), 'file content')
+  }
+})
+
+test('watch handles', async (sandbox) => {
+  await sandbox.files.makeDir('brief')
+  let exited = 0
+  const handle = await sandbox.files.watchDir('brief', () => {}, { timeoutMs: 500, onExit: () => exited++ })
+  await eventually('its timeout', () => exited === 1)
+  await handle.stop()
+  const seen = []
+  const other = await sandbox.files.watchDir('brief', (event) => seen.push(event), { includeEntry: true })
+  await sandbox.commands.run('echo x > brief/x; chmod 600 brief/x')
+  await eventually('the entry', () => seen.some((e) => e.type === FilesystemEventType.CHMOD && e.name === 'x'))
+  await other.stop()
+  const count = seen.length
+  await sandbox.files.write('brief/y', 'y')
+  assert.equal(seen.length, count)
 })
 
 test('sixty-four megabytes up and down', async (sandbox) => {

@@ -1,5 +1,6 @@
 // pty - terminals through the SDK.
 
+import { TimeoutError } from 'e2b'
 import { assert, eventually, main, test } from './lib.mjs'
 
 const encode = (text) => new TextEncoder().encode(text)
@@ -49,6 +50,31 @@ test('control characters', async (sandbox) => {
   await eventually('the prompt again', () => state.text.includes('back=42'))
   await sandbox.pty.sendInput(handle.pid, encode('\x04'))
   await handle.wait().catch((error) => assert.equal(error.exitCode, 130))
+})
+
+test('a second connection', async (sandbox) => {
+  const { state, ready } = open(sandbox, { envs: { FOO: 'bar' } })
+  const handle = await ready
+  await sandbox.pty.sendInput(handle.pid, encode('echo "<$FOO>"\n'))
+  await eventually('the first answer', () => state.text.includes('<bar>'))
+  await handle.disconnect()
+  let text = ''
+  const again = await sandbox.pty.connect(handle.pid, { onData: (data) => (text += new TextDecoder().decode(data)) })
+  assert.equal(again.pid, handle.pid)
+  await sandbox.pty.sendInput(handle.pid, encode('echo "<<$FOO>>"\nexit\n'))
+  assert.equal((await again.wait()).exitCode, 0)
+  assert.match(text, /<<bar>>/)
+})
+
+test('as root, listed, timed out', async (sandbox) => {
+  const { state, ready } = open(sandbox, { user: 'root', cwd: '/' })
+  const handle = await ready
+  await sandbox.pty.sendInput(handle.pid, encode('echo "<$(whoami)|$PWD>"\n'))
+  await eventually('the answer', () => state.text.includes('<root|/>'))
+  assert.ok((await sandbox.commands.list()).some((p) => p.pid === handle.pid))
+  assert.equal(await handle.kill(), true)
+  const brief = open(sandbox, { timeoutMs: 800 })
+  await assert.rejects((await brief.ready).wait(), TimeoutError)
 })
 
 test('a killed terminal', async (sandbox) => {
