@@ -89,6 +89,8 @@ configure() {
         SANDBOX_HOST_STATE_DIR=$(open_dir sandbox-host)
         mkdir -p "$(dirname "$SANDBOX_HOST_STATE_DIR")"
         export SANDBOX_HOST_STATE_DIR SANDBOX_HOST_ANY_TEMPLATE=1
+        # what only root can enforce; the host says at its start what is missing
+        [ "$(id -u)" = 0 ] || export SANDBOX_HOST_WITHOUT=${SANDBOX_HOST_WITHOUT:-users,memory,cpu,processes,disk}
         export E2B_API_KEY=$SANDBOX_HOST_API_KEY E2B_DOMAIN=$SANDBOX_HOST_DOMAIN
         export E2B_API_URL=http://127.0.0.1:$host_port E2B_SANDBOX_URL=http://127.0.0.1:$host_port
         export E2B_MAX_TIMEOUT_SECONDS=${E2B_MAX_TIMEOUT_SECONDS:-86400}

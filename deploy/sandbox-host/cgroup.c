@@ -16,11 +16,18 @@
 
 #define PARENT "sandbox-host"
 
-enum { PATH_BYTES = 256, FREEZE_TIMEOUT_MS = 5000, STOP_ROUNDS = 200, KILL_ROUNDS = 100 };
+enum {
+    ROOTS = 5,
+    PATH_BYTES = 256,
+    FREEZE_TIMEOUT_MS = 5000,
+    STOP_ROUNDS = 200,
+    KILL_ROUNDS = 100
+};
 
 /* Where each controller lives; "" = not usable. On v2 all are the same folder. */
 static struct {
     char memory[PATH_BYTES], pids[PATH_BYTES], cpu[PATH_BYTES], freezer[PATH_BYTES];
+    char cpuacct[PATH_BYTES]; /* often the same folder as cpu */
     bool v2, freezer_v2;
 } roots;
 
@@ -65,7 +72,7 @@ static int read_text(const char *folder, const char *file, char *out, size_t siz
 }
 
 /* Takes `base` as a root if we can make our parent group there and it has `probe`. */
-static void try_root(char root[PATH_BYTES], const char *base, const char *probe)
+static void try_root(char root[PATH_BYTES], const char *base, const char *probe, int access_mode)
 {
     char path[PATH_BYTES];
 
@@ -77,7 +84,7 @@ static void try_root(char root[PATH_BYTES], const char *base, const char *probe)
         char file[PATH_BYTES + 64];
 
         snprintf(file, sizeof(file), "%s/%s", path, probe);
-        if (access(file, W_OK) == 0) {
+        if (access(file, access_mode) == 0) {
             str_copy(root, PATH_BYTES, path);
         }
     }
@@ -91,24 +98,26 @@ void cgroup_detect(void)
         write_text("/sys/fs/cgroup", "cgroup.subtree_control", "+memory");
         write_text("/sys/fs/cgroup", "cgroup.subtree_control", "+pids");
         write_text("/sys/fs/cgroup", "cgroup.subtree_control", "+cpu");
-        try_root(roots.freezer, "/sys/fs/cgroup", "cgroup.freeze");
+        try_root(roots.freezer, "/sys/fs/cgroup", "cgroup.freeze", W_OK);
         if (roots.freezer[0] != '\0') {
             write_text(roots.freezer, "cgroup.subtree_control", "+memory");
             write_text(roots.freezer, "cgroup.subtree_control", "+pids");
             write_text(roots.freezer, "cgroup.subtree_control", "+cpu");
         }
-        try_root(roots.memory, "/sys/fs/cgroup", "memory.max");
-        try_root(roots.pids, "/sys/fs/cgroup", "pids.max");
-        try_root(roots.cpu, "/sys/fs/cgroup", "cpu.max");
+        try_root(roots.memory, "/sys/fs/cgroup", "memory.max", W_OK);
+        try_root(roots.pids, "/sys/fs/cgroup", "pids.max", W_OK);
+        try_root(roots.cpu, "/sys/fs/cgroup", "cpu.max", W_OK);
+        try_root(roots.cpuacct, "/sys/fs/cgroup", "cpu.stat", R_OK);
         roots.v2 = roots.freezer_v2 = true;
         return;
     }
-    try_root(roots.memory, "/sys/fs/cgroup/memory", "memory.limit_in_bytes");
-    try_root(roots.pids, "/sys/fs/cgroup/pids", "pids.max");
-    try_root(roots.cpu, "/sys/fs/cgroup/cpu", "cpu.cfs_quota_us");
-    try_root(roots.freezer, "/sys/fs/cgroup/freezer", "freezer.state");
+    try_root(roots.memory, "/sys/fs/cgroup/memory", "memory.limit_in_bytes", W_OK);
+    try_root(roots.pids, "/sys/fs/cgroup/pids", "pids.max", W_OK);
+    try_root(roots.cpu, "/sys/fs/cgroup/cpu", "cpu.cfs_quota_us", W_OK);
+    try_root(roots.cpuacct, "/sys/fs/cgroup/cpuacct", "cpuacct.usage", W_OK);
+    try_root(roots.freezer, "/sys/fs/cgroup/freezer", "freezer.state", W_OK);
     if (roots.freezer[0] == '\0') {
-        try_root(roots.freezer, "/sys/fs/cgroup/unified", "cgroup.freeze");
+        try_root(roots.freezer, "/sys/fs/cgroup/unified", "cgroup.freeze", W_OK);
         roots.freezer_v2 = roots.freezer[0] != '\0';
     }
 }
@@ -118,18 +127,29 @@ bool cgroup_limits_memory(void)
     return roots.memory[0] != '\0';
 }
 
+bool cgroup_limits_processes(void)
+{
+    return roots.pids[0] != '\0';
+}
+
+bool cgroup_limits_cpu(void)
+{
+    return roots.cpu[0] != '\0';
+}
+
 void cgroup_report(FILE *out)
 {
-    fprintf(out, "memory limit:   %s\n",
+    fprintf(out, "%-15s %s\n", "memory by",
             roots.memory[0] ? roots.memory : "none (no writable cgroup)");
-    fprintf(out, "process limit:  %s\n", roots.pids[0] ? roots.pids : "RLIMIT_NPROC only");
-    fprintf(out, "cpu limit:      %s\n", roots.cpu[0] ? roots.cpu : "none (no writable cgroup)");
-    fprintf(out, "pause:          %s\n", roots.freezer[0] ? roots.freezer : "SIGSTOP walk");
+    fprintf(out, "%-15s %s\n", "processes by", roots.pids[0] ? roots.pids : "RLIMIT_NPROC only");
+    fprintf(out, "%-15s %s\n", "cpu by", roots.cpu[0] ? roots.cpu : "none (no writable cgroup)");
+    fprintf(out, "%-15s %s\n", "pause by", roots.freezer[0] ? roots.freezer : "SIGSTOP walk");
 }
 
 static const char *const *all_roots(void)
 {
-    static const char *const list[] = {roots.memory, roots.pids, roots.cpu, roots.freezer};
+    static const char *const list[ROOTS] = {roots.memory, roots.pids, roots.cpu, roots.freezer,
+                                            roots.cpuacct};
 
     return list;
 }
@@ -145,7 +165,7 @@ void cgroup_create(const char *id, const struct cgroup_limits *limits)
 {
     char path[PATH_BYTES], text[64];
 
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < ROOTS; i++) {
         if (all_roots()[i][0] != '\0') {
             group_path(path, all_roots()[i], id);
             mkdir(path, 0755);
@@ -177,7 +197,7 @@ void cgroup_enter(const char *id)
 {
     char path[PATH_BYTES];
 
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < ROOTS; i++) {
         if (all_roots()[i][0] != '\0') {
             group_path(path, all_roots()[i], id);
             write_text(path, "cgroup.procs", "0");
@@ -219,7 +239,7 @@ void cgroup_remove(const char *id)
     char path[PATH_BYTES];
 
     cgroup_let_die(id);
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < ROOTS; i++) {
         if (all_roots()[i][0] == '\0') {
             continue;
         }
@@ -231,18 +251,44 @@ void cgroup_remove(const char *id)
     }
 }
 
-int64_t cgroup_memory_used(const char *id)
+/* The number behind `name` in a file of lines "name number"; name "" = the file is one number. */
+static int64_t read_counter(const char *root, const char *id, const char *file, const char *name)
 {
-    char path[PATH_BYTES], text[64];
+    char path[PATH_BYTES], text[8192], *save = NULL;
+    size_t length = strlen(name);
 
-    if (roots.memory[0] == '\0') {
+    group_path(path, root, id);
+    if (read_text(path, file, text, sizeof(text)) < 0) {
         return -1;
     }
-    group_path(path, roots.memory, id);
-    return read_text(path, roots.v2 ? "memory.current" : "memory.usage_in_bytes", text,
-                     sizeof(text)) < 0
-               ? -1
-               : strtoll(text, NULL, 10);
+    if (length == 0) {
+        return strtoll(text, NULL, 10);
+    }
+    for (char *line = strtok_r(text, "\n", &save); line != NULL;
+         line = strtok_r(NULL, "\n", &save)) {
+        if (strncmp(line, name, length) == 0 && line[length] == ' ') {
+            return strtoll(line + length, NULL, 10);
+        }
+    }
+    return -1;
+}
+
+int cgroup_usage(const char *id, int64_t *ret_cpu_ns, int64_t *ret_memory_bytes,
+                 int64_t *ret_cache_bytes, struct error *err)
+{
+    if (roots.memory[0] == '\0' || roots.cpuacct[0] == '\0') {
+        return error_set(err, ERR_NOT_FOUND, "no cgroup to measure by");
+    }
+    *ret_cpu_ns = roots.v2 ? read_counter(roots.cpuacct, id, "cpu.stat", "usage_usec") * 1000
+                           : read_counter(roots.cpuacct, id, "cpuacct.usage", "");
+    *ret_memory_bytes =
+        read_counter(roots.memory, id, roots.v2 ? "memory.current" : "memory.usage_in_bytes", "");
+    *ret_cache_bytes =
+        read_counter(roots.memory, id, "memory.stat", roots.v2 ? "file" : "total_cache");
+    if (*ret_cpu_ns < 0 || *ret_memory_bytes < 0 || *ret_cache_bytes < 0) {
+        return error_set(err, ERR_NOT_FOUND, "the sandbox's cgroup is gone");
+    }
+    return 0;
 }
 
 /* ---- freezing -----------------------------------------------------------------------------------

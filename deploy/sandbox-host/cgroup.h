@@ -24,6 +24,8 @@ void cgroup_detect(void);
 /* One line each of what is enforced how. */
 void cgroup_report(FILE *out);
 bool cgroup_limits_memory(void);
+bool cgroup_limits_processes(void);
+bool cgroup_limits_cpu(void);
 
 /* Makes the sandbox's groups and sets its limits. What a hierarchy refuses is not limited. */
 void cgroup_create(const char *id, const struct cgroup_limits *limits);
@@ -36,7 +38,9 @@ void cgroup_remove(const char *id);
 /* Freezes or thaws every process of the sandbox; `init_pid` is its first process as seen from here.
  */
 int cgroup_freeze(const char *id, pid_t init_pid, bool frozen, struct error *err) MUST_CHECK;
-/* Bytes in use, or -1. */
-int64_t cgroup_memory_used(const char *id);
+/* What it used: CPU since it began; memory now, and how much of that is cache. ERR_NOT_FOUND: no
+ * cgroup to measure by. */
+int cgroup_usage(const char *id, int64_t *ret_cpu_ns, int64_t *ret_memory_bytes,
+                 int64_t *ret_cache_bytes, struct error *err) MUST_CHECK;
 
 #endif

@@ -45,6 +45,28 @@ static const struct config_entry table[] = {
      "CPU of one sandbox, 100 = one core, where cgroups allow it"},
     {"SANDBOX_HOST_TMP_BYTES", CONFIG_INT, AT(tmp_bytes), 1 << 20, INT64_C(1) << 50, "268435456",
      false, false, "size of each folder of a sandbox that lives in memory: /run, /dev/shm"},
+    {"SANDBOX_HOST_DISK", CONFIG_STRING, AT(disk), 1, 16, "image", false, false,
+     "a sandbox's disk (/home/user, /root, /tmp): image (a file system of its own, needs root), "
+     "memory, or folder (no limit)"},
+    {"SANDBOX_HOST_DISK_BYTES", CONFIG_INT, AT(disk_bytes), 1 << 24, INT64_C(1) << 44, "4294967296",
+     false, false, "size of a sandbox's disk; of each of its folders with memory"},
+    {"SANDBOX_HOST_DISK_RESERVE_BYTES", CONFIG_INT, AT(disk_reserve_bytes), 0, INT64_C(1) << 50,
+     "1073741824", false, false,
+     "no sandbox is made while less is free where the state folder is (answered 503)"},
+    {"SANDBOX_HOST_INTERNET", CONFIG_BOOL, AT(internet), 0, 0, "1", false, false,
+     "a sandbox that asks for it (E2B's default) reaches the internet, where slirp4netns is there"},
+    {"SANDBOX_HOST_EGRESS_DENY", CONFIG_STRING, AT(egress_deny), 1, 16384,
+     "0.0.0.0/8,10.0.0.0/8,100.64.0.0/10,127.0.0.0/8,169.254.0.0/16,172.16.0.0/12,192.0.0.0/24,"
+     "192.168.0.0/16,198.18.0.0/15,224.0.0.0/3",
+     false, false, "networks no sandbox reaches, nor this machine's own addresses"},
+    {"SANDBOX_HOST_EGRESS_ALLOW", CONFIG_STRING, AT(egress_allow), 1, 16384, NULL, false, false,
+     "networks that are reached all the same"},
+    {"SANDBOX_HOST_WITHOUT", CONFIG_STRING, AT(without), 1, 255, NULL, false, false,
+     "protections that may be missing on this machine (doctor lists them); else the host refuses "
+     "to "
+     "start without one"},
+    {"SANDBOX_HOST_ADOPT_SECONDS", CONFIG_INT, AT(adopt_s), 0, 86400, "30", false, false,
+     "how long sandboxes outlive a host that crashed, for the next one to find them"},
     {"SANDBOX_HOST_FIRST_UID", CONFIG_INT, AT(first_uid), 1000, 2000000000, "210000", false, false,
      "as root: each sandbox runs under a user id of its own, from this one on (the next 4096 where "
      "another host uses these)"},

@@ -128,10 +128,17 @@ static int connect_api(int port)
 /* A socket into the sandbox, or -1 with the client answered. */
 static int connect_sandbox(int fd, const char *head, const struct route_target *target)
 {
+    char access[128], traffic[128];
+    const bool has_access = head_value(head, "X-Access-Token", access, sizeof(access));
+    const bool has_traffic = head_value(head, REFUSE_TOKEN_HEADER, traffic, sizeof(traffic));
     struct error err = ERROR_INIT;
 
-    if (box_touch(target->id, &err) < 0) {
-        answer_refusal(fd, head, target, REFUSE_NOT_FOUND);
+    if (box_admit(target->id, target->port, has_access ? access : NULL,
+                  has_traffic ? traffic : NULL, &err) < 0) {
+        answer_refusal(fd, head, target,
+                       err.code == ERR_TOKEN_MISSING     ? REFUSE_TOKEN_MISSING
+                       : err.code == ERR_TOKEN_SIGNATURE ? REFUSE_TOKEN_WRONG
+                                                         : REFUSE_NOT_FOUND);
         return -1;
     }
     const int inside = spawn_connect(target->id, target->port, &err);
@@ -299,12 +306,18 @@ static bool serve_request(struct client *client, const char *head, bool *ret_gon
         break;
     }
     struct error err = ERROR_INIT;
+    struct box_view view;
     if (kind == ROUTE_API) {
         answer_plain(client->fd, head, 503, "Service Unavailable", "stopping");
     } else {
         /* it may be the sandbox that ended, or the server in it */
+        const bool there = box_get(target.id, &view, &err) == 0;
+
         answer_refusal(client->fd, head, &target,
-                       box_touch(target.id, &err) < 0 ? REFUSE_NOT_FOUND : REFUSE_PORT_CLOSED);
+                       there && view.state == BOX_RUNNING ? REFUSE_PORT_CLOSED : REFUSE_NOT_FOUND);
+        if (there) {
+            box_view_done(&view);
+        }
     }
     return false;
 }

@@ -1,60 +1,134 @@
 /*
  * sandbox-host - sandboxes on this machine behind E2B's own API. See README.md beside this file.
  *
- * Subcommands: serve (default), doctor. Configuration: environment (config.c).
+ * Subcommands: serve (default), doctor; warden is its own (warden.h). Configuration: environment
+ * (config.c).
  */
+#include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/base/log.h"
 #include "common/base/service.h"
 #include "deploy/sandbox-host/api.h"
 #include "deploy/sandbox-host/cgroup.h"
+#include "deploy/sandbox-host/claims.h"
 #include "deploy/sandbox-host/config.h"
+#include "deploy/sandbox-host/egress.h"
+#include "deploy/sandbox-host/files.h"
+#include "deploy/sandbox-host/filter.h"
 #include "deploy/sandbox-host/front.h"
 #include "deploy/sandbox-host/sandbox.h"
 #include "deploy/sandbox-host/spawn.h"
 #include "deploy/sandbox-host/template.h"
-#include "deploy/sandbox-host/uids.h"
+#include "deploy/sandbox-host/warden.h"
 
 enum {
     API_THREADS = 64,
     API_QUEUE = 256,
     API_HEAD_BYTES = 16384,
     API_TIMEOUT_MS = 10000,
-    KEEP_ALIVE_MS = 500
+    KEEP_ALIVE_MS = 500,
+    WARDEN_LISTENER = 3, /* where warden_client.c puts it */
 };
 
 static const char usage[] = "usage: sandbox-host [serve | doctor | --help | --version]\n";
+static _Atomic bool warden_lost;
 
-/* Says what this machine can do, and tries one sandbox. */
-static int doctor(const struct host_config *config, struct error *err)
+static void on_warden_lost(void *arg)
 {
-    struct box_options options = {.template_id = "base", .timeout_ms = 60000};
-    struct box_view view;
+    (void)arg;
+    atomic_store(&warden_lost, true);
+    kill(getpid(), SIGTERM); /* every sandbox is gone: end, and be started anew */
+}
 
-    printf("user:           %s\n",
-           geteuid() == 0 ? "root: each sandbox gets a user id of its own"
-                          : "not root: all sandboxes share this user id, kept apart by namespaces");
-    cgroup_report(stdout);
-    if (spawn_init(config, err) < 0 || templates_init(config, err) < 0 ||
-        boxes_init(config, err) < 0 || box_create(&options, &view, err) < 0) {
-        printf("sandbox:        FAILED\n");
+/* Everything but the API: after it boxes can be made. */
+static int open_host(struct host_config *config, struct error *err)
+{
+    const struct warden_events events = {.exited = boxes_exited, .lost = on_warden_lost};
+    int64_t first_uid;
+    bool adopted;
+
+    if (spawn_init(config, err) < 0 || claims_find(config, err) < 0 ||
+        egress_init(config, err) < 0 || templates_init(config, err) < 0 ||
+        warden_open(config, &events, &adopted, &first_uid, err) < 0) {
         return -1;
     }
-    printf("sandbox:        starts and answers\n");
-    if (box_pause(view.id, err) < 0) {
-        printf("pause:          FAILED\n");
-        return -1;
+    if (adopted) {
+        log_event(LOG_INFO, "sandbox_host.warden_found");
     }
-    printf("pause:          works\n");
-    box_view_done(&view);
+    return boxes_init(config, first_uid, err);
+}
+
+static void close_host(void)
+{
     boxes_done();
-    spawn_done();
+    warden_close();
     templates_done();
-    return 0;
+    filter_done();
+}
+
+/* ---- doctor ---- */
+
+/* One sandbox from start to end. */
+static int try_sandbox(struct error *err)
+{
+    const struct box_options options = {.template_id = "base", .timeout_ms = 60000};
+    struct box_view view;
+    int status;
+
+    if (box_create(&options, &view, err) < 0) {
+        printf("%-15s FAILED: %s\n", "sandbox", err->message);
+        return -1;
+    }
+    printf("%-15s starts and answers\n", "sandbox");
+    status = box_pause(view.id, err);
+    printf("%-15s %s\n", "pause", status < 0 ? err->message : "works");
+    box_view_done(&view);
+    return status;
+}
+
+/* Says what this machine can do, in a folder of its own: a host that runs is not disturbed. */
+static int doctor(struct host_config *config, struct error *err)
+{
+    char folder[] = "/tmp/sandbox-doctor-XXXXXX", *own = config->state_dir;
+    int status;
+
+    if (mkdtemp(folder) == NULL || chmod(folder, 0711) < 0) {
+        return error_set(err, ERR_INTERNAL, "%s cannot be made", folder);
+    }
+    config->state_dir = folder;
+    status = open_host(config, err);
+    if (status == 0) {
+        claims_report(stdout);
+        status = try_sandbox(err);
+        close_host();
+    } else {
+        printf("%-15s FAILED: %s\n", "start", err->message);
+    }
+    config->state_dir = own;
+    files_remove_tree(folder);
+    return status;
+}
+
+/* ---- serve ---- */
+
+static void wait_for_stop(int signal_fd)
+{
+    struct pollfd stop = {.fd = signal_fd, .events = POLLIN};
+
+    while (!service_draining()) {
+        if (poll(&stop, 1, -1) > 0) {
+            service_read_signals(signal_fd);
+        }
+    }
 }
 
 static int serve(struct host_config *config, int signal_fd, struct error *err)
@@ -68,68 +142,89 @@ static int serve(struct host_config *config, int signal_fd, struct error *err)
                                           .handler = api_handle,
                                           .bad_request = api_bad_request,
                                           .arg = config};
-    struct pollfd stop = {.fd = signal_fd, .events = POLLIN};
     struct httpd *httpd;
-    struct front *front;
+    struct front *front = NULL;
+    int status = -1;
 
-    if (spawn_init(config, err) < 0) {
+    if (open_host(config, err) < 0) {
         return -1;
     }
-    spawn_clean_leftovers();
-    if (templates_init(config, err) < 0 || boxes_init(config, err) < 0 ||
-        (httpd = httpd_start(&options, err)) == NULL) {
-        return -1;
+    httpd = claims_require(err) < 0 ? NULL : httpd_start(&options, err);
+    if (httpd != NULL) {
+        front = front_start(config, httpd_port(httpd), err);
     }
-    front = front_start(config, httpd_port(httpd), err);
-    if (front == NULL) {
-        return -1;
+    if (front != NULL) {
+        log_event(LOG_INFO, "sandbox_host.started", LOG_S("listen", config->listen),
+                  LOG_B("internet", egress_available()));
+        wait_for_stop(signal_fd);
+        status = atomic_load(&warden_lost)
+                     ? error_set(err, ERR_INTERNAL, "the warden died, and all sandboxes with it")
+                     : 0;
     }
-    log_event(LOG_INFO, "sandbox_host.started", LOG_S("listen", config->listen),
-              LOG_B("memory_limit", cgroup_limits_memory()));
-    if (!cgroup_limits_memory()) {
-        log_event(LOG_WARN, "sandbox_host.no_memory_limit",
-                  LOG_S("what",
-                        "no writable memory cgroup: a sandbox can use all memory of this machine"));
+    close_host();
+    if (front != NULL) {
+        front_stop(front);
     }
-    while (!service_draining()) {
-        if (poll(&stop, 1, -1) > 0) {
-            service_read_signals(signal_fd);
-        }
-    }
-    boxes_done();
-    front_stop(front);
     httpd_stop(httpd);
-    spawn_done();
-    templates_done();
-    log_event(LOG_INFO, "sandbox_host.stopped");
-    return 0;
+    if (status == 0) {
+        log_event(LOG_INFO, "sandbox_host.stopped");
+    }
+    return status;
 }
 
-static int prepare(struct host_config *config, int *ret_signal_fd, struct error *err)
+/* Sandboxes cost descriptors, and connections two each. */
+static void raise_descriptor_limit(void)
 {
-    if (service_init(ret_signal_fd, err) < 0) {
-        return -1;
+    struct rlimit files;
+
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+        files.rlim_cur = files.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &files); /* then it stays as it was */
     }
-    if (log_init("sandbox-host", config->log_level) < 0) {
+}
+
+static int run(struct host_config *config, int argc, char **argv, struct error *err)
+{
+    const char *verb = argc > 1 ? argv[1] : "serve";
+    int signal_fd = -1;
+
+    if (log_init(strcmp(verb, "warden") == 0 ? "sandbox-warden" : "sandbox-host",
+                 config->log_level) < 0) {
         return error_set(err, ERR_CONFIG, "LOG_LEVEL is none of debug info warn error");
     }
-    cgroup_detect();
-    return geteuid() == 0 ? uids_claim(config->first_uid, &config->first_uid, err) : 0;
+    if (strcmp(verb, "warden") == 0 && argc == 3) {
+        /* its user ids are those the host that started it had claimed */
+        config->first_uid = strtoll(argv[2], NULL, 10);
+        cgroup_detect();
+        fcntl(WARDEN_LISTENER, F_SETFD, FD_CLOEXEC);
+        fcntl(WARDEN_LISTENER + 1, F_SETFD, FD_CLOEXEC);
+        return warden_main(config, WARDEN_LISTENER);
+    }
+    if (service_init(&signal_fd, err) < 0) {
+        return -1;
+    }
+    raise_descriptor_limit();
+    if (strcmp(verb, "serve") == 0) {
+        return serve(config, signal_fd, err);
+    }
+    if (strcmp(verb, "doctor") == 0) {
+        return doctor(config, err);
+    }
+    return error_set(err, ERR_INVALID, "unknown command\n%s", usage);
 }
 
 int main(int argc, char **argv)
 {
     struct host_config config;
     struct error err = ERROR_INIT;
-    const char *verb = argc > 1 ? argv[1] : "serve";
-    int signal_fd = -1, status;
+    int status;
 
-    if (strcmp(verb, "--help") == 0) {
+    if (argc > 1 && strcmp(argv[1], "--help") == 0) {
         fputs(usage, stdout);
         host_config_help(stdout);
         return EXIT_OK;
     }
-    if (strcmp(verb, "--version") == 0) {
+    if (argc > 1 && strcmp(argv[1], "--version") == 0) {
         puts("sandbox-host " VERSION);
         return EXIT_OK;
     }
@@ -137,19 +232,10 @@ int main(int argc, char **argv)
         fprintf(stderr, "sandbox-host: %s\n", err.message);
         return EXIT_CONFIG;
     }
-    status = prepare(&config, &signal_fd, &err);
-    if (status < 0) {
-        /* said below */
-    } else if (strcmp(verb, "serve") == 0) {
-        status = serve(&config, signal_fd, &err);
-    } else if (strcmp(verb, "doctor") == 0) {
-        status = doctor(&config, &err);
-    } else {
-        status = error_set(&err, ERR_INVALID, "unknown command\n%s", usage);
-    }
+    status = run(&config, argc, argv, &err);
     if (status < 0) {
         fprintf(stderr, "sandbox-host: %s\n", err.message);
     }
     host_config_free(&config);
-    return status == 0 ? EXIT_OK : err.code == ERR_CONFIG ? EXIT_CONFIG : EXIT_RUNTIME;
+    return status >= 0 ? status : err.code == ERR_CONFIG ? EXIT_CONFIG : EXIT_RUNTIME;
 }

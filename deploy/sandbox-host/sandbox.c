@@ -1,147 +1,25 @@
 /* sandbox - see sandbox.h. */
 #include "deploy/sandbox-host/sandbox.h"
 
-#include <pthread.h>
+#include <dirent.h>
+#include <errno.h>
 #include <sodium.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
-#include "common/base/id.h"
 #include "common/base/log.h"
 #include "deploy/sandbox-host/cgroup.h"
+#include "deploy/sandbox-host/egress.h"
 #include "deploy/sandbox-host/guest.h"
-#include "deploy/sandbox-host/spawn.h"
+#include "deploy/sandbox-host/sandbox_internal.h"
 #include "deploy/sandbox-host/template.h"
 
-enum { TICK_MS = 50, ID_RANDOM = 20, TOKEN_BYTES = 32, TRAFFIC_RESUME_MS = 300000 };
-
-struct box {
-    struct box_view view;
-    pid_t wrapper_pid, init_pid;
-    int uid_index;
-    int64_t timeout_ms;    /* asked for at create: what traffic resumes with */
-    int64_t lived_from_ms; /* start or resume: the longest life counts from here */
-    int references;
-    pthread_mutex_t transition; /* held over a pause, resume or end */
-    struct box *next;
-};
+enum { TOKEN_BYTES = 32, TRAFFIC_RESUME_MS = 300000, CLOSED_MAX_BYTES = 96 * 1024 };
 
 static const struct host_config *config;
-static pthread_mutex_t table_lock = PTHREAD_MUTEX_INITIALIZER;
-static struct box *boxes;
-static int box_count;
-static bool *uid_used;
-static pthread_t keeper;
-static _Atomic bool stopping;
-
-void box_view_done(struct box_view *view)
-{
-    cJSON_Delete(view->metadata);
-    view->metadata = NULL;
-}
-
-static void copy_view(const struct box *box, struct box_view *ret)
-{
-    *ret = box->view;
-    ret->metadata = box->view.metadata != NULL ? cJSON_Duplicate(box->view.metadata, true) : NULL;
-}
-
-/* ---- the table
- * ------------------------------------------------------------------------------------- */
-
-static void release(struct box *box)
-{
-    bool last;
-
-    pthread_mutex_lock(&table_lock);
-    last = --box->references == 0;
-    pthread_mutex_unlock(&table_lock);
-    if (last) {
-        box_view_done(&box->view);
-        pthread_mutex_destroy(&box->transition);
-        free(box);
-    }
-}
-
-static int no_such(const char *id, struct error *err)
-{
-    return error_set(err, ERR_NOT_FOUND,
-                     "sandbox \"%.40s\" doesn't exist or you don't have access to it", id);
-}
-
-/* A reference to a sandbox that runs or is paused. */
-static struct box *take(const char *id, struct error *err)
-{
-    struct box *box;
-
-    pthread_mutex_lock(&table_lock);
-    for (box = boxes; box != NULL; box = box->next) {
-        if (strcmp(box->view.id, id) == 0 &&
-            (box->view.state == BOX_RUNNING || box->view.state == BOX_PAUSED)) {
-            box->references++;
-            break;
-        }
-    }
-    pthread_mutex_unlock(&table_lock);
-    if (box == NULL) {
-        no_such(id, err);
-    }
-    return box;
-}
-
-/* As take(), with the transition lock held and the sandbox still alive. */
-static struct box *take_locked(const char *id, struct error *err)
-{
-    struct box *box = take(id, err);
-
-    if (box == NULL) {
-        return NULL;
-    }
-    pthread_mutex_lock(&box->transition);
-    if (box->view.state == BOX_ENDING) {
-        pthread_mutex_unlock(&box->transition);
-        release(box);
-        no_such(id, err);
-        return NULL;
-    }
-    return box;
-}
-
-static void give_back(struct box *box)
-{
-    pthread_mutex_unlock(&box->transition);
-    release(box);
-}
-
-static void set_state(struct box *box, enum box_state state)
-{
-    pthread_mutex_lock(&table_lock);
-    box->view.state = state;
-    pthread_mutex_unlock(&table_lock);
-}
-
-/* Out of the table; the table's own reference goes with it. */
-static void unlink_box(struct box *box)
-{
-    pthread_mutex_lock(&table_lock);
-    for (struct box **at = &boxes; *at != NULL; at = &(*at)->next) {
-        if (*at == box) {
-            *at = box->next;
-            box_count--;
-            uid_used[box->uid_index] = false;
-            break;
-        }
-    }
-    pthread_mutex_unlock(&table_lock);
-    release(box);
-}
-
-/* ---- lives
- * ---------------------------------------------------------------------------------------------- */
 
 static int check_timeout(int64_t timeout_ms, struct error *err)
 {
@@ -155,149 +33,203 @@ static int check_timeout(int64_t timeout_ms, struct error *err)
     return 0;
 }
 
-/* A new entry in the table, starting; NULL when there are too many. */
-static struct box *add_box(const struct box_options *options, const struct template *template,
-                           struct error *err)
+/* ---- create ---- */
+
+static void make_token(char out[BOX_TEXT_BYTES])
 {
-    struct box *box = xcalloc(1, sizeof(*box));
     unsigned char token[TOKEN_BYTES];
 
-    box->view.id[0] = 'i';
-    id_random_alnum(box->view.id + 1, ID_RANDOM);
-    str_copy(box->view.template_id, sizeof(box->view.template_id), template->id);
-    str_copy(box->view.alias, sizeof(box->view.alias), template->alias);
-    box->view.state = BOX_STARTING;
-    box->view.auto_pause = options->auto_pause;
-    box->view.auto_resume = options->auto_resume;
-    box->view.metadata =
-        options->metadata != NULL ? cJSON_Duplicate(options->metadata, true) : NULL;
+    randombytes_buf(token, sizeof(token));
+    sodium_bin2hex(out, BOX_TEXT_BYTES, token, sizeof(token));
+}
+
+static void describe(struct box *box, const struct box_options *options,
+                     const struct template *template)
+{
+    struct box_view *view = &box->view;
+
+    table_lock();
+    str_copy(view->template_id, sizeof(view->template_id), template->id);
+    str_copy(view->alias, sizeof(view->alias), template->alias);
+    view->auto_pause = options->auto_pause;
+    view->auto_resume = options->auto_resume;
+    view->internet = options->internet;
+    view->metadata = options->metadata != NULL ? cJSON_Duplicate(options->metadata, true) : NULL;
+    view->network = options->network != NULL ? cJSON_Duplicate(options->network, true) : NULL;
     box->timeout_ms = options->timeout_ms;
     if (options->secure) {
-        randombytes_buf(token, sizeof(token));
-        sodium_bin2hex(box->view.token, sizeof(box->view.token), token, sizeof(token));
+        make_token(view->token);
     }
-    box->references = 2; /* the table's and the caller's */
-    pthread_mutex_init(&box->transition, NULL);
-    pthread_mutex_lock(&table_lock);
-    if (box_count >= config->max_sandboxes) {
-        pthread_mutex_unlock(&table_lock);
-        error_set(err, ERR_RATE_LIMITED,
-                  "you have reached the maximum number of concurrent sandboxes (%lld)",
-                  (long long)config->max_sandboxes);
-        box_view_done(&box->view);
-        pthread_mutex_destroy(&box->transition);
-        free(box);
-        return NULL;
+    if (options->private_traffic) {
+        make_token(view->traffic_token);
     }
-    while (uid_used[box->uid_index]) {
-        box->uid_index++;
-    }
-    uid_used[box->uid_index] = true;
-    box_count++;
-    box->next = boxes;
-    boxes = box;
-    pthread_mutex_unlock(&table_lock);
-    return box;
+    table_unlock();
+}
+
+static void note_output(struct box *box, const struct strbuf *output)
+{
+    table_lock();
+    journal_add_lines(&box->journal, clock_wall_ms(), JOURNAL_INFO, output->data, output->length);
+    table_unlock();
 }
 
 /* Starts its processes and the template's command; nothing of it is left on failure. */
 static int start_box(struct box *box, const struct box_options *options,
-                     const struct template *template, struct error *err)
+                     const struct template *template, const char *closed, bool connected,
+                     struct error *err)
 {
     const char *token = box->view.token[0] != '\0' ? box->view.token : NULL;
     const struct spawn_request request = {.id = box->view.id,
                                           .template = template,
                                           .access_token = token,
                                           .envs = options->envs,
-                                          .uid_index = box->uid_index};
+                                          .uid = box->uid,
+                                          .connected = connected,
+                                          .closed = closed};
     struct strbuf output;
+    int64_t now;
     int status;
 
-    if (spawn_start(&request, &box->wrapper_pid, &box->init_pid, err) < 0) {
+    if (spawn_start(&request, &box->processes, err) < 0) {
         return -1;
     }
     strbuf_init(&output, GUEST_OUTPUT_BYTES);
     status = guest_bring_up(box->view.id, token, template, &output, err);
+    note_output(box, &output);
     strbuf_done(&output);
-    if (status < 0) {
-        spawn_kill(box->view.id, box->wrapper_pid, box->init_pid);
+    now = clock_wall_ms();
+    table_lock();
+    box->view.started_ms = now;
+    box->lived_from_ms = now;
+    box->view.end_ms = now + options->timeout_ms;
+    table_unlock();
+    if (status < 0 || record_write(box, err) < 0) {
+        spawn_kill(box->view.id, &box->processes);
+        spawn_bury(box->view.id, &box->processes);
+        return -1;
     }
-    return status;
+    return 0;
+}
+
+/* What the sandbox may reach, from what was asked for. */
+static int plan_network(const struct box_options *options, struct strbuf *closed,
+                        bool *ret_connected, struct error *err)
+{
+    const struct egress_wish wish = {
+        .internet = options->internet != BOX_INTERNET_NO,
+        .allow_out = cJSON_GetObjectItemCaseSensitive(options->network, "allowOut"),
+        .deny_out = cJSON_GetObjectItemCaseSensitive(options->network, "denyOut")};
+
+    return egress_plan(&wish, closed, ret_connected, err);
+}
+
+static int create_from(const struct box_options *options, const struct template *template,
+                       const char *closed, bool connected, struct box_view *ret, struct error *err)
+{
+    struct box *box = table_add(err);
+
+    if (box == NULL) {
+        return -1;
+    }
+    describe(box, options, template);
+    if (start_box(box, options, template, closed, connected, err) < 0) {
+        log_error(LOG_WARN, "sandbox.start_failed", err);
+        table_remove(box);
+        table_release(box);
+        return -1;
+    }
+    table_lock();
+    box->view.state = BOX_RUNNING;
+    /* an end before this was nobody's to notice */
+    box->died = box->died || !spawn_alive(&box->processes);
+    table_copy_view(box, ret);
+    table_unlock();
+    box_note(box, JOURNAL_INFO, "sandbox.started", "started");
+    table_release(box);
+    return 0;
 }
 
 int box_create(const struct box_options *options, struct box_view *ret, struct error *err)
 {
     const struct template *template;
-    struct box *box;
-    int64_t now;
+    struct strbuf closed;
+    bool connected;
     int status;
 
-    if (check_timeout(options->timeout_ms, err) < 0 ||
-        template_take(options->template_id, &template, err) < 0) {
+    if (check_timeout(options->timeout_ms, err) < 0) {
         return -1;
     }
-    box = add_box(options, template, err);
-    if (box == NULL) {
+    strbuf_init(&closed, CLOSED_MAX_BYTES);
+    status = plan_network(options, &closed, &connected, err);
+    if (status == 0) {
+        status = template_take(options->template_id, &template, err);
+    }
+    if (status == 0) {
+        status = create_from(options, template, closed.data, connected, ret, err);
         template_release(template);
-        return -1;
     }
-    status = start_box(box, options, template, err);
-    template_release(template);
-    if (status < 0) {
-        unlink_box(box);
-        release(box);
-        return -1;
-    }
-    now = clock_wall_ms();
-    pthread_mutex_lock(&table_lock);
-    box->view.started_ms = now;
-    box->lived_from_ms = now;
-    box->view.end_ms = now + options->timeout_ms;
-    box->view.state = BOX_RUNNING;
-    copy_view(box, ret);
-    pthread_mutex_unlock(&table_lock);
-    log_event(LOG_INFO, "sandbox.started", LOG_S("sandbox", box->view.id));
-    release(box);
-    return 0;
+    strbuf_done(&closed);
+    return status;
 }
 
-/* With the transition lock held. */
-static void end_box(struct box *box, const char *why)
+/* ---- the end ---- */
+
+void box_end_locked(struct box *box, const char *why)
 {
-    set_state(box, BOX_ENDING);
-    spawn_kill(box->view.id, box->wrapper_pid, box->init_pid);
-    log_event(LOG_INFO, "sandbox.ended", LOG_S("sandbox", box->view.id), LOG_S("reason", why));
-    unlink_box(box);
+    table_set_state(box, BOX_ENDING);
+    spawn_kill(box->view.id, &box->processes);
+    box_note(box, JOURNAL_INFO, "sandbox.ended", why);
+}
+
+void box_bury(struct box *box)
+{
+    spawn_bury(box->view.id, &box->processes);
+    table_remove(box);
 }
 
 int box_kill(const char *id, struct error *err)
 {
-    struct box *box = take_locked(id, err);
+    struct box *box = table_take_locked(id, err);
 
     if (box == NULL) {
         return -1;
     }
-    end_box(box, "killed");
-    give_back(box);
+    box_end_locked(box, "killed");
+    box_bury(box);
+    table_give_back(box);
     return 0;
 }
 
-/* With the transition lock held. */
-static int pause_box(struct box *box, struct error *err)
+/* ---- pause and resume ---- */
+
+/* A record that cannot be written does not undo what happened: a restarted host may see it one
+ * change behind. */
+static void keep_record(const struct box *box)
 {
-    if (cgroup_freeze(box->view.id, box->init_pid, true, err) < 0) {
+    struct error err = ERROR_INIT;
+
+    if (record_write(box, &err) < 0) {
+        log_error(LOG_ERROR, "sandbox.record_failed", &err);
+    }
+}
+
+int box_pause_locked(struct box *box, struct error *err)
+{
+    if (cgroup_freeze(box->view.id, box->processes.init.pid, true, err) < 0) {
         return -1;
     }
-    pthread_mutex_lock(&table_lock);
+    table_lock();
     box->view.state = BOX_PAUSED;
     box->view.end_ms = clock_wall_ms();
-    pthread_mutex_unlock(&table_lock);
+    table_unlock();
+    keep_record(box);
+    box_note(box, JOURNAL_INFO, "sandbox.paused", "paused");
     return 0;
 }
 
 int box_pause(const char *id, struct error *err)
 {
-    struct box *box = take_locked(id, err);
+    struct box *box = table_take_locked(id, err);
     int status;
 
     if (box == NULL) {
@@ -305,25 +237,28 @@ int box_pause(const char *id, struct error *err)
     }
     status = box->view.state == BOX_PAUSED
                  ? error_set(err, ERR_CONFLICT, "Sandbox '%s' is already paused", id)
-                 : pause_box(box, err);
-    give_back(box);
+                 : box_pause_locked(box, err);
+    table_give_back(box);
     return status;
 }
 
 /* With the transition lock held. */
-static int resume_box(struct box *box, int64_t timeout_ms, struct error *err)
+static int resume(struct box *box, int64_t timeout_ms, const char *why, struct error *err)
 {
-    int64_t now = clock_wall_ms();
+    int64_t now;
 
-    if (cgroup_freeze(box->view.id, box->init_pid, false, err) < 0) {
+    if (cgroup_freeze(box->view.id, box->processes.init.pid, false, err) < 0) {
         return -1;
     }
-    pthread_mutex_lock(&table_lock);
+    now = clock_wall_ms();
+    table_lock();
     box->view.state = BOX_RUNNING;
     box->lived_from_ms = now;
     box->view.started_ms = now;
     box->view.end_ms = now + timeout_ms;
-    pthread_mutex_unlock(&table_lock);
+    table_unlock();
+    keep_record(box);
+    box_note(box, JOURNAL_INFO, "sandbox.resumed", why);
     return 0;
 }
 
@@ -332,15 +267,20 @@ static void move_end(struct box *box, int64_t timeout_ms, bool extend_only)
 {
     int64_t end_ms = clock_wall_ms() + timeout_ms;
     int64_t last_ms = box->lived_from_ms + config->max_timeout_s * 1000;
+    bool moved = false;
 
-    pthread_mutex_lock(&table_lock);
+    table_lock();
     if (end_ms > last_ms) {
         end_ms = last_ms;
     }
     if (!extend_only || end_ms > box->view.end_ms) {
         box->view.end_ms = end_ms;
+        moved = true;
     }
-    pthread_mutex_unlock(&table_lock);
+    table_unlock();
+    if (moved) {
+        keep_record(box);
+    }
 }
 
 int box_connect(const char *id, int64_t timeout_ms, bool *ret_resumed, struct box_view *ret,
@@ -349,21 +289,21 @@ int box_connect(const char *id, int64_t timeout_ms, bool *ret_resumed, struct bo
     struct box *box;
     int status = 0;
 
-    if (check_timeout(timeout_ms, err) < 0 || (box = take_locked(id, err)) == NULL) {
+    if (check_timeout(timeout_ms, err) < 0 || (box = table_take_locked(id, err)) == NULL) {
         return -1;
     }
     *ret_resumed = box->view.state == BOX_PAUSED;
     if (*ret_resumed) {
-        status = resume_box(box, timeout_ms, err);
+        status = resume(box, timeout_ms, "resumed", err);
     } else {
         move_end(box, timeout_ms, true);
     }
     if (status == 0) {
-        pthread_mutex_lock(&table_lock);
-        copy_view(box, ret);
-        pthread_mutex_unlock(&table_lock);
+        table_lock();
+        table_copy_view(box, ret);
+        table_unlock();
     }
-    give_back(box);
+    table_give_back(box);
     return status;
 }
 
@@ -375,62 +315,92 @@ int box_set_timeout(const char *id, int64_t timeout_ms, bool extend_only, struct
     if (timeout_ms < 0) {
         return error_set(err, ERR_INVALID, "Timeout must not be negative");
     }
-    box = take_locked(id, err);
+    box = table_take_locked(id, err);
     if (box == NULL) {
         return -1;
     }
     if (box->view.state == BOX_PAUSED) {
-        status = no_such(id, err);
+        status = table_no_such(id, err);
     } else {
         move_end(box, timeout_ms, extend_only);
     }
-    give_back(box);
+    table_give_back(box);
     return status;
 }
 
-int box_touch(const char *id, struct error *err)
+/* ---- traffic ---- */
+
+/* In constant time; `right` "" = none is asked for. */
+static bool token_is(const char *right, const char *given)
 {
-    struct box *box = take(id, err);
+    size_t length = strlen(right);
+
+    return given != NULL && strlen(given) == length && sodium_memcmp(right, given, length) == 0;
+}
+
+static int check_tokens(const struct box *box, int port, const char *access_token,
+                        const char *traffic_token, bool paused, struct error *err)
+{
+    const char *right = box->view.traffic_token, *given = traffic_token;
+
+    if (port == SPAWN_ENVD_PORT) {
+        /* the agent checks its callers itself, but cannot while it is frozen */
+        right = paused ? box->view.token : "";
+        given = access_token;
+    }
+    if (right[0] == '\0' || token_is(right, given)) {
+        return 0;
+    }
+    return given == NULL ? error_set(err, ERR_TOKEN_MISSING, "the sandbox's token is missing")
+                         : error_set(err, ERR_TOKEN_SIGNATURE, "the sandbox's token is wrong");
+}
+
+int box_admit(const char *id, int port, const char *access_token, const char *traffic_token,
+              struct error *err)
+{
+    struct box *box = table_take(id, err);
     bool paused, resumes;
-    int status = 0;
+    int status;
 
     if (box == NULL) {
         return -1;
     }
-    pthread_mutex_lock(&table_lock);
+    table_lock();
     paused = box->view.state == BOX_PAUSED;
     resumes = box->view.auto_resume;
-    pthread_mutex_unlock(&table_lock);
-    release(box);
-    if (!paused) {
-        return 0;
+    table_unlock();
+    status = paused && !resumes ? table_no_such(id, err)
+                                : check_tokens(box, port, access_token, traffic_token, paused, err);
+    table_release(box);
+    if (status < 0 || !paused) {
+        return status;
     }
-    if (!resumes) {
-        return no_such(id, err);
-    }
-    box = take_locked(id, err);
+    box = table_take_locked(id, err);
     if (box == NULL) {
         return -1;
     }
     if (box->view.state == BOX_PAUSED) {
-        status = resume_box(
-            box, box->timeout_ms > TRAFFIC_RESUME_MS ? box->timeout_ms : TRAFFIC_RESUME_MS, err);
+        status =
+            resume(box, box->timeout_ms > TRAFFIC_RESUME_MS ? box->timeout_ms : TRAFFIC_RESUME_MS,
+                   "resumed by traffic", err);
     }
-    give_back(box);
+    table_give_back(box);
     return status;
 }
 
+/* ---- looking ---- */
+
 int box_get(const char *id, struct box_view *ret, struct error *err)
 {
-    struct box *box = take(id, err);
+    struct box *box = table_take(id, err);
 
     if (box == NULL) {
         return -1;
     }
-    pthread_mutex_lock(&table_lock);
-    copy_view(box, ret);
-    pthread_mutex_unlock(&table_lock);
-    release(box);
+    table_lock();
+    table_copy_view(box, ret);
+    table_unlock();
+    table_release(box);
     return 0;
 }
 
@@ -438,83 +408,139 @@ static int newest_first(const void *a, const void *b)
 {
     const struct box_view *left = a, *right = b;
 
-    return left->started_ms != right->started_ms ? (left->started_ms < right->started_ms ? 1 : -1)
-                                                 : strcmp(left->id, right->id);
+    if (left->started_ms != right->started_ms) {
+        return left->started_ms < right->started_ms ? 1 : -1;
+    }
+    return strcmp(right->id, left->id);
 }
 
 void box_list(struct box_view **ret, size_t *ret_count)
 {
-    size_t count = 0;
+    size_t count = 0, room = 0;
 
-    pthread_mutex_lock(&table_lock);
-    *ret = xcalloc((size_t)box_count, sizeof(**ret));
-    for (struct box *box = boxes; box != NULL; box = box->next) {
+    table_lock();
+    for (struct box *box = table_first(); box != NULL; box = box->next) {
+        room++;
+    }
+    *ret = xcalloc(room + 1, sizeof(**ret));
+    for (struct box *box = table_first(); box != NULL; box = box->next) {
         if (box->view.state == BOX_RUNNING || box->view.state == BOX_PAUSED) {
-            copy_view(box, &(*ret)[count++]);
+            table_copy_view(box, &(*ret)[count++]);
         }
     }
-    pthread_mutex_unlock(&table_lock);
+    table_unlock();
     qsort(*ret, count, sizeof(**ret), newest_first);
     *ret_count = count;
 }
 
-/* ---- deadlines
- * ------------------------------------------------------------------------------------------ */
-
-static bool is_due(const struct box *box, int64_t now_ms)
+int box_journal(const char *id, struct journal *ret, struct error *err)
 {
-    return box->view.state == BOX_RUNNING && now_ms >= box->view.end_ms;
-}
+    struct box *box = table_take(id, err);
 
-/* The next sandbox whose time is up, with a reference. */
-static struct box *take_due(int64_t now_ms)
-{
-    struct box *box;
-
-    pthread_mutex_lock(&table_lock);
-    for (box = boxes; box != NULL && !is_due(box, now_ms); box = box->next) {}
-    if (box != NULL) {
-        box->references++;
+    if (box == NULL) {
+        return -1;
     }
-    pthread_mutex_unlock(&table_lock);
-    return box;
+    table_lock();
+    journal_copy(&box->journal, ret);
+    table_unlock();
+    table_release(box);
+    return 0;
 }
 
-static void *keep_deadlines(void *arg)
+int box_meter(const char *id, struct meter_sample **ret, size_t *ret_count, struct error *err)
+{
+    struct box *box = table_take(id, err);
+    struct error unmeasured = ERROR_INIT; /* then the list ends with the last one */
+    struct meter_sample now;
+    bool measured;
+
+    if (box == NULL) {
+        return -1;
+    }
+    measured = box->view.state == BOX_RUNNING &&
+               meter_take(id, box->processes.init.pid, &now, &unmeasured) == 0;
+    table_lock();
+    if (measured) {
+        meter_add(&box->meter, now);
+        box->measured_ms = clock_mono_ms();
+    }
+    *ret_count = box->meter.count;
+    *ret = xcalloc(*ret_count + 1, sizeof(**ret));
+    for (size_t i = 0; i < *ret_count; i++) {
+        (*ret)[i] = *meter_at(&box->meter, i);
+    }
+    table_unlock();
+    table_release(box);
+    return 0;
+}
+
+/* ---- start and stop of the host ---- */
+
+/* The sandbox as an earlier host left it: running and thawed, or paused and frozen. */
+static int adopt(const char *id, struct error *err)
+{
+    struct box *box = xcalloc(1, sizeof(*box));
+
+    box->processes = (struct spawn_box)SPAWN_NOTHING;
+    box->references = 1; /* the table's */
+    pthread_mutex_init(&box->transition, NULL);
+    /* the earlier host may have been killed between the freezer and the record */
+    if (record_read(id, box, err) < 0 || spawn_find(&box->processes, err) < 0 ||
+        cgroup_freeze(id, box->processes.init.pid, box->view.state == BOX_PAUSED, err) < 0 ||
+        (!table_adopt(box) && error_set(err, ERR_CONFLICT, "its user id is another's") < 0)) {
+        spawn_kill(id, &box->processes);
+        spawn_bury(id, &box->processes);
+        box_free(box);
+        return -1;
+    }
+    box_note(box, JOURNAL_INFO, "sandbox.adopted", "found again by a restarted host");
+    return 0;
+}
+
+static int adopt_all(struct error *err)
+{
+    char all[SPAWN_PATH_BYTES];
+    struct dirent *entry;
+    DIR *folder;
+
+    spawn_dir(all, "");
+    folder = opendir(all);
+    if (folder == NULL) {
+        return error_set_errno(err, ERR_CONFIG, errno, "%s", all);
+    }
+    while ((entry = readdir(folder)) != NULL) {
+        struct error gone = ERROR_INIT;
+
+        if (entry->d_name[0] != '.' && adopt(entry->d_name, &gone) < 0) {
+            log_event(LOG_INFO, "sandbox.cleaned", LOG_S("sandbox", entry->d_name),
+                      LOG_S("why", gone.message));
+        }
+    }
+    closedir(folder);
+    return 0;
+}
+
+int boxes_init(const struct host_config *host_config, int64_t first_uid, struct error *err)
+{
+    config = host_config;
+    table_init(config, first_uid);
+    if (adopt_all(err) < 0) {
+        return -1;
+    }
+    return keeper_start(err);
+}
+
+void boxes_exited(void *arg, pid_t pid, int wait_status)
 {
     (void)arg;
-    while (!atomic_load(&stopping)) {
-        struct box *box = take_due(clock_wall_ms());
-
-        if (box == NULL) {
-            clock_sleep_ms(TICK_MS);
-            continue;
+    (void)wait_status;
+    table_lock();
+    for (struct box *box = table_first(); box != NULL; box = box->next) {
+        if (box->processes.wrapper.pid == pid) {
+            box->died = true; /* the keeper does the rest */
         }
-        pthread_mutex_lock(&box->transition);
-        if (is_due(box, clock_wall_ms())) {
-            struct error err = ERROR_INIT;
-
-            if (!box->view.auto_pause) {
-                end_box(box, "timeout");
-            } else if (pause_box(box, &err) < 0) {
-                log_error(LOG_ERROR, "sandbox.pause_failed", &err);
-                end_box(box, "timeout, and it could not be paused");
-            }
-        }
-        give_back(box);
     }
-    return NULL;
-}
-
-int boxes_init(const struct host_config *host_config, struct error *err)
-{
-    int status;
-
-    config = host_config;
-    uid_used = xcalloc((size_t)config->max_sandboxes + 1, sizeof(*uid_used));
-    status = pthread_create(&keeper, NULL, keep_deadlines, NULL);
-    return status != 0 ? error_set_errno(err, ERR_INTERNAL, status, "starting the deadline keeper")
-                       : 0;
+    table_unlock();
 }
 
 void boxes_done(void)
@@ -523,13 +549,12 @@ void boxes_done(void)
     struct box_view *views;
     size_t count;
 
-    atomic_store(&stopping, true);
-    pthread_join(keeper, NULL);
+    keeper_stop();
     box_list(&views, &count);
     for (size_t i = 0; i < count; i++) {
         (void)!box_kill(views[i].id, &ignored);
         box_view_done(&views[i]);
     }
     free(views);
-    free(uid_used);
+    table_done();
 }

@@ -1,9 +1,10 @@
 /*
- * sandbox - the sandboxes of this host: their table, their lives, their ends.
+ * sandbox - the sandboxes of this host: their lives and their ends.
  *
- * Owns: create, kill, pause, resume, timeouts, the thread that keeps deadlines. Does not own:
- * processes (spawn.h), freezing (cgroup.h), HTTP (api.h). Threads: all functions are safe from any
- * thread. A sandbox has one transition at a time; the table's lock is never held over one.
+ * Owns: create, kill, pause, resume, timeouts, who may come in. Does not own: the table
+ * (sandbox_table.c), the deadlines (keeper.c), what survives a restart (record.c), processes
+ * (spawn.h), freezing (cgroup.h), HTTP (api.h). Threads: all functions are safe from any thread. A
+ * sandbox has one transition at a time; the table's lock is never held over one.
  */
 #ifndef SANDBOX_HOST_SANDBOX_H
 #define SANDBOX_HOST_SANDBOX_H
@@ -15,8 +16,11 @@
 #include "common/base/error.h"
 #include "common/base/json.h"
 #include "deploy/sandbox-host/config.h"
+#include "deploy/sandbox-host/journal.h"
+#include "deploy/sandbox-host/meter.h"
 
 enum box_state { BOX_STARTING, BOX_RUNNING, BOX_PAUSED, BOX_ENDING };
+enum box_internet { BOX_INTERNET_UNSET, BOX_INTERNET_YES, BOX_INTERNET_NO };
 
 enum { BOX_ID_BYTES = 32, BOX_TEXT_BYTES = 128 };
 
@@ -24,27 +28,36 @@ struct box_options {
     const char *template_id;
     int64_t timeout_ms;
     bool auto_pause, auto_resume, secure;
-    const cJSON *metadata, *envs; /* or NULL; copied */
+    bool private_traffic; /* network.allowPublicTraffic is false */
+    enum box_internet internet;
+    const cJSON *metadata, *envs, *network; /* or NULL; copied */
 };
 
 /* A copy of what is known of one sandbox. */
 struct box_view {
     char id[BOX_ID_BYTES];
     char template_id[BOX_TEXT_BYTES];
-    char alias[BOX_TEXT_BYTES]; /* of the template, or "" */
-    char token[BOX_TEXT_BYTES]; /* "" when not secure */
+    char alias[BOX_TEXT_BYTES];         /* of the template, or "" */
+    char token[BOX_TEXT_BYTES];         /* for the agent; "" when not secure */
+    char traffic_token[BOX_TEXT_BYTES]; /* for every other port; "" when they are public */
     enum box_state state;
+    enum box_internet internet;
     bool auto_pause, auto_resume;
     int64_t started_ms, end_ms; /* wall clock; of a paused one end_ms is when it was paused */
     cJSON *metadata;            /* owned by the view, or NULL */
+    cJSON *network;             /* as it was asked for; likewise */
 };
 void box_view_done(struct box_view *view);
 
-int boxes_init(const struct host_config *config, struct error *err) MUST_CHECK;
+/* Takes over what an earlier host left alive and removes what it left dead. */
+int boxes_init(const struct host_config *config, int64_t first_uid, struct error *err) MUST_CHECK;
+/* The warden's news (warden.h): a process it ran has ended. */
+void boxes_exited(void *arg, pid_t pid, int wait_status);
 /* Kills all; nothing is left. */
 void boxes_done(void);
 
-/* ERR_INVALID (timeout), ERR_NOT_FOUND (template), ERR_RATE_LIMITED (too many), ERR_INTERNAL. */
+/* ERR_INVALID (timeout, network), ERR_NOT_FOUND (template), ERR_RATE_LIMITED (too many),
+ * ERR_OVERLOADED (no room on the disk), ERR_INTERNAL. */
 int box_create(const struct box_options *options, struct box_view *ret,
                struct error *err) MUST_CHECK;
 /* ERR_NOT_FOUND for an unknown, ending or starting one. */
@@ -62,7 +75,15 @@ int box_connect(const char *id, int64_t timeout_ms, bool *ret_resumed, struct bo
  * `extend_only`: a shorter one is ignored. */
 int box_set_timeout(const char *id, int64_t timeout_ms, bool extend_only,
                     struct error *err) MUST_CHECK;
-/* Before traffic goes in: resumes a paused one that resumes by traffic. ERR_NOT_FOUND otherwise. */
-int box_touch(const char *id, struct error *err) MUST_CHECK;
+/* Before traffic goes to a port: checks the tokens it brings (NULL = none) and resumes a paused one
+ * that resumes by traffic. ERR_NOT_FOUND: not there, or paused for good; ERR_TOKEN_MISSING,
+ * ERR_TOKEN_SIGNATURE (a wrong one). */
+int box_admit(const char *id, int port, const char *access_token, const char *traffic_token,
+              struct error *err) MUST_CHECK;
+/* Copies; done with journal_done() and free(). */
+int box_journal(const char *id, struct journal *ret, struct error *err) MUST_CHECK;
+/* Samples from the oldest on, the last of them taken now where it runs. */
+int box_meter(const char *id, struct meter_sample **ret, size_t *ret_count,
+              struct error *err) MUST_CHECK;
 
 #endif

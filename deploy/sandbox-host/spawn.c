@@ -1,150 +1,46 @@
 /* spawn - see spawn.h. */
 #include "deploy/sandbox-host/spawn.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <limits.h>
-#include <linux/close_range.h>
 #include <poll.h>
-#include <pthread.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
 #include "common/base/strbuf.h"
 #include "deploy/sandbox-host/cgroup.h"
+#include "deploy/sandbox-host/disk.h"
+#include "deploy/sandbox-host/egress.h"
 #include "deploy/sandbox-host/files.h"
+#include "deploy/sandbox-host/filter.h"
 #include "deploy/sandbox-host/kit.h"
 #include "deploy/sandbox-host/view.h"
+#include "deploy/sandbox-host/warden.h"
 
 enum {
-    RELAY_FD = 3, /* the agent's contract */
-    CONFIG_FD = 4,
+    /* where the warden puts the descriptors of an order; 3 and 4 are the agent's contract */
     INFO_FD = 5,
+    FILTER_FD = 6,
     AGENT_CONFIG_MAX_BYTES = 8 << 20,
     RELAY_BACKLOG = 256,
     INFO_MAX_BYTES = 4096,
-    FILES_MAX = 65536,
+    GONE_MS = 5000, /* for killed processes to be gone */
 };
 
 static const struct host_config *config;
 static struct kit kit;
 
-/* ---- the spawner thread: takes one order at a time
- * ------------------------------------------------ */
-
-struct order {
-    char *const *argv;
-    const char *id;
-    int relay_fd, config_fd, info_fd;
-    uid_t uid; /* 0 = keep ours */
-    pid_t pid;
-    int error;
-    bool done;
-};
-
-static pthread_t spawner;
-static pthread_mutex_t order_lock = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t order_changed = PTHREAD_COND_INITIALIZER;
-static struct order *order;
-static bool stopping;
-
-/* In the child, between fork and exec: only system calls. */
-static void become_sandbox(const struct order *o)
-{
-    struct rlimit processes = {.rlim_cur = (rlim_t)config->processes,
-                               .rlim_max = (rlim_t)config->processes};
-    struct rlimit files = {.rlim_cur = FILES_MAX, .rlim_max = FILES_MAX};
-    struct rlimit no_core = {0, 0};
-    sigset_t none;
-
-    cgroup_enter(o->id);
-    /* above the three targets first, so that no dup2 overwrites a source */
-    int relay = fcntl(o->relay_fd, F_DUPFD, 16), settings = fcntl(o->config_fd, F_DUPFD, 16);
-    int info = fcntl(o->info_fd, F_DUPFD, 16), null = open("/dev/null", O_RDWR);
-
-    dup2(null, 0);
-    dup2(null, 1);
-    dup2(relay, RELAY_FD);
-    dup2(settings, CONFIG_FD);
-    dup2(info, INFO_FD);
-    close_range(INFO_FD + 1, ~0U, 0);
-    if (o->uid != 0) {
-        if (setgroups(0, NULL) < 0 || setresgid(o->uid, o->uid, o->uid) < 0 ||
-            setresuid(o->uid, o->uid, o->uid) < 0) {
-            _exit(126);
-        }
-        /* of this user id alone, so it counts this sandbox alone */
-        setrlimit(RLIMIT_NPROC, &processes);
-    }
-    setrlimit(RLIMIT_NOFILE, &files);
-    setrlimit(RLIMIT_CORE, &no_core);
-    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
-    signal(SIGPIPE, SIG_DFL);
-    execvp(o->argv[0], o->argv);
-    _exit(127);
-}
-
-static void *spawn_orders(void *arg)
-{
-    (void)arg;
-    pthread_mutex_lock(&order_lock);
-    while (!stopping) {
-        if (order == NULL || order->done) {
-            pthread_cond_wait(&order_changed, &order_lock);
-            continue;
-        }
-        order->pid = fork();
-        if (order->pid == 0) {
-            become_sandbox(order);
-        }
-        order->error = order->pid < 0 ? errno : 0;
-        order->done = true;
-        pthread_cond_broadcast(&order_changed);
-    }
-    pthread_mutex_unlock(&order_lock);
-    return NULL;
-}
-
-static int place_order(struct order *mine, struct error *err)
-{
-    pthread_mutex_lock(&order_lock);
-    while (order != NULL && !stopping) {
-        pthread_cond_wait(&order_changed, &order_lock);
-    }
-    order = mine;
-    pthread_cond_broadcast(&order_changed);
-    while (!mine->done && !stopping) {
-        pthread_cond_wait(&order_changed, &order_lock);
-    }
-    order = NULL;
-    pthread_cond_broadcast(&order_changed);
-    pthread_mutex_unlock(&order_lock);
-    if (!mine->done) {
-        return error_set(err, ERR_DRAINING, "the host is stopping");
-    }
-    return mine->error != 0 ? error_set_errno(err, ERR_INTERNAL, mine->error, "fork") : 0;
-}
-
-/* ---- folders
- * ------------------------------------------------------------------------------------------ */
-
-static void sandbox_dir(char out[SPAWN_PATH_BYTES], const char *id)
+void spawn_dir(char out[SPAWN_PATH_BYTES], const char *id)
 {
     snprintf(out, SPAWN_PATH_BYTES, "%.60s/s/%.31s", config->state_dir, id);
 }
@@ -152,41 +48,84 @@ static void sandbox_dir(char out[SPAWN_PATH_BYTES], const char *id)
 int spawn_init(const struct host_config *host_config, struct error *err)
 {
     char all[SPAWN_PATH_BYTES];
-    int status;
 
     config = host_config;
-    snprintf(all, sizeof(all), "%s/s", config->state_dir);
+    snprintf(all, sizeof(all), "%.60s/s", config->state_dir);
     if (files_make_dir(config->state_dir, 0711, err) < 0 || files_make_dir(all, 0711, err) < 0) {
         err->code = ERR_CONFIG;
         return error_prefix(err, "SANDBOX_HOST_STATE_DIR");
     }
-    if (kit_init(config, &kit, err) < 0) {
+    return kit_init(config, &kit, err);
+}
+
+/* ---- processes ---- */
+
+/* When a process started, in clock ticks since boot; -1 when it is not there. */
+static int64_t start_time(pid_t pid)
+{
+    char path[64], text[1024], *after_name;
+    int fd, field = 2;
+    ssize_t n;
+
+    snprintf(path, sizeof(path), "/proc/%ld/stat", (long)pid);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
         return -1;
     }
-    /* a sandbox's first process becomes our child when bubblewrap dies first, and is waited for */
-    prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
-    status = pthread_create(&spawner, NULL, spawn_orders, NULL);
-    return status != 0 ? error_set_errno(err, ERR_INTERNAL, status, "starting the spawner") : 0;
+    n = read(fd, text, sizeof(text) - 1);
+    close(fd);
+    text[n > 0 ? n : 0] = '\0';
+    after_name = strrchr(text, ')');
+    while (after_name != NULL && field < 22) {
+        after_name = strchr(after_name + 1, ' ');
+        field++;
+    }
+    return after_name != NULL ? strtoll(after_name, NULL, 10) : -1;
 }
 
-void spawn_done(void)
+/* Opens a descriptor for the process `pid`, which is the right one if it started at `start_at`. */
+static int find_process(struct spawn_process *process, struct error *err)
 {
-    pthread_mutex_lock(&order_lock);
-    stopping = true;
-    pthread_cond_broadcast(&order_changed);
-    pthread_mutex_unlock(&order_lock);
-    pthread_join(spawner, NULL);
+    process->fd = (int)syscall(SYS_pidfd_open, process->pid, 0);
+    if (process->fd >= 0 && start_time(process->pid) == process->start_at) {
+        return 0;
+    }
+    if (process->fd >= 0) {
+        close(process->fd);
+        process->fd = -1;
+    }
+    return error_set(err, ERR_NOT_FOUND, "process %ld is gone", (long)process->pid);
 }
 
-/* ---- starting
- * ---------------------------------------------------------------------------------------------- */
+int spawn_find(struct spawn_box *box, struct error *err)
+{
+    box->wrapper.fd = box->init.fd = -1;
+    if (find_process(&box->wrapper, err) < 0) {
+        return -1;
+    }
+    return find_process(&box->init, err);
+}
 
-static int listen_relay(const char *dir, uid_t uid, struct error *err)
+/* A pidfd is readable once its process has ended. */
+static bool has_ended(int fd, int wait_ms)
+{
+    struct pollfd ended = {.fd = fd, .events = POLLIN};
+
+    return fd < 0 || poll(&ended, 1, wait_ms) > 0;
+}
+
+bool spawn_alive(const struct spawn_box *box)
+{
+    return !has_ended(box->wrapper.fd, 0) && !has_ended(box->init.fd, 0);
+}
+
+/* ---- starting ---- */
+
+static int listen_relay(const char *dir, struct error *err)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-    (void)uid;
     snprintf(address.sun_path, sizeof(address.sun_path), "%s/relay", dir);
     if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
         listen(fd, RELAY_BACKLOG) < 0) {
@@ -196,7 +135,11 @@ static int listen_relay(const char *dir, uid_t uid, struct error *err)
         }
         return -1;
     }
-    chmod(address.sun_path, 0600);
+    if (chmod(address.sun_path, 0600) < 0) {
+        error_set_errno(err, ERR_INTERNAL, errno, "%s", address.sun_path);
+        close(fd);
+        return -1;
+    }
     return fd;
 }
 
@@ -303,15 +246,13 @@ static bool healthy(const char *id)
     return well;
 }
 
-static int wait_healthy(const char *id, pid_t wrapper_pid, struct error *err)
+static int wait_healthy(const char *id, const struct spawn_box *box, struct error *err)
 {
     int64_t until_ms = clock_mono_ms() + config->start_timeout_ms;
 
     while (!healthy(id)) {
-        int status;
-
-        if (waitpid(wrapper_pid, &status, WNOHANG) == wrapper_pid) {
-            return error_set(err, ERR_INTERNAL, "the sandbox ended at once (status %d)", status);
+        if (!spawn_alive(box)) {
+            return error_set(err, ERR_INTERNAL, "the agent ended");
         }
         if (clock_mono_ms() > until_ms) {
             return error_set(err, ERR_TIMEOUT, "the sandbox's agent did not answer in time");
@@ -321,149 +262,174 @@ static int wait_healthy(const char *id, pid_t wrapper_pid, struct error *err)
     return 0;
 }
 
-/* The folders of the sandbox's own disk, and what the template has in its home. */
-static int make_folders(const char *dir, const struct template *template, uid_t uid,
-                        struct error *err)
-{
-    char path[PATH_MAX], skeleton[PATH_MAX];
+/* Descriptors of a start; -1 = none. */
+struct ends {
+    int relay, settings[2], info[2], filter, disk;
+};
 
-    snprintf(path, sizeof(path), "%s/disk", dir);
-    if (files_make_dir(dir, 0711, err) < 0 || files_make_dir(path, 0711, err) < 0) {
+static void close_fd(int *fd)
+{
+    if (*fd >= 0) {
+        close(*fd);
+        *fd = -1;
+    }
+}
+
+static void close_ends(struct ends *ends)
+{
+    close_fd(&ends->relay);
+    close_fd(&ends->settings[0]);
+    close_fd(&ends->settings[1]);
+    close_fd(&ends->info[0]);
+    close_fd(&ends->info[1]);
+    close_fd(&ends->filter);
+    close_fd(&ends->disk);
+}
+
+/* The folder with its disk, and everything the first process is to inherit. */
+static int prepare(const struct spawn_request *request, const char *dir, const char *home,
+                   char device[DISK_DEVICE_BYTES], struct ends *ends, struct error *err)
+{
+    if (files_make_dir(dir, 0711, err) < 0 ||
+        disk_make(dir, home, request->uid, device, &ends->disk, err) < 0) {
         return -1;
     }
-    for (int i = 0; i < view_folder_count; i++) {
-        snprintf(path, sizeof(path), "%s/disk/%s", dir, view_folders[i].name);
-        if (files_make_dir(path, view_folders[i].mode, err) < 0) {
-            return -1;
-        }
-        if (uid != 0 && lchown(path, uid, uid) < 0) {
-            return error_set_errno(err, ERR_INTERNAL, errno, "%s", path);
-        }
+    ends->relay = listen_relay(dir, err);
+    if (ends->relay < 0) {
+        return -1;
     }
-    if (template->root != NULL) {
-        snprintf(skeleton, sizeof(skeleton), "%s/home/user", template->root);
-        snprintf(path, sizeof(path), "%s/disk/home", dir);
-        if (access(skeleton, F_OK) == 0) {
-            return files_copy_home(skeleton, path, uid, err);
-        }
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends->settings) < 0 ||
+        pipe2(ends->info, O_CLOEXEC) < 0) {
+        return error_set_errno(err, ERR_INTERNAL, errno, "pipes");
     }
+    ends->filter = filter_open();
     return 0;
 }
 
-int spawn_start(const struct spawn_request *request, pid_t *ret_wrapper_pid, pid_t *ret_init_pid,
-                struct error *err)
+static int run_wrapper(const struct spawn_request *request, const char *dir, const char *home,
+                       const char *device, const struct ends *ends, struct spawn_process *wrapper,
+                       struct error *err)
 {
-    const struct cgroup_limits limits = {.memory_bytes = config->memory_bytes,
-                                         .processes = config->processes,
-                                         .cpu_percent = config->cpu_percent};
-    struct order mine = {
-        .id = request->id, .relay_fd = -1, .config_fd = -1, .info_fd = -1, .pid = -1};
-    int settings[2] = {-1, -1}, info[2] = {-1, -1}, status = -1;
-    struct view_argv argv = {.list = NULL};
-    char dir[SPAWN_PATH_BYTES];
     const struct view_request seen = {.template = request->template,
                                       .dir = dir,
                                       .kit = &kit,
                                       .memory_folder_bytes = config->tmp_bytes,
-                                      .info_fd = INFO_FD};
+                                      .memory_disk_bytes =
+                                          disk_mode() == DISK_MEMORY ? config->disk_bytes : 0,
+                                      .info_fd = INFO_FD,
+                                      .filter_fd = ends->filter >= 0 ? FILTER_FD : -1};
+    struct view_argv argv;
+    int status;
 
-    if (geteuid() == 0) {
-        mine.uid = (uid_t)(config->first_uid + request->uid_index);
+    view_build(&argv, &seen);
+    const struct warden_order order = {
+        .kind = WARDEN_SANDBOX,
+        .id = request->id,
+        .argv = argv.list,
+        .fds = {ends->relay, ends->settings[1], ends->info[1], ends->filter},
+        .fd_count = ends->filter >= 0 ? 4 : 3,
+        .uid = request->uid,
+        .processes = config->processes,
+        .disk = device[0] != '\0' ? device : NULL,
+        .dir = dir,
+        .text = home,
+        .pid = &wrapper->pid,
+        .pidfd = &wrapper->fd};
+    status = warden_run(&order, err);
+    view_free(&argv);
+    return status;
+}
+
+/* From the running wrapper to an agent that answers. */
+static int bring_up(const struct spawn_request *request, struct ends *ends, struct spawn_box *box,
+                    struct error *err)
+{
+    close_fd(&ends->info[1]);
+    close_fd(&ends->settings[1]);
+    if (send_settings(ends->settings[0], request, err) < 0) {
+        return -1;
     }
-    sandbox_dir(dir, request->id);
-    if (make_folders(dir, request->template, mine.uid, err) < 0 ||
-        (mine.relay_fd = listen_relay(dir, mine.uid, err)) < 0) {
-        goto out;
+    close_fd(&ends->settings[0]);
+    if (read_child_pid(ends->info[0], &box->init.pid, err) < 0) {
+        return -1;
     }
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, settings) < 0 ||
-        pipe2(info, O_CLOEXEC) < 0) {
-        error_set_errno(err, ERR_INTERNAL, errno, "pipes");
-        goto out;
+    close_fd(&ends->disk); /* mounted by now, or never */
+    box->wrapper.start_at = start_time(box->wrapper.pid);
+    box->init.start_at = start_time(box->init.pid);
+    if (find_process(&box->init, err) < 0) {
+        return -1;
+    }
+    /* the agent starts meanwhile */
+    if (request->connected &&
+        egress_start(request->id, box->init.pid, request->uid, request->closed, err) < 0) {
+        return -1;
+    }
+    return wait_healthy(request->id, box, err);
+}
+
+int spawn_start(const struct spawn_request *request, struct spawn_box *ret, struct error *err)
+{
+    const struct cgroup_limits limits = {.memory_bytes = config->memory_bytes,
+                                         .processes = config->processes,
+                                         .cpu_percent = config->cpu_percent};
+    struct ends ends = {
+        .relay = -1, .settings = {-1, -1}, .info = {-1, -1}, .filter = -1, .disk = -1};
+    char dir[SPAWN_PATH_BYTES], home[PATH_MAX], device[DISK_DEVICE_BYTES];
+    const char *skeleton = NULL;
+    int status;
+
+    *ret = (struct spawn_box)SPAWN_NOTHING;
+    spawn_dir(dir, request->id);
+    if (request->template->root != NULL) {
+        snprintf(home, sizeof(home), "%s/home/user", request->template->root);
+        skeleton = access(home, F_OK) == 0 ? home : NULL;
     }
     cgroup_create(request->id, &limits);
-    view_build(&argv, &seen);
-    mine.argv = argv.list;
-    mine.config_fd = settings[1];
-    mine.info_fd = info[1];
-    if (place_order(&mine, err) < 0) {
-        goto out;
-    }
-    close(info[1]);
-    info[1] = -1;
-    close(settings[1]);
-    settings[1] = -1;
-    if (send_settings(settings[0], request, err) < 0) {
-        goto out;
-    }
-    close(settings[0]);
-    settings[0] = -1;
-    if (read_child_pid(info[0], ret_init_pid, err) < 0 ||
-        wait_healthy(request->id, mine.pid, err) < 0) {
-        goto out;
-    }
-    *ret_wrapper_pid = mine.pid;
-    status = 0;
-out:
-    for (int i = 0; i < 2; i++) {
-        if (settings[i] >= 0) {
-            close(settings[i]);
-        }
-        if (info[i] >= 0) {
-            close(info[i]);
-        }
-    }
-    if (mine.relay_fd >= 0) {
-        close(mine.relay_fd);
-    }
-    view_free(&argv);
+    status = prepare(request, dir, skeleton, device, &ends, err) < 0 ||
+                     run_wrapper(request, dir, skeleton, device, &ends, &ret->wrapper, err) < 0 ||
+                     bring_up(request, &ends, ret, err) < 0
+                 ? -1
+                 : 0;
+    close_ends(&ends);
     if (status < 0) {
-        spawn_kill(request->id, mine.pid, 0);
+        if (ret->wrapper.fd >= 0 && has_ended(ret->wrapper.fd, 0)) {
+            error_set(err, ERR_INTERNAL, "the sandbox ended at once (the host's log says why)");
+        }
+        spawn_kill(request->id, ret);
+        spawn_bury(request->id, ret);
     }
     return status;
 }
 
-void spawn_kill(const char *id, pid_t wrapper_pid, pid_t init_pid)
+/* ---- the end ---- */
+
+static void kill_process(const struct spawn_process *process)
+{
+    if (process->fd >= 0) {
+        (void)syscall(SYS_pidfd_send_signal, process->fd, SIGKILL, NULL, 0);
+    }
+}
+
+void spawn_kill(const char *id, const struct spawn_box *box)
+{
+    cgroup_let_die(id);
+    /* the first process of a pid namespace takes all others with it */
+    kill_process(&box->init);
+    kill_process(&box->wrapper);
+    warden_kill(id);
+}
+
+void spawn_bury(const char *id, struct spawn_box *box)
 {
     char dir[SPAWN_PATH_BYTES];
 
-    if (init_pid > 0) {
-        /* the first process of a pid namespace takes all others with it */
-        kill(init_pid, SIGKILL);
-    }
-    if (wrapper_pid > 0) {
-        kill(wrapper_pid, SIGKILL);
-    }
-    cgroup_let_die(id);
-    if (wrapper_pid > 0) {
-        waitpid(wrapper_pid, NULL, 0);
-    }
-    if (init_pid > 0) {
-        /* ours when its parent died before it; otherwise bubblewrap has waited for it */
-        waitpid(init_pid, NULL, 0);
-    }
+    has_ended(box->init.fd, GONE_MS);
+    has_ended(box->wrapper.fd, GONE_MS);
+    close_fd(&box->init.fd);
+    close_fd(&box->wrapper.fd);
     cgroup_remove(id);
-    sandbox_dir(dir, id);
+    spawn_dir(dir, id);
     files_remove_tree(dir);
-}
-
-void spawn_clean_leftovers(void)
-{
-    char all[SPAWN_PATH_BYTES];
-    struct dirent *entry;
-    DIR *folder;
-
-    snprintf(all, sizeof(all), "%s/s", config->state_dir);
-    folder = opendir(all);
-    if (folder == NULL) {
-        return;
-    }
-    while ((entry = readdir(folder)) != NULL) {
-        if (entry->d_name[0] != '.') {
-            /* its processes died with the process that started them (--die-with-parent) */
-            spawn_kill(entry->d_name, 0, 0);
-        }
-    }
-    closedir(folder);
 }
 
 /* ---- reaching a port inside
@@ -479,7 +445,7 @@ int spawn_connect(const char *id, int port, struct error *err)
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     ssize_t n = -1;
 
-    sandbox_dir(dir, id);
+    spawn_dir(dir, id);
     snprintf(address.sun_path, sizeof(address.sun_path), "%s/relay", dir);
     if (fd < 0) {
         return error_set_errno(err, ERR_INTERNAL, errno, "socket");

@@ -1,14 +1,15 @@
 /*
- * spawn - one sandbox's processes: bubblewrap, the agent in it, their end.
+ * spawn - one sandbox's processes: bubblewrap, the agent in it, its way out, their end.
  *
- * Owns: the spawner thread, the agent's configuration, killing. Does not own: what a sandbox sees
- * (view.h), when it starts and ends (sandbox.c).
- * Threads: spawn_start() may be called from any thread; the fork happens in one long-lived thread,
- * because --die-with-parent ties a sandbox to the thread that forked it.
+ * Owns: the order of starting, the agent's settings, killing, the sandbox's folder. Does not own:
+ * what a sandbox sees (view.h), its disk (disk.h), its network (egress.h), forking (warden.h), when
+ * it starts and ends (sandbox.c). Threads: spawn_init() once; then any.
  */
 #ifndef SANDBOX_HOST_SPAWN_H
 #define SANDBOX_HOST_SPAWN_H
 
+#include <stdbool.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #include "common/base/error.h"
@@ -16,28 +17,46 @@
 #include "deploy/sandbox-host/config.h"
 #include "deploy/sandbox-host/template.h"
 
-enum { SPAWN_ID_BYTES = 32, SPAWN_PATH_BYTES = 100, SPAWN_ENVD_PORT = 49983 };
+enum { SPAWN_PATH_BYTES = 100, SPAWN_ENVD_PORT = 49983 };
 
 struct spawn_request {
     const char *id;
     const struct template *template;
     const char *access_token; /* or NULL */
     const cJSON *envs;        /* over the template's, or NULL */
-    int uid_index;            /* which of the user ids from first_uid on; as root only */
+    uid_t uid;                /* 0 = as this process */
+    bool connected;           /* gets a way out, but for the networks of `closed` */
+    const char *closed;
 };
 
-/* Prepares the state folder and starts the spawner thread. */
-int spawn_init(const struct host_config *config, struct error *err) MUST_CHECK;
-void spawn_done(void);
+/* A sandbox's processes. A pid alone may be another process' by now: signals go through the
+ * descriptors, and a pid read back from disk counts only with its start time. */
+struct spawn_process {
+    pid_t pid;
+    int fd;           /* pidfd, or -1 */
+    int64_t start_at; /* clock ticks since boot */
+};
+struct spawn_box {
+    struct spawn_process wrapper, init; /* bubblewrap; the sandbox's first process */
+};
+#define SPAWN_NOTHING                                                                              \
+    {                                                                                              \
+        .wrapper = {.fd = -1}, .init = {.fd = -1 }                                                 \
+    }
 
-/* Starts the sandbox and waits until its agent answers. *ret_wrapper_pid is bubblewrap's,
- * *ret_init_pid the sandbox's first process. */
-int spawn_start(const struct spawn_request *request, pid_t *ret_wrapper_pid, pid_t *ret_init_pid,
+/* Prepares the state folder. */
+int spawn_init(const struct host_config *config, struct error *err) MUST_CHECK;
+void spawn_dir(char out[SPAWN_PATH_BYTES], const char *id);
+
+/* Starts the sandbox and waits until its agent answers. Nothing of it is left on failure. */
+int spawn_start(const struct spawn_request *request, struct spawn_box *ret,
                 struct error *err) MUST_CHECK;
-/* Kills everything of it and removes its folder; returns when all is gone. */
-void spawn_kill(const char *id, pid_t wrapper_pid, pid_t init_pid);
-/* Removes what an earlier run of this program left. */
-void spawn_clean_leftovers(void);
+/* Finds the processes of an earlier run again by pid and start time. -1: they are gone. */
+int spawn_find(struct spawn_box *box, struct error *err) MUST_CHECK;
+bool spawn_alive(const struct spawn_box *box);
+/* Kills everything of it; spawn_bury() waits until all is gone and removes its folder. */
+void spawn_kill(const char *id, const struct spawn_box *box);
+void spawn_bury(const char *id, struct spawn_box *box);
 
 /* A connection to a port inside. Returns a socket; ERR_CONFLICT: nothing listens there;
  * ERR_NOT_FOUND: the sandbox does not answer. */

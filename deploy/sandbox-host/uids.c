@@ -10,6 +10,13 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+static int claimed_fd = -1;
+
+int uids_claim_fd(void)
+{
+    return claimed_fd;
+}
+
 /* An abstract socket's name is held as long as its process lives, and by nothing else: no stale
  * lock is left by a kill. 1 = ours now, 0 = another host's. */
 static int claim_one(int64_t first, struct error *err)
@@ -25,7 +32,8 @@ static int claim_one(int64_t first, struct error *err)
         snprintf(name.sun_path + 1, sizeof(name.sun_path) - 1, "sandbox-host.uids.%" PRId64, first);
     if (bind(fd, (struct sockaddr *)&name,
              (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)length)) == 0) {
-        return 1; /* kept open until the process ends */
+        claimed_fd = fd; /* kept open until the process ends */
+        return 1;
     }
     int failure = errno;
     close(fd);

@@ -139,6 +139,10 @@ void view_build(struct view_argv *argv, const struct view_request *request)
     add2(argv, "--hostname", "sandbox");
     snprintf(text, sizeof(text), "%d", request->info_fd);
     add2(argv, "--info-fd", text);
+    if (request->filter_fd >= 0) {
+        snprintf(text, sizeof(text), "%d", request->filter_fd);
+        add2(argv, "--seccomp", text);
+    }
     add_userland(argv, request->template);
     add3(argv, "--ro-bind", request->template->etc, "/etc");
     add2(argv, "--proc", "/proc");
@@ -146,8 +150,14 @@ void view_build(struct view_argv *argv, const struct view_request *request)
     add_memory_folder(argv, "/run", request->memory_folder_bytes);
     add_memory_folder(argv, "/dev/shm", request->memory_folder_bytes);
     for (int i = 0; i < view_folder_count; i++) {
-        snprintf(text, sizeof(text), "%s/disk/%s", request->dir, view_folders[i].name);
-        add3(argv, "--bind", text, view_folders[i].inside);
+        if (request->memory_disk_bytes > 0) {
+            snprintf(text, sizeof(text), "%o", view_folders[i].mode);
+            add2(argv, "--perms", text);
+            add_memory_folder(argv, view_folders[i].inside, request->memory_disk_bytes);
+        } else {
+            snprintf(text, sizeof(text), "%s/disk/%s", request->dir, view_folders[i].name);
+            add3(argv, "--bind", text, view_folders[i].inside);
+        }
     }
     cJSON_ArrayForEach(mount, request->template->mounts)
     {

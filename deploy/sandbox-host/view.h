@@ -23,7 +23,8 @@ struct view_request {
     const char *dir; /* the sandbox's folder: its disk is dir/disk */
     const struct kit *kit;
     int64_t memory_folder_bytes; /* each folder that lives in memory */
-    int info_fd;
+    int64_t memory_disk_bytes; /* each folder of its disk is memory of this size; 0 = on the disk */
+    int info_fd, filter_fd;    /* as bubblewrap gets them; filter_fd -1 = no filter */
 };
 
 /* The folders of a sandbox's disk: name below dir/disk, place inside, mode. */

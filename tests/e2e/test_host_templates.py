@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -40,11 +41,10 @@ def make_root(root: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def templates(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("templates")
-    # every user must be able to enter it, as the README says
-    for parent in (folder, folder.parent, folder.parent.parent):
-        parent.chmod(parent.stat().st_mode | 0o055)
+def templates():
+    # not pytest's own folder, which only its user enters
+    folder = Path(tempfile.mkdtemp(prefix="sandbox-templates-", dir="/tmp"))
+    folder.chmod(0o755)
     make_root(folder / "own")
     subprocess.run(["tar", "-czf", str(folder / "packed.tar.gz"), "-C", str(folder / "own"), "."], check=True)
     brought = folder / "brought"
@@ -58,7 +58,8 @@ def templates(tmp_path_factory) -> Path:
         "mounts": {"/brought": str(brought)}}))
     (folder / "failing.json").write_text(json.dumps({"startCommand": "echo no luck >&2; exit 3", "readyPort": 1}))
     (folder / "slow.json").write_text(json.dumps({"startCommand": "sleep 60", "readyPort": 1, "readyTimeoutMs": 300}))
-    return folder
+    yield folder
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="module")

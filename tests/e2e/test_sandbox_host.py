@@ -21,15 +21,16 @@ def create(host: SandboxHost) -> str:
 
 
 def user_ids(host: SandboxHost) -> set[int]:
-    """The user ids of everything below the host's process."""
-    text = subprocess.run(["ps", "-eo", "pid=,ppid=,uid="], capture_output=True, text=True, check=True).stdout
-    rows = [tuple(map(int, line.split())) for line in text.splitlines()]
-    below, found = {host.process.pid}, set()
+    """The user ids of everything below the host's process, but for its own warden."""
+    text = subprocess.run(["ps", "-eo", "pid=,ppid=,uid=,args="], capture_output=True, text=True, check=True).stdout
+    rows = [line.split(maxsplit=3) for line in text.splitlines()]
+    below, found = {str(host.process.pid)}, set()
     for _ in range(6):
-        for pid, parent, uid in rows:
+        for pid, parent, uid, args in rows:
             if parent in below and pid not in below:
                 below.add(pid)
-                found.add(uid)
+                if not args.startswith("sandbox-host warden"):
+                    found.add(int(uid))
     return found
 
 
@@ -53,8 +54,8 @@ def test_doctor_says_what_works(host):
     done = subprocess.run([str(build_dir() / "sandbox-host"), "doctor"], env=env, capture_output=True, text=True)
     subprocess.run(["rm", "-rf", f"{host.state}-doctor"], check=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"^sandbox: +starts and answers$", done.stdout, re.M), done.stdout
-    assert re.search(r"^pause: +works$", done.stdout, re.M), done.stdout
+    assert re.search(r"^sandbox +starts and answers$", done.stdout, re.M), done.stdout
+    assert re.search(r"^pause +works$", done.stdout, re.M), done.stdout
 
 
 def test_a_bad_setting_is_named_at_start(host):

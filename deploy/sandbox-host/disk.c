@@ -1,0 +1,322 @@
+/* disk - see disk.h. */
+#include "deploy/sandbox-host/disk.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/loop.h>
+#include <sched.h>
+#include <spawn.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/sendfile.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/base/alloc.h"
+#include "deploy/sandbox-host/files.h"
+#include "deploy/sandbox-host/view.h"
+
+enum { ATTACH_TRIES = 64, BLOCK_BYTES = 4096 };
+extern char **environ;
+
+static const struct host_config *config;
+static enum disk_mode mode;
+static char pristine[PATH_MAX]; /* an image nobody has written to; copied for each sandbox */
+
+/* ---- folders ---- */
+
+static int make_folders(const char *dir, const char *home, uid_t uid, struct error *err)
+{
+    char path[PATH_MAX];
+
+    for (int i = 0; i < view_folder_count; i++) {
+        snprintf(path, sizeof(path), "%s/disk/%s", dir, view_folders[i].name);
+        if (files_make_dir(path, view_folders[i].mode, err) < 0) {
+            return -1;
+        }
+        if (uid != 0 && lchown(path, uid, uid) < 0) {
+            return error_set_errno(err, ERR_INTERNAL, errno, "%s", path);
+        }
+    }
+    snprintf(path, sizeof(path), "%s/disk/home", dir);
+    return home != NULL ? files_copy_home(home, path, uid, err) : 0;
+}
+
+/* ---- images ---- */
+
+static int make_pristine(struct error *err)
+{
+    /* no journal: a disk does not outlive its sandbox; no reserve for a root that is not there */
+    char *argv[] = {"mkfs.ext4",
+                    "-q",
+                    "-F",
+                    "-m",
+                    "0",
+                    "-b",
+                    "4096",
+                    "-i",
+                    "32768",
+                    "-O",
+                    "^has_journal,^resize_inode",
+                    "-E",
+                    "lazy_itable_init=1,nodiscard,packed_meta_blocks=1",
+                    pristine,
+                    NULL};
+    posix_spawn_file_actions_t actions;
+    int fd, status, failure;
+    pid_t pid;
+
+    unlink(pristine);
+    fd = open(pristine, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (fd < 0 || ftruncate(fd, (config->disk_bytes / BLOCK_BYTES) * BLOCK_BYTES) < 0) {
+        error_set_errno(err, ERR_CONFIG, errno, "%s", pristine);
+        if (fd >= 0) {
+            close(fd);
+        }
+        return -1;
+    }
+    close(fd);
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
+    failure = posix_spawnp(&pid, "mkfs.ext4", &actions, NULL, argv, environ);
+    posix_spawn_file_actions_destroy(&actions);
+    if (failure != 0) {
+        return error_set_errno(err, ERR_CONFIG, failure, "mkfs.ext4 (package e2fsprogs)");
+    }
+    while (waitpid(pid, &status, 0) < 0) {
+        if (errno != EINTR) {
+            return error_set_errno(err, ERR_INTERNAL, errno, "mkfs.ext4");
+        }
+    }
+    return status == 0 ? 0 : error_set(err, ERR_CONFIG, "mkfs.ext4 failed on %s", pristine);
+}
+
+/* The parts of the image that hold something; the rest stays a hole. */
+static int copy_sparse(int from, int to)
+{
+    struct stat status;
+    off_t at = 0;
+
+    if (fstat(from, &status) < 0 || ftruncate(to, status.st_size) < 0) {
+        return -1;
+    }
+    while ((at = lseek(from, at, SEEK_DATA)) >= 0) {
+        off_t end = lseek(from, at, SEEK_HOLE);
+
+        if (end < 0 || lseek(from, at, SEEK_SET) < 0 || lseek(to, at, SEEK_SET) < 0) {
+            return -1;
+        }
+        while (at < end) {
+            ssize_t n = sendfile(to, from, NULL, (size_t)(end - at));
+
+            if (n <= 0) {
+                return -1;
+            }
+            at += n;
+        }
+    }
+    return errno == ENXIO ? 0 : -1; /* no data behind the last hole */
+}
+
+static int copy_pristine(const char *path, struct error *err)
+{
+    int from = open(pristine, O_RDONLY | O_CLOEXEC);
+    int to = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600), failure = 0;
+
+    if (from < 0 || to < 0 || copy_sparse(from, to) < 0) {
+        failure = errno;
+    }
+    if (from >= 0) {
+        close(from);
+    }
+    if (failure != 0) {
+        if (to >= 0) {
+            close(to);
+        }
+        return error_set_errno(err, ERR_INTERNAL, failure, "%s", path);
+    }
+    return to;
+}
+
+/* Attaches the open image to a free loop device that lets go of it when nobody uses it any more. */
+static int attach(int image, char device[DISK_DEVICE_BYTES], struct error *err)
+{
+    const struct loop_config how = {.fd = (uint32_t)image,
+                                    .block_size = BLOCK_BYTES,
+                                    .info = {.lo_flags = LO_FLAGS_AUTOCLEAR | LO_FLAGS_DIRECT_IO}};
+    int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC), failure = errno;
+
+    for (int i = 0; control >= 0 && i < ATTACH_TRIES; i++) {
+        int number = ioctl(control, LOOP_CTL_GET_FREE), fd;
+
+        if (number < 0) {
+            failure = errno;
+            break;
+        }
+        snprintf(device, DISK_DEVICE_BYTES, "/dev/loop%d", number);
+        fd = open(device, O_RDWR | O_CLOEXEC);
+        if (fd >= 0 && ioctl(fd, LOOP_CONFIGURE, &how) == 0) {
+            close(control);
+            return fd;
+        }
+        failure = errno;
+        if (fd >= 0) {
+            close(fd);
+        }
+        if (failure != EBUSY && failure != ENXIO && failure != ENOENT) {
+            break;
+        }
+        /* somebody else took it first */
+    }
+    if (control >= 0) {
+        close(control);
+    }
+    return error_set_errno(err, ERR_INTERNAL, failure, "attaching a loop device");
+}
+
+static int check_room(const char *dir, struct error *err)
+{
+    struct statvfs room;
+
+    if (statvfs(dir, &room) < 0) {
+        return error_set_errno(err, ERR_INTERNAL, errno, "%s", dir);
+    }
+    if ((int64_t)(room.f_bavail * room.f_frsize) < config->disk_reserve_bytes) {
+        return error_set(err, ERR_OVERLOADED,
+                         "less than SANDBOX_HOST_DISK_RESERVE_BYTES is free on this host's disk");
+    }
+    return 0;
+}
+
+int disk_make(const char *dir, const char *home, uid_t uid, char device[DISK_DEVICE_BYTES],
+              int *ret_fd, struct error *err)
+{
+    char path[PATH_MAX];
+    int image;
+
+    *ret_fd = -1;
+    device[0] = '\0';
+    snprintf(path, sizeof(path), "%s/disk", dir);
+    if (check_room(dir, err) < 0 || files_make_dir(path, 0711, err) < 0) {
+        return -1;
+    }
+    if (mode == DISK_MEMORY) {
+        return 0;
+    }
+    if (mode == DISK_FOLDER) {
+        return make_folders(dir, home, uid, err);
+    }
+    snprintf(path, sizeof(path), "%s/disk.img", dir);
+    image = copy_pristine(path, err);
+    if (image < 0) {
+        return -1;
+    }
+    *ret_fd = attach(image, device, err);
+    close(image);
+    return *ret_fd < 0 ? -1 : 0;
+}
+
+int disk_mount(const char *device, const char *dir, const char *home, uid_t uid, struct error *err)
+{
+    char path[PATH_MAX];
+
+    snprintf(path, sizeof(path), "%s/disk", dir);
+    /* discard gives the room of deleted files back to this machine; noinit_itable leaves the image
+     * as sparse as it is */
+    if (mount(device, path, "ext4", MS_NOSUID | MS_NODEV | MS_NOATIME, "discard,noinit_itable") <
+        0) {
+        return error_set_errno(err, ERR_INTERNAL, errno, "mounting %s", device);
+    }
+    if (chmod(path, 0711) < 0) {
+        return error_set_errno(err, ERR_INTERNAL, errno, "%s", path);
+    }
+    return make_folders(dir, home, uid, err);
+}
+
+int disk_usage(pid_t init_pid, int64_t *ret_used, int64_t *ret_total, struct error *err)
+{
+    char path[64];
+    struct statvfs disk;
+
+    snprintf(path, sizeof(path), "/proc/%ld/root/home/user", (long)init_pid);
+    if (statvfs(path, &disk) < 0) {
+        return error_set_errno(err, ERR_INTERNAL, errno, "%s", path);
+    }
+    *ret_used = (int64_t)((disk.f_blocks - disk.f_bfree) * disk.f_frsize);
+    *ret_total = mode == DISK_FOLDER ? 0 : (int64_t)(disk.f_blocks * disk.f_frsize);
+    return 0;
+}
+
+/* ---- what works here ---- */
+
+/* One disk from start to end, as a sandbox has it. */
+static int try_image(struct error *err)
+{
+    char dir[PATH_MAX], device[DISK_DEVICE_BYTES];
+    int fd = -1, status;
+    pid_t pid;
+
+    snprintf(dir, sizeof(dir), "%s/disk-check", config->state_dir);
+    files_remove_tree(dir);
+    status = files_make_dir(dir, 0711, err);
+    if (status == 0) {
+        mode = DISK_IMAGE;
+        status = disk_make(dir, NULL, 0, device, &fd, err);
+        mode = DISK_FOLDER;
+    }
+    if (status == 0) {
+        pid = fork();
+        if (pid == 0) {
+            struct error ignored = ERROR_INIT; /* the exit status says enough */
+
+            _exit(unshare(CLONE_NEWNS) < 0 ||
+                          mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+                          disk_mount(device, dir, NULL, 0, &ignored) < 0
+                      ? 1
+                      : 0);
+        }
+        if (pid < 0 || waitpid(pid, &status, 0) < 0 || status != 0) {
+            status = error_set(err, ERR_CONFIG, "an image cannot be mounted here");
+        }
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+    files_remove_tree(dir);
+    return status;
+}
+
+int disk_init(const struct host_config *host_config, struct error *err)
+{
+    config = host_config;
+    mode = DISK_FOLDER;
+    snprintf(pristine, sizeof(pristine), "%s/disk.img", config->state_dir);
+    if (strcmp(config->disk, "memory") == 0) {
+        mode = DISK_MEMORY;
+        return 0;
+    }
+    if (strcmp(config->disk, "folder") == 0) {
+        return error_set(err, ERR_CONFIG, "SANDBOX_HOST_DISK is folder, which nothing limits");
+    }
+    if (strcmp(config->disk, "image") != 0) {
+        return error_set(err, ERR_INVALID, "SANDBOX_HOST_DISK: none of image, memory, folder");
+    }
+    if (geteuid() != 0) {
+        return error_set(err, ERR_CONFIG, "only root can mount an image");
+    }
+    if (make_pristine(err) < 0 || try_image(err) < 0) {
+        return -1;
+    }
+    mode = DISK_IMAGE;
+    return 0;
+}
+
+enum disk_mode disk_mode(void)
+{
+    return mode;
+}

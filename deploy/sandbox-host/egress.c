@@ -1,0 +1,427 @@
+/* egress - see egress.h. */
+#include "deploy/sandbox-host/egress.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <ifaddrs.h>
+#include <linux/nsfs.h>
+#include <linux/rtnetlink.h>
+#include <poll.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/base/alloc.h"
+#include "common/base/clock.h"
+#include "deploy/sandbox-host/cidr.h"
+#include "deploy/sandbox-host/warden.h"
+
+enum {
+    READY_FD = 3,
+    USERNS_FD = 4,
+    NETNS_FD = 5,
+    READY_MS = 5000,
+    ENTRIES_MAX = 256,
+    TUN_MAJOR = 10,
+    TUN_MINOR = 200
+};
+/* slirp4netns's own network: gateway and resolver, and nothing of this machine's */
+static const struct cidr own_network = {.address = UINT32_C(0x0a000200), .bits = 24};
+
+static const struct host_config *config;
+static bool available;
+
+/* ---- the plan ---- */
+
+static bool find_program(const char *name)
+{
+    const char *path = getenv("PATH");
+    char *copy = xstrdup(path != NULL ? path : "/usr/bin:/bin"), *save = NULL, file[4096];
+    bool found = false;
+
+    for (char *dir = strtok_r(copy, ":", &save); dir != NULL && !found;
+         dir = strtok_r(NULL, ":", &save)) {
+        snprintf(file, sizeof(file), "%s/%s", dir, name);
+        found = access(file, X_OK) == 0;
+    }
+    free(copy);
+    return found;
+}
+
+int egress_init(const struct host_config *host_config, struct error *err)
+{
+    struct cidr_set networks = {.list = NULL};
+    int status;
+
+    config = host_config;
+    status = cidr_set_add_list(&networks, config->egress_deny, err) < 0
+                 ? error_prefix(err, "SANDBOX_HOST_EGRESS_DENY")
+             : config->egress_allow != NULL &&
+                     cidr_set_add_list(&networks, config->egress_allow, err) < 0
+                 ? error_prefix(err, "SANDBOX_HOST_EGRESS_ALLOW")
+                 : 0;
+    cidr_set_done(&networks);
+    available =
+        config->internet && find_program("slirp4netns") && access("/dev/net/tun", R_OK | W_OK) == 0;
+    return status;
+}
+
+bool egress_available(void)
+{
+    return available;
+}
+
+static int add_array(struct cidr_set *set, const cJSON *array, const char *field, struct error *err)
+{
+    const cJSON *item;
+    struct cidr network;
+
+    if (array == NULL || cJSON_IsNull(array)) {
+        return 0;
+    }
+    if (!cJSON_IsArray(array) || cJSON_GetArraySize(array) > ENTRIES_MAX) {
+        return error_set(err, ERR_INVALID, "network.%s is not an array of at most %d networks",
+                         field, ENTRIES_MAX);
+    }
+    cJSON_ArrayForEach(item, array)
+    {
+        if (!cJSON_IsString(item) ||
+            !cidr_parse(item->valuestring, strlen(item->valuestring), &network)) {
+            return error_set(
+                err, ERR_INVALID,
+                "network.%s: '%.64s' is no IPv4 address or network (this host knows no "
+                "rules by domain)",
+                field, cJSON_IsString(item) ? item->valuestring : "");
+        }
+        if (cidr_set_add(set, network, err) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int subtract_all(struct cidr_set *set, const struct cidr_set *other, struct error *err)
+{
+    for (size_t i = 0; i < other->count; i++) {
+        if (cidr_set_subtract(set, other->list[i], err) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* Every address this machine answers on. */
+static int add_own_addresses(struct cidr_set *set, struct error *err)
+{
+    struct ifaddrs *all;
+    int status = 0;
+
+    if (getifaddrs(&all) < 0) {
+        return error_set_errno(err, ERR_INTERNAL, errno, "this machine's addresses");
+    }
+    for (struct ifaddrs *one = all; one != NULL && status == 0; one = one->ifa_next) {
+        if (one->ifa_addr != NULL && one->ifa_addr->sa_family == AF_INET) {
+            const struct sockaddr_in *address = (const struct sockaddr_in *)one->ifa_addr;
+
+            status = cidr_set_add(
+                set, (struct cidr){.address = ntohl(address->sin_addr.s_addr), .bits = 32}, err);
+        }
+    }
+    freeifaddrs(all);
+    return status;
+}
+
+/* What the operator closes: his list and this machine, but for what he opens. */
+static int add_closed_by_host(struct cidr_set *set, struct error *err)
+{
+    struct cidr_set opened = {.list = NULL};
+    int status;
+
+    status = cidr_set_add_list(set, config->egress_deny, err) < 0 ||
+                     add_own_addresses(set, err) < 0 ||
+                     (config->egress_allow != NULL &&
+                      cidr_set_add_list(&opened, config->egress_allow, err) < 0) ||
+                     subtract_all(set, &opened, err) < 0
+                 ? -1
+                 : 0;
+    cidr_set_done(&opened);
+    return status;
+}
+
+/* What the create closes, but for what it opens. */
+static int add_closed_by_wish(struct cidr_set *set, const struct egress_wish *wish,
+                              bool *ret_connected, struct error *err)
+{
+    const struct cidr everything = {.address = 0, .bits = 0};
+    struct cidr_set closed = {.list = NULL}, opened = {.list = NULL};
+    int status = -1;
+
+    if (add_array(&closed, wish->deny_out, "denyOut", err) < 0 ||
+        add_array(&opened, wish->allow_out, "allowOut", err) < 0 ||
+        (!wish->internet && cidr_set_add(&closed, everything, err) < 0) ||
+        subtract_all(&closed, &opened, err) < 0) {
+        goto out;
+    }
+    *ret_connected = true;
+    for (size_t i = 0; i < closed.count; i++) {
+        *ret_connected = *ret_connected && closed.list[i].bits != 0;
+        if (cidr_set_add(set, closed.list[i], err) < 0) {
+            goto out;
+        }
+    }
+    status = 0;
+out:
+    cidr_set_done(&closed);
+    cidr_set_done(&opened);
+    return status;
+}
+
+int egress_plan(const struct egress_wish *wish, struct strbuf *ret_closed, bool *ret_connected,
+                struct error *err)
+{
+    struct cidr_set closed = {.list = NULL};
+    int status = add_closed_by_wish(&closed, wish, ret_connected, err);
+
+    *ret_connected = status == 0 && *ret_connected && available;
+    if (*ret_connected) {
+        status =
+            add_closed_by_host(&closed, err) < 0 || cidr_set_subtract(&closed, own_network, err) < 0
+                ? -1
+                : 0;
+        for (size_t i = 0; i < closed.count; i++) {
+            char text[INET_ADDRSTRLEN];
+            const struct in_addr address = {.s_addr = htonl(closed.list[i].address)};
+
+            inet_ntop(AF_INET, &address, text, sizeof(text));
+            strbuf_printf(ret_closed, "%s/%d ", text, closed.list[i].bits);
+        }
+        if (ret_closed->overflow) {
+            status = error_set(err, ERR_INVALID, "network: too many networks");
+        }
+    }
+    cidr_set_done(&closed);
+    return status;
+}
+
+/* ---- starting ---- */
+
+/* Until bubblewrap has given the sandbox's user namespace its ids, nobody can act in it. */
+static int wait_mapped(pid_t pid, struct error *err)
+{
+    int64_t until_ms = clock_mono_ms() + READY_MS;
+    char path[64], byte;
+
+    snprintf(path, sizeof(path), "/proc/%ld/uid_map", (long)pid);
+    while (clock_mono_ms() < until_ms) {
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        ssize_t n = fd >= 0 ? read(fd, &byte, 1) : -1;
+
+        if (fd >= 0) {
+            close(fd);
+        }
+        if (n == 1) {
+            return 0;
+        }
+        if (n < 0) {
+            return error_set_errno(err, ERR_INTERNAL, errno, "%s", path);
+        }
+        clock_sleep_ms(1);
+    }
+    return error_set(err, ERR_TIMEOUT, "the sandbox's user namespace was not ready in time");
+}
+
+/* The sandbox's network, and the user namespace that owns it: bubblewrap makes one more for its
+ * commands, which has no rights over the network. */
+static int open_namespaces(pid_t pid, int *ret_net, int *ret_user, struct error *err)
+{
+    char path[64];
+
+    snprintf(path, sizeof(path), "/proc/%ld/ns/net", (long)pid);
+    *ret_net = open(path, O_RDONLY | O_CLOEXEC);
+    if (*ret_net < 0) {
+        return error_set_errno(err, ERR_INTERNAL, errno, "%s", path);
+    }
+    *ret_user = ioctl(*ret_net, NS_GET_USERNS);
+    if (*ret_user < 0) {
+        return error_set_errno(err, ERR_INTERNAL, errno, "%s: its owner", path);
+    }
+    return fcntl(*ret_user, F_SETFD, FD_CLOEXEC) < 0
+               ? error_set_errno(err, ERR_INTERNAL, errno, "%s", path)
+               : 0;
+}
+
+static int wait_ready(int fd, struct error *err)
+{
+    struct pollfd readable = {.fd = fd, .events = POLLIN};
+    char byte;
+
+    if (poll(&readable, 1, READY_MS) <= 0) {
+        return error_set(err, ERR_TIMEOUT, "slirp4netns was not ready in time");
+    }
+    return read(fd, &byte, 1) == 1 ? 0 : error_set(err, ERR_INTERNAL, "slirp4netns failed");
+}
+
+int egress_start(const char *id, pid_t init_pid, uid_t uid, const char *closed, struct error *err)
+{
+    /* the namespaces come as descriptors, so that the program needs no right to look at the
+     * sandbox's processes */
+    static char *const argv[] = {"slirp4netns",
+                                 "--configure",
+                                 "--mtu=65520",
+                                 "--disable-host-loopback",
+                                 "--ready-fd=3",
+                                 "--userns-path=/proc/self/fd/4",
+                                 "--netns-type=path",
+                                 "/proc/self/fd/5",
+                                 "tap0",
+                                 NULL};
+    int ready[2] = {-1, -1}, user = -1, net = -1, pidfd = -1;
+    int status = -1;
+    pid_t pid;
+
+    if (wait_mapped(init_pid, err) < 0 || open_namespaces(init_pid, &net, &user, err) < 0) {
+        goto out;
+    }
+    if (pipe2(ready, O_CLOEXEC) < 0) {
+        error_set_errno(err, ERR_INTERNAL, errno, "pipe");
+        goto out;
+    }
+    const struct warden_order order = {.kind = WARDEN_NETWORK,
+                                       .id = id,
+                                       .argv = argv,
+                                       .fds = {ready[1], user, net},
+                                       .fd_count = 3,
+                                       .uid = uid,
+                                       .text = closed,
+                                       .pid = &pid,
+                                       .pidfd = &pidfd};
+    status = warden_run(&order, err);
+    close(ready[1]);
+    ready[1] = -1;
+    if (status == 0) {
+        status = wait_ready(ready[0], err);
+    }
+out:
+    for (int i = 0; i < 2; i++) {
+        if (ready[i] >= 0) {
+            close(ready[i]);
+        }
+    }
+    if (pidfd >= 0) {
+        close(pidfd);
+    }
+    if (net >= 0) {
+        close(net);
+    }
+    if (user >= 0) {
+        close(user);
+    }
+    return status;
+}
+
+/* ---- routes, in the warden's child ---- */
+
+struct route_request {
+    struct nlmsghdr head;
+    struct rtmsg route;
+    struct rtattr attribute;
+    struct in_addr address;
+};
+
+static int close_network(int netlink, struct cidr network, struct error *err)
+{
+    struct route_request request = {
+        .head = {.nlmsg_len = sizeof(request),
+                 .nlmsg_type = RTM_NEWROUTE,
+                 .nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE},
+        .route = {.rtm_family = AF_INET,
+                  .rtm_dst_len = (unsigned char)network.bits,
+                  .rtm_table = RT_TABLE_MAIN,
+                  .rtm_protocol = RTPROT_STATIC,
+                  .rtm_scope = RT_SCOPE_UNIVERSE,
+                  .rtm_type = RTN_UNREACHABLE},
+        .attribute = {.rta_len = RTA_LENGTH(sizeof(struct in_addr)), .rta_type = RTA_DST},
+        .address = {.s_addr = htonl(network.address)}};
+    struct {
+        struct nlmsghdr head;
+        struct nlmsgerr error;
+        char rest[512];
+    } answer;
+
+    if (send(netlink, &request, sizeof(request), 0) < 0 ||
+        recv(netlink, &answer, sizeof(answer), 0) < (ssize_t)sizeof(answer.head)) {
+        return error_set_errno(err, ERR_INTERNAL, errno, "netlink");
+    }
+    if (answer.head.nlmsg_type != NLMSG_ERROR || answer.error.error != 0) {
+        return error_set_errno(err, ERR_INTERNAL, -answer.error.error, "closing a network");
+    }
+    return 0;
+}
+
+static int close_all(const char *closed, struct error *err)
+{
+    struct cidr_set networks = {.list = NULL};
+    int netlink, status;
+
+    /* an ordinary user has rights over the network only inside the sandbox's user namespace */
+    if ((geteuid() != 0 && setns(USERNS_FD, CLONE_NEWUSER) < 0) ||
+        setns(NETNS_FD, CLONE_NEWNET) < 0) {
+        return error_set_errno(err, ERR_INTERNAL, errno, "entering the sandbox's network");
+    }
+    netlink = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+    if (netlink < 0) {
+        return error_set_errno(err, ERR_INTERNAL, errno, "netlink");
+    }
+    status = cidr_set_add_list(&networks, closed, err);
+    for (size_t i = 0; i < networks.count && status == 0; i++) {
+        status = close_network(netlink, networks.list[i], err);
+    }
+    cidr_set_done(&networks);
+    close(netlink);
+    return status;
+}
+
+/* Some machines let only root open it; making a device in a sandbox's own namespace needs no more
+ * than that namespace. Seen by this process alone. */
+static int open_tun_to_all(struct error *err)
+{
+    if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+        mount("tmpfs", "/dev/net", "tmpfs", MS_NOSUID | MS_NOEXEC, "size=4k,mode=755") < 0 ||
+        mknod("/dev/net/tun", S_IFCHR | 0666, makedev(TUN_MAJOR, TUN_MINOR)) < 0 ||
+        chmod("/dev/net/tun", 0666) < 0) {
+        return error_set_errno(err, ERR_INTERNAL, errno, "/dev/net/tun for the sandbox");
+    }
+    return 0;
+}
+
+int egress_prepare(const char *closed, struct error *err)
+{
+    int status;
+    pid_t pid = fork(); /* the namespaces are entered for this alone */
+
+    if (pid == 0) {
+        struct error failure = ERROR_INIT;
+
+        if (close_all(closed, &failure) < 0) {
+            (void)!write(STDERR_FILENO, failure.message, strlen(failure.message));
+            (void)!write(STDERR_FILENO, "\n", 1);
+            _exit(1);
+        }
+        _exit(0);
+    }
+    if (pid < 0 || waitpid(pid, &status, 0) < 0) {
+        return error_set_errno(err, ERR_INTERNAL, errno, "closing networks");
+    }
+    if (status != 0) {
+        return error_set(err, ERR_INTERNAL, "networks could not be closed");
+    }
+    return geteuid() == 0 ? open_tun_to_all(err) : 0;
+}

@@ -1,0 +1,42 @@
+/*
+ * egress - a sandbox's way out: slirp4netns, and where it must not lead.
+ *
+ * A sandbox has a network namespace of its own. Without egress it holds loopback alone. With it,
+ * slirp4netns carries what leaves through this machine's network, as an ordinary user, in the
+ * sandbox's cgroup. What must not be reached (this machine's own addresses, private and link-local
+ * networks with their metadata services, what the create denied) is unreachable by routes in the
+ * sandbox's namespace, which nothing in the sandbox has the right to change; this machine's
+ * loopback is closed by slirp4netns itself. IPv6 does not leave.
+ * Owns: the plan, the routes, starting slirp4netns. Threads: any.
+ */
+#ifndef SANDBOX_HOST_EGRESS_H
+#define SANDBOX_HOST_EGRESS_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "common/base/error.h"
+#include "common/base/json.h"
+#include "common/base/strbuf.h"
+#include "deploy/sandbox-host/config.h"
+
+struct egress_wish {
+    bool internet;                     /* allow_internet_access */
+    const cJSON *allow_out, *deny_out; /* arrays of networks, or NULL; allowed ones win */
+};
+
+/* Checks the settings and whether this machine has slirp4netns. */
+int egress_init(const struct host_config *config, struct error *err) MUST_CHECK;
+bool egress_available(void);
+/* Appends the networks to close; *ret_connected false = no way out at all. ERR_INVALID names a bad
+ * entry (domain names are not supported). */
+int egress_plan(const struct egress_wish *wish, struct strbuf *ret_closed, bool *ret_connected,
+                struct error *err) MUST_CHECK;
+/* Connects the sandbox whose first process is init_pid, and waits until the way is open. */
+int egress_start(const char *id, pid_t init_pid, uid_t uid, const char *closed,
+                 struct error *err) MUST_CHECK;
+
+/* In the warden's child that becomes slirp4netns, before it gives up root: closes the networks. */
+int egress_prepare(const char *closed, struct error *err) MUST_CHECK;
+
+#endif

@@ -1,0 +1,177 @@
+/*
+ * keeper - the thread that keeps deadlines, and the one that buries.
+ *
+ * Owns: ending or pausing sandboxes whose time is up or whose processes died, within a tick;
+ * regular samples of what they use. Ends in two steps, so that a hundred deadlines at once are kept
+ * as well as one: the keeper kills, the burier waits for the dead and removes what they leave.
+ */
+#include <stdatomic.h>
+
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "deploy/sandbox-host/sandbox_internal.h"
+
+enum { TICK_MS = 50, BURY_MAX = 8192 };
+
+static pthread_t keeper, burier;
+static _Atomic bool stopping;
+
+static struct {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    struct box *list[BURY_MAX];
+    size_t count;
+} dead = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+
+static bool is_due(const struct box *box, int64_t now_ms)
+{
+    return (box->view.state == BOX_RUNNING && (box->died || now_ms >= box->view.end_ms)) ||
+           (box->view.state == BOX_PAUSED && box->died);
+}
+
+/* The next sandbox whose time is up, with a reference. */
+static struct box *take_due(int64_t now_ms)
+{
+    struct box *box;
+
+    table_lock();
+    for (box = table_first(); box != NULL && !is_due(box, now_ms); box = box->next) {}
+    if (box != NULL) {
+        box->references++;
+    }
+    table_unlock();
+    return box;
+}
+
+/* Hands a killed one, and the reference to it, to the burier. */
+static void hand_over(struct box *box)
+{
+    pthread_mutex_lock(&dead.lock);
+    while (dead.count == BURY_MAX) {
+        pthread_cond_wait(&dead.changed, &dead.lock);
+    }
+    dead.list[dead.count++] = box;
+    pthread_cond_broadcast(&dead.changed);
+    pthread_mutex_unlock(&dead.lock);
+}
+
+static void end_due(struct box *box)
+{
+    struct error err = ERROR_INIT;
+    bool died, ended = true;
+
+    pthread_mutex_lock(&box->transition);
+    table_lock();
+    died = box->died;
+    ended = is_due(box, clock_wall_ms());
+    table_unlock();
+    if (ended && died) {
+        box_end_locked(box, "its processes ended");
+    } else if (ended && !box->view.auto_pause) {
+        box_end_locked(box, "timeout");
+    } else if (ended && box_pause_locked(box, &err) == 0) {
+        ended = false;
+    } else if (ended) {
+        log_error(LOG_ERROR, "sandbox.pause_failed", &err);
+        box_end_locked(box, "timeout, and it could not be paused");
+    }
+    pthread_mutex_unlock(&box->transition);
+    if (ended) {
+        hand_over(box);
+    } else {
+        table_release(box);
+    }
+}
+
+/* The next running sandbox whose sample is old, with a reference. */
+static struct box *take_unmeasured(int64_t now_ms)
+{
+    struct box *box;
+
+    table_lock();
+    for (box = table_first(); box != NULL; box = box->next) {
+        if (box->view.state == BOX_RUNNING && now_ms - box->measured_ms >= METER_EVERY_MS) {
+            box->measured_ms = now_ms;
+            box->references++;
+            break;
+        }
+    }
+    table_unlock();
+    return box;
+}
+
+static void measure(struct box *box)
+{
+    struct error err = ERROR_INIT;
+    struct meter_sample sample;
+
+    if (meter_take(box->view.id, box->processes.init.pid, &sample, &err) == 0) {
+        table_lock();
+        meter_add(&box->meter, sample);
+        table_unlock();
+    } else {
+        /* no cgroup to measure by (said at start), or it just ended */
+        log_error(LOG_DEBUG, "sandbox.not_measured", &err);
+    }
+    table_release(box);
+}
+
+static void *keep(void *arg)
+{
+    (void)arg;
+    while (!atomic_load(&stopping)) {
+        struct box *box = take_due(clock_wall_ms());
+
+        if (box != NULL) {
+            end_due(box);
+        } else if ((box = take_unmeasured(clock_mono_ms())) != NULL) {
+            measure(box);
+        } else {
+            clock_sleep_ms(TICK_MS);
+        }
+    }
+    return NULL;
+}
+
+static void *bury(void *arg)
+{
+    (void)arg;
+    for (;;) {
+        struct box *box;
+
+        pthread_mutex_lock(&dead.lock);
+        while (dead.count == 0 && !atomic_load(&stopping)) {
+            pthread_cond_wait(&dead.changed, &dead.lock);
+        }
+        box = dead.count > 0 ? dead.list[--dead.count] : NULL;
+        pthread_cond_broadcast(&dead.changed);
+        pthread_mutex_unlock(&dead.lock);
+        if (box == NULL) {
+            return NULL;
+        }
+        pthread_mutex_lock(&box->transition);
+        box_bury(box);
+        table_give_back(box);
+    }
+}
+
+int keeper_start(struct error *err)
+{
+    int status = pthread_create(&keeper, NULL, keep, NULL);
+
+    if (status == 0) {
+        status = pthread_create(&burier, NULL, bury, NULL);
+    }
+    return status != 0 ? error_set_errno(err, ERR_INTERNAL, status, "starting the deadline keeper")
+                       : 0;
+}
+
+void keeper_stop(void)
+{
+    atomic_store(&stopping, true);
+    pthread_join(keeper, NULL);
+    pthread_mutex_lock(&dead.lock);
+    pthread_cond_broadcast(&dead.changed);
+    pthread_mutex_unlock(&dead.lock);
+    pthread_join(burier, NULL);
+}
