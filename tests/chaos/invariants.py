@@ -280,6 +280,21 @@ def every_create_is_accounted_for(e: Evidence) -> Iterator[Violation]:
             yield Violation(13, f"{t['id']} was created for a sandbox that has no row", t["metadata"].get("sandbox_id"))
 
 
+def no_create_is_repeated(e: Evidence) -> Iterator[Violation]:
+    """A create that had its effect is found again, and not made again beside it."""
+    ended = {t["id"]: t["t"] for t in e.truth if t.get("effect") in ("delete", "lose")}
+    by = {t["id"]: t["by"] for t in e.truth if t.get("call") == "create"}
+    before: dict[str, dict] = {}
+    for t in sorted((t for t in e.truth if t.get("effect") == "create"), key=lambda t: t["t"]):
+        sandbox = t["metadata"].get("sandbox_id")
+        first = before.setdefault(sandbox, t)
+        # a worker that stood still while it sent, and a network that did, may deliver after the lookup
+        on_its_way = [w for w in e.windows if w["t0"] <= first["t"] and (w["t1"] or first["t"]) >= first["t"] - 9 and (
+            w["what"].startswith("freeze_worker") and w["target"] == by.get(first["id"]) or w["what"].startswith("proxy") and w["target"].startswith("provider"))]
+        if first is not t and ended.get(first["id"], t["t"]) >= t["t"] and not on_its_way:
+            yield Violation(13, f"{t['id']} was created while {first['id']} was there", sandbox)
+
+
 CALLS = ("create", "get", "list", "delete", "pause", "connect", "timeout")
 DISTURB_CALLS = ("proxy", "freeze", "kill", "end_member", "flushall")
 
@@ -352,6 +367,7 @@ INVARIANTS: list[tuple[int, str, Check]] = [
     (11, "attempts are bounded, and the dead letters are the dead jobs", attempts_and_dead_letters),
     (12, "the streams are empty", streams_are_empty),
     (13, "every create at the provider was adopted or killed", every_create_is_accounted_for),
+    (13, "no create is repeated beside its effect", no_create_is_repeated),
     (14, "Retry-After and open breakers are respected", waits_are_respected),
     (15, "every request is answered in time, and nothing leaks or dies", nobody_waits_for_ever),
 ]

@@ -40,6 +40,12 @@ def listing(counts: collections.Counter) -> str:
     return ", ".join(f"{name} {count}" for name, count in counts.most_common())
 
 
+def claim_of(e: Evidence, pid: str, sandbox: str) -> float:
+    """When the attempt began by which this provider id came into the row."""
+    known = min(a["at"] for a in e.box_audit if a["provider_id"] == pid)
+    return max((a["at"] for a in e.job_audit if a["sandbox"] == sandbox and a["new"] == "running" and a["at"] < known), default=0)
+
+
 def numbers(e: Evidence) -> list[str]:
     """What the run consisted of: a green run of nothing proves nothing."""
     states = collections.Counter(j["state"] for j in e.jobs)
@@ -47,8 +53,7 @@ def numbers(e: Evidence) -> list[str]:
     events = collections.Counter(x["event"] for x in e.logs)
     named = e.named()
     creates = [t for t in e.truth if t.get("effect") == "create"]
-    clean = {t.get("id") for t in e.truth if t.get("call") == "create" and t["answered"] and t["fault"] in (None, "delay", "content_type")}
-    adopted = sum(1 for t in creates if t["id"] in named and t["id"] not in clean)
+    adopted = sum(t["id"] in named and claim_of(e, t["id"], named[t["id"]]) > t["t"] for t in creates)
     killed = sum(1 for t in creates if t["id"] not in named)
     faults = collections.Counter(w["what"] for w in e.windows)
     misbehaved = sum(1 for t in e.truth if t.get("call") and t["fault"])
@@ -66,12 +71,12 @@ def report(e: Evidence, wrong: list[str]) -> int:
     for line in numbers(e):
         print(f"  {line}")
     violations = check(e)
-    for number, title, _ in INVARIANTS:
+    for number in sorted({v.number for v in violations}):
         mine = [v for v in violations if v.number == number]
-        if mine:
-            print(f"VIOLATED invariant {number}: {title} ({len(mine)} times)")
-            for violation in mine[:8]:
-                print(f"    {violation.text}" + (f" (sandbox {violation.sandbox})" if violation.sandbox else ""))
+        titles = "; ".join(title for n, title, _ in INVARIANTS if n == number)
+        print(f"VIOLATED invariant {number}: {titles} ({len(mine)} times)")
+        for violation in mine[:8]:
+            print(f"    {violation.text}" + (f" (sandbox {violation.sandbox})" if violation.sandbox else ""))
     for line in wrong:
         print(f"WRONG {line}")
     concerned = list(dict.fromkeys(v.sandbox for v in violations if v.sandbox))

@@ -25,7 +25,7 @@ PROVIDER_FAULTS = [
     {"mode": "reset_after"}, {"mode": "late", "delay_ms": 400}, {"mode": "late", "delay_ms": 1500}, {"mode": "garbage"},
     {"mode": "cut"}, {"mode": "truncated"}, {"mode": "content_type"}, {"mode": "huge"}, {"mode": "delay", "delay_ms": 1200},
 ]
-LIST_FAULTS = [{"mode": "stale", "delay_ms": 2000}, {"mode": "page_error"}, {"mode": "page_error", "status": 429}]
+LIST_FAULTS = [{"mode": "stale", "delay_ms": 1500}, {"mode": "page_error"}, {"mode": "page_error", "status": 429}]
 ROUTES = ("create", "get", "list", "delete", "pause", "connect", "timeout", "*")
 
 

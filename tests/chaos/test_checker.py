@@ -57,6 +57,8 @@ def well() -> Evidence:
              {"t": START + 1.2, "end": START + 1.3, "call": "create", "by": "worker0", "id": "i1", "fault": "reset_after", "answered": False,
               "sandbox": SANDBOX, "job": "job-1", "status": 201},
              {"t": START + 4.2, "effect": "create", "id": "i2", "metadata": tags | {"sandbox_id": OTHER}},
+             {"t": START + 4.2, "end": START + 4.4, "call": "create", "by": "worker0", "id": "i2", "fault": None, "answered": True,
+              "sandbox": OTHER, "job": "job-4", "status": 201},
              {"t": START + 4.3, "effect": "create", "id": "i3", "metadata": tags | {"sandbox_id": OTHER}},
              {"t": START + 5.2, "effect": "delete", "id": "i2"}, {"t": START + 6.2, "effect": "delete", "id": "i3"},
              {"t": START + 20.2, "end": START + 20.3, "call": "pause", "by": "worker0", "id": "i1", "fault": "status", "answered": True,
@@ -70,7 +72,8 @@ def well() -> Evidence:
                  "at": START + 20.5}],
         keys=[{"owner": "o", "key": "k1", "job_id": "job-1", "sandbox_id": SANDBOX, "status": 200}], requests=requests, doubles=[],
         samples=100, streams={"create": {"length": 0, "pending": 0, "consumers": {"w": 0}}}, dead_letters=["job-6"], live_workers={"w"},
-        live={"i1": {"state": "paused", "metadata": tags}}, truth=truth, windows=[], wiped_at=0.0, logs=logs, deaths=[],
+        live={"i1": {"state": "paused", "metadata": tags}}, truth=truth,
+        windows=[{"what": "freeze_worker_one_lease", "target": "worker0", "t0": START + 4, "t1": START + 4.1}], wiped_at=0.0, logs=logs, deaths=[],
         usage={"worker0": {"fds": (20, 21), "rss": (10 << 20, 11 << 20)}})
 
 
@@ -127,10 +130,11 @@ WRONGS = {
     "an entry left on a stream": (12, lambda e: e.streams["create"].update(length=1)),
     "an entry left pending": (12, lambda e: e.streams["create"].update(pending=1)),
     "an entry of a worker that is gone": (12, lambda e: e.streams["create"]["consumers"].update(gone=1)),
-    "a create nobody adopted or killed": (13, lambda e: e.truth.pop(5)),
+    "a create nobody adopted or killed": (13, lambda e: e.truth.pop(6)),
+    "a create repeated beside its effect": (13, lambda e: e.windows.clear()),
     "a sandbox deleted twice": (13, lambda e: e.truth.append({"t": START, "effect": "delete", "id": "i2"})),
-    "a create for no row": (13, lambda e: e.truth[3].update(metadata={"sandbox_deployment": "d", "sandbox_id": "unknown"})),
-    "a Retry-After that was not waited for": (14, lambda e: e.truth[7].update(t=START + 21)),
+    "a create for no row": (13, lambda e: e.truth[4].update(metadata={"sandbox_deployment": "d", "sandbox_id": "unknown"})),
+    "a Retry-After that was not waited for": (14, lambda e: e.truth[8].update(t=START + 21)),
     "a call while the breaker was open": (14, lambda e: e.truth.append(
         {"t": START + 31, "end": START + 31.1, "call": "delete", "by": "worker0", "id": "i2", "fault": None, "answered": True, "status": 204})),
     "an answer after 31 s": (15, lambda e: e.requests[0].update(t1=START + 32.5)),
