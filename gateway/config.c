@@ -4,6 +4,7 @@
 #include <stddef.h>
 
 #include "common/base/config.h"
+#include "gateway/services.h"
 
 #define AT(field) offsetof(struct gateway_config, field)
 #define COUNT     (sizeof(table) / sizeof(table[0]))
@@ -83,6 +84,16 @@ static const struct config_entry table[] = {
      "port of the MCP server in a sandbox"},
     {"SANDBOX_CODE_SERVER_PORT", CONFIG_INT, AT(code_server_port), 1, 65535, "9000", false, false,
      "port of code-server in a sandbox"},
+    {"SANDBOX_SERVICES", CONFIG_STRING, AT(services), 1, 64, NULL, false, false,
+     "what sandboxes come up with: comma list of mcp, vscode; create and connect wait for these "
+     "and "
+     "tell their state (default: none, nothing is asked)"},
+    {"SANDBOX_SERVICES_TEMPLATES", CONFIG_STRING, AT(services_templates), 1, 4096, NULL, false,
+     false,
+     "comma list of the templates that have them; * = all (default: each provider's default "
+     "template)"},
+    {"SANDBOX_SERVICES_WAIT_MS", CONFIG_INT, AT(services_wait_ms), 0, 60000, "5000", false, false,
+     "how long they are waited for; 0 = asked once"},
     {"RUN_CMD_TIMEOUT_SECONDS", CONFIG_INT, AT(command_timeout_s), 1, 86400, "60", false, false,
      "timeout of a command that names none"},
     {"RUN_CMD_TIMEOUT_MAX_SECONDS", CONFIG_INT, AT(command_timeout_max_s), 1, 86400, "3600", false,
@@ -99,7 +110,14 @@ static const struct config_entry table[] = {
 
 int gateway_config_load(struct gateway_config *config, struct error *err)
 {
-    return config_load(table, COUNT, config, err);
+    if (config_load(table, COUNT, config, err) < 0) {
+        return -1;
+    }
+    if (services_check(config, err) < 0) {
+        gateway_config_free(config);
+        return -1;
+    }
+    return 0;
 }
 
 void gateway_config_free(struct gateway_config *config)

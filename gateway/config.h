@@ -27,6 +27,8 @@ struct gateway_config {
     int64_t wait_s, idempotency_s, idempotency_claim_ms, idle_timeout_s, job_attempts,
         delete_attempts;
     int64_t mcp_port, code_server_port;
+    char *services, *services_templates;
+    int64_t services_wait_ms;
     int64_t command_timeout_s, command_timeout_max_s, command_output_bytes;
     int64_t admission_depth, admission_age_ms;
     char *log_level;

@@ -11,6 +11,7 @@
 #include "common/domain/job_params.h"
 #include "gateway/handlers.h"
 #include "gateway/lifecycle.h"
+#include "gateway/services.h"
 #include "gateway/views.h"
 
 enum {
@@ -130,12 +131,18 @@ static void respond_created(struct request *request, const char *sandbox_id, con
 {
     struct error err = ERROR_INIT;
     struct sandbox sandbox;
+    cJSON *data, *services;
 
     if (lifecycle_get(request, sandbox_id, &sandbox, &err) < 0) {
         respond_error(request, &err, 0);
         return;
     }
-    respond_data(request, 200, view_created(request, &sandbox, message));
+    data = view_created(request, &sandbox, message);
+    services = services_await(request, &sandbox);
+    if (services != NULL) {
+        cJSON_AddItemToObject(data, "services", services);
+    }
+    respond_data(request, 200, data);
     sandbox_done(&sandbox);
 }
 

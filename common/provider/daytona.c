@@ -101,6 +101,7 @@ const struct provider_ops daytona_provider_ops = {
     .make_dir = daytona_make_dir,
     .stat_file = daytona_stat_file,
     .port_url = daytona_port_url,
+    .port_request = daytona_port_request,
     .max_lifetime_ms = daytona_max_lifetime_ms,
     .default_template = daytona_default_template,
 };

@@ -19,6 +19,8 @@ enum {
     ERROR_BODY_MAX_BYTES = 16 * 1024,
     IDLE_MS = 30 * 1000,
     PORT_TIMEOUT_MS = 5000,
+    PORT_URL_MAX_BYTES = 4096,
+    PORT_ANSWER_MAX_BYTES = 65536,
 };
 
 int daytona_toolbox_request(const struct daytona *daytona, const struct provider_target *target,
@@ -359,5 +361,27 @@ int daytona_port_url(struct provider *provider, struct http_client *client,
         cJSON_Delete(answer);
     }
     http_request_done(&request);
+    return rc;
+}
+
+int daytona_port_request(struct provider *provider, struct http_client *client,
+                         const struct provider_target *target, int port, const char *path,
+                         struct http_request *ret, struct error *err)
+{
+    const struct daytona *daytona = (struct daytona *)provider;
+    struct strbuf url;
+    strbuf_init(&url, PORT_URL_MAX_BYTES);
+    int rc = daytona_port_url(provider, client, target, port, &url, err);
+    if (rc == 0) {
+        size_t base = strcspn(url.data, "?");
+        str_copy(ret->method, sizeof(ret->method), "GET");
+        strbuf_append(&ret->url, url.data, base > 0 && url.data[base - 1] == '/' ? base - 1 : base);
+        strbuf_puts(&ret->url, path);
+        strbuf_puts(&ret->url, url.data + base);
+        strbuf_puts(&ret->headers, "X-Daytona-Skip-Preview-Warning: true\n");
+        ret->timeout_ms = daytona->config.request_timeout_ms;
+        ret->max_response_bytes = PORT_ANSWER_MAX_BYTES;
+    }
+    strbuf_done(&url);
     return rc;
 }

@@ -129,6 +129,8 @@ int e2b_put_envd_base(const struct e2b *e2b, const struct provider_target *targe
     return e2b_put_port_base(e2b, target, E2B_ENVD_PORT, out);
 }
 
+enum { PORT_ANSWER_MAX_BYTES = 65536 };
+
 static int e2b_port_url(struct provider *provider, struct http_client *client,
                         const struct provider_target *target, int port, struct strbuf *ret,
                         struct error *err)
@@ -136,6 +138,32 @@ static int e2b_port_url(struct provider *provider, struct http_client *client,
     (void)client; /* the name of the host says it all */
     if (e2b_put_port_base((struct e2b *)provider, target, port, ret) != 0)
         return error_set(err, ERR_INTERNAL, "the port's URL is too long");
+    return 0;
+}
+
+static int e2b_port_request(struct provider *provider, struct http_client *client,
+                            const struct provider_target *target, int port, const char *path,
+                            struct http_request *ret, struct error *err)
+{
+    const struct e2b *e2b = (struct e2b *)provider;
+    (void)client;
+    if (!provider_is_id(target->provider_sandbox_id) ||
+        (target->domain && !e2b_is_domain(target->domain)) ||
+        (target->traffic_token && !provider_is_header_value(target->traffic_token)))
+        return error_set(err, ERR_INVALID, "the sandbox's provider data is malformed");
+    str_copy(ret->method, sizeof(ret->method), "GET");
+    /* a host of our own need not be reachable by the names it gives to ports */
+    if (e2b->config.sandbox_url)
+        e2b_put_envd_base(e2b, target, &ret->url);
+    else
+        e2b_put_port_base(e2b, target, port, &ret->url);
+    strbuf_puts(&ret->url, path);
+    strbuf_printf(&ret->headers, "E2b-Sandbox-Id: %s\nE2b-Sandbox-Port: %d\n",
+                  target->provider_sandbox_id, port);
+    if (target->traffic_token && target->traffic_token[0])
+        strbuf_printf(&ret->headers, "E2b-Traffic-Access-Token: %s\n", target->traffic_token);
+    ret->timeout_ms = e2b->config.request_timeout_ms;
+    ret->max_response_bytes = PORT_ANSWER_MAX_BYTES;
     return 0;
 }
 
@@ -189,6 +217,7 @@ const struct provider_ops e2b_provider_ops = {
     .make_dir = e2b_make_dir,
     .stat_file = e2b_stat_file,
     .port_url = e2b_port_url,
+    .port_request = e2b_port_request,
     .max_lifetime_ms = e2b_max_lifetime_ms,
     .default_template = e2b_default_template,
 };

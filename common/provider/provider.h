@@ -208,6 +208,10 @@ struct provider_ops {
      * ERR_PROVIDER, ERR_PROVIDER_DOWN, ERR_INTERNAL (longer than *ret takes). */
     int (*port_url)(struct provider *, struct http_client *, const struct provider_target *,
                     int port, struct strbuf *ret, struct error *err);
+    /* Fills a GET of `path` at that port, the way the provider is reached from here (which need not
+     * be the public one). Errors as port_url. */
+    int (*port_request)(struct provider *, struct http_client *, const struct provider_target *,
+                        int port, const char *path, struct http_request *ret, struct error *err);
 
     int64_t (*max_lifetime_ms)(struct provider *); /* longest life from start or resume */
     const char *(*default_template)(struct provider *);
