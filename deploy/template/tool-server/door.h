@@ -1,5 +1,5 @@
 /*
- * door - Streamable HTTP: /mcp and /health.
+ * door - Streamable HTTP: /mcp (and /) and /health.
  *
  * Owns: who may come in (Origin, token), headers, sessions in headers, one message or a batch, the
  * choice between a JSON answer and an event stream. Does not own: methods (mcp.h).

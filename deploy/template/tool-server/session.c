@@ -3,23 +3,24 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/base/alloc.h"
-#include "common/base/clock.h"
 #include "common/base/id.h"
 
 struct session {
     char id[SESSION_ID_BYTES]; /* "" = free */
     const char *version;
-    int64_t used_ms;
+    uint64_t used; /* number of the use that was the last */
 };
 
 struct sessions {
     pthread_mutex_t lock;
     struct flight *flights;
     int max;
+    uint64_t uses;
     struct session list[];
 };
 
@@ -81,14 +82,14 @@ void session_begin(struct sessions *sessions, const char *version, char ret_id[S
     for (int i = 1; i < sessions->max && oldest->id[0] != '\0'; i++) {
         struct session *session = &sessions->list[i];
 
-        if (session->id[0] == '\0' || session->used_ms < oldest->used_ms) {
+        if (session->id[0] == '\0' || session->used < oldest->used) {
             oldest = session;
         }
     }
     end(sessions, oldest);
     memcpy(oldest->id, ret_id, SESSION_ID_BYTES);
     oldest->version = version;
-    oldest->used_ms = clock_mono_ms();
+    oldest->used = ++sessions->uses;
     pthread_mutex_unlock(&sessions->lock);
 }
 
@@ -99,7 +100,7 @@ const char *session_version(struct sessions *sessions, const char *id)
     pthread_mutex_lock(&sessions->lock);
     struct session *session = find(sessions, id);
     if (session != NULL) {
-        session->used_ms = clock_mono_ms();
+        session->used = ++sessions->uses;
         version = session->version;
     }
     pthread_mutex_unlock(&sessions->lock);

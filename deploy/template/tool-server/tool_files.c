@@ -142,14 +142,40 @@ static cJSON *read_image(const struct tool_call *call, const char *path, const c
 struct excerpt {
     struct strbuf text;
     int64_t last;   /* line taken last */
+    size_t line_at; /* where it begins in text */
     bool more, cut; /* lines follow; the last one is not whole */
 };
+
+/* One piece of a line, which is wanted. What does not fit whole is left to the next call, unless
+ * nothing else is there. */
+static void take_piece(struct excerpt *excerpt, const char *piece, size_t length, int64_t line)
+{
+    struct strbuf *text = &excerpt->text;
+
+    if (line != excerpt->last) {
+        excerpt->last = line;
+        excerpt->line_at = text->length;
+    }
+    if (strbuf_append(text, piece, length) == 0) {
+        return;
+    }
+    if (excerpt->line_at > 0) {
+        text->length = excerpt->line_at;
+        text->data[text->length] = '\0';
+        text->overflow = false;
+        excerpt->last--;
+        excerpt->more = true;
+    } else {
+        text->overflow = false;
+        (void)strbuf_append(text, piece, text->max_bytes - text->length);
+        excerpt->cut = true;
+    }
+}
 
 /* Takes lines first..first+count-1, as far as they fit. */
 static void read_lines(FILE *file, int64_t first, int64_t count, struct excerpt *excerpt)
 {
     int64_t line = 1;
-    bool fresh = true; /* at the start of a line */
     char buffer[8192];
     size_t n;
 
@@ -162,20 +188,9 @@ static void read_lines(FILE *file, int64_t first, int64_t count, struct excerpt 
             if (line >= first + count) {
                 excerpt->more = true;
             } else if (line >= first) {
-                if (fresh && excerpt->text.length + length > excerpt->text.max_bytes &&
-                    excerpt->text.length > 0) {
-                    excerpt->more = true;
-                    break;
-                }
-                if (strbuf_append(&excerpt->text, buffer + at, length) != 0) {
-                    (void)strbuf_append(&excerpt->text, buffer + at,
-                                        excerpt->text.max_bytes - excerpt->text.length);
-                    excerpt->cut = true;
-                }
-                excerpt->last = line;
+                take_piece(excerpt, buffer + at, length, line);
             }
-            fresh = end != NULL;
-            line += fresh;
+            line += end != NULL;
             at += length;
         }
     }
