@@ -72,6 +72,8 @@ while read -r header; do
         -fsyntax-only -x c "$header" 2>&1 | grep -m1 -E 'error' || true
 done < <(grep '\.h$' <<<"$product") | breach 'header that does not compile alone'
 
+/usr/bin/python3 tests/lint_template.py | breach 'deploy/template'
+
 # the top level is fixed
 git ls-files | cut -d/ -f1 | sort -u |
     grep -vE '^(\..*|Makefile|gateway|lifecycle-worker|reaper|common|deploy|tests|docker-compose\.yml|README\.md|LICENSE)$' |

@@ -67,7 +67,7 @@ configure() {
         . "$run/environment"
         return
     fi
-    start_redis=0 start_postgres=0 start_host=0
+    start_redis=0 start_postgres=0 start_host=0 start_template=0
     if [ -z "${REDIS_HOST:-}" ]; then
         start_redis=1
         export REDIS_HOST=127.0.0.1 REDIS_PORT REDIS_DATABASE=0
@@ -91,6 +91,13 @@ configure() {
         export SANDBOX_HOST_STATE_DIR SANDBOX_HOST_ANY_TEMPLATE=1
         # what only root can enforce; the host says at its start what is missing
         [ "$(id -u)" = 0 ] || export SANDBOX_HOST_WITHOUT=${SANDBOX_HOST_WITHOUT:-users,memory,cpu,processes,disk}
+        if [ -z "${SANDBOX_HOST_TEMPLATES:-}" ]; then
+            # every sandbox comes up with the tool server, and with code-server where this machine has it
+            start_template=1
+            SANDBOX_HOST_TEMPLATES=$(open_dir templates)
+            export SANDBOX_HOST_TEMPLATES
+            export SANDBOX_SERVICES=${SANDBOX_SERVICES:-mcp$(command -v code-server >/dev/null && echo ,vscode)}
+        fi
         export E2B_API_KEY=$SANDBOX_HOST_API_KEY E2B_DOMAIN=$SANDBOX_HOST_DOMAIN
         export E2B_API_URL=http://127.0.0.1:$host_port E2B_SANDBOX_URL=http://127.0.0.1:$host_port
         export E2B_MAX_TIMEOUT_SECONDS=${E2B_MAX_TIMEOUT_SECONDS:-86400}
@@ -141,6 +148,7 @@ start() {
     if [ "$start_postgres" = 1 ]; then
         start_postgres
     fi
+    [ "$start_template" = 1 ] && make_template
     if [ "$start_host" = 1 ]; then
         launch sandbox-host TERM "$bin/sandbox-host"
     fi
@@ -160,6 +168,17 @@ start() {
     launch reaper TERM "$bin/sandbox-reaper"
     launch gateway TERM "$bin/sandbox-gateway" serve
     wait_for gateway 20 curl -fsS "http://127.0.0.1:${GATEWAY_LISTEN##*:}/readyz"
+}
+
+# what deploy/template makes of an image, for the local host: copies, because sandboxes may not be able
+# to reach the originals
+make_template() {
+    local tools=$SANDBOX_HOST_TEMPLATES.opt
+    rm -rf "$tools"
+    install -d -m 755 "$SANDBOX_HOST_TEMPLATES" "$tools" "$tools/bin"
+    install -m 755 "$bin/sandbox-tool-server" deploy/template/sandbox-services "$tools/bin"
+    printf '{"startCommand": "exec /opt/sandbox/bin/sandbox-services run", "mounts": {"/opt/sandbox": "%s"}}\n' \
+        "$tools" >"$SANDBOX_HOST_TEMPLATES/base.json"
 }
 
 start_postgres() {
