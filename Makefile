@@ -27,8 +27,8 @@ CFLAGS   += -std=c11 $(OPT) -g -fno-omit-frame-pointer -pthread \
             -Wundef -Wswitch-enum $(WERROR) $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all,-D_FORTIFY_SOURCE=2) \
             -fstack-protector-strong
 LDFLAGS  += -pthread $(if $(SAN),-fsanitize=$(SAN))
-# common/httpd/httpd_stack.c replaces this one for libcivetweb
-LDFLAGS  += -Wl,--export-dynamic-symbol=pthread_attr_setstacksize
+# common/httpd replaces these for libcivetweb (httpd_stack.c, httpd_accept.c)
+LDFLAGS  += $(addprefix -Wl$(comma)--export-dynamic-symbol=,pthread_attr_setstacksize listen accept)
 
 LIB_base     := -lcjson -lsodium -lm
 LIB_domain   :=

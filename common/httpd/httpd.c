@@ -29,6 +29,7 @@
 
 enum {
     WATCHDOG_TICK_MS = 100,
+    IDLE_KEPT_MS = 200, /* an idle connection is not ended before, however many wait */
     LINGER_TOTAL_MS = 5000,
     LINGER_IDLE_MS = 1000,
     LINGER_DRAINING_MS = 500,
@@ -96,6 +97,31 @@ void httpd_conn_disarm(struct httpd_conn *conn)
     atomic_store(&conn->deadline_ms, 0);
 }
 
+bool httpd_is_crowded(const struct httpd *httpd)
+{
+    return atomic_load(&httpd->connected) > httpd->threads;
+}
+
+/* While others wait for a thread, as many idle connections give up theirs. Caller holds
+ * httpd->lock.
+ */
+static void make_room(struct httpd *httpd, int64_t now_ms)
+{
+    int waiting = atomic_load(&httpd->connected) - httpd->threads;
+
+    for (struct httpd_conn *conn = httpd->connections; conn != NULL && waiting > 0;
+         conn = conn->next) {
+        int64_t since_ms = atomic_load(&conn->idle_since_ms);
+
+        if (conn->fd < 0 || atomic_load(&conn->busy) || since_ms == 0 ||
+            now_ms - since_ms < IDLE_KEPT_MS)
+            continue;
+        atomic_store(&conn->idle_since_ms, 0);
+        (void)shutdown(conn->fd, SHUT_RD);
+        waiting--;
+    }
+}
+
 static void *watchdog_main(void *arg)
 {
     struct httpd *httpd = arg;
@@ -115,6 +141,8 @@ static void *watchdog_main(void *arg)
             /* fails only when the peer is already gone, which ends the wait as well */
             (void)shutdown(conn->fd, atomic_load(&conn->how));
         }
+        make_room(httpd, now_ms);
+        httpd_refused_sweep(httpd, now_ms);
         clock_gettime(CLOCK_MONOTONIC, &until);
         until.tv_nsec += WATCHDOG_TICK_MS * 1000000L;
         if (until.tv_nsec >= 1000000000L) {
@@ -163,11 +191,11 @@ static void claim_socket(struct httpd_conn *conn, const struct mg_request_info *
 static void on_connection_close(const struct mg_connection *mg)
 {
     struct httpd_conn *conn = mg_get_user_connection_data(mg);
-    struct httpd *httpd;
+    struct httpd *httpd = httpd_of(mg);
 
+    httpd_connection_closed(httpd);
     if (conn == NULL)
         return;
-    httpd = conn->httpd;
     pthread_mutex_lock(&httpd->lock);
     if (conn->previous != NULL)
         conn->previous->next = conn->next;
@@ -268,10 +296,11 @@ static int on_request(struct mg_connection *mg)
         .httpd = httpd, .conn = conn, .mg = mg, .info = mg_get_request_info(mg)};
     struct error err = ERROR_INIT;
 
+    atomic_store(&conn->busy, true);
+    atomic_store(&conn->idle_since_ms, 0);
     httpd_conn_disarm(conn);
     if (conn->fd < 0)
         claim_socket(conn, exchange.info);
-    atomic_store(&conn->busy, true);
     atomic_fetch_add(&httpd->active, 1);
     strbuf_init(&exchange.out, 2 * HTTPD_WRITE_PIECE_BYTES);
 
@@ -295,6 +324,7 @@ static int on_request(struct mg_connection *mg)
     if (!exchange.body_done && !exchange.write_failed && !atomic_load(&conn->expired))
         linger(conn);
     httpd_conn_arm(conn, (int64_t)httpd->keep_alive_ms + httpd->request_timeout_ms, SHUT_RDWR);
+    atomic_store(&conn->idle_since_ms, clock_mono_ms());
     atomic_store(&conn->busy, false);
     return exchange.status;
 }
@@ -382,7 +412,9 @@ static struct mg_context *start_civetweb(struct httpd *httpd, const struct httpd
     snprintf(head, sizeof(head), "%zu", options->max_head_bytes);
     /* its manual says it may ignore SIGCHLD, which would take waitpid() from the program */
     sigaction(SIGCHLD, NULL, &child);
+    httpd_accept_begin(httpd, options->threads + options->connection_queue, options->refusal_body);
     context = mg_start(&callbacks, httpd, settings);
+    httpd_accept_started();
     sigaction(SIGCHLD, &child, NULL);
     return context;
 }
@@ -402,6 +434,7 @@ struct httpd *httpd_start(const struct httpd_options *options, struct error *err
     httpd->arg = options->arg;
     httpd->keep_alive_ms = options->keep_alive_ms;
     httpd->request_timeout_ms = options->request_timeout_ms;
+    httpd->threads = options->threads;
     init_locks(httpd);
     if (pthread_create(&httpd->watchdog, NULL, watchdog_main, httpd) != 0) {
         error_set(err, ERR_LIMIT, "cannot start a thread");
@@ -411,6 +444,11 @@ struct httpd *httpd_start(const struct httpd_options *options, struct error *err
     httpd->context = start_civetweb(httpd, options);
     if (httpd->context == NULL || mg_get_server_ports(httpd->context, 2, ports) < 1) {
         error_set_errno(err, ERR_CONFIG, errno, "cannot listen on %s", options->listen);
+        httpd_stop(httpd);
+        return NULL;
+    }
+    if (!atomic_load(&httpd->gated)) {
+        error_set(err, ERR_CONFIG, "linked without -Wl,--export-dynamic-symbol=accept and =listen");
         httpd_stop(httpd);
         return NULL;
     }
@@ -459,6 +497,7 @@ void httpd_stop(struct httpd *httpd)
     close_idle(httpd, SHUT_RDWR);
     if (httpd->context != NULL)
         mg_stop(httpd->context);
+    httpd_accept_end(httpd);
     pthread_mutex_lock(&httpd->lock);
     httpd->stopping = true;
     pthread_cond_signal(&httpd->wake);

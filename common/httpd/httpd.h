@@ -3,10 +3,11 @@
  *
  * Owns: listening, threads, request parsing guards (smuggling shapes, header count, double or odd
  * Content-Length, CL+TE, missing Host, %00), body reading with a deadline and a cap, responses in
- * one write, streaming responses, closing a connection whose body was not read, drain. Does not
- * own: routes, auth, JSON. Threads: `handler` runs on CivetWeb's threads (stack 512 KiB: no big
- * arrays), one request a thread. Failure: a request that breaks the protocol is answered here (JSON
- * of on_bad_request) and the connection is closed; the handler never sees it.
+ * one write, streaming responses, closing a connection whose body was not read, the number of
+ * connections (idle ones make room for those that wait for a thread), drain. Does not own: routes,
+ * auth, JSON. Threads: `handler` runs on CivetWeb's threads (stack 512 KiB: no big arrays), one
+ * request a thread. Failure: a request that breaks the protocol is answered here (JSON of
+ * on_bad_request) and the connection is closed; the handler never sees it.
  */
 #ifndef HTTPD_HTTPD_H
 #define HTTPD_HTTPD_H
@@ -22,12 +23,13 @@ struct httpd;
 struct http_exchange; /* one request and its response */
 
 struct httpd_options {
-    const char *listen;     /* "0.0.0.0:8000"; port 0 picks a free one */
-    int threads;            /* = most connections served at once */
-    int connection_queue;   /* accepted, waiting for a thread */
-    int keep_alive_ms;      /* idle connection */
-    int request_timeout_ms; /* head and body each must arrive within this */
-    size_t max_head_bytes;  /* 16384 */
+    const char *listen;       /* "0.0.0.0:8000"; port 0 picks a free one */
+    int threads;              /* = most connections served at once */
+    int connection_queue;     /* accepted, waiting for a thread; one more is answered 503 */
+    int keep_alive_ms;        /* idle connection */
+    int request_timeout_ms;   /* head and body each must arrive within this */
+    size_t max_head_bytes;    /* 16384 */
+    const char *refusal_body; /* JSON of that 503; NULL = none */
     void (*handler)(void *arg, struct http_exchange *exchange);
     /* Answers a malformed request that never became an exchange; fill body (JSON). */
     void (*bad_request)(void *arg, enum error_code code, const char *message, struct strbuf *body);

@@ -18,6 +18,8 @@
 enum {
     HTTPD_WRITE_PIECE_BYTES = 256 * 1024, /* one mg_write; each has its own deadline */
     HTTPD_ERROR_BODY_BYTES = 4096,
+    HTTPD_REFUSED_MAX = 256, /* refused connections whose clients are given time to read */
+    HTTPD_RETRY_AFTER_S = 2,
 };
 
 struct httpd_conn {
@@ -26,7 +28,8 @@ struct httpd_conn {
     _Atomic int64_t deadline_ms; /* clock_mono; 0 = none */
     _Atomic int how;             /* what the watchdog does then: SHUT_RD or SHUT_RDWR */
     _Atomic bool expired;
-    _Atomic bool busy; /* a handler is running */
+    _Atomic bool busy;             /* a handler is running */
+    _Atomic int64_t idle_since_ms; /* clock_mono; 0 = no answer yet */
     struct httpd_conn *previous, *next;
 };
 
@@ -39,6 +42,15 @@ struct httpd {
     int port;
     _Atomic int active;
     _Atomic bool draining;
+
+    int threads, max_connections;
+    _Atomic int connected; /* with a thread, or waiting for one */
+    _Atomic bool gated;    /* connections are counted */
+    struct strbuf refusal; /* the whole answer to one too many */
+    struct {
+        int fd; /* -1 = free */
+        int64_t until_ms;
+    } refused[HTTPD_REFUSED_MAX]; /* under lock */
 
     pthread_t watchdog;
     pthread_mutex_t lock;
@@ -69,6 +81,18 @@ struct http_exchange {
 /* ---- httpd.c ---- */
 void httpd_conn_arm(struct httpd_conn *conn, int64_t ms, int how);
 void httpd_conn_disarm(struct httpd_conn *conn);
+
+/* More connections than threads: somebody waits, so nobody keeps a thread without a request. */
+bool httpd_is_crowded(const struct httpd *httpd);
+
+/* ---- httpd_accept.c ---- */
+/* Around mg_start, on the thread that calls it; end after mg_stop. */
+void httpd_accept_begin(struct httpd *httpd, int max_connections, const char *refusal_body);
+void httpd_accept_started(void);
+void httpd_accept_end(struct httpd *httpd);
+void httpd_connection_closed(struct httpd *httpd);
+/* Closes refused connections whose time is up. Caller holds httpd->lock. */
+void httpd_refused_sweep(struct httpd *httpd, int64_t now_ms);
 
 /* ---- httpd_request.c ---- */
 /* Refuses what CivetWeb lets through; fills body_length, close, http_1_0, expects_continue. */

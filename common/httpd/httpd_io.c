@@ -169,7 +169,8 @@ static void put_head(struct http_exchange *exchange, int status, const char *con
     char date[40];
     struct tm parts;
 
-    if (!exchange->body_done || atomic_load(&exchange->httpd->draining))
+    if (!exchange->body_done || atomic_load(&exchange->httpd->draining) ||
+        httpd_is_crowded(exchange->httpd))
         exchange->close = true;
     gmtime_r(&now, &parts);
     strftime(date, sizeof(date), "%a, %d %b %Y %H:%M:%S GMT", &parts);

@@ -156,15 +156,16 @@ static void handle(void *arg, struct http_exchange *exchange)
     }
 }
 
-static struct httpd *start(int threads)
+static struct httpd *start_with(int threads, int queue, int keep_alive_ms)
 {
     struct httpd_options options = {
         .listen = "127.0.0.1:0",
         .threads = threads,
-        .connection_queue = 400,
-        .keep_alive_ms = KEEP_ALIVE_MS,
+        .connection_queue = queue,
+        .keep_alive_ms = keep_alive_ms,
         .request_timeout_ms = TIMEOUT_MS,
         .max_head_bytes = 16384,
+        .refusal_body = "{\"full\":true}",
         .handler = handle,
         .bad_request = bad_request,
     };
@@ -174,6 +175,11 @@ static struct httpd *start(int threads)
     if (started == NULL)
         fail_msg("%s", err.message);
     return started;
+}
+
+static struct httpd *start(int threads)
+{
+    return start_with(threads, 400, KEEP_ALIVE_MS);
 }
 
 /* ---- the client ----------------------------------------------------------------------------- */
@@ -861,6 +867,86 @@ static void test_handler_stack(void **state)
     assert_true(atomic_load(&stack_bytes) >= 512 * 1024);
 }
 
+/* Connections that hold the threads, wait for one, and are one too many. */
+static void test_bounded_connections(void **state)
+{
+    enum { FEW = 2, QUEUE = 2 };
+    struct httpd *main_server = server;
+    struct httpd *small = start_with(FEW, QUEUE, KEEP_ALIVE_MS);
+    int held[FEW + QUEUE], extra;
+    struct strbuf out;
+    int64_t start_ms;
+
+    (void)state;
+    server = small;
+    strbuf_init(&out, 65536);
+    /* silent ones hold both threads until their head's time is up; two wait behind them */
+    for (int i = 0; i < FEW + QUEUE; i++)
+        held[i] = dial(server);
+    clock_sleep_ms(100);
+    start_ms = clock_mono_ms();
+    for (int i = 0; i < 20; i++) {
+        extra = dial(server);
+        push(extra, SMUGGLED, strlen(SMUGGLED));
+        strbuf_reset(&out);
+        assert_int_equal(collect(extra, &out, NULL, 2000), CLOSED);
+        assert_non_null(strstr(out.data, "HTTP/1.1 503 "));
+        assert_non_null(strstr(out.data, "Retry-After: 2\r\n"));
+        assert_non_null(strstr(out.data, "\r\n\r\n{\"full\":true}"));
+        close(extra);
+    }
+    assert_true(clock_mono_ms() - start_ms < TIMEOUT_MS / 2);
+    for (int i = 0; i < FEW + QUEUE; i++)
+        close(held[i]);
+    /* and when they are gone there is room again, for as many as before */
+    for (int i = 0; i < 50; i++) {
+        strbuf_done(&out);
+        if (ask(SMUGGLED, strlen(SMUGGLED), &out, 2000) != CLOSED ||
+            strstr(out.data, "hello") != NULL)
+            break;
+        clock_sleep_ms(100);
+    }
+    assert_non_null(strstr(out.data, "hello"));
+    strbuf_done(&out);
+    httpd_stop(small);
+    server = main_server;
+}
+
+/* Idle connections give their threads to those that wait, long before their own time is up. */
+static void test_idle_makes_room(void **state)
+{
+    enum { FEW = 2, QUEUE = 8, LONG_MS = 20000 };
+    struct httpd *main_server = server;
+    struct httpd *small = start_with(FEW, QUEUE, LONG_MS);
+    int idle[FEW], late;
+    struct strbuf out;
+    int64_t start_ms;
+
+    (void)state;
+    server = small;
+    strbuf_init(&out, 65536);
+    for (int i = 0; i < FEW; i++) {
+        idle[i] = dial(server);
+        push(idle[i], SMUGGLED, strlen(SMUGGLED));
+        strbuf_reset(&out);
+        collect(idle[i], &out, "hello", 1000);
+        assert_non_null(strstr(out.data, "keep-alive"));
+    }
+    start_ms = clock_mono_ms();
+    late = dial(server);
+    push(late, SMUGGLED, strlen(SMUGGLED));
+    strbuf_reset(&out);
+    collect(late, &out, "hello", LONG_MS);
+    assert_non_null(strstr(out.data, "hello"));
+    assert_true(clock_mono_ms() - start_ms < LONG_MS / 2);
+    strbuf_done(&out);
+    for (int i = 0; i < FEW; i++)
+        close(idle[i]);
+    close(late);
+    httpd_stop(small);
+    server = main_server;
+}
+
 static void test_drain(void **state)
 {
     static const char nap[] = "GET /nap HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -965,6 +1051,8 @@ int main(void)
         cmocka_unit_test(test_idle_connection_ends),
         cmocka_unit_test(test_300_connections),
         cmocka_unit_test(test_handler_stack),
+        cmocka_unit_test(test_bounded_connections),
+        cmocka_unit_test(test_idle_makes_room),
         cmocka_unit_test(test_drain),
         cmocka_unit_test(test_start_errors),
     };
