@@ -21,6 +21,7 @@ struct scan {
     const char *text;
     size_t length;
     size_t at;
+    size_t values;
     struct error *err;
 };
 
@@ -211,6 +212,9 @@ static int scan_text(struct scan *s)
     for (;;) {
         int c;
 
+        if (++s->values > JSON_MAX_VALUES) {
+            return scan_fail(s, "too many values");
+        }
         skip_space(s);
         c = peek(s);
         if (c == '{' || c == '[') {

@@ -3,8 +3,8 @@
  *
  * Owns: parsing of untrusted JSON and typed access to its fields. cJSON alone accepts
  * trailing bytes, invalid UTF-8, raw control characters, "\u0000" (which truncates), duplicate
- * keys and 1000 levels of nesting (which overflows a CivetWeb handler's stack); this door
- * refuses each by scanning the bytes before cJSON sees them. Building JSON uses cJSON's own
+ * keys, 1000 levels of nesting (which overflows a CivetWeb handler's stack) and any number of
+ * values; this door refuses each by scanning the bytes before cJSON sees them. Building JSON uses cJSON's own
  * constructors and json_print().
  * Threads: no shared state. Failure: -1/NULL with err filled; messages name the field.
  */
@@ -20,6 +20,9 @@
 #include "common/base/strbuf.h"
 
 #define JSON_MAX_DEPTH 32
+/* A value takes JSON_VALUE_BYTES of a tree, which may be 30 times its text. */
+#define JSON_MAX_VALUES  262144
+#define JSON_VALUE_BYTES 64
 
 /* Parses exactly one JSON text of `length` bytes (white space around it allowed). NULL with
  * ERR_JSON, which says what and at which byte. The caller frees with cJSON_Delete(). */

@@ -264,9 +264,34 @@ static void test_building_is_exact(void **state)
     cJSON_Delete(o);
 }
 
+static void test_number_of_values(void **state)
+{
+    struct error err = ERROR_INIT;
+    struct strbuf text;
+    cJSON *tree;
+
+    (void)state;
+    /* the array counts as one */
+    strbuf_init(&text, 4 * JSON_MAX_VALUES);
+    strbuf_putc(&text, '[');
+    for (int i = 0; i < JSON_MAX_VALUES - 2; i++) {
+        strbuf_puts(&text, "1,");
+    }
+    strbuf_puts(&text, "1]");
+    tree = json_parse(text.data, text.length, &err);
+    assert_non_null(tree);
+    cJSON_Delete(tree);
+    text.data[text.length - 1] = ',';
+    strbuf_puts(&text, "1]");
+    assert_null(json_parse(text.data, text.length, &err));
+    assert_non_null(strstr(err.message, "too many values"));
+    strbuf_done(&text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_number_of_values),
         cmocka_unit_test(test_accepts_what_rfc_8259_does),
         cmocka_unit_test(test_refuses_everything_else),
         cmocka_unit_test(test_depth_is_bounded),
