@@ -4,10 +4,16 @@
 #include <stddef.h>
 
 #include "common/base/config.h"
+#include "gateway/budget.h"
 #include "gateway/services.h"
 
 #define AT(field) offsetof(struct gateway_config, field)
 #define COUNT     (sizeof(table) / sizeof(table[0]))
+
+enum {
+    JSON_OVERHEAD_BYTES = 65536, /* of a file's JSON body, beside the content */
+    JSON_GROWTH = 2              /* of content in JSON: base64, or text with its escapes */
+};
 
 static const struct config_entry table[] = {
     {"GATEWAY_LISTEN", CONFIG_STRING, AT(listen), 1, 255, "0.0.0.0:8000", false, false,
@@ -15,7 +21,11 @@ static const struct config_entry table[] = {
     {"GATEWAY_THREADS", CONFIG_INT, AT(threads), 4, 8192, "512", false, false,
      "connections served at once; a waiting request holds one"},
     {"GATEWAY_CONNECTION_QUEUE", CONFIG_INT, AT(connection_queue), 1, 65535, "1024", false, false,
-     "accepted connections that may wait for a thread"},
+     "connections that may wait for a thread; one more is answered 503 at once"},
+    {"GATEWAY_WORK_PERCENT", CONFIG_INT, AT(work_percent), 10, 100, "90", false, false,
+     "share of the threads that calls which wait for a sandbox may hold; one more is answered 503"},
+    {"GATEWAY_BUFFER_BYTES", CONFIG_INT, AT(buffer_bytes), 1 << 20, INT64_C(1) << 40, "536870912",
+     false, false, "bodies, files and outputs of all requests together; one more is answered 503"},
     {"GATEWAY_KEEP_ALIVE_MS", CONFIG_INT, AT(keep_alive_ms), 100, 600000, "5000", false, false,
      "idle time after which a connection is closed"},
     {"GATEWAY_REQUEST_TIMEOUT_MS", CONFIG_INT, AT(request_timeout_ms), 100, 600000, "30000", false,
@@ -102,11 +112,18 @@ static const struct config_entry table[] = {
      false, false, "kept of each of output, stdout and stderr; the rest is dropped and said so"},
     {"ADMISSION_QUEUE_DEPTH", CONFIG_INT, AT(admission_depth), 1, 100000000, "20000", false, false,
      "unfinished jobs at which creates are answered 503"},
+    {"ADMISSION_QUEUE_MAX", CONFIG_INT, AT(admission_max), 1, 100000000, "40000", false, false,
+     "unfinished jobs at which connect, pause and schedule-timeout are answered 503, too"},
     {"ADMISSION_QUEUE_AGE_MS", CONFIG_INT, AT(admission_age_ms), 100, 86400000, "120000", false,
      false, "age of the oldest queued job at which creates are answered 503"},
     {"LOG_LEVEL", CONFIG_STRING, AT(log_level), 1, 16, "info", false, false,
      "debug, info, warn or error"},
 };
+
+int64_t gateway_config_file_body(const struct gateway_config *config)
+{
+    return config->max_file_bytes * JSON_GROWTH + JSON_OVERHEAD_BYTES;
+}
 
 int gateway_config_load(struct gateway_config *config, struct error *err)
 {
@@ -116,6 +133,11 @@ int gateway_config_load(struct gateway_config *config, struct error *err)
     if (services_check(config, err) < 0) {
         gateway_config_free(config);
         return -1;
+    }
+    if (config->buffer_bytes < budget_json_bytes(gateway_config_file_body(config))) {
+        gateway_config_free(config);
+        return error_set(err, ERR_CONFIG,
+                         "GATEWAY_BUFFER_BYTES does not take one file of GATEWAY_MAX_FILE_BYTES");
     }
     return 0;
 }

@@ -30,11 +30,14 @@ struct gateway_config {
     char *services, *services_templates;
     int64_t services_wait_ms;
     int64_t command_timeout_s, command_timeout_max_s, command_output_bytes;
-    int64_t admission_depth, admission_age_ms;
+    int64_t admission_depth, admission_age_ms, admission_max;
+    int64_t work_percent, buffer_bytes;
     char *log_level;
 };
 
 int gateway_config_load(struct gateway_config *config, struct error *err) MUST_CHECK;
+/* Longest body that carries a file in JSON, bytes. */
+int64_t gateway_config_file_body(const struct gateway_config *config);
 void gateway_config_free(struct gateway_config *config);
 void gateway_config_help(FILE *out);
 

@@ -11,6 +11,7 @@
 #include "common/store/store.h"
 #include "gateway/activity.h"
 #include "gateway/auth.h"
+#include "gateway/budget.h"
 #include "gateway/client_pool.h"
 #include "gateway/config.h"
 #include "gateway/enqueuer.h"
@@ -30,6 +31,9 @@ struct gateway {
     struct activity *activity;
     struct client_pool *clients;
     struct ticker *ticker;
+    struct budget buffers;
+    int max_work; /* WORK calls served at once; the other threads stay free for the rest */
+    _Atomic int working;
 };
 
 #endif

@@ -161,6 +161,9 @@ enum lifecycle_end lifecycle_run(struct request *request, const struct lifecycle
     if (ask->keyed && idempotency_joins(request)) {
         return join_earlier(request, ask->no_wait, ret_job, err);
     }
+    if (ticker_admit(gateway->ticker, ask->op, err) < 0) {
+        return LIFECYCLE_ERROR;
+    }
     id_uuid(job_id);
     log_context(request->request_id, job_id, ask->sandbox_id);
     waiter_add(gateway->waiters, &waiter, job_id);
@@ -171,6 +174,7 @@ enum lifecycle_end lifecycle_run(struct request *request, const struct lifecycle
             waiter_change_job(gateway->waiters, &waiter, wakeup.job_id);
         } else {
             CRASHPOINT(gateway_accepted);
+            ticker_accepted(gateway->ticker);
             enqueuer_add(gateway->enqueuer, &wakeup);
         }
         end = wait_for_end(request, &waiter, ask->no_wait, ret_job, err);
@@ -214,6 +218,7 @@ enum lifecycle_end lifecycle_create(struct request *request, struct sandbox *san
     if (store_accept_create(gateway->store, sandbox, &accept, job_id, &wakeup, err) == 0) {
         request->idempotency.bound = accept.key != NULL;
         CRASHPOINT(gateway_accepted);
+        ticker_accepted(gateway->ticker);
         enqueuer_add(gateway->enqueuer, &wakeup);
         end = wait_for_end(request, &waiter, no_wait, ret_job, err);
     }

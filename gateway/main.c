@@ -107,12 +107,15 @@ static int serve(const struct gateway_config *config, int signal_fd, struct erro
                                     .keep_alive_ms = (int)config->keep_alive_ms,
                                     .request_timeout_ms = (int)config->request_timeout_ms,
                                     .max_head_bytes = HEAD_MAX_BYTES,
+                                    .refusal_body = router_refusal_body,
                                     .handler = router_handle,
                                     .bad_request = router_bad_request,
                                     .arg = &gateway};
     struct httpd *httpd = NULL;
     int status = -1;
 
+    gateway.buffers.max_bytes = config->buffer_bytes;
+    gateway.max_work = (int)(config->threads * config->work_percent / 100);
     service_identity(gateway.name);
     router_init();
     gateway.store = open_store(config);

@@ -28,7 +28,9 @@ struct request {
     char path_id[UUID_BYTES];            /* {id} of the path, or "" */
     cJSON *body;                         /* owned; NULL when the route has none */
     struct idempotency idempotency;
-    int status; /* answered with, for log and metrics; 0 = not yet */
+    struct budget_share buffers;
+    bool working; /* counted in gateway.working */
+    int status;   /* answered with, for log and metrics; 0 = not yet */
     size_t sent_bytes;
     const char *error_type; /* answered with, for the log; NULL = none */
 };

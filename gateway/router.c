@@ -18,11 +18,7 @@ static const struct route routes[] = {
 };
 enum { ROUTE_COUNT = sizeof(routes) / sizeof(routes[0]) };
 
-enum {
-    MAX_HEADER_VALUE_BYTES = 512,
-    JSON_OVERHEAD_BYTES = 65536, /* of a file's JSON body, beside the content */
-    JSON_GROWTH = 2              /* of content in JSON: base64, or text with its escapes */
-};
+enum { MAX_HEADER_VALUE_BYTES = 512 };
 
 /* One more than routes: requests that found none. */
 enum { NO_ROUTE = ROUTE_COUNT, METRIC_ROUTES, STATUS_CLASSES = 6, METRIC_LABEL_BYTES = 128 };
@@ -181,24 +177,61 @@ static bool is_json_type(const char *type)
            strchr("; \t", type[sizeof(json) - 1]) != NULL;
 }
 
+const char router_refusal_body[] =
+    "{\"code\":503,\"msg\":\"too many connections\",\"data\":null,"
+    "\"error\":{\"type\":\"overloaded\",\"detail\":\"too many connections\"}}";
+
+/* Takes a place among the calls that may hold a thread for long. */
+static int enter_work(struct request *request, struct error *err)
+{
+    struct gateway *gateway = request->gateway;
+
+    if ((request->route->flags & WORK) == 0) {
+        return 0;
+    }
+    if (service_draining()) {
+        return error_set(err, ERR_DRAINING, "this gateway is shutting down");
+    }
+    if (atomic_fetch_add(&gateway->working, 1) >= gateway->max_work) {
+        atomic_fetch_sub(&gateway->working, 1);
+        return error_set(err, ERR_OVERLOADED, "%d calls are being served, which is all at once",
+                         gateway->max_work);
+    }
+    request->working = true;
+    return 0;
+}
+
+static void leave_work(struct request *request)
+{
+    if (request->working) {
+        atomic_fetch_sub(&request->gateway->working, 1);
+    }
+    budget_give(&request->gateway->buffers, &request->buffers, request->buffers.bytes);
+}
+
 static int read_json(struct request *request, struct error *err)
 {
     const struct gateway_config *config = request->gateway->config;
     unsigned flags = request->route->flags;
-    int64_t max = (flags & FILE_BODY) != 0
-                      ? config->max_file_bytes * JSON_GROWTH + JSON_OVERHEAD_BYTES
-                      : config->max_body_bytes;
+    int64_t max =
+        (flags & FILE_BODY) != 0 ? gateway_config_file_body(config) : config->max_body_bytes;
+    int64_t length = http_body_length(request->http);
     struct strbuf text;
     int status;
 
-    if ((flags & JSON) == 0 &&
-        ((flags & MAYBE_JSON) == 0 || http_body_length(request->http) == 0)) {
+    if ((flags & JSON) == 0 && ((flags & MAYBE_JSON) == 0 || length == 0)) {
         return 0;
     }
     /* login needs no header at all; a type that is given must be right there, too */
     if (((flags & OPEN) == 0 || http_header(request->http, "Content-Type") != NULL) &&
         !is_json_type(http_header(request->http, "Content-Type"))) {
         return error_set(err, ERR_MEDIA_TYPE, "Content-Type must be application/json");
+    }
+    /* a body that is too long is refused before it is read */
+    length = length < 0 || length > max ? max : length;
+    if (budget_take(&request->gateway->buffers, &request->buffers, budget_json_bytes(length), err) <
+        0) {
+        return -1;
     }
     strbuf_init(&text, (size_t)max);
     status = http_read_body(request->http, &text, err);
@@ -207,6 +240,7 @@ static int read_json(struct request *request, struct error *err)
         status = request->body == NULL ? -1 : 0;
     }
     strbuf_done(&text);
+    budget_give(&request->gateway->buffers, &request->buffers, length);
     if (status == 0 && !cJSON_IsObject(request->body)) {
         status = error_set(err, ERR_JSON, "invalid JSON: the body must be an object");
     }
@@ -225,8 +259,8 @@ static int prepare(struct request *request, struct error *err)
                           &request->principal, err) < 0) {
         return -1;
     }
-    if ((request->route->flags & WORK) != 0 && service_draining()) {
-        return error_set(err, ERR_DRAINING, "this gateway is shutting down");
+    if (enter_work(request, err) < 0) {
+        return -1;
     }
     return read_json(request, err);
 }
@@ -293,6 +327,7 @@ void router_handle(void *arg, struct http_exchange *http)
         handle(&request);
     }
     cJSON_Delete(request.body);
+    leave_work(&request);
     account(&request, clock_mono_us() - start_us);
     log_context_clear();
 }

@@ -23,6 +23,8 @@ struct route {
 
 /* Registers metrics; once, before threads. */
 void router_init(void);
+/* httpd's answer to a connection too many. */
+extern const char router_refusal_body[];
 /* httpd's handler; arg is the struct gateway. */
 void router_handle(void *arg, struct http_exchange *http);
 /* httpd's answer to a request that broke HTTP itself. */

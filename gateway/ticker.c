@@ -33,6 +33,13 @@ static struct metric waiting_gauge = {.name = "sandbox_gateway_waiting_requests"
                                       .help = "Requests waiting for a job's end.",
                                       .type = METRIC_GAUGE};
 
+static struct metric working_gauge = {.name = "sandbox_gateway_working_requests",
+                                      .help = "Requests that wait for a sandbox or work in one.",
+                                      .type = METRIC_GAUGE};
+static struct metric buffers_gauge = {.name = "sandbox_gateway_buffer_bytes",
+                                      .help = "Taken of GATEWAY_BUFFER_BYTES.",
+                                      .type = METRIC_GAUGE};
+
 struct ticker {
     struct gateway *gateway;
     struct queue *queue; /* for readiness, under lock */
@@ -40,6 +47,7 @@ struct ticker {
     pthread_t thread;
     _Atomic bool stopping;
     _Atomic int64_t depth, oldest_ms;
+    _Atomic int64_t accepted; /* by us since the last look */
 };
 
 static void register_gauges(void)
@@ -65,11 +73,14 @@ static void register_gauges(void)
     metrics_register(&oldest_gauge);
     metrics_register(&overdue_gauge);
     metrics_register(&waiting_gauge);
+    metrics_register(&working_gauge);
+    metrics_register(&buffers_gauge);
 }
 
 static int look_at_backlog(struct ticker *ticker, struct error *err)
 {
     struct store_stats stats;
+    int64_t accepted = atomic_load(&ticker->accepted);
 
     if (store_stats(ticker->gateway->store, &stats, err) < 0) {
         return -1;
@@ -82,11 +93,15 @@ static int look_at_backlog(struct ticker *ticker, struct error *err)
     }
     metric_set(&oldest_gauge, stats.oldest_queued_ms);
     metric_set(&overdue_gauge, stats.overdue_ms);
+    metric_set(&working_gauge, atomic_load(&ticker->gateway->working));
+    metric_set(&buffers_gauge, atomic_load(&ticker->gateway->buffers.used_bytes));
     metric_set(&waiting_gauge, waiters_count(ticker->gateway->waiters));
     atomic_store(&ticker->oldest_ms, stats.oldest_queued_ms);
     atomic_store(&ticker->depth, stats.jobs_by_state[JOB_STATE_QUEUED] +
                                      stats.jobs_by_state[JOB_STATE_RUNNING] +
                                      stats.jobs_by_state[JOB_STATE_RETRY_WAIT]);
+    /* those of before the look are in it */
+    atomic_fetch_sub(&ticker->accepted, accepted);
     return 0;
 }
 
@@ -161,18 +176,30 @@ void ticker_stop(struct ticker *ticker)
     free(ticker);
 }
 
-int ticker_admit(struct ticker *ticker, struct error *err)
+int ticker_admit(struct ticker *ticker, enum job_op op, struct error *err)
 {
     const struct gateway_config *config = ticker->gateway->config;
-    int64_t depth = atomic_load(&ticker->depth), oldest_ms = atomic_load(&ticker->oldest_ms);
+    int64_t depth = atomic_load(&ticker->depth) + atomic_load(&ticker->accepted);
+    int64_t oldest_ms = atomic_load(&ticker->oldest_ms);
+    bool full;
 
-    if (depth >= config->admission_depth ||
-        (depth >= BACKLOG_MIN && oldest_ms >= config->admission_age_ms)) {
-        return error_set(err, ERR_OVERLOADED,
-                         "%lld jobs are unfinished, the oldest waits for %lld ms", (long long)depth,
-                         (long long)oldest_ms);
+    if (op == JOB_DELETE || op == JOB_RECONCILE) {
+        return 0;
     }
-    return 0;
+    full = depth >= config->admission_max;
+    if (op == JOB_CREATE) {
+        full = full || depth >= config->admission_depth ||
+               (depth >= BACKLOG_MIN && oldest_ms >= config->admission_age_ms);
+    }
+    return full ? error_set(err, ERR_OVERLOADED,
+                            "%lld jobs are unfinished, the oldest waits for %lld ms",
+                            (long long)depth, (long long)oldest_ms)
+                : 0;
+}
+
+void ticker_accepted(struct ticker *ticker)
+{
+    atomic_fetch_add(&ticker->accepted, 1);
 }
 
 void ticker_readiness(struct ticker *ticker, struct readiness *ret)

@@ -18,8 +18,11 @@ struct ticker *ticker_start(struct gateway *gateway, const struct queue_options 
                             struct error *err) MUST_CHECK;
 void ticker_stop(struct ticker *ticker);
 
-/* ERR_OVERLOADED when the backlog is past its limits: refuse new work. */
-int ticker_admit(struct ticker *ticker, struct error *err) MUST_CHECK;
+/* ERR_OVERLOADED when the backlog is past its limits for this kind of job: creates are refused
+ * first, then all but deletes, which a sandbox can have one of, and reconciles. */
+int ticker_admit(struct ticker *ticker, enum job_op op, struct error *err) MUST_CHECK;
+/* A job was accepted: it counts before the next look at the backlog. */
+void ticker_accepted(struct ticker *ticker);
 /* Asks Redis and PostgreSQL now. Each text is "ok" or what is wrong. */
 struct readiness {
     bool ready;

@@ -110,6 +110,8 @@ static void start_once(void)
     set_environment();
     must(sodium_init() >= 0 && log_init("fuzz", "error") == 0, &err);
     must(gateway_config_load(&config, &err) == 0, &err);
+    gateway.buffers.max_bytes = config.buffer_bytes;
+    gateway.max_work = 1;
     service_identity(gateway.name);
     router_init();
     gateway.config = &config;

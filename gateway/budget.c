@@ -1,0 +1,29 @@
+/* budget - see budget.h. */
+#include "gateway/budget.h"
+
+#include "common/base/json.h"
+
+int budget_take(struct budget *budget, struct budget_share *share, int64_t bytes, struct error *err)
+{
+    if (atomic_fetch_add(&budget->used_bytes, bytes) + bytes > budget->max_bytes) {
+        atomic_fetch_sub(&budget->used_bytes, bytes);
+        return error_set(err, ERR_OVERLOADED,
+                         "the requests being served take all the memory there is for them");
+    }
+    share->bytes += bytes;
+    return 0;
+}
+
+void budget_give(struct budget *budget, struct budget_share *share, int64_t bytes)
+{
+    atomic_fetch_sub(&budget->used_bytes, bytes);
+    share->bytes -= bytes;
+}
+
+int64_t budget_json_bytes(int64_t length)
+{
+    /* the shortest value of an array is a digit and a comma */
+    int64_t values = length / 2 < JSON_MAX_VALUES ? length / 2 : JSON_MAX_VALUES;
+
+    return 2 * length + values * JSON_VALUE_BYTES;
+}

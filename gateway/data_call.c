@@ -1,0 +1,56 @@
+/* data_call - see data_call.h. */
+#include "gateway/data_call.h"
+
+#include "gateway/lifecycle.h"
+#include "gateway/views.h"
+
+static int call_once(struct request *request, const struct sandbox *sandbox, data_fn run, void *arg,
+                     struct error *err)
+{
+    struct data_call call = {.request = request};
+    int status;
+
+    call.provider = view_provider(request, sandbox, err);
+    call.target = view_target(sandbox);
+    if (call.provider == NULL || activity_begin(request->gateway->activity, sandbox, err) < 0) {
+        return -1;
+    }
+    call.client = client_pool_take(request->gateway->clients);
+    status = run(&call, arg, err);
+    client_pool_give(request->gateway->clients, call.client);
+    activity_end(request->gateway->activity, sandbox->id);
+    return status;
+}
+
+int data_call_run(struct request *request, const char *sandbox_id, data_fn run, void *arg,
+                  struct error *err)
+{
+    struct sandbox sandbox;
+    int status;
+
+    if (lifecycle_get_running(request, sandbox_id, &sandbox, err) < 0) {
+        return -1;
+    }
+    status = call_once(request, &sandbox, run, arg, err);
+    sandbox_done(&sandbox);
+    if (status == 0 || err->code != ERR_SANDBOX_NOT_FOUND) {
+        return status;
+    }
+    /* gone or paused at the provider, which its edge does not tell apart */
+    if (lifecycle_reconcile(request, sandbox_id, err) < 0 ||
+        lifecycle_get_running(request, sandbox_id, &sandbox, err) < 0) {
+        return -1;
+    }
+    status = call_once(request, &sandbox, run, arg, err);
+    sandbox_done(&sandbox);
+    if (status < 0 && err->code == ERR_SANDBOX_NOT_FOUND) {
+        return error_set(err, ERR_PROVIDER,
+                         "the provider lists the sandbox as running but does not reach it");
+    }
+    return status;
+}
+
+int data_read_path(const cJSON *body, const char *field, const char **ret, struct error *err)
+{
+    return json_get_string_req(body, field, 1, DATA_PATH_MAX_BYTES, ret, err);
+}

@@ -1,0 +1,245 @@
+/*
+ * handlers_files - files and directories of a sandbox, in JSON.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/alloc.h"
+#include "common/base/encode.h"
+#include "gateway/data_call.h"
+#include "gateway/handlers.h"
+
+enum { FILE_COST = 6 /* of a byte read: here, in base64, in the tree, in the answer */ };
+
+struct file {
+    const char *path;
+    struct strbuf content;
+    size_t sent;
+};
+
+static long next_bytes(void *arg, void *buf, size_t bytes)
+{
+    struct file *file = arg;
+    size_t left = file->content.length - file->sent;
+    size_t now = bytes < left ? bytes : left;
+
+    memcpy(buf, file->content.data + file->sent, now);
+    file->sent += now;
+    return (long)now;
+}
+
+static int write_file(const struct data_call *call, void *arg, struct error *err)
+{
+    struct file *file = arg;
+
+    file->sent = 0;
+    return call->provider->ops->file_write(call->provider, call->client, &call->target, file->path,
+                                           next_bytes, file, (int64_t)file->content.length, err);
+}
+
+/* The content of the body's `content`, decoded. */
+static int read_content(struct request *request, struct strbuf *ret, struct error *err)
+{
+    const char *content, *encoding;
+    size_t max = ret->max_bytes;
+
+    if (json_get_string_req(request->body, "content", 0, SIZE_MAX, &content, err) < 0 ||
+        json_get_string(request->body, "encoding", 16, "utf-8", &encoding, err) < 0 ||
+        budget_take(&request->gateway->buffers, &request->buffers, (int64_t)strlen(content), err) <
+            0) {
+        return -1;
+    }
+    if (strcmp(encoding, "utf-8") == 0) {
+        return strbuf_puts(ret, content) < 0
+                   ? error_set(err, ERR_TOO_LARGE, "content is larger than %zu bytes", max)
+                   : 0;
+    }
+    if (strcmp(encoding, "base64") != 0) {
+        return error_set(err, ERR_INVALID, "encoding must be utf-8 or base64");
+    }
+    if (decode_base64(ret, content, strlen(content), err) < 0) {
+        return err->code == ERR_TOO_LARGE
+                   ? error_set(err, ERR_TOO_LARGE, "content is larger than %zu bytes", max)
+                   : error_set(err, ERR_INVALID, "content is not valid base64");
+    }
+    return 0;
+}
+
+void handle_write_file(struct request *request)
+{
+    struct error err = ERROR_INIT;
+    struct file file = {.path = NULL};
+    char sandbox_id[UUID_BYTES];
+    cJSON *data;
+
+    strbuf_init(&file.content, (size_t)request->gateway->config->max_file_bytes);
+    if (request_sandbox_id(request, sandbox_id, &err) < 0 ||
+        data_read_path(request->body, "file_path", &file.path, &err) < 0 ||
+        read_content(request, &file.content, &err) < 0 ||
+        data_call_run(request, sandbox_id, write_file, &file, &err) < 0) {
+        respond_error(request, &err, 0);
+    } else {
+        data = cJSON_CreateObject();
+        cJSON_AddTrueToObject(data, "success");
+        cJSON_AddStringToObject(data, "message", "File written successfully");
+        json_add_int64(data, "bytes", (int64_t)file.content.length);
+        respond_data(request, 200, data);
+    }
+    strbuf_done(&file.content);
+}
+
+static int keep_bytes(void *arg, const void *data, size_t bytes)
+{
+    struct file *file = arg;
+
+    return strbuf_append(&file->content, data, bytes);
+}
+
+static int read_file(const struct data_call *call, void *arg, struct error *err)
+{
+    struct file *file = arg;
+    int64_t bytes = 0;
+
+    strbuf_reset(&file->content);
+    if (call->provider->ops->stat_file(call->provider, call->client, &call->target, file->path,
+                                       &bytes, err) < 0) {
+        return -1;
+    }
+    if (bytes > (int64_t)file->content.max_bytes) {
+        return error_set(err, ERR_TOO_LARGE,
+                         "the file has %lld bytes, at most %zu can be read here", (long long)bytes,
+                         file->content.max_bytes);
+    }
+    if (budget_take(&call->request->gateway->buffers, &call->request->buffers, bytes * FILE_COST,
+                    err) < 0) {
+        return -1;
+    }
+    if (call->provider->ops->file_read(call->provider, call->client, &call->target, file->path,
+                                       keep_bytes, file, err) < 0) {
+        return -1;
+    }
+    return file->content.overflow
+               ? error_set(err, ERR_TOO_LARGE, "the file has more than %zu bytes",
+                           file->content.max_bytes)
+               : 0;
+}
+
+void handle_read_file(struct request *request)
+{
+    struct error err = ERROR_INIT;
+    struct file file = {.path = NULL};
+    char sandbox_id[UUID_BYTES];
+    cJSON *data;
+
+    strbuf_init(&file.content, (size_t)request->gateway->config->max_file_bytes);
+    if (request_sandbox_id(request, sandbox_id, &err) < 0 ||
+        data_read_path(request->body, "file_path", &file.path, &err) < 0 ||
+        data_call_run(request, sandbox_id, read_file, &file, &err) < 0) {
+        respond_error(request, &err, 0);
+        strbuf_done(&file.content);
+        return;
+    }
+    data = cJSON_CreateObject();
+    cJSON_AddTrueToObject(data, "success");
+    /* a JSON string cannot hold a NUL here, though UTF-8 can */
+    if (strlen(file.content.data) == file.content.length &&
+        utf8_is_valid(file.content.data, file.content.length)) {
+        cJSON_AddStringToObject(data, "content", file.content.data);
+        cJSON_AddStringToObject(data, "encoding", "utf-8");
+    } else {
+        struct strbuf encoded;
+
+        strbuf_init(&encoded, file.content.length / 3 * 4 + 8);
+        encode_base64(&encoded, file.content.data, file.content.length);
+        cJSON_AddStringToObject(data, "content", encoded.data);
+        cJSON_AddStringToObject(data, "encoding", "base64");
+        strbuf_done(&encoded);
+    }
+    respond_data(request, 200, data);
+    strbuf_done(&file.content);
+}
+
+/* ---- directories --------------------------------------------------------------------------- */
+
+struct directory {
+    char path[DATA_PATH_MAX_BYTES + 1];
+    bool exist_ok;
+};
+
+static int make_directory(const struct data_call *call, void *arg, struct error *err)
+{
+    const struct directory *directory = arg;
+    struct error stat_err = ERROR_INIT;
+    int64_t bytes;
+
+    if (call->provider->ops->make_dir(call->provider, call->client, &call->target, directory->path,
+                                      err) == 0) {
+        return 0;
+    }
+    if (err->code != ERR_EXISTS || !directory->exist_ok) {
+        return -1;
+    }
+    /* only a directory that exists is fine */
+    return call->provider->ops->stat_file(call->provider, call->client, &call->target,
+                                          directory->path, &bytes, &stat_err) < 0 &&
+                   stat_err.code == ERR_IS_DIRECTORY
+               ? 0
+               : -1;
+}
+
+/* Taken from a body or from query parameters. */
+static int read_directory(struct request *request, char sandbox_id[UUID_BYTES],
+                          struct directory *directory, struct error *err)
+{
+    char flag[8] = "";
+    const char *text;
+    int found;
+
+    directory->exist_ok = true;
+    if (request->body != NULL) {
+        if (request_sandbox_id(request, sandbox_id, err) < 0 ||
+            data_read_path(request->body, "directory_path", &text, err) < 0 ||
+            json_get_bool(request->body, "exist_ok", true, &directory->exist_ok, err) < 0) {
+            return -1;
+        }
+        str_copy(directory->path, sizeof(directory->path), text);
+        return 0;
+    }
+    found = http_query_param(request->http, "sandbox_id", sandbox_id, UUID_BYTES);
+    if (found != 1 || !id_is_uuid(sandbox_id)) {
+        return error_set(err, ERR_INVALID,
+                         found == 0 ? "sandbox_id is required" : "sandbox_id must be a UUID");
+    }
+    id_lower(sandbox_id);
+    found =
+        http_query_param(request->http, "directory_path", directory->path, sizeof(directory->path));
+    if (found != 1 || directory->path[0] == '\0') {
+        return error_set(err, ERR_INVALID,
+                         found < 0 ? "directory_path is malformed or too long"
+                                   : "directory_path is required");
+    }
+    found = http_query_param(request->http, "exist_ok", flag, sizeof(flag));
+    directory->exist_ok = found == 0 || strcmp(flag, "true") == 0 || strcmp(flag, "1") == 0;
+    if (!directory->exist_ok && strcmp(flag, "false") != 0 && strcmp(flag, "0") != 0) {
+        return error_set(err, ERR_INVALID, "exist_ok must be true or false");
+    }
+    return 0;
+}
+
+void handle_create_directory(struct request *request)
+{
+    struct error err = ERROR_INIT;
+    char sandbox_id[UUID_BYTES];
+    struct directory directory;
+    cJSON *data;
+
+    if (read_directory(request, sandbox_id, &directory, &err) < 0 ||
+        data_call_run(request, sandbox_id, make_directory, &directory, &err) < 0) {
+        respond_error(request, &err, 0);
+        return;
+    }
+    data = cJSON_CreateObject();
+    cJSON_AddTrueToObject(data, "success");
+    cJSON_AddStringToObject(data, "message", "Directory created");
+    respond_data(request, 200, data);
+}
