@@ -115,12 +115,15 @@ $(eval $(call FUZZ_OBJECTS,gateway,gateway))
 $(eval $(call FUZZ_OBJECTS,host,deploy/sandbox-host))
 $(eval $(call FUZZ_OBJECTS,agent,deploy/sandbox-host/agent,deploy/sandbox-host/signature.c))
 $(eval $(call FUZZ_OBJECTS,mcp,deploy/template/tool-server))
+FUZZ_OF_agent := agent host
+FUZZ_OF_host  := host
+FUZZ_OF_mcp   := mcp
 # what a target stands in for
 FUZZ_WRAP_data_plane := clock_sleep_ms http_client_perform http_client_stream
 FUZZ_WRAP_agent_gzip := http_header http_read
 FUZZ_WRAP_agent_signed := http_header http_query_param
 define FUZZ_TARGET
-FUZZ_LIBS_$(1) := $(foreach o,$(or $(filter agent host mcp,$(firstword $(subst _, ,$(1)))),gateway),$(BUILD)/tests/fuzz/$(o)_objects.a) $(foreach m,$(TEST_MODULES),$(BUILD)/common/$(m).a)
+FUZZ_LIBS_$(1) := $(foreach o,$(or $(FUZZ_OF_$(firstword $(subst _, ,$(1)))),gateway),$(BUILD)/tests/fuzz/$(o)_objects.a) $(foreach m,$(TEST_MODULES),$(BUILD)/common/$(m).a)
 FUZZ_LINK_$(1) := $(addprefix -Wl$(comma)--wrap=,$(FUZZ_WRAP_$(1))) $(BUILD)/tests/fuzz/fuzz_$(1).o -Wl,--start-group $$(FUZZ_LIBS_$(1)) -Wl,--end-group $(foreach m,$(TEST_MODULES),$(LIB_$(m))) -ljwt -lz
 $(BUILD)/tests/fuzz/replay_$(1): $(BUILD)/tests/fuzz/fuzz_$(1).o $(BUILD)/tests/fuzz/replay.o $$(FUZZ_LIBS_$(1))
 	@echo "  LD $$@"; $(CC) $(LDFLAGS) -o $$@ $(BUILD)/tests/fuzz/replay.o $$(FUZZ_LINK_$(1))

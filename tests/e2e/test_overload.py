@@ -1,0 +1,298 @@
+"""More than there is room for: of jobs, calls, connections, memory; and clients that are slow on purpose."""
+
+import json
+import re
+import signal
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+
+from tests.harness.services import wait_until
+from tests.harness.stack import BASE, PASSWORD, Client
+
+
+def metric(url: str, name: str) -> int:
+    text = httpx.get(url + "/metrics", trust_env=False, timeout=10).text
+    return sum(int(m) for m in re.findall(rf"^{name}(?:\{{.*\}})? (\d+)$", text, re.M))
+
+
+def at_once(count: int, call) -> list:
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(call, range(count)))
+
+
+def assert_refused(answer: httpx.Response) -> None:
+    assert answer.status_code == 503, f"{answer.status_code} {answer.text}"
+    assert answer.json()["error"]["type"] == "overloaded"
+    assert int(answer.headers["Retry-After"]) >= 1
+
+
+def dial(url: str, data: bytes = b"", receive_buffer: int = 0) -> socket.socket:
+    host, port = url.removeprefix("http://").split(":")
+    sock = socket.socket()
+    if receive_buffer:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    sock.settimeout(30)
+    sock.connect((host, int(port)))
+    sock.sendall(data)
+    return sock
+
+
+def read_all(sock: socket.socket) -> bytes:
+    data = b""
+    try:
+        while piece := sock.recv(65536):
+            data += piece
+    except ConnectionResetError:
+        pass
+    return data
+
+
+def raw(client: Client, path: str, body: bytes, length: int | None = None) -> bytes:
+    """A POST as it goes over the wire; `length` is what it claims."""
+    head = "".join(f"{k}: {v}\r\n" for k, v in client.headers().items())
+    return (f"POST {path} HTTP/1.1\r\nHost: t\r\n{head}Content-Type: application/json\r\n"
+            f"Content-Length: {len(body) if length is None else length}\r\n\r\n").encode() + body
+
+
+@pytest.mark.release_only
+def test_the_queue_is_bounded_before_anything_is_accepted(fault_stack, fault_provider):
+    stack = fault_stack(env={"ADMISSION_QUEUE_DEPTH": "20", "ADMISSION_QUEUE_MAX": "40"})
+    client = stack.client()
+    running = [client.create()["sandbox_id"] for _ in range(2)]
+    fault_provider.config(delay_ms=1500)
+    answers = at_once(8, lambda _: [client.post(f"{BASE}/create", {"user_id": "q"}, Prefer="respond-async")
+                                    for _ in range(8)])
+    answers = [a for some in answers for a in some]
+    accepted = [a for a in answers if a.status_code == 202]
+    for answer in answers:
+        if answer.status_code != 202:
+            assert_refused(answer)
+    # eight clients may pass the check at the same moment
+    assert 20 <= len(accepted) <= 28, len(accepted)
+    assert stack.sql("select count(*) from jobs where op = 'create'") == [(str(len(accepted) + 2),)]
+    # what makes room again, and what is needed to use a sandbox, is not refused yet
+    assert client.post(f"{BASE}/{running[0]}/pause", None, Prefer="respond-async").status_code == 202
+    assert client.http.delete(f"{BASE}/{running[1]}", headers=client.headers(Prefer="respond-async")).status_code == 202
+    fault_provider.config(delay_ms=0)
+    stack.quiet()
+    wait_until("creates are taken again", lambda: client.post(
+        f"{BASE}/create", {"user_id": "q"}, Prefer="respond-async").status_code == 202, 10)
+
+
+@pytest.mark.release_only
+def test_a_full_queue_takes_deletes_only(fault_stack, fault_provider):
+    stack = fault_stack(env={"ADMISSION_QUEUE_DEPTH": "4", "ADMISSION_QUEUE_MAX": "8"})
+    client = stack.client()
+    ids = [client.create()["sandbox_id"] for _ in range(3)]
+    client.pause(ids[0])
+    # as many unfinished jobs as the queue may have, which nobody is going to finish
+    stack.sql("insert into jobs (id, sandbox_id, seq, op, state, origin, max_attempts, run_at) select gen_random_uuid(), "
+              f"'{ids[2]}', 100 + n, 'pause', 'retry_wait', 'client', 1, now() + interval '1 hour' from generate_series(1, 8) n")
+    wait_until("seen", lambda: metric(stack.url, "sandbox_jobs") >= 8, 5)
+    for path, body in ((f"{BASE}/create", {"user_id": "q"}), (f"{BASE}/connect", {"sandbox_id": ids[0]}),
+                       (f"{BASE}/{ids[1]}/pause", None), (f"{BASE}/run-cmd", {"sandbox_id": ids[0], "command": "true"}),
+                       (f"{BASE}/schedule-timeout", {"sandbox_id": ids[1], "timeout_seconds": 60})):
+        assert_refused(client.post(path, body))
+    assert client.status(ids[0]) == "paused" and client.status(ids[1]) == "running"
+    assert client.remove(ids[1])["status"] == "deleted"
+    stack.sql("delete from jobs where seq > 100")
+
+
+@pytest.mark.release_only
+def test_an_old_backlog_refuses_creates(fault_stack):
+    stack = fault_stack(env={"ADMISSION_QUEUE_AGE_MS": "1000"})
+    client = stack.client()
+
+    def create() -> httpx.Response:
+        return client.post(f"{BASE}/create", {"user_id": "q"}, Prefer="respond-async")
+
+    stack.workers[0].send(signal.SIGSTOP)
+    try:
+        assert {create().status_code for _ in range(70)} == {202}
+        wait_until("creates are refused", lambda: create().status_code == 503, 5)
+        assert_refused(create())
+    finally:
+        stack.workers[0].send(signal.SIGCONT)
+    wait_until("and taken again", lambda: create().status_code == 202, 20)
+
+
+@pytest.mark.release_only
+def test_waiting_calls_leave_threads_to_the_rest(fault_stack, slow):
+    stack = fault_stack(env={"GATEWAY_THREADS": "40", "GATEWAY_WORK_PERCENT": "50"})
+    client = stack.client()
+    ready = client.create()["sandbox_id"]
+    stack.workers[0].send(signal.SIGSTOP)  # so that they wait
+    result: list[httpx.Response] = []
+    flood = threading.Thread(target=lambda: result.extend(at_once(
+        36, lambda _: Client(stack.url, client.token).post(f"{BASE}/create", {"user_id": "w"}))))
+    flood.start()
+    wait_until("all places taken", lambda: metric(stack.url, "sandbox_gateway_waiting_requests") >= 20, 10)
+    start = time.monotonic()
+    assert client.status(ready) == "running"
+    assert httpx.get(stack.url + "/healthz", trust_env=False).status_code == 200
+    assert time.monotonic() - start < 0.5 * slow
+    wait_until("the others were told no", lambda: len(
+        re.findall('"error":"overloaded"', stack.gateways[0].log())) == 16, 15)
+    stack.workers[0].send(signal.SIGCONT)
+    flood.join()
+    done = [a for a in result if a.status_code == 200]
+    assert len(done) == 20, [a.status_code for a in result]
+    for answer in result:
+        if answer.status_code != 200:
+            assert_refused(answer)
+            assert answer.elapsed.total_seconds() < 1.0 * slow
+    # nothing was accepted for those who were told no
+    assert stack.sql("select count(*) from sandboxes") == [("21",)]
+
+
+def test_slow_heads_cost_a_thread_for_a_bounded_time(fault_stack):
+    """Slowloris: as many connections as there are threads, each a byte at a time."""
+    stack = fault_stack(env={"GATEWAY_THREADS": "8", "GATEWAY_CONNECTION_QUEUE": "4", "GATEWAY_REQUEST_TIMEOUT_MS": "1500"})
+    slow_ones = [dial(stack.url, b"GET /healthz HTTP/1.1\r\nHost: t\r\n") for _ in range(8)]
+    begin = time.monotonic()
+    stop = threading.Event()
+
+    def trickle() -> None:
+        while not stop.wait(0.1):
+            for sock in slow_ones:
+                try:
+                    sock.send(b"a")
+                except OSError:
+                    pass
+
+    sender = threading.Thread(target=trickle)
+    sender.start()
+    try:
+        waiting = [dial(stack.url, b"GET /healthz HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n") for _ in range(4)]
+        # no thread, no place in the queue: an answer all the same, and at once
+        start = time.monotonic()
+        refused = read_all(dial(stack.url, b"GET /healthz HTTP/1.1\r\nHost: t\r\n\r\n"))
+        assert refused.startswith(b"HTTP/1.1 503 ") and b"Retry-After: " in refused and time.monotonic() - start < 1.5
+        assert json.loads(refused.partition(b"\r\n\r\n")[2])["error"]["type"] == "overloaded"
+        for sock in waiting:
+            assert read_all(sock).startswith(b"HTTP/1.1 200 ")
+        assert time.monotonic() - begin < 6
+    finally:
+        stop.set()
+        sender.join()
+        for sock in slow_ones:
+            sock.close()
+    assert metric(stack.url, "httpd_connections_refused_total") == 1
+    wait_until("their connections are closed", lambda: metric(stack.url, "httpd_connections") <= 1, 10)
+
+
+def test_a_body_that_trickles_ends_at_its_time(fault_stack):
+    stack = fault_stack(env={"GATEWAY_THREADS": "8", "GATEWAY_REQUEST_TIMEOUT_MS": "1000"})
+    client = stack.client()
+    sock = dial(stack.url, raw(client, f"{BASE}/create", b'{"user_id":', 500))
+    start = time.monotonic()
+    answer = b""
+    sock.settimeout(0.1)
+    while time.monotonic() - start < 10 and not answer:
+        try:
+            sock.send(b" ")
+            answer = sock.recv(65536)
+        except TimeoutError:
+            continue
+    assert answer.startswith(b"HTTP/1.1 503 ") and b'"timeout"' in answer
+    assert 0.8 < time.monotonic() - start < 4
+
+
+def test_a_reader_that_stalls_ends_at_its_time(stack, tmp_path, redis, postgres, host):
+    from tests.harness.stack import Stack
+    with Stack(tmp_path / "s", redis, postgres, host, env={"GATEWAY_REQUEST_TIMEOUT_MS": "1000"}) as own:
+        client = own.client()
+        box = client.create()["sandbox_id"]
+        client.run(box, "head -c 12000000 /dev/zero | tr '\\0' x > /home/user/big")
+        body = json.dumps({"sandbox_id": box, "file_path": "/home/user/big"}).encode()
+        stalled = [dial(own.url, raw(client, f"{BASE}/read-file", body), 4096) for _ in range(4)]
+        wait_until("they are being served", lambda: metric(own.url, "sandbox_gateway_buffer_bytes") > 12_000_000 * 4, 20)
+        start = time.monotonic()
+        wait_until("given up", lambda: metric(own.url, "sandbox_gateway_buffer_bytes") == 0 and
+                   metric(own.url, "sandbox_gateway_working_requests") == 0, 20)
+        assert time.monotonic() - start < 10
+        for sock in stalled:
+            sock.close()
+        client.remove(box)
+
+
+def test_large_bodies_share_one_budget(fault_stack):
+    """The second large body is refused while the first is still being sent, and taken afterwards."""
+    stack = fault_stack(env={"GATEWAY_MAX_FILE_BYTES": "1048576", "GATEWAY_BUFFER_BYTES": "24000000"})
+    client = stack.client()
+    box = client.create()["sandbox_id"]
+    text = json.dumps({"sandbox_id": box, "file_path": "/f", "content": "x" * 1_000_000}).encode()
+    first = dial(stack.url, raw(client, f"{BASE}/write-file", text[:1000], len(text)))
+    wait_until("it is being read", lambda: metric(stack.url, "sandbox_gateway_buffer_bytes") > 10_000_000, 10)
+    second = raw(client, f"{BASE}/write-file", text)
+    answer = read_all(dial(stack.url, second))
+    assert answer.startswith(b"HTTP/1.1 503 ") and b'"overloaded"' in answer and b"Retry-After" in answer
+    # what is small is served
+    assert client.status(box) == "running"
+    assert client.post(f"{BASE}/read-file", {"sandbox_id": box, "file_path": ""}).status_code == 400
+    first.sendall(text[1000:])
+    assert not first.recv(65536).startswith(b"HTTP/1.1 503 ")
+    wait_until("given back", lambda: metric(stack.url, "sandbox_gateway_buffer_bytes") == 0, 10)
+    assert client.post(f"{BASE}/write-file", text).status_code != 503
+
+
+@pytest.mark.release_only
+def test_many_values_in_a_small_body_are_refused(fault_stack):
+    stack = fault_stack()
+    client = stack.client()
+    body = b'{"user_id":"u","extra":[' + b"1," * 400_000 + b"1]}"
+    answer = client.post(f"{BASE}/create", body)
+    assert answer.status_code == 400 and "too many values" in answer.json()["msg"]
+
+
+@pytest.mark.release_only
+def test_logins_are_bounded(fault_stack):
+    """Hashing a password takes memory and a core: few at once, the rest hear 429, reads go on."""
+    stack = fault_stack(env={"LOGIN_PARALLEL": "1", "LOGIN_ADDRESS_MAX": "1000", "LOGIN_USER_MAX": "10"})
+    client = stack.client()
+    answers = at_once(30, lambda _: httpx.post(stack.url + "/api/v1/auth/login/swagger", trust_env=False, timeout=60,
+                                               params={"username": "alice", "password": "wrong"}))
+    codes = [a.status_code for a in answers]
+    assert set(codes) <= {401, 429} and codes.count(401) <= 10 and codes.count(429) >= 20
+    assert all(int(a.headers["Retry-After"]) >= 1 for a in answers if a.status_code == 429)
+    assert PASSWORD not in stack.gateways[0].log() and "wrong" not in stack.gateways[0].log()
+    assert client.get(f"{BASE}/").status_code == 200
+
+
+@pytest.mark.release_only
+def test_a_poison_job_ends_in_the_dead_letters_and_can_be_redriven(fault_stack, fault_provider):
+    stack = fault_stack(env={"WORKER_MAX_CRASHES": "2"})
+    worker = stack.workers[0]
+    client = stack.client()
+    box = client.create()["sandbox_id"]
+    fault_provider.faults({"route": "pause", "mode": "hang", "times": -1})
+    assert client.post(f"{BASE}/{box}/pause", None, Prefer="respond-async").status_code == 202
+    job = stack.sql("select id from jobs where op = 'pause'")[0][0]
+    for crashes in range(2):
+        wait_until("the job runs", lambda: stack.sql(
+            f"select state, crashes from jobs where id = '{job}'") == [("running", str(crashes))], 20)
+        worker.kill9()
+        worker = stack.start_worker()
+    wait_until("dead", lambda: stack.sql(f"select state from jobs where id = '{job}'") == [("dead",)], 20)
+    # the operator's view of it, and the same from redis-cli
+    assert job in stack.run("jobs", "list", "dead") and job not in stack.run("jobs", "list", "done")
+    shown = stack.run("jobs", "show", job)
+    assert "dead" in shown and "crashes 2" in shown and box in shown
+    letters = wait_until("the dead letter", lambda: stack.redis.cli("XRANGE", "sandbox:jobs:dead", "-", "+"), 5)
+    assert job in letters and box in letters
+    assert client.status(box) == "running"  # nothing pretends that it was paused
+    # the cause is mended; the job is given another try, as a new one
+    fault_provider.faults()
+    fault_provider.http.post("/_faults", json=[]).raise_for_status()
+    again = stack.run("jobs", "redrive", job).strip()
+    wait_until("done", lambda: stack.sql(f"select state from jobs where id = '{again}'") == [("done",)], 20)
+    assert client.status(box) == "paused"
+    assert stack.sql(f"select parent_id from jobs where id = '{again}'") == [(job,)]
+    # once is enough
+    with pytest.raises(AssertionError, match="unfinished|cannot|redrive|conflict|found"):
+        stack.run("jobs", "redrive", again)
