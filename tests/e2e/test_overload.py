@@ -60,11 +60,11 @@ def raw(client: Client, path: str, body: bytes, length: int | None = None) -> by
 
 
 @pytest.mark.release_only
-def test_the_queue_is_bounded_before_anything_is_accepted(fault_stack, fault_provider):
+def test_the_queue_is_bounded_before_anything_is_accepted(fault_stack):
     stack = fault_stack(env={"ADMISSION_QUEUE_DEPTH": "20", "ADMISSION_QUEUE_MAX": "40"})
     client = stack.client()
     running = [client.create()["sandbox_id"] for _ in range(2)]
-    fault_provider.config(delay_ms=1500)
+    stack.workers[0].send(signal.SIGSTOP)  # nothing ends
     answers = at_once(8, lambda _: [client.post(f"{BASE}/create", {"user_id": "q"}, Prefer="respond-async")
                                     for _ in range(8)])
     answers = [a for some in answers for a in some]
@@ -72,20 +72,20 @@ def test_the_queue_is_bounded_before_anything_is_accepted(fault_stack, fault_pro
     for answer in answers:
         if answer.status_code != 202:
             assert_refused(answer)
-    # eight clients may pass the check at the same moment
-    assert 20 <= len(accepted) <= 28, len(accepted)
+    # eight clients may pass the check at the same moment; the two before may count a moment longer
+    assert 18 <= len(accepted) <= 28, len(accepted)
     assert stack.sql("select count(*) from jobs where op = 'create'") == [(str(len(accepted) + 2),)]
     # what makes room again, and what is needed to use a sandbox, is not refused yet
     assert client.post(f"{BASE}/{running[0]}/pause", None, Prefer="respond-async").status_code == 202
     assert client.http.delete(f"{BASE}/{running[1]}", headers=client.headers(Prefer="respond-async")).status_code == 202
-    fault_provider.config(delay_ms=0)
+    stack.workers[0].send(signal.SIGCONT)
     stack.quiet()
     wait_until("creates are taken again", lambda: client.post(
         f"{BASE}/create", {"user_id": "q"}, Prefer="respond-async").status_code == 202, 10)
 
 
 @pytest.mark.release_only
-def test_a_full_queue_takes_deletes_only(fault_stack, fault_provider):
+def test_a_full_queue_takes_deletes_only(fault_stack):
     stack = fault_stack(env={"ADMISSION_QUEUE_DEPTH": "4", "ADMISSION_QUEUE_MAX": "8"})
     client = stack.client()
     ids = [client.create()["sandbox_id"] for _ in range(3)]

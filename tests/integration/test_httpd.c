@@ -27,7 +27,13 @@
 #include "common/base/clock.h"
 #include "common/httpd/httpd.h"
 
-enum { TIMEOUT_MS = 1500, KEEP_ALIVE_MS = 1500, BODY_MAX = 4 << 20, THREADS = 320 };
+enum {
+    TIMEOUT_MS = 1500,
+    KEEP_ALIVE_MS = TIMEOUT_MS,
+    LONG_MS = 20000,
+    BODY_MAX = 4 << 20,
+    THREADS = 320
+};
 
 static struct httpd *server;
 static _Atomic int handled;
@@ -156,14 +162,14 @@ static void handle(void *arg, struct http_exchange *exchange)
     }
 }
 
-static struct httpd *start_with(int threads, int queue, int keep_alive_ms)
+static struct httpd *start_with(int threads, int queue, int ms)
 {
     struct httpd_options options = {
         .listen = "127.0.0.1:0",
         .threads = threads,
         .connection_queue = queue,
-        .keep_alive_ms = keep_alive_ms,
-        .request_timeout_ms = TIMEOUT_MS,
+        .keep_alive_ms = ms,
+        .request_timeout_ms = ms,
         .max_head_bytes = 16384,
         .refusal_body = "{\"full\":true}",
         .handler = handle,
@@ -179,7 +185,7 @@ static struct httpd *start_with(int threads, int queue, int keep_alive_ms)
 
 static struct httpd *start(int threads)
 {
-    return start_with(threads, 400, KEEP_ALIVE_MS);
+    return start_with(threads, 400, TIMEOUT_MS);
 }
 
 /* ---- the client ----------------------------------------------------------------------------- */
@@ -872,7 +878,7 @@ static void test_bounded_connections(void **state)
 {
     enum { FEW = 2, QUEUE = 2 };
     struct httpd *main_server = server;
-    struct httpd *small = start_with(FEW, QUEUE, KEEP_ALIVE_MS);
+    struct httpd *small = start_with(FEW, QUEUE, LONG_MS);
     int held[FEW + QUEUE], extra;
     struct strbuf out;
     int64_t start_ms;
@@ -880,7 +886,7 @@ static void test_bounded_connections(void **state)
     (void)state;
     server = small;
     strbuf_init(&out, 65536);
-    /* silent ones hold both threads until their head's time is up; two wait behind them */
+    /* silent ones hold both threads, two wait behind them */
     for (int i = 0; i < FEW + QUEUE; i++)
         held[i] = dial(server);
     clock_sleep_ms(100);
@@ -889,13 +895,13 @@ static void test_bounded_connections(void **state)
         extra = dial(server);
         push(extra, SMUGGLED, strlen(SMUGGLED));
         strbuf_reset(&out);
-        assert_int_equal(collect(extra, &out, NULL, 2000), CLOSED);
+        assert_int_equal(collect(extra, &out, NULL, LONG_MS), CLOSED);
         assert_non_null(strstr(out.data, "HTTP/1.1 503 "));
         assert_non_null(strstr(out.data, "Retry-After: 2\r\n"));
         assert_non_null(strstr(out.data, "\r\n\r\n{\"full\":true}"));
         close(extra);
     }
-    assert_true(clock_mono_ms() - start_ms < TIMEOUT_MS / 2);
+    assert_true(clock_mono_ms() - start_ms < LONG_MS / 2);
     for (int i = 0; i < FEW + QUEUE; i++)
         close(held[i]);
     /* and when they are gone there is room again, for as many as before */
@@ -915,7 +921,7 @@ static void test_bounded_connections(void **state)
 /* Idle connections give their threads to those that wait, long before their own time is up. */
 static void test_idle_makes_room(void **state)
 {
-    enum { FEW = 2, QUEUE = 8, LONG_MS = 20000 };
+    enum { FEW = 2, QUEUE = 8 };
     struct httpd *main_server = server;
     struct httpd *small = start_with(FEW, QUEUE, LONG_MS);
     int idle[FEW], late;
