@@ -17,6 +17,8 @@
 #include "lifecycle-worker/drive.h"
 #include "lifecycle-worker/failover.h"
 
+#define RETRY_BUDGET_MS 500 /* a retry without budget waits this long, or twice it */
+
 static int64_t min_i64(int64_t a, int64_t b)
 {
     return a < b ? a : b;
@@ -34,7 +36,21 @@ static const struct sandbox *box_of(const struct flight *flight)
 
 /* ---- finishes ----------------------------------------------------------------------------- */
 
-void flight_leave_gate(struct flight *flight, bool decided, bool failed)
+/* One line an operator can act on, when a provider begins or ceases to refuse our key. */
+static void log_key(const struct gate *gate, bool was_refused)
+{
+    if (gate->key_refused && !was_refused) {
+        log_event(
+            LOG_ERROR, "provider.key_refused", LOG_S("provider", gate->name),
+            LOG_S("consequence",
+                  "its jobs wait, none is given up; creates that may go elsewhere do"),
+            LOG_S("remedy", "set a valid API key for it and restart the workers and gateways"));
+    } else if (!gate->key_refused && was_refused) {
+        log_event(LOG_INFO, "provider.key_accepted", LOG_S("provider", gate->name));
+    }
+}
+
+void flight_leave_gate(struct flight *flight, enum gate_told told)
 {
     struct gate *gate = flight->gate;
     struct worker *worker = flight->worker;
@@ -43,12 +59,14 @@ void flight_leave_gate(struct flight *flight, bool decided, bool failed)
     }
     flight->gate = NULL;
     enum gate_state before = gate->state;
-    if (gate_leave(gate, &worker->gate_policy, clock_mono_ms(), decided, failed)) {
+    bool key_refused = gate->key_refused;
+    if (gate_leave(gate, &worker->gate_policy, clock_mono_ms(), flight->entered_ms, told)) {
         log_event(LOG_WARN, "provider.breaker_open", LOG_S("provider", gate->name),
                   LOG_I("open_ms", worker->gate_policy.open_ms));
     } else if (before != GATE_CLOSED && gate->state == GATE_CLOSED) {
         log_event(LOG_INFO, "provider.breaker_closed", LOG_S("provider", gate->name));
     }
+    log_key(gate, key_refused);
 }
 
 /* When an earlier attempt may have sent a create, by the database's clock; 0 = none did. One that
@@ -127,12 +145,13 @@ static const char *reason_of(const struct flight *flight)
 
 void apply_release(struct worker *worker, struct flight *flight, int64_t delay_ms)
 {
-    flight_leave_gate(flight, false, false);
+    flight_leave_gate(flight, GATE_TOLD_NOTHING);
     flight_finish_init(flight);
     flight->finish.refund_attempt = true;
     flight->finish.delay_ms = delay_ms;
     flight->finish.release = delay_ms == 0;
-    flight_finish(flight, JOB_STATE_RETRY_WAIT, OUTCOME_OK, NULL);
+    /* why it is tried again is still what it was */
+    flight_finish(flight, JOB_STATE_RETRY_WAIT, job_of(flight)->outcome, job_of(flight)->error);
     worker->counters.released++;
 }
 
@@ -158,11 +177,11 @@ void apply_hold(struct worker *worker, const char *provider, int64_t hold_ms, en
         return;
     }
     gate->hold_until_ms = until;
-    log_event(outcome == OUTCOME_AUTH ? LOG_ERROR : LOG_WARN, "provider.hold",
-              LOG_S("provider", provider), LOG_S("outcome", outcome_name(outcome)),
-              LOG_I("hold_ms", hold_ms));
+    gate->counts.holds++;
+    log_event(LOG_WARN, "provider.hold", LOG_S("provider", provider),
+              LOG_S("outcome", outcome_name(outcome)), LOG_I("hold_ms", hold_ms));
     struct error err = ERROR_INIT;
-    if (queue_hold_set(worker->queue, provider, hold_ms, &err) != 0) {
+    if (queue_hold_set(worker->queue, provider, hold_ms, outcome_name(outcome), &err) != 0) {
         worker_note_queue(worker, &err); /* the other workers learn it from the provider */
     }
 }
@@ -478,6 +497,14 @@ static bool begin_effect(struct flight *flight)
     return false;
 }
 
+/* Is it tried again because it failed, rather than waited, polled or moved? */
+static bool is_retry(const struct job *job)
+{
+    return job->attempt > 1 &&
+           (job->outcome == OUTCOME_TRANSIENT || job->outcome == OUTCOME_AMBIGUOUS ||
+            job->outcome == OUTCOME_CAPACITY);
+}
+
 static void begin(struct worker *worker, struct flight *flight)
 {
     const struct job *job = job_of(flight);
@@ -518,6 +545,10 @@ static void begin(struct worker *worker, struct flight *flight)
     }
     if (blocked > 0) {
         apply_release(worker, flight, blocked + id_random_below(250));
+        return;
+    }
+    if (!gate_take_attempt(gate, &worker->gate_policy, clock_mono_ms(), is_retry(job))) {
+        apply_release(worker, flight, RETRY_BUDGET_MS + id_random_below(RETRY_BUDGET_MS));
         return;
     }
     drive_begin(flight, gate);

@@ -38,6 +38,7 @@ struct worker_config {
     int64_t breaker_failures;
     int64_t breaker_window_ms;
     int64_t breaker_open_ms;
+    int64_t retry_budget_percent, retry_budget_per_s;
     int64_t failover_patience_ms, failover_unsettled_ms;
     int64_t reconcile_sweep_ms;
     int64_t reconcile_min_age_ms;

@@ -36,9 +36,38 @@ static const struct sandbox *box_of(const struct flight *flight)
     return &flight->claimed.sandbox;
 }
 
+static int gate_op(const struct flight *flight)
+{
+    return flight->kind == FLIGHT_KILL    ? (int)GATE_OP_KILL
+           : flight->kind == FLIGHT_SWEEP ? (int)GATE_OP_SWEEP
+                                          : (int)job_of(flight)->op;
+}
+
 static void on_answer(void *arg, const struct http_response *response)
 {
-    flight_step(arg, response);
+    struct flight *flight = arg;
+    gate_count_request(flight->gate, gate_op(flight), clock_mono_ms() - flight->request_began_ms);
+    flight_step(flight, response);
+}
+
+static void enter_gate(struct flight *flight, struct gate *gate)
+{
+    gate_enter(gate);
+    flight->gate = gate;
+    flight->entered_ms = clock_mono_ms();
+    flight->phase = FLIGHT_CALLING;
+}
+
+/* The call is over: counted, and the place in the gate given back. */
+static void leave_gate(struct flight *flight, const struct provider_step *step)
+{
+    enum outcome outcome = step->verdict == PROVIDER_DONE ? OUTCOME_OK : step->outcome;
+    struct gate_counts *counts = flight->gate != NULL ? &flight->gate->counts : NULL;
+    if (counts != NULL) {
+        counts->ended[gate_op(flight)][outcome]++;
+        counts->orphans += flight->call.result.extras_killed;
+    }
+    flight_leave_gate(flight, gate_told_by(outcome, step->http_status));
 }
 
 /* A copy that nobody's row names. */
@@ -47,7 +76,6 @@ static void kill_step_done(struct flight *flight, const struct provider_step *st
     enum { KILL_TRIES_MAX = 6 };
     struct worker *worker = flight->worker;
     bool gone = step->verdict == PROVIDER_DONE;
-    flight_leave_gate(flight, true, !gone && gate_is_failure(step->outcome, step->http_status));
     if (gone && flight->kill_orphan) {
         reconcile_killed(worker, flight);
     } else if (gone) {
@@ -69,18 +97,14 @@ static void flight_ended(struct flight *flight, const struct provider_step *step
     struct worker *worker = flight->worker;
     const struct job *job = job_of(flight);
     log_context(job->request_id, job->id, job->sandbox_id);
+    leave_gate(flight, step);
     if (flight->kind == FLIGHT_KILL) {
         kill_step_done(flight, step);
     } else if (flight->kind == FLIGHT_SWEEP) {
-        flight_leave_gate(flight, true,
-                          step->verdict == PROVIDER_FAILED &&
-                              gate_is_failure(step->outcome, step->http_status));
         reconcile_listed(worker, flight, step);
     } else if (step->verdict == PROVIDER_DONE) {
-        flight_leave_gate(flight, true, false);
         flight_end_done(flight, step);
     } else {
-        flight_leave_gate(flight, true, gate_is_failure(step->outcome, step->http_status));
         flight_end_outcome(flight, step);
     }
     log_context_clear();
@@ -100,9 +124,64 @@ static void flight_wait(struct flight *flight, struct provider_step *step)
     flight_ended(flight, step);
 }
 
-static void flight_step(struct flight *flight, const struct http_response *last)
+/* Sends, once the provider's hold is over, what the call has come to. */
+static void flight_hold(struct flight *flight, const struct http_request *request, int64_t until_ms)
+{
+    if (until_ms + REQUEST_MIN_MS < flight->attempt_end_ms) {
+        flight->held = *request;
+        flight->has_held = true;
+        flight->not_before_ms = until_ms;
+        flight->phase = FLIGHT_WAITING;
+        return;
+    }
+    struct provider_step step = {.verdict = PROVIDER_FAILED, .outcome = OUTCOME_SNOOZE};
+    struct http_request dropped = *request;
+    http_request_done(&dropped);
+    step.retry_after_ms = until_ms - clock_mono_ms();
+    str_copy(step.error, sizeof(step.error), "the provider is on hold");
+    flight_leave_gate(flight, GATE_TOLD_NOTHING);
+    flight_ended(flight, &step);
+}
+
+/* Takes the request. */
+static void flight_send(struct flight *flight, struct http_request *request)
 {
     struct worker *worker = flight->worker;
+    int64_t now = clock_mono_ms();
+    int64_t left = flight->attempt_end_ms - now;
+    if (flight->gate->hold_until_ms > now) {
+        flight_hold(flight, request, flight->gate->hold_until_ms);
+        return;
+    }
+    if (left < REQUEST_MIN_MS) {
+        /* what went out before may have had its effect, for a create at least */
+        bool unsure = flight->call.op == PROVIDER_CREATE &&
+                      (flight->sent || flight->claimed.create_maybe_sent);
+        struct provider_step step = {.verdict = PROVIDER_FAILED,
+                                     .may_exist = unsure,
+                                     .outcome = unsure ? OUTCOME_AMBIGUOUS : OUTCOME_TRANSIENT};
+        str_copy(step.error, sizeof(step.error), "the attempt ran out of time");
+        http_request_done(request);
+        flight_ended(flight, &step);
+        return;
+    }
+    if (request->timeout_ms <= 0 || request->timeout_ms > left) {
+        request->timeout_ms = left;
+    }
+    flight->sent = true;
+    flight->sent_wall_ms = clock_wall_ms();
+    flight->request_began_ms = now;
+    if (request->once) {
+        flight->create_sent_ms = now;
+    }
+    worker->counters.requests++;
+    CRASHPOINT(worker_sending);
+    http_multi_send(worker->http, request, on_answer, flight);
+    http_request_done(request);
+}
+
+static void flight_step(struct flight *flight, const struct http_response *last)
+{
     struct provider *provider = flight_provider(flight);
     struct provider_step step;
     struct http_request request;
@@ -111,33 +190,13 @@ static void flight_step(struct flight *flight, const struct http_response *last)
     flight->call.now_ms = clock_wall_ms();
     provider->ops->step(provider, &flight->call, last, &request, &step);
     if (step.verdict == PROVIDER_SEND) {
-        int64_t left = flight->attempt_end_ms - clock_mono_ms();
-        if (left >= REQUEST_MIN_MS) {
-            if (request.timeout_ms <= 0 || request.timeout_ms > left) {
-                request.timeout_ms = left;
-            }
-            flight->sent = true;
-            flight->sent_wall_ms = clock_wall_ms();
-            if (request.once) {
-                flight->create_sent_ms = clock_mono_ms();
-            }
-            worker->counters.requests++;
-            CRASHPOINT(worker_sending);
-            http_multi_send(worker->http, &request, on_answer, flight);
-        } else {
-            /* what went out before may have had its effect, for a create at least */
-            bool unsure = flight->call.op == PROVIDER_CREATE &&
-                          (flight->sent || flight->claimed.create_maybe_sent);
-            step.verdict = PROVIDER_FAILED;
-            step.may_exist = unsure;
-            step.outcome = unsure ? OUTCOME_AMBIGUOUS : OUTCOME_TRANSIENT;
-            str_copy(step.error, sizeof(step.error), "the attempt ran out of time");
-        }
+        flight_send(flight, &request);
+        return;
     }
     http_request_done(&request);
     if (step.verdict == PROVIDER_WAIT) {
         flight_wait(flight, &step);
-    } else if (step.verdict != PROVIDER_SEND) {
+    } else {
         flight_ended(flight, &step);
     }
 }
@@ -229,9 +288,7 @@ void drive_begin(struct flight *flight, struct gate *gate)
 
 void drive_call(struct flight *flight, struct gate *gate)
 {
-    gate_enter(gate, clock_mono_ms());
-    flight->gate = gate;
-    flight->phase = FLIGHT_CALLING;
+    enter_gate(flight, gate);
     flight_step(flight, NULL);
 }
 
@@ -266,5 +323,10 @@ void apply_wake(struct worker *worker, struct flight *flight)
         return;
     }
     flight->phase = FLIGHT_CALLING;
-    flight_step(flight, NULL);
+    if (flight->has_held) {
+        flight->has_held = false;
+        flight_send(flight, &flight->held);
+    } else {
+        flight_step(flight, NULL);
+    }
 }

@@ -32,7 +32,7 @@ void flight_finish(struct flight *flight, enum job_state state, enum outcome out
 /* The backend of the sandbox's row, or NULL. */
 struct provider *flight_provider(const struct flight *flight);
 /* Gives the place in the gate back; no effect when none is held. */
-void flight_leave_gate(struct flight *flight, bool decided, bool failed);
+void flight_leave_gate(struct flight *flight, enum gate_told told);
 /* The call is through: the provider did what was asked, or says why that has no object. */
 void flight_end_done(struct flight *flight, const struct provider_step *step);
 /* An attempt that did not succeed: again, or for good. */

@@ -1,9 +1,10 @@
 /*
- * gate - whether a provider may be called now: hold, circuit breaker, limit of calls in flight.
+ * gate - whether a provider may be called now, and by how many at once.
  *
- * Owns: one provider's breaker and its share of the worker's slots. Pure: time is an argument
- * (monotonic milliseconds), nothing is logged. Does not own: the shared hold in Redis, of which
- * `hold_until_ms` is this worker's copy.
+ * Owns: one provider's circuit breaker, its share of the worker's slots (adapted to its rate limit:
+ * additive increase, multiplicative decrease), the budget of retries, what has been counted.
+ * Pure: time is an argument (monotonic milliseconds), nothing is logged. Does not own: the hold
+ * that all workers share in Redis, of which `hold_until_ms` is this worker's copy.
  */
 #ifndef WORKER_GATE_H
 #define WORKER_GATE_H
@@ -11,23 +12,46 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "common/base/metrics.h"
 #include "common/domain/types.h"
 #include "common/provider/provider.h"
 
-enum gate_state { GATE_CLOSED, GATE_OPEN, GATE_PROBING };
+enum gate_state { GATE_CLOSED, GATE_PROBING, GATE_OPEN };
+
+/* What the end of a call tells of the provider. */
+enum gate_told {
+    GATE_TOLD_NOTHING,
+    GATE_TOLD_WORKS,
+    GATE_TOLD_FAILS,      /* no answer, or 5xx */
+    GATE_TOLD_LIMITED,    /* works, but we call too often */
+    GATE_TOLD_KEY_REFUSED /* no call can succeed before somebody mends our key */
+};
 
 struct gate_policy {
     int failures; /* in a row, within window_ms, that open the breaker */
     int64_t window_ms;
     int64_t open_ms;
+    int64_t key_open_ms;   /* the same after a refused key */
+    int64_t retry_percent; /* retries allowed a hundred first attempts */
+    int64_t retry_per_s;   /* and these in any case */
 };
+
+/* By the job's op; the killing of what no row names and the list of everything are two more. */
+enum { GATE_OP_KILL = JOB_OP_COUNT, GATE_OP_SWEEP, GATE_OPS };
+const char *gate_op_name(int op);
 
 /* Since this process began. */
 struct gate_counts {
-    int64_t moved_away; /* creates that went elsewhere */
+    int64_t ended[GATE_OPS][OUTCOME_COUNT];         /* attempts, by how they ended */
+    int64_t requests[GATE_OPS][METRIC_BUCKETS + 1]; /* HTTP requests, by how long they took */
+    int64_t requests_ms[GATE_OPS];
+    int64_t opened;       /* the breaker */
+    int64_t holds;        /* told to wait */
+    int64_t retries_held; /* for want of budget */
+    int64_t adopted;      /* creates whose sandbox was there already */
+    int64_t orphans;      /* sandboxes removed that no row named */
+    int64_t moved_away;   /* creates that went elsewhere */
     int64_t sweeps, sweeps_failed;
-    int64_t adopted;   /* creates that found what an earlier attempt had made */
-    int64_t orphans;   /* killed: tagged as ours, named by no row */
     int64_t lost;      /* rows whose sandbox the provider no longer has */
     int64_t corrected; /* rows that said running for paused, or the other way round */
 };
@@ -35,29 +59,41 @@ struct gate_counts {
 struct gate {
     char name[PROVIDER_BYTES];
     struct provider *provider;
-    int limit;
+    int limit_max;
+    int64_t limit_milli; /* calls at once, in thousandths */
+    int64_t limit_cut_ms;
     int in_flight;
     int64_t hold_until_ms;
     enum gate_state state;
     int failures;
     int64_t first_failure_ms;
     int64_t open_until_ms;
-    bool key_refused; /* the last answer about our key was a no */
+    bool key_refused; /* that is why it is open */
+    int64_t retry_milli, retry_ms;
     struct gate_counts counts;
 };
 
+void gate_init(struct gate *gate, struct provider *provider, int limit,
+               const struct gate_policy *policy, int64_t now_ms);
 const char *gate_state_name(enum gate_state state);
+/* Calls that may be in flight at once, at least 1. */
+int gate_limit(const struct gate *gate);
 /* Milliseconds until a call may start; 0 = now. */
 int64_t gate_blocked_ms(const struct gate *gate, int64_t now_ms);
 /* How many calls may start now. */
 int gate_room(const struct gate *gate, int64_t now_ms);
+/* May an attempt start, as far as the budget of retries goes? Counts it, if so. */
+bool gate_take_attempt(struct gate *gate, const struct gate_policy *policy, int64_t now_ms,
+                       bool is_retry);
 /* Takes a place; only when gate_blocked_ms() is 0. The first call after an open time is a probe. */
-void gate_enter(struct gate *gate, int64_t now_ms);
-/* Gives the place back. `failed`: the provider did not work (no answer, 5xx); `decided` false: the
- * call ended without telling anything about it. Returns true when this opened the breaker. */
-bool gate_leave(struct gate *gate, const struct gate_policy *policy, int64_t now_ms, bool decided,
-                bool failed);
-/* Does this end of a call mean that the provider does not work? */
-bool gate_is_failure(enum outcome outcome, int http_status);
+void gate_enter(struct gate *gate);
+/* Gives the place back that was taken at began_ms. Returns true when this opened the breaker. */
+bool gate_leave(struct gate *gate, const struct gate_policy *policy, int64_t now_ms,
+                int64_t began_ms, enum gate_told told);
+/* What an outcome of a call tells of the provider. */
+enum gate_told gate_told_by(enum outcome outcome, int http_status);
+/* The hold that all workers share: left_ms 0 = there is none (any more). */
+void gate_hold(struct gate *gate, int64_t now_ms, int64_t left_ms, bool key_refused);
+void gate_count_request(struct gate *gate, int op, int64_t took_ms);
 
 #endif

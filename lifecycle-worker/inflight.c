@@ -54,6 +54,9 @@ void inflight_release(struct inflight *table, struct flight *flight)
     if (flight->call_active) {
         provider_call_done(&flight->call);
     }
+    if (flight->has_held) {
+        http_request_done(&flight->held);
+    }
     job_params_done(&flight->params);
     job_done(&flight->claimed.job);
     sandbox_done(&flight->claimed.sandbox);

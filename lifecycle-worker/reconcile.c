@@ -99,7 +99,7 @@ bool reconcile_take(struct worker *worker, const struct queue_entry *entry)
 
 void reconcile_abandon(struct worker *worker, struct flight *flight)
 {
-    flight_leave_gate(flight, false, false);
+    flight_leave_gate(flight, GATE_TOLD_NOTHING);
     end_sweep(worker, flight->claimed.job.id, flight->claimed.sandbox.provider,
               "the worker stopped in the middle");
     inflight_release(&worker->inflight, flight);

@@ -200,12 +200,13 @@ static void read_holds(struct worker *worker, int64_t now, int64_t max_age_ms)
         struct gate *gate = &worker->gates[i];
         struct error err = ERROR_INIT;
         int64_t left = 0;
-        if (queue_hold_get(worker->queue, gate->name, &left, &err) != 0) {
+        char why[QUEUE_HOLD_BYTES];
+        if (queue_hold_get(worker->queue, gate->name, &left, why, &err) != 0) {
             worker_note_queue(worker, &err);
             return;
         }
         /* the shared hold rules: an operator may delete it to go on at once */
-        gate->hold_until_ms = left > 0 ? now + left : 0;
+        gate_hold(gate, now, left, strcmp(why, outcome_name(OUTCOME_AUTH)) == 0);
     }
 }
 
@@ -281,6 +282,11 @@ static int read_room(const struct worker *worker)
     int calls = 0;
     for (int i = 0; i < worker->gate_count; i++) {
         calls += gate_room(&worker->gates[i], now);
+    }
+    if (calls > 0 && calls < JOB_OP_COUNT) {
+        /* a read of every stream: one after the other, most of them empty, would take long, and
+         * what finds no place after all is put off */
+        calls = JOB_OP_COUNT;
     }
     int slots = inflight_room(&worker->inflight);
     return slots < calls ? slots : calls;
@@ -603,10 +609,8 @@ static int gates_init(struct worker *worker, struct error *err)
                                         : (worker->config->max_in_flight * 3 + 3) / 4;
     }
     for (int i = 0; i < worker->gate_count; i++) {
-        struct gate *gate = &worker->gates[i];
-        gate->provider = provider_set_at(worker->providers, (size_t)i);
-        str_copy(gate->name, sizeof(gate->name), gate->provider->ops->name);
-        gate->limit = (int)limit;
+        gate_init(&worker->gates[i], provider_set_at(worker->providers, (size_t)i), (int)limit,
+                  &worker->gate_policy, clock_mono_ms());
     }
     return 0;
 }
@@ -630,6 +634,9 @@ int worker_init(struct worker *worker, const struct worker_config *config, int s
         .failures = (int)config->breaker_failures,
         .window_ms = config->breaker_window_ms,
         .open_ms = config->breaker_open_ms,
+        .key_open_ms = config->auth_hold_ms,
+        .retry_percent = config->retry_budget_percent,
+        .retry_per_s = config->retry_budget_per_s,
     };
     worker->providers = provider_set_open(config->providers, err);
     if (worker->providers == NULL || gates_init(worker, err) != 0) {

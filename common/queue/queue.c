@@ -292,11 +292,12 @@ static void hold_key(char *key, size_t size, const char *provider)
     snprintf(key, size, "%s%s", QUEUE_KEY_HOLD_PREFIX, provider);
 }
 
-int queue_hold_set(struct queue *queue, const char *provider, int64_t ms, struct error *err)
+int queue_hold_set(struct queue *queue, const char *provider, int64_t ms, const char *why,
+                   struct error *err)
 {
     /* one step, so that a shorter hold of another worker cannot overwrite a longer one */
     static const char script[] = "if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[1]) then "
-                                 "redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[1]) end return 1";
+                                 "redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[1]) end return 1";
     if (ms <= 0) {
         return 0;
     }
@@ -306,10 +307,12 @@ int queue_hold_set(struct queue *queue, const char *provider, int64_t ms, struct
     queue_args_pair(args, script, "1");
     queue_args_text(args, key);
     queue_args_int(args, ms);
+    queue_args_text(args, why);
     return call_simple(queue, err);
 }
 
-int queue_hold_get(struct queue *queue, const char *provider, int64_t *ret_ms, struct error *err)
+int queue_hold_get(struct queue *queue, const char *provider, int64_t *ret_ms,
+                   char ret_why[QUEUE_HOLD_BYTES], struct error *err)
 {
     char key[sizeof(QUEUE_KEY_HOLD_PREFIX) + PROVIDER_BYTES];
     hold_key(key, sizeof(key), provider);
@@ -319,6 +322,19 @@ int queue_hold_get(struct queue *queue, const char *provider, int64_t *ret_ms, s
         return -1;
     }
     *ret_ms = left > 0 ? left : 0; /* -2 no key, -1 no expiry (never set by us) */
+    ret_why[0] = '\0';
+    if (left <= 0) {
+        return 0;
+    }
+    redisReply *reply;
+    queue_args_text(queue_begin(queue, "GET"), key);
+    if (queue_link_call(&queue->link, &queue->args, &reply, err) != 0) {
+        return -1;
+    }
+    if (reply->type == REDIS_REPLY_STRING) { /* else it has just ended */
+        str_copy(ret_why, QUEUE_HOLD_BYTES, reply->str);
+    }
+    freeReplyObject(reply);
     return 0;
 }
 

@@ -63,11 +63,13 @@ int queue_prepare(struct queue *queue, bool *ret_was_wiped, struct error *err) M
 /* Only looks at the mark. */
 int queue_mark_present(struct queue *queue, bool *ret, struct error *err) MUST_CHECK;
 
-/* Hold of a provider: set for ms (never shortens one), and ms left (0 = none). */
-int queue_hold_set(struct queue *queue, const char *provider, int64_t ms,
+/* Hold of a provider: set for ms (never shortens one) with a word why, and ms left (0 = none, and
+ * the word is ""). */
+enum { QUEUE_HOLD_BYTES = 32 };
+int queue_hold_set(struct queue *queue, const char *provider, int64_t ms, const char *why,
                    struct error *err) MUST_CHECK;
 int queue_hold_get(struct queue *queue, const char *provider, int64_t *ret_ms,
-                   struct error *err) MUST_CHECK;
+                   char ret_why[QUEUE_HOLD_BYTES], struct error *err) MUST_CHECK;
 
 int queue_heartbeat(struct queue *queue, const char *consumer, int64_t ttl_ms,
                     const char *info_json, struct error *err) MUST_CHECK;

@@ -366,15 +366,19 @@ static void test_holds_and_heartbeats(void **state)
     struct error err = ERROR_INIT;
     struct queue *queue = fresh_queue();
     int64_t left;
-    OK(queue_hold_get(queue, "e2b", &left, &err));
+    char why[QUEUE_HOLD_BYTES];
+    OK(queue_hold_get(queue, "e2b", &left, why, &err));
     assert_int_equal(left, 0);
-    OK(queue_hold_set(queue, "e2b", 5000, &err));
-    OK(queue_hold_set(queue, "e2b", 100, &err)); /* never shortens */
-    OK(queue_hold_get(queue, "e2b", &left, &err));
+    assert_string_equal(why, "");
+    OK(queue_hold_set(queue, "e2b", 5000, "rate_limited", &err));
+    OK(queue_hold_set(queue, "e2b", 100, "auth", &err)); /* never shortens */
+    OK(queue_hold_get(queue, "e2b", &left, why, &err));
     assert_in_range(left, 4000, 5000);
-    OK(queue_hold_set(queue, "e2b", 20000, &err));
-    OK(queue_hold_get(queue, "e2b", &left, &err));
+    assert_string_equal(why, "rate_limited");
+    OK(queue_hold_set(queue, "e2b", 20000, "auth", &err));
+    OK(queue_hold_get(queue, "e2b", &left, why, &err));
     assert_in_range(left, 19000, 20000);
+    assert_string_equal(why, "auth");
 
     int alive;
     OK(queue_workers_alive(queue, &alive, &err));
