@@ -376,6 +376,16 @@ def test_kill_takes_the_group_and_does_not_wait_for_its_pipes(agent):
             os.kill(pid, signal.SIGKILL)
 
 
+def test_a_killed_process_is_gone_when_the_call_returns(agent):
+    for _ in range(30):
+        with agent.start("exec sleep 60") as stream:
+            pid = next(iter(stream))["event"]["start"]["pid"]
+            selector = {"process": {"pid": pid}, "signal": "SIGNAL_SIGKILL"}
+            assert agent.process_call("SendSignal", selector).status_code == 200
+            assert not Path(f"/proc/{pid}").exists()
+            assert error(agent.process_call("SendSignal", selector)) == (404, "not_found")
+
+
 def test_end_waits_for_the_pipes(agent):
     started = time.monotonic()
     result = agent.run("(sleep 1; echo late) & echo early")
@@ -1002,6 +1012,7 @@ def test_clients_that_stop_are_cut_and_cost_little(tmp_path, slow):
             open_lazy("POST /process.Process/StreamInput", b"Transfer-Encoding: chunked\r\n\r\n5\r\n\0\0\0\0\x09\r\n")
         open_lazy("GET /files?path=large", b"Accept-Encoding: gzip\r\n\r\n")
         rpc("/filesystem.Filesystem/WatchDir", {"path": "watched", "includeEntry": True})
+        assert lazy[-1].recv(15).startswith(b"HTTP/1.1 200")  # it watches
         for i in range(12000):
             (agent.home / "watched" / f"{i:0200}").touch()
         assert agent.run("echo alive").stdout == b"alive\n"

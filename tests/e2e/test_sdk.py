@@ -1,7 +1,7 @@
-"""E2B's own SDK, pinned in tests/sdk/package.json, against deploy/sandbox-host.
+"""E2B's own SDKs, pinned in tests/sdk, against deploy/sandbox-host.
 
 Each program in tests/sdk prints TAP; here every one of its lines becomes a test, so that a failure
-names what broke. Only E2B's documented environment tells the SDK where the server is.
+names what broke. Only E2B's documented environment tells an SDK where the server is.
 """
 
 from __future__ import annotations
@@ -14,16 +14,23 @@ from pathlib import Path
 import pytest
 
 from tests.harness.node import node_for
+from tests.harness.python import python_for
 from tests.harness.services import ROOT
 from tests.harness.stack import SandboxHost
 
 SDK = ROOT / "tests" / "sdk"
-PROGRAMS = ("commands", "files", "pty", "ports", "lifecycle", "git")
+JAVASCRIPT = ("commands", "files", "pty", "ports", "lifecycle", "git")
+PYTHON = ("sync", "asynchronous")
 
 
 @pytest.fixture(scope="session")
 def node() -> str:
     return node_for(SDK)
+
+
+@pytest.fixture(scope="session")
+def python() -> str:
+    return python_for(SDK / "python")
 
 
 @pytest.fixture(scope="module")
@@ -36,30 +43,45 @@ def sdk_host(tmp_path_factory):
 _results: dict[str, tuple[dict[str, bool], str]] = {}
 
 
-def run_program(node: str, name: str, env: dict[str, str]) -> tuple[dict[str, bool], str]:
-    if name not in _results:
+def run_program(interpreter: str, program: Path, env: dict[str, str]) -> tuple[dict[str, bool], str]:
+    if program.name not in _results:
         try:
-            done = subprocess.run([node, f"{name}.mjs"], cwd=SDK, env=env, capture_output=True, text=True, timeout=400)
+            done = subprocess.run([interpreter, program.name], cwd=program.parent, env=env, capture_output=True,
+                                  text=True, timeout=400)
             text = done.stdout + done.stderr
         except subprocess.TimeoutExpired as exc:
             text = f"{(exc.stdout or b'').decode(errors='replace')}\nnot finished within 400 s"
         lines = {m[2]: m[1] == "ok" for m in re.finditer(r"^(ok|not ok) \d+ - (.*?)(?: # \d+ ms)?$", text, re.M)}
-        _results[name] = lines, text
-    return _results[name]
+        _results[program.name] = lines, text
+    return _results[program.name]
+
+
+def check(interpreter: str, program: Path, host: SandboxHost, title: str) -> None:
+    env = {k: v for k, v in os.environ.items() if not k.startswith("E2B_")} | host.env
+    lines, text = run_program(interpreter, program, env)
+    if not lines.get(title, False):
+        found = re.search(rf"^not ok \d+ - {re.escape(title)}\n((?:  #.*\n?)*)", text, re.M)
+        raise AssertionError(found[1] if found else text[-3000:])
 
 
 def declared(name: str) -> list[str]:
     return re.findall(r"^test\('([^']+)'", (SDK / f"{name}.mjs").read_text(), re.M)
 
 
-@pytest.mark.parametrize("program,title", [(p, t) for p in PROGRAMS for t in declared(p)])
+def declared_in_python(name: str) -> list[str]:
+    found = re.findall(r"^@test\n(?:async )?def (\w+)", (SDK / "python" / f"{name}.py").read_text(), re.M)
+    return [function.replace("_", " ") for function in found]
+
+
+@pytest.mark.parametrize("program,title", [(p, t) for p in JAVASCRIPT for t in declared(p)])
 def test_sdk(node, sdk_host, program, title):
-    env = {k: v for k, v in os.environ.items() if not k.startswith("E2B_")} | sdk_host.env
-    lines, text = run_program(node, program, env)
-    if not lines.get(title, False):
-        found = re.search(rf"^not ok \d+ - {re.escape(title)}\n((?:  #.*\n?)*)", text, re.M)
-        raise AssertionError(found[1] if found else text[-3000:])
+    check(node, SDK / f"{program}.mjs", sdk_host, title)
 
 
-def test_the_host_leaves_nothing_behind(node, sdk_host):
+@pytest.mark.parametrize("program,title", [(p, t) for p in PYTHON for t in declared_in_python(p)])
+def test_python_sdk(python, sdk_host, program, title):
+    check(python, SDK / "python" / f"{program}.py", sdk_host, title)
+
+
+def test_the_hosts_sandboxes_are_gone(sdk_host):
     assert sdk_host.list() == []

@@ -212,6 +212,7 @@ int process_init(struct error *err)
 
     pthread_condattr_init(&process_table.monotonic);
     pthread_condattr_setclock(&process_table.monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&process_table.any_ended, &process_table.monotonic);
     process_table.buffer = xmalloc(READ_BYTES);
     process_table.ended_last = &process_table.ended;
     sigemptyset(&child);
@@ -306,6 +307,7 @@ static void process_end(struct process *process, int64_t now)
     for (struct process_sub *sub = process->subs; sub != NULL; sub = sub->next) {
         pthread_cond_signal(&sub->wake);
     }
+    pthread_cond_broadcast(&process_table.any_ended);
 }
 
 static void process_expire(struct process *process)
@@ -566,17 +568,24 @@ int process_connect(const struct process_selector *selector, struct process_sub 
     return result;
 }
 
-void process_wait(struct process_sub *sub, int64_t wait_ms, struct process_news *ret)
+struct timespec process_until(int64_t ms)
 {
     struct timespec until;
 
     clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += wait_ms / 1000;
-    until.tv_nsec += wait_ms % 1000 * 1000000;
+    until.tv_sec += ms / 1000;
+    until.tv_nsec += ms % 1000 * 1000000;
     if (until.tv_nsec >= 1000000000) {
         until.tv_sec++;
         until.tv_nsec -= 1000000000;
     }
+    return until;
+}
+
+void process_wait(struct process_sub *sub, int64_t wait_ms, struct process_news *ret)
+{
+    const struct timespec until = process_until(wait_ms);
+
     ret->count = 0;
     pthread_mutex_lock(&process_table.lock);
     while (sub->count == 0 && !sub->expired && !sub->dropped && !sub->process->ended &&

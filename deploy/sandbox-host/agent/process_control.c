@@ -13,6 +13,7 @@
 #include "deploy/sandbox-host/agent/process_internal.h"
 
 #define WRITE_SLICE_MS 100
+#define KILL_WAIT_MS   1000 /* for a killed process to be gone; one in the kernel's hands is not */
 
 cJSON *process_list(void)
 {
@@ -41,26 +42,39 @@ int process_check(const struct process_selector *selector, struct connect_error 
     return found ? 0 : -1;
 }
 
+/* The caller holds the lock and a reference. */
+static void await_end(const struct process *process)
+{
+    const struct timespec until = process_until(KILL_WAIT_MS);
+
+    while (!process->ended &&
+           pthread_cond_timedwait(&process_table.any_ended, &process_table.lock, &until) == 0) {}
+}
+
 int process_signal(const struct process_selector *selector, int signal, struct connect_error *err)
 {
-    int result = -1;
-
     pthread_mutex_lock(&process_table.lock);
     struct process *process = process_find(selector, false, err);
-    if (process != NULL) {
-        if (signal == SIGKILL) {
-            process_kill(process);
-        } else {
-            if (!process->reaped) {
-                (void)kill(process->pid, signal);
-            }
-            process->killed = true;
+    if (process == NULL) {
+        pthread_mutex_unlock(&process_table.lock);
+        return -1;
+    }
+    if (signal == SIGKILL) {
+        process_kill(process);
+        process_loop_wake();
+        /* who hears that it was killed must not find it alive, nor as a zombie */
+        process->refs++;
+        await_end(process);
+        process_unref(process);
+    } else {
+        if (!process->reaped) {
+            (void)kill(process->pid, signal);
         }
-        result = 0;
+        process->killed = true;
+        process_loop_wake();
     }
     pthread_mutex_unlock(&process_table.lock);
-    process_loop_wake();
-    return result;
+    return 0;
 }
 
 /* A reference and the input lock, or an error. */
