@@ -1,8 +1,7 @@
 /* api - see api.h. */
 #include "deploy/sandbox-host/api.h"
 
-#include <ctype.h>
-#include <limits.h>
+#include <errno.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,14 +10,14 @@
 #include "common/base/alloc.h"
 #include "common/base/encode.h"
 #include "common/base/json.h"
-#include "deploy/sandbox-host/sandbox.h"
+#include "deploy/sandbox-host/api_internal.h"
+#include "deploy/sandbox-host/disk.h"
 
 enum {
     BODY_MAX_BYTES = 16 << 20, /* as E2B's API */
     ANSWER_MAX_BYTES = 64 << 20,
+    REFRESH_MAX_MS = 3600 * 1000,
     DEFAULT_TIMEOUT_S = 15, /* of E2B's API when a create names none */
-    LIST_MAX = 100,
-    QUERY_BYTES = 4096,
     ENTRIES_MAX = 1024,
     ENTRY_KEY_BYTES = 1024,
     ENTRY_VALUE_BYTES = 1 << 20,
@@ -26,14 +25,7 @@ enum {
 #define ENVD_VERSION "0.6.13"
 #define CLIENT_ID    "6532622b" /* a constant of E2B's, deprecated there */
 
-struct call {
-    const struct host_config *config;
-    struct http_exchange *http;
-    cJSON *body;           /* or NULL */
-    char id[BOX_ID_BYTES]; /* of the path, or "" */
-};
-
-static void send_tree(struct http_exchange *http, int status, const char *headers, cJSON *tree)
+void api_send_tree(struct http_exchange *http, int status, const char *headers, cJSON *tree)
 {
     struct strbuf text;
 
@@ -44,27 +36,28 @@ static void send_tree(struct http_exchange *http, int status, const char *header
     strbuf_done(&text);
 }
 
-static void send_error(struct http_exchange *http, int status, const char *message)
+void api_send_error(struct http_exchange *http, int status, const char *message)
 {
     cJSON *tree = cJSON_CreateObject();
 
     cJSON_AddNumberToObject(tree, "code", status);
     cJSON_AddStringToObject(tree, "message", message);
-    send_tree(http, status, "", tree);
+    api_send_tree(http, status, "", tree);
 }
 
 /* The status E2B answers an error with. */
-static void send_failure(struct http_exchange *http, const struct error *err)
+void api_send_failure(struct http_exchange *http, const struct error *err)
 {
     int status = 500;
 
     if (err->code == ERR_INVALID || err->code == ERR_JSON) {
         status = 400;
     } else if (err->code == ERR_NOT_FOUND || err->code == ERR_CONFLICT ||
-               err->code == ERR_RATE_LIMITED || err->code == ERR_TOO_LARGE) {
+               err->code == ERR_RATE_LIMITED || err->code == ERR_TOO_LARGE ||
+               err->code == ERR_OVERLOADED || err->code == ERR_DRAINING) {
         status = error_code_http_status(err->code);
     }
-    send_error(http, status, err->message);
+    api_send_error(http, status, err->message);
 }
 
 void api_bad_request(void *arg, enum error_code code, const char *message, struct strbuf *body)
@@ -76,7 +69,7 @@ void api_bad_request(void *arg, enum error_code code, const char *message, struc
 /* ---- how a sandbox looks
  * ------------------------------------------------------------------------------ */
 
-static cJSON *basic(const struct box_view *view)
+cJSON *api_basic_tree(const struct box_view *view)
 {
     cJSON *tree = cJSON_CreateObject();
 
@@ -93,25 +86,27 @@ static cJSON *basic(const struct box_view *view)
 /* What create and connect answer. */
 static cJSON *sandbox_tree(const struct call *call, const struct box_view *view)
 {
-    cJSON *tree = basic(view);
+    cJSON *tree = api_basic_tree(view);
 
     cJSON_AddStringToObject(tree, "domain", call->config->domain);
     if (view->token[0] != '\0') {
         cJSON_AddStringToObject(tree, "envdAccessToken", view->token);
     }
+    json_add_string_or_null(tree, "trafficAccessToken", view->traffic_token);
     return tree;
 }
 
-static cJSON *listed_tree(const struct box_view *view)
+cJSON *api_listed_tree(const struct call *call, const struct box_view *view)
 {
-    cJSON *tree = basic(view);
+    const struct host_config *config = call->config;
+    cJSON *tree = api_basic_tree(view);
 
     json_add_time(tree, "startedAt", view->started_ms);
     json_add_time(tree, "endAt", view->end_ms);
     cJSON_AddStringToObject(tree, "state", view->state == BOX_PAUSED ? "paused" : "running");
-    cJSON_AddNumberToObject(tree, "cpuCount", 2);
-    cJSON_AddNumberToObject(tree, "memoryMB", 1024);
-    cJSON_AddNumberToObject(tree, "diskSizeMB", 0);
+    json_add_int64(tree, "cpuCount", (config->cpu_percent + 99) / 100);
+    json_add_int64(tree, "memoryMB", config->memory_bytes >> 20);
+    json_add_int64(tree, "diskSizeMB", disk_mode() == DISK_FOLDER ? 0 : config->disk_bytes >> 20);
     cJSON_AddItemToObject(tree, "metadata",
                           view->metadata != NULL ? cJSON_Duplicate(view->metadata, true)
                                                  : cJSON_CreateObject());
@@ -120,18 +115,23 @@ static cJSON *listed_tree(const struct box_view *view)
 
 static cJSON *detail_tree(const struct call *call, const struct box_view *view)
 {
-    cJSON *tree = listed_tree(view), *lifecycle = cJSON_CreateObject();
+    cJSON *tree = api_listed_tree(call, view), *lifecycle = cJSON_CreateObject();
 
     cJSON_AddBoolToObject(lifecycle, "autoResume", view->auto_resume);
     cJSON_AddStringToObject(lifecycle, "onTimeout", view->auto_pause ? "pause" : "kill");
     cJSON_AddItemToObject(tree, "lifecycle", lifecycle);
-    if (view->state == BOX_PAUSED) {
-        cJSON_AddNullToObject(tree, "domain");
-    } else {
-        cJSON_AddStringToObject(tree, "domain", call->config->domain);
-    }
+    json_add_string_or_null(tree, "domain",
+                            view->state == BOX_PAUSED ? NULL : call->config->domain);
     if (view->token[0] != '\0') {
         cJSON_AddStringToObject(tree, "envdAccessToken", view->token);
+    }
+    if (view->internet == BOX_INTERNET_UNSET) {
+        cJSON_AddNullToObject(tree, "allowInternetAccess");
+    } else {
+        cJSON_AddBoolToObject(tree, "allowInternetAccess", view->internet == BOX_INTERNET_YES);
+    }
+    if (view->network != NULL) {
+        cJSON_AddItemToObject(tree, "network", cJSON_Duplicate(view->network, true));
     }
     return tree;
 }
@@ -151,26 +151,91 @@ static int timeout_of(const cJSON *body, const char *field, int64_t fallback_s, 
     return 0;
 }
 
+/* Fields of E2B's that this host cannot honour are refused, not ignored; absent, null and empty
+ * ones ask for nothing. */
+static int refuse_fields(const cJSON *object, const char *prefix, const char *const *names,
+                         struct error *err)
+{
+    for (; *names != NULL; names++) {
+        const cJSON *field = cJSON_GetObjectItemCaseSensitive(object, *names);
+
+        if (field != NULL && !cJSON_IsNull(field) &&
+            !((cJSON_IsObject(field) || cJSON_IsArray(field)) && field->child == NULL) &&
+            !(cJSON_IsString(field) && field->valuestring[0] == '\0')) {
+            return error_set(err, ERR_INVALID, "%s%s: this host does not support it", prefix,
+                             *names);
+        }
+    }
+    return 0;
+}
+
+static int read_network(struct box_options *options, struct error *err)
+{
+    static const char *const unsupported[] = {"egressProxy", "rules", "maskRequestHost", NULL};
+    bool is_public;
+
+    if (options->network == NULL || cJSON_IsNull(options->network)) {
+        options->network = NULL;
+        return 0;
+    }
+    if (!cJSON_IsObject(options->network)) {
+        return error_set(err, ERR_INVALID, "network: not an object");
+    }
+    if (json_get_bool(options->network, "allowPublicTraffic", true, &is_public, err) < 0) {
+        return error_prefix(err, "network");
+    }
+    options->private_traffic = !is_public;
+    if (!is_public && !options->secure) {
+        return error_set(err, ERR_INVALID,
+                         "network.allowPublicTraffic: false needs secure to be true");
+    }
+    return refuse_fields(options->network, "network.", unsupported, err);
+}
+
+static int read_lifecycle(const struct call *call, struct box_options *options, struct error *err)
+{
+    const cJSON *resume = cJSON_GetObjectItemCaseSensitive(call->body, "autoResume");
+    bool keeps_memory;
+
+    if (json_get_bool(call->body, "autoPause", false, &options->auto_pause, err) < 0 ||
+        json_get_bool(call->body, "autoPauseMemory", true, &keeps_memory, err) < 0) {
+        return -1;
+    }
+    if (resume != NULL && !cJSON_IsNull(resume) && !cJSON_IsObject(resume)) {
+        return error_set(err, ERR_INVALID, "autoResume: not an object");
+    }
+    if (resume != NULL && json_get_bool(resume, "enabled", false, &options->auto_resume, err) < 0) {
+        return error_prefix(err, "autoResume");
+    }
+    return keeps_memory ? 0
+                        : error_set(err, ERR_INVALID,
+                                    "autoPauseMemory: this host always keeps a paused sandbox's "
+                                    "memory");
+}
+
 static int read_create(const struct call *call, struct box_options *options, struct error *err)
 {
-    const cJSON *resume;
+    static const char *const unsupported[] = {"iam", "volumeMounts", NULL};
+    const cJSON *internet = cJSON_GetObjectItemCaseSensitive(call->body, "allow_internet_access");
+    bool allowed;
 
     if (json_get_string_req(call->body, "templateID", 1, BOX_TEXT_BYTES - 1, &options->template_id,
                             err) < 0 ||
         timeout_of(call->body, "timeout", DEFAULT_TIMEOUT_S, &options->timeout_ms, err) < 0 ||
-        json_get_bool(call->body, "autoPause", false, &options->auto_pause, err) < 0 ||
         json_get_bool(call->body, "secure", false, &options->secure, err) < 0 ||
+        json_get_bool(call->body, "allow_internet_access", true, &allowed, err) < 0 ||
         json_get_string_map(call->body, "metadata", ENTRIES_MAX, ENTRY_KEY_BYTES, ENTRY_VALUE_BYTES,
                             &options->metadata, err) < 0 ||
         json_get_string_map(call->body, "envVars", ENTRIES_MAX, ENTRY_KEY_BYTES, ENTRY_VALUE_BYTES,
-                            &options->envs, err) < 0) {
+                            &options->envs, err) < 0 ||
+        refuse_fields(call->body, "", unsupported, err) < 0) {
         return -1;
     }
-    resume = cJSON_GetObjectItemCaseSensitive(call->body, "autoResume");
-    if (cJSON_IsObject(resume)) {
-        return json_get_bool(resume, "enabled", false, &options->auto_resume, err);
-    }
-    return 0;
+    options->internet = internet == NULL || cJSON_IsNull(internet) ? BOX_INTERNET_UNSET
+                        : allowed                                  ? BOX_INTERNET_YES
+                                                                   : BOX_INTERNET_NO;
+    options->network = cJSON_GetObjectItemCaseSensitive(call->body, "network");
+    return read_lifecycle(call, options, err) < 0 ? -1 : read_network(options, err);
 }
 
 static void do_create(struct call *call)
@@ -180,10 +245,10 @@ static void do_create(struct call *call)
     struct box_view view;
 
     if (read_create(call, &options, &err) < 0 || box_create(&options, &view, &err) < 0) {
-        send_failure(call->http, &err);
+        api_send_failure(call->http, &err);
         return;
     }
-    send_tree(call->http, 201, "", sandbox_tree(call, &view));
+    api_send_tree(call->http, 201, "", sandbox_tree(call, &view));
     box_view_done(&view);
 }
 
@@ -193,17 +258,17 @@ static void do_get(struct call *call)
     struct box_view view;
 
     if (box_get(call->id, &view, &err) < 0) {
-        send_failure(call->http, &err);
+        api_send_failure(call->http, &err);
         return;
     }
-    send_tree(call->http, 200, "", detail_tree(call, &view));
+    api_send_tree(call->http, 200, "", detail_tree(call, &view));
     box_view_done(&view);
 }
 
 static void answer_empty(struct call *call, int status, const struct error *err)
 {
     if (status < 0) {
-        send_failure(call->http, err);
+        api_send_failure(call->http, err);
     } else {
         http_respond(call->http, 204, NULL, "", "", 0);
     }
@@ -219,8 +284,13 @@ static void do_kill(struct call *call)
 static void do_pause(struct call *call)
 {
     struct error err = ERROR_INIT;
+    bool keeps_memory = true;
+    int status = json_get_bool(call->body, "memory", true, &keeps_memory, &err);
 
-    answer_empty(call, box_pause(call->id, &err), &err);
+    if (status == 0 && !keeps_memory) {
+        status = error_set(&err, ERR_INVALID, "memory: this host always keeps it");
+    }
+    answer_empty(call, status < 0 ? status : box_pause(call->id, &err), &err);
 }
 
 static void do_timeout(struct call *call)
@@ -241,6 +311,9 @@ static void do_refresh(struct call *call)
     int64_t timeout_ms = 0;
     int status = timeout_of(call->body, "duration", 15, &timeout_ms, &err);
 
+    if (status == 0 && (timeout_ms < 0 || timeout_ms > REFRESH_MAX_MS)) {
+        status = error_set(&err, ERR_INVALID, "duration is not between 0 and 3600 seconds");
+    }
     if (status == 0) {
         status = box_set_timeout(call->id, timeout_ms < 15000 ? 15000 : timeout_ms, true, &err);
     }
@@ -256,21 +329,21 @@ static void connect_box(struct call *call, int64_t fallback_s, bool resume_only)
 
     if (resume_only) {
         if (box_get(call->id, &view, &err) < 0) {
-            send_failure(call->http, &err);
+            api_send_failure(call->http, &err);
             return;
         }
         box_view_done(&view);
         if (view.state == BOX_RUNNING) {
-            send_error(call->http, 409, "Sandbox is already running");
+            api_send_error(call->http, 409, "Sandbox is already running");
             return;
         }
     }
     if (timeout_of(call->body, "timeout", fallback_s, &timeout_ms, &err) < 0 ||
         box_connect(call->id, timeout_ms, &resumed, &view, &err) < 0) {
-        send_failure(call->http, &err);
+        api_send_failure(call->http, &err);
         return;
     }
-    send_tree(call->http, resumed ? 201 : 200, "", sandbox_tree(call, &view));
+    api_send_tree(call->http, resumed ? 201 : 200, "", sandbox_tree(call, &view));
     box_view_done(&view);
 }
 
@@ -284,166 +357,6 @@ static void do_resume(struct call *call)
     connect_box(call, DEFAULT_TIMEOUT_S, true);
 }
 
-static void do_metrics(struct call *call)
-{
-    struct error err = ERROR_INIT;
-    struct box_view view;
-
-    if (box_get(call->id, &view, &err) < 0) {
-        send_failure(call->http, &err);
-        return;
-    }
-    box_view_done(&view);
-    send_tree(call->http, 200, "", cJSON_CreateArray());
-}
-
-static void do_logs(struct call *call)
-{
-    struct error err = ERROR_INIT;
-    struct box_view view;
-    cJSON *tree;
-
-    if (box_get(call->id, &view, &err) < 0) {
-        send_failure(call->http, &err);
-        return;
-    }
-    box_view_done(&view);
-    tree = cJSON_CreateObject();
-    cJSON_AddArrayToObject(tree, "logs");
-    cJSON_AddArrayToObject(tree, "logEntries");
-    send_tree(call->http, 200, "", tree);
-}
-
-/* ---- lists
- * ------------------------------------------------------------------------------------------------
- */
-
-struct filter {
-    char metadata[QUERY_BYTES]; /* after the query's own decoding */
-    bool running, paused, ascending;
-    long limit, offset;
-};
-
-/* E2B encodes this filter three times: the query is decoded already, the whole once more, then each
- * key and value. All pairs must be there. */
-static bool metadata_matches(const struct filter *filter, const cJSON *metadata)
-{
-    char pairs[QUERY_BYTES], *save = NULL;
-
-    str_copy(pairs, sizeof(pairs), filter->metadata);
-    for (char *pair = strtok_r(pairs, "&", &save); pair != NULL;
-         pair = strtok_r(NULL, "&", &save)) {
-        char *value = strchr(pair, '=');
-        const cJSON *item;
-
-        if (value == NULL) {
-            return false;
-        }
-        *value++ = '\0';
-        if (percent_decode(pair, true) < 0 || percent_decode(value, true) < 0) {
-            return false;
-        }
-        item = cJSON_GetObjectItemCaseSensitive(metadata, pair);
-        if (!cJSON_IsString(item) || strcmp(item->valuestring, value) != 0) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static int read_number(const struct call *call, const char *name, long fallback, long min, long max,
-                       long *ret, struct error *err)
-{
-    char text[32], *end;
-
-    *ret = fallback;
-    if (http_query_param(call->http, name, text, sizeof(text)) == 0) {
-        return 0;
-    }
-    *ret = strtol(text, &end, 10);
-    if (*text == '\0' || *end != '\0' || *ret < min || *ret > max) {
-        return error_set(err, ERR_INVALID, "%s is not valid", name);
-    }
-    return 0;
-}
-
-static int read_filter(const struct call *call, bool v2, struct filter *filter, struct error *err)
-{
-    char text[64];
-
-    *filter = (struct filter){.running = true, .paused = v2, .limit = LIST_MAX};
-    if (http_query_param(call->http, "metadata", filter->metadata, sizeof(filter->metadata)) < 0 ||
-        percent_decode(filter->metadata, true) < 0) {
-        return error_set(err, ERR_INVALID, "metadata filter is not valid");
-    }
-    if (!v2) {
-        return 0;
-    }
-    if (http_query_param(call->http, "state", text, sizeof(text)) == 1 && text[0] != '\0') {
-        filter->running = strstr(text, "running") != NULL;
-        filter->paused = strstr(text, "paused") != NULL;
-    }
-    if (http_query_param(call->http, "order", text, sizeof(text)) == 1) {
-        filter->ascending = strcmp(text, "asc") == 0;
-    }
-    if (read_number(call, "limit", LIST_MAX, 1, LIST_MAX, &filter->limit, err) < 0 ||
-        read_number(call, "nextToken", 0, 0, LONG_MAX, &filter->offset, err) < 0) {
-        return -1;
-    }
-    return 0;
-}
-
-static void list_boxes(struct call *call, bool v2)
-{
-    struct error err = ERROR_INIT;
-    struct filter filter;
-    struct box_view *views;
-    size_t count;
-    long matched = 0, running = 0;
-    cJSON *tree;
-    char headers[128];
-    int used;
-
-    if (read_filter(call, v2, &filter, &err) < 0) {
-        send_failure(call->http, &err);
-        return;
-    }
-    box_list(&views, &count);
-    tree = cJSON_CreateArray();
-    for (size_t n = 0; n < count; n++) {
-        const struct box_view *view = &views[filter.ascending ? count - 1 - n : n];
-
-        running += view->state == BOX_RUNNING;
-        if ((view->state == BOX_RUNNING ? filter.running : filter.paused) &&
-            metadata_matches(&filter, view->metadata)) {
-            if (matched >= filter.offset && (!v2 || matched < filter.offset + filter.limit)) {
-                cJSON_AddItemToArray(tree, listed_tree(view));
-            }
-            matched++;
-        }
-    }
-    for (size_t n = 0; n < count; n++) {
-        box_view_done(&views[n]);
-    }
-    free(views);
-    used = snprintf(headers, sizeof(headers), "X-Total-Running: %ld\r\n", running);
-    if (v2 && matched > filter.offset + filter.limit) {
-        snprintf(headers + used, sizeof(headers) - (size_t)used, "X-Next-Token: %ld\r\n",
-                 filter.offset + filter.limit);
-    }
-    send_tree(call->http, 200, v2 ? headers : "", tree);
-}
-
-static void do_list(struct call *call)
-{
-    list_boxes(call, false);
-}
-
-static void do_list_v2(struct call *call)
-{
-    list_boxes(call, true);
-}
-
 /* ---- routes
  * -------------------------------------------------------------------------------------------------
  */
@@ -453,8 +366,9 @@ static const struct {
     void (*run)(struct call *call);
 } routes[] = {
     {"POST", "/sandboxes", NULL, do_create},
-    {"GET", "/sandboxes", NULL, do_list},
-    {"GET", "/v2/sandboxes", NULL, do_list_v2},
+    {"GET", "/sandboxes", NULL, api_list},
+    {"GET", "/v2/sandboxes", NULL, api_list_v2},
+    {"GET", "/sandboxes/metrics", NULL, api_metrics_of_many},
     {"GET", "/sandboxes/", "", do_get},
     {"DELETE", "/sandboxes/", "", do_kill},
     {"POST", "/sandboxes/", "/pause", do_pause},
@@ -462,33 +376,55 @@ static const struct {
     {"POST", "/sandboxes/", "/connect", do_connect},
     {"POST", "/sandboxes/", "/timeout", do_timeout},
     {"POST", "/sandboxes/", "/refreshes", do_refresh},
-    {"GET", "/sandboxes/", "/metrics", do_metrics},
-    {"GET", "/sandboxes/", "/logs", do_logs},
-    {"GET", "/v2/sandboxes/", "/logs", do_logs},
+    {"GET", "/sandboxes/", "/metrics", api_metrics},
+    {"GET", "/sandboxes/", "/logs", api_logs},
+    {"GET", "/v2/sandboxes/", "/logs", api_logs_v2},
 };
 
-/* "id" or "id-clientID" between before and after; only [a-z0-9]. */
-static bool match(const char *path, const char *before, const char *after, char id[BOX_ID_BYTES])
+enum match { MATCH_NO, MATCH_YES, MATCH_BAD_ID };
+
+/* "id" or "id-clientID" between before and after. */
+static enum match match(const char *path, const char *before, const char *after,
+                        char id[BOX_ID_BYTES])
 {
-    size_t n = strlen(before), length = 0;
+    size_t n = strlen(before), whole, length;
 
     id[0] = '\0';
     if (after == NULL) {
-        return strcmp(path, before) == 0;
+        return strcmp(path, before) == 0 ? MATCH_YES : MATCH_NO;
     }
     if (strncmp(path, before, n) != 0) {
-        return false;
+        return MATCH_NO;
     }
-    while (isalnum((unsigned char)path[n + length]) && length < BOX_ID_BYTES - 1) {
-        id[length] = path[n + length];
-        length++;
+    whole = strcspn(path + n, "/");
+    if (whole == 0 || strcmp(path + n + whole, after) != 0) {
+        return MATCH_NO;
     }
+    length = strcspn(path + n, "/-");
+    if (length == 0 || length >= BOX_ID_BYTES) {
+        return MATCH_BAD_ID;
+    }
+    memcpy(id, path + n, length);
     id[length] = '\0';
-    n += length;
-    if (length > 0 && path[n] == '-') {
-        n += strcspn(path + n, "/");
+    return strspn(id, "abcdefghijklmnopqrstuvwxyz0123456789") == length ? MATCH_YES : MATCH_BAD_ID;
+}
+
+int api_query_number(const struct call *call, const char *name, int64_t fallback, int64_t min,
+                     int64_t max, int64_t *ret, struct error *err)
+{
+    char text[32], *end;
+    int found = http_query_param(call->http, name, text, sizeof(text));
+
+    *ret = fallback;
+    if (found == 0) {
+        return 0;
     }
-    return length > 0 && strcmp(path + n, after) == 0;
+    errno = 0;
+    *ret = found < 0 ? 0 : strtoll(text, &end, 10);
+    if (found < 0 || *text == '\0' || *end != '\0' || errno != 0 || *ret < min || *ret > max) {
+        return error_set(err, ERR_INVALID, "%s is not valid", name);
+    }
+    return 0;
 }
 
 static int read_body(struct call *call, struct error *err)
@@ -530,23 +466,29 @@ void api_handle(void *arg, struct http_exchange *exchange)
         return;
     }
     if (!key_is_right(&call)) {
-        send_error(exchange, 401, "Invalid API key");
+        api_send_error(exchange, 401, "Invalid API key");
         return;
     }
     for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++) {
-        if (!match(http_path(exchange), routes[i].before, routes[i].after, call.id)) {
+        enum match matched = match(http_path(exchange), routes[i].before, routes[i].after, call.id);
+
+        if (matched == MATCH_NO) {
             continue;
         }
         known_path = true;
-        if (strcmp(http_method(exchange), routes[i].method) == 0) {
-            if (read_body(&call, &err) < 0) {
-                send_failure(exchange, &err);
-            } else {
-                routes[i].run(&call);
-            }
-            cJSON_Delete(call.body);
-            return;
+        if (strcmp(http_method(exchange), routes[i].method) != 0) {
+            continue;
         }
+        if (matched == MATCH_BAD_ID) {
+            api_send_error(exchange, 400, "Invalid sandbox ID");
+        } else if (read_body(&call, &err) < 0) {
+            api_send_failure(exchange, &err);
+        } else {
+            routes[i].run(&call);
+        }
+        cJSON_Delete(call.body);
+        return;
     }
-    send_error(exchange, known_path ? 405 : 404, known_path ? "method not allowed" : "not found");
+    api_send_error(exchange, known_path ? 405 : 404,
+                   known_path ? "method not allowed" : "not found");
 }

@@ -1,0 +1,40 @@
+/*
+ * api_internal - what api.c and its parts (api_list.c, api_observe.c) share.
+ */
+#ifndef SANDBOX_HOST_API_INTERNAL_H
+#define SANDBOX_HOST_API_INTERNAL_H
+
+#include "common/base/json.h"
+#include "common/httpd/httpd.h"
+#include "deploy/sandbox-host/config.h"
+#include "deploy/sandbox-host/sandbox.h"
+
+struct call {
+    const struct host_config *config;
+    struct http_exchange *http;
+    cJSON *body;           /* or NULL */
+    char id[BOX_ID_BYTES]; /* of the path, or "" */
+};
+
+/* Answers with the tree, which it frees. `headers` as for http_respond. */
+void api_send_tree(struct http_exchange *http, int status, const char *headers, cJSON *tree);
+void api_send_error(struct http_exchange *http, int status, const char *message);
+/* The status E2B answers an error with. */
+void api_send_failure(struct http_exchange *http, const struct error *err);
+/* A number of the query, or `fallback`; ERR_INVALID names the parameter. */
+int api_query_number(const struct call *call, const char *name, int64_t fallback, int64_t min,
+                     int64_t max, int64_t *ret, struct error *err) MUST_CHECK;
+
+/* templateID, alias, sandboxID, clientID, envdVersion. */
+cJSON *api_basic_tree(const struct box_view *view);
+/* The sandbox as a list has it. */
+cJSON *api_listed_tree(const struct call *call, const struct box_view *view);
+
+void api_list(struct call *call);    /* GET /sandboxes */
+void api_list_v2(struct call *call); /* GET /v2/sandboxes */
+void api_metrics(struct call *call);
+void api_metrics_of_many(struct call *call); /* GET /sandboxes/metrics */
+void api_logs(struct call *call);
+void api_logs_v2(struct call *call);
+
+#endif

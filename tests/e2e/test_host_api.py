@@ -1,0 +1,290 @@
+"""The control plane of the local sandbox host: every field, filter, page, status and error body of E2B's it takes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta, timezone
+from urllib.parse import quote
+
+import pytest
+
+from tests.harness.host_client import Box, HostClient
+from tests.harness.services import wait_until
+from tests.harness.stack import SandboxHost
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory):
+    host = SandboxHost(tmp_path_factory.mktemp("host"), SANDBOX_HOST_ANY_TEMPLATE="0", SANDBOX_HOST_MAX_SANDBOXES="24",
+                       SANDBOX_HOST_MAX_TIMEOUT_SECONDS="3600")
+    yield HostClient(host)
+    host.stop()
+
+
+@pytest.fixture(autouse=True)
+def empty(client):
+    yield
+    for box_id in client.ids():
+        client.request("DELETE", f"/sandboxes/{box_id}")
+
+
+def many(client, count: int, **fields) -> list[Box]:
+    with ThreadPoolExecutor(4) as pool:
+        return list(pool.map(lambda n: client.create(metadata={"n": str(n)} | fields.pop("metadata", {}), **fields),
+                             range(count)))
+
+
+def ends_in(box: Box) -> float:
+    end = datetime.fromisoformat(box.get().json()["endAt"].replace("Z", "+00:00"))
+    return (end - datetime.now(timezone.utc)).total_seconds()
+
+
+def check_error(answer, status: int, text: str = "") -> None:
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"].startswith("application/json")
+    body = answer.json()
+    assert body["code"] == status and text in body["message"], body
+
+
+def test_create_answers_and_detail(client):
+    box = client.create(secure=True, autoPause=True, autoResume={"enabled": True}, timeout=600, metadata={"a": "b"},
+                        allow_internet_access=False, network={"allowPublicTraffic": False}, mcp={})
+    made = box.made
+    assert made["domain"] == client.host.own_env["SANDBOX_HOST_DOMAIN"] and made["templateID"] == "base"
+    assert made["envdAccessToken"] and made["trafficAccessToken"] and made["clientID"] and made["envdVersion"]
+    detail = box.get().json()
+    assert detail["state"] == "running" and detail["metadata"] == {"a": "b"}
+    assert detail["lifecycle"] == {"autoResume": True, "onTimeout": "pause"}
+    assert detail["allowInternetAccess"] is False and detail["network"] == {"allowPublicTraffic": False}
+    assert detail["envdAccessToken"] == made["envdAccessToken"]
+    assert (detail["cpuCount"], detail["memoryMB"]) == (2, 1024)
+    assert 598 < ends_in(box) <= 600
+    # any client id behind the id is taken, as E2B does
+    assert client.request("GET", f"/sandboxes/{box.id}-6532622b").status_code == 200
+    plain = client.create().get().json()
+    assert plain["allowInternetAccess"] is None and "envdAccessToken" not in plain
+
+
+def test_create_refuses(client):
+    for field, body in {
+        "templateID": {"templateID": ""}, "Timeout": {"timeout": 0}, "hours": {"timeout": 3601},
+        "timeout": {"timeout": "1"}, "autoPauseMemory": {"autoPause": True, "autoPauseMemory": False},
+        "autoResume": {"autoResume": True}, "secure": {"secure": 1}, "metadata": {"metadata": {"a": 1}},
+        "envVars": {"envVars": []}, "allow_internet_access": {"allow_internet_access": "no"},
+        "network": {"network": []}, "volumeMounts": {"volumeMounts": [{"name": "a", "path": "/a"}]},
+        "allowPublicTraffic": {"network": {"allowPublicTraffic": False}},
+        "network.rules": {"network": {"rules": {"a.com": []}}},
+        "network.denyOut": {"network": {"denyOut": ["example.com"]}},
+        "network.allowOut": {"network": {"allowOut": ["10.0.0.0/33"]}},
+    }.items():
+        check_error(client.try_create(**body), 400, field)
+    check_error(client.request("POST", "/sandboxes", "text"), 400)
+    check_error(client.http.post("/sandboxes", content=b"{"), 400)
+    check_error(client.try_create(templateID="absent"), 404, "absent")
+    check_error(client.http.post("/sandboxes", json={"templateID": "base"}, headers={"X-API-Key": "e2b_00"}), 401)
+    check_error(client.request("GET", "/nothing"), 404)
+    check_error(client.request("PATCH", "/sandboxes"), 405)
+    for bad in ("UPPER", "a.b", "-x", "a" * 40):
+        check_error(client.request("GET", f"/sandboxes/{bad}"), 400)
+    assert client.ids() == set()
+
+
+def test_unknown_sandboxes_are_404_everywhere(client):
+    gone = client.create()
+    assert gone.kill().status_code == 204
+    check_error(gone.kill(), 404)
+    check_error(gone.get(), 404)
+    for action, body in {"pause": None, "resume": {}, "connect": {"timeout": 10}, "timeout": {"timeout": 10},
+                         "refreshes": {"duration": 20}}.items():
+        check_error(gone.call(action, body), 404)
+    for what in ("metrics", "logs"):
+        check_error(gone.get(f"/{what}"), 404)
+
+
+def test_too_many_are_429(client):
+    many(client, 24)
+    check_error(client.try_create(), 429)
+    client.request("DELETE", f"/sandboxes/{next(iter(client.ids()))}")
+    client.create()
+
+
+def test_lists_filter_and_page(client):
+    boxes = many(client, 7)
+    odd = client.create(metadata={"k é": "a=b&c %", "n": "7"})
+    boxes[0].call("pause")
+    boxes[1].call("pause")
+
+    def page(**params):
+        return client.http.get("/v2/sandboxes", params=params)
+
+    seen, token, pages = [], None, 0
+    while pages == 0 or token:
+        answer = page(limit=3, **({"nextToken": token} if token else {}))
+        seen += [box["sandboxID"] for box in answer.json()]
+        assert answer.headers["X-Total-Running"] == "6"
+        token, pages = answer.headers.get("X-Next-Token"), pages + 1
+        if pages == 1:
+            # neither a new sandbox nor the end of one already seen shifts the pages
+            client.create(metadata={"late": "1"}).kill()
+            client.request("DELETE", f"/sandboxes/{seen[0]}")
+            client.create(metadata={"n": "7"})
+    assert pages == 3 and len(seen) == len(set(seen)) == 8
+    started = [box["startedAt"] for box in page().json()]
+    assert started == sorted(started, reverse=True)
+    assert [b["startedAt"] for b in page(order="asc").json()] == sorted(started)
+    assert {b["sandboxID"] for b in page(state="paused").json()} == {boxes[0].id, boxes[1].id}
+    assert len(page(state="paused,running").json()) == 8
+    assert [b["metadata"]["n"] for b in page(metadata=quote("n=3")).json()] == ["3"]
+    if odd.id in client.ids():
+        twice = "&".join(f"{quote(quote(k, safe=''), safe='')}={quote(quote(v, safe=''), safe='')}"
+                         for k, v in {"k é": "a=b&c %"}.items())
+        assert [b["sandboxID"] for b in page(metadata=quote(twice)).json()] == [odd.id]
+    assert page(metadata=quote("n=3&n=4")).json() == []
+    assert page(template="base").json() and page(template="other").json() == []
+    soon = (datetime.now(timezone.utc) + timedelta(seconds=5)).isoformat()
+    assert page(startedAfter=soon).json() == []
+    # the old list: what runs, and no pages
+    old = client.http.get("/sandboxes")
+    assert {b["state"] for b in old.json()} == {"running"} and "X-Next-Token" not in old.headers
+    for bad in ({"limit": 0}, {"limit": 101}, {"limit": "x"}, {"state": "gone"}, {"order": "up"},
+                {"nextToken": "x"}, {"startedAfter": "yesterday"}, {"template": "a b"}):
+        check_error(page(**bad), 400)
+
+
+def test_timeouts(client):
+    box = client.create(timeout=100)
+    assert box.call("timeout", {"timeout": 30}).status_code == 204 and 28 < ends_in(box) <= 30
+    # connect and refreshes only extend
+    answer = box.call("connect", {"timeout": 10})
+    assert answer.status_code == 200 and answer.json()["sandboxID"] == box.id and 25 < ends_in(box)
+    assert box.call("connect", {"timeout": 60}).status_code == 200 and 58 < ends_in(box) <= 60
+    assert box.call("refreshes", {"duration": 5}).status_code == 204 and 55 < ends_in(box)
+    assert box.call("refreshes", {"duration": 90}).status_code == 204 and 88 < ends_in(box) <= 90
+    # beyond the longest life it is clamped, or refused where E2B refuses
+    assert box.call("timeout", {"timeout": 7200}).status_code == 204 and 3590 < ends_in(box) <= 3600
+    check_error(box.call("connect", {"timeout": 7200}), 400)
+    check_error(box.call("connect", {}), 400)
+    check_error(box.call("refreshes", {"duration": 3601}), 400)
+    check_error(box.call("timeout", {"timeout": -1}), 400)
+
+
+def test_deadlines_are_kept_within_a_second(client, slow):
+    boxes = many(client, 12, timeout=300)
+    paused = client.create(timeout=300, autoPause=True)
+    for box in boxes + [paused]:
+        assert box.call("timeout", {"timeout": 2}).status_code == 204
+    due = time.monotonic() + 2
+    assert client.ids() == {box.id for box in boxes} | {paused.id}
+    while client.ids() != {paused.id} or paused.get().json()["state"] != "paused":
+        assert time.monotonic() < due + 1 * slow, "sandboxes outlived their time by more than a second"
+        time.sleep(0.05)
+    assert time.monotonic() > due - 0.1
+
+
+def test_pause_keeps_memory_and_resumes(client, slow):
+    box = client.create(timeout=60)
+    box.run("(i=0; while :; do i=$((i+1)); echo $i; sleep 0.02; done) >steps 2>&1 & disown")
+    wait_until("steps", lambda: len(box.run("cat steps").out.split()) > 5)
+    assert box.call("pause").status_code == 204
+    check_error(box.call("pause"), 409)
+    check_error(box.call("timeout", {"timeout": 10}), 404)
+    check_error(box.call("pause", {"memory": False}), 400)
+    assert box.get().json()["state"] == "paused" and box.get().json()["domain"] is None
+    assert box.file("/home/user/steps").status_code == 502
+    time.sleep(0.5)
+    answer = box.call("resume", {"timeout": 60})
+    assert answer.status_code == 201
+    check_error(box.call("resume", {"timeout": 60}), 409)
+    time.sleep(0.2)
+    steps = [int(step) for step in box.ok("cat steps").split()]
+    # no step lost, none made while it was paused
+    assert steps == list(range(1, len(steps) + 1)) and len(steps) < 400
+    assert box.call("pause").status_code == 204
+    assert box.call("connect", {"timeout": 60}).status_code == 201
+    assert box.ok("kill -0 $(pgrep -f 'sleep 0.02' | head -1) && echo alive").strip() == "alive"
+    assert box.call("pause").status_code == 204 and box.kill().status_code == 204
+
+
+def test_a_paused_sandbox_uses_no_cpu(client):
+    box = client.create()
+    box.run("(while :; do :; done) >/dev/null 2>&1 & disown")
+    before = box.get("/metrics").json()
+    if not before:
+        pytest.skip("no cgroup to measure by on this machine")
+    time.sleep(0.6)
+    busy = box.get("/metrics").json()[-1]["cpuUsedPct"]
+    assert busy > 20
+    box.call("pause")
+    time.sleep(0.6)
+    # measured over the pause and the moment after it
+    box.call("connect", {"timeout": 60})
+    assert box.get("/metrics").json()[-1]["cpuUsedPct"] < busy * 0.8
+
+
+def test_auto_resume_by_traffic_needs_the_token(client):
+    box = client.create(secure=True, autoResume={"enabled": True}, timeout=100)
+    box.call("pause")
+    assert client.http.get("/files", params={"path": "/etc/hosts"},
+                           headers={"E2b-Sandbox-Id": box.id, "E2b-Sandbox-Port": "49983"}).status_code == 403
+    assert client.http.get("/files", params={"path": "/etc/hosts"},
+                           headers=box.headers() | {"X-Access-Token": "wrong"}).status_code == 403
+    assert box.get().json()["state"] == "paused"
+    assert box.file("/etc/hosts").status_code == 200
+    assert box.get().json()["state"] == "running" and ends_in(box) > 290
+    stays = client.create(timeout=100)
+    stays.call("pause")
+    assert stays.port(80).status_code == 502 and stays.get().json()["state"] == "paused"
+
+
+def test_private_traffic_needs_its_own_token(client):
+    box = client.create(secure=True, network={"allowPublicTraffic": False})
+    box.run("python3 -m http.server 8000 >/dev/null 2>&1 & disown")
+    headers = {"e2b-traffic-access-token": box.made["trafficAccessToken"]}
+    wait_until("server", lambda: client.http.get("/", headers=box.headers("8000") | headers).status_code == 200)
+    assert box.port(8000).status_code == 403
+    assert client.http.get("/", headers=box.headers("8000") | {"e2b-traffic-access-token": "x"}).status_code == 403
+    # the agent's own port asks for its own
+    assert box.file("/etc/hosts").status_code == 200
+
+
+def test_metrics_and_logs(client):
+    box = client.create()
+    box.ok("head -c 5M /dev/zero >f")
+    samples = box.get("/metrics").json()
+    if samples:
+        last = samples[-1]
+        assert last["memTotal"] == 1 << 30 and 0 < last["memUsed"] < last["memTotal"] and last["cpuCount"] == 2
+        assert last["diskTotal"] == 0 or 5 << 20 <= last["diskUsed"] < last["diskTotal"]
+        now = int(time.time())
+        assert box.get(f"/metrics?start={now + 10}").json() == [] and box.get(f"/metrics?end={now - 100}").json() == []
+        several = client.http.get("/sandboxes/metrics", params={"sandbox_ids": f"{box.id},absent"}).json()
+        assert set(several["sandboxes"]) == {box.id}
+    check_error(client.http.get("/sandboxes/metrics"), 400)
+    check_error(box.get("/metrics?start=x"), 400)
+    box.call("pause")
+    box.call("connect", {"timeout": 100})
+    logs = box.get("/logs").json()
+    assert [entry["line"] for entry in logs["logs"]] == ["started", "paused", "resumed"]
+    assert [entry["message"] for entry in logs["logEntries"]] == ["started", "paused", "resumed"]
+    assert len(box.get("/logs?limit=1").json()["logs"]) == 1
+
+    def v2(query: str) -> list[str]:
+        return [e["message"] for e in client.request("GET", f"/v2/sandboxes/{box.id}/logs?{query}").json()["logs"]]
+
+    assert v2("direction=backward&limit=2") == ["resumed", "paused"]
+    assert v2("search=aus") == ["paused"] and v2("level=error") == [] and v2("cursor=99999999999999") == []
+    for bad in ("direction=up", "level=loud", "limit=1001", "cursor=x"):
+        check_error(client.request("GET", f"/v2/sandboxes/{box.id}/logs?{bad}"), 400)
+
+
+def test_a_sandbox_that_ends_by_itself_is_gone(client):
+    box = client.create()
+    wrapper = subprocess.run(["pgrep", "-f", f"bwrap .*{box.id}"], capture_output=True, text=True, check=True).stdout
+    for pid in wrapper.split():
+        os.kill(int(pid), signal.SIGKILL)
+    wait_until("gone", lambda: box.get().status_code == 404, 10)
+    assert box.port(80).status_code == 502
