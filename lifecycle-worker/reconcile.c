@@ -17,7 +17,7 @@
 #include "lifecycle-worker/compare.h"
 #include "lifecycle-worker/drive.h"
 
-#define LEASE_MARGIN_MS 15000 /* of the sweep, for judging and acting after the list */
+#define LEASE_MARGIN_MS 15000 /* of the sweep, at most: for judging and acting after the list */
 
 int reconcile_count(const struct worker *worker)
 {
@@ -71,6 +71,7 @@ bool reconcile_take(struct worker *worker, const struct queue_entry *entry)
 {
     struct error err = ERROR_INIT;
     char provider[PROVIDER_BYTES];
+    int64_t list_ms = worker->config->reconcile_sweep_ms;
     const char *sweep_id = entry->wakeup.job_id;
     if (entry->wakeup.op != JOB_RECONCILE || entry->wakeup.sandbox_id[0] != '\0' ||
         sweep_id[0] == '\0' || entry->id[0] == '\0') {
@@ -78,8 +79,8 @@ bool reconcile_take(struct worker *worker, const struct queue_entry *entry)
     }
     settle_ack(worker, entry);
     if (store_sweep_claim(worker->store, sweep_id, worker->identity,
-                          worker->config->reconcile_sweep_ms + LEASE_MARGIN_MS, provider,
-                          &err) != 0) {
+                          list_ms + (list_ms < LEASE_MARGIN_MS ? list_ms : LEASE_MARGIN_MS),
+                          provider, &err) != 0) {
         if (err.code != ERR_NOT_FOUND) {
             worker_note_store(worker, &err);
         }
