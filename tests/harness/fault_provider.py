@@ -9,7 +9,8 @@ Run as a program: `fault_provider.py --port N --log FILE`. Control it over HTTP:
     POST /_config   {"delay_ms": 500, "jitter_ms": 0, "max_timeout": 3600}   every call takes delay_ms, and up to jitter_ms more
     GET  /_state    {"sandboxes": {...}, "calls": {...}}
     POST /_remove   {"id": "..."}        the sandbox vanishes, as if the provider lost it
-    POST /_seed     [{"metadata": {...}}, ...]  sandboxes nobody asked for; answers their ids
+    POST /_seed     [{"metadata": {...}, "id": "..."}, ...]  sandboxes nobody asked for (id is optional);
+                    answers their ids
     POST /_set      {"id": "...", "state": "paused"}
 
 Fault modes, without the effect:
@@ -106,9 +107,9 @@ class Provider:
 
     # ---- sandboxes -------------------------------------------------------------------------
 
-    def expire(self) -> None:
-        """At its end a sandbox is paused: that is what the server asks for."""
-        for s in self.sandboxes.values():
+    def expire(self, sid: str = "") -> None:
+        """At its end a sandbox is paused: that is what the server asks for. Without an id: all of them."""
+        for s in [self.sandboxes[sid]] if sid in self.sandboxes else self.sandboxes.values() if not sid else ():
             if s["state"] == "running" and s["end"] < time.time():
                 self.change(s, "expire", state="paused")
 
@@ -136,8 +137,8 @@ class Provider:
                     "cpuCount": 2, "memoryMB": 512}
         return out
 
-    def make(self, template: str, metadata: dict, timeout: int, envs: dict) -> dict:
-        sid = "i" + "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(20))
+    def make(self, template: str, metadata: dict, timeout: int, envs: dict, sid: str | None = None) -> dict:
+        sid = sid or "i" + "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(20))
         s = {"id": sid, "template": template, "metadata": metadata, "state": "running", "born": time.time(),
              "end": time.time() + timeout, "envs": envs, "token": secrets.token_hex(16)}
         self.sandboxes[sid] = s
@@ -195,7 +196,7 @@ class Provider:
         return Response(204)
 
     def answer(self, route: str, request: Request, sid: str, fault: dict) -> Response:
-        self.expire()
+        self.expire("none" if route in ("exec", "files", "create") else sid)
         if route == "exec":
             return Response(200, envelope(0, {"event": {"start": {"pid": 7}}}) +
                             envelope(0, {"event": {"data": {"stdout": base64.b64encode(b"fake\n").decode()}}}) +
@@ -226,9 +227,8 @@ class Provider:
                 self.effect("lose", gone, gone)
             return Response(200, {"removed": gone is not None})
         if request.path == "/_seed":
-            made = [self.make("base", item["metadata"], self.max_timeout, {}) for item in request.json()]
-            for s in made:
-                self.effect("seed", None, s)
+            made = [self.make("base", item["metadata"], self.max_timeout, {}, item.get("id")) for item in request.json()]
+            self.past.extend((time.time(), s["id"], None) for s in made)
             return Response(200, [s["id"] for s in made])
         if request.path == "/_set":
             change = request.json()

@@ -118,9 +118,11 @@ class FaultProvider:
     def forget(self, provider_id: str) -> None:
         self.http.post("/_remove", json={"id": provider_id}).raise_for_status()
 
-    def seed(self, *metadata: dict) -> list[str]:
+    def seed(self, *metadata: dict, ids: list[str] | None = None) -> list[str]:
         """Sandboxes nobody asked for; their ids."""
-        return self.http.post("/_seed", json=[{"metadata": m} for m in metadata]).json()
+        made = [{"metadata": m} for m in metadata] if ids is None else \
+               [{"metadata": m, "id": i} for m, i in zip(metadata, ids, strict=True)]
+        return self.http.post("/_seed", json=made).json()
 
     def set(self, provider_id: str, **fields) -> None:
         self.http.post("/_set", json={"id": provider_id} | fields).raise_for_status()
