@@ -284,8 +284,7 @@ def zombie_dies_of_its_late_call(scene: Scene, kind: Kind) -> float:
     took = (time.monotonic() - apart) * 1000
     scene.settled(kind, (2,))
     scene.went(kind)
-    why = scene.sql("select reason from events order by id desc limit 1")
-    assert why[0][0].startswith("orphan "), why
+    wait_until("why", lambda: scene.sql("select reason from events order by id desc limit 1")[0][0].startswith("orphan "))
     return took
 
 
