@@ -89,11 +89,16 @@ static void poison(struct connection *connection)
     connection->pg = NULL;
 }
 
-static bool is_conflict(const PGresult *result)
+static bool is_state(const PGresult *result, const char *wanted)
 {
     const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
 
-    return state != NULL && (strcmp(state, "40001") == 0 || strcmp(state, "40P01") == 0);
+    return state != NULL && strcmp(state, wanted) == 0;
+}
+
+static bool is_conflict(const PGresult *result)
+{
+    return is_state(result, "40001") || is_state(result, "40P01");
 }
 
 /* The one place where SQLSTATE becomes an error code. Details may quote data, so only the primary
@@ -129,6 +134,19 @@ static int result_error(const PGresult *result, struct error *err)
                      state != NULL ? state : "no code");
 }
 
+/* An error the server told. One that takes no more writes may keep its connections for ever, while
+ * another of the hosts in DATABASE_URL takes them. */
+static int told_error(struct connection *connection, const PGresult *result, struct error *err)
+{
+    connection->demoted = connection->demoted || is_state(result, "25006");
+    return result_error(result, err);
+}
+
+static bool is_lost(const struct connection *connection)
+{
+    return connection->demoted || PQstatus(connection->pg) != CONNECTION_OK;
+}
+
 /* Collects one statement's last result and checks it. *ret_conflict: nothing was done, try again.
  */
 static int collect(struct connection *connection, int64_t until_ms, PGresult **ret,
@@ -162,7 +180,7 @@ static int collect(struct connection *connection, int64_t until_ms, PGresult **r
     if (PQresultStatus(last) != PGRES_TUPLES_OK && PQresultStatus(last) != PGRES_COMMAND_OK) {
         *ret_conflict = is_conflict(last);
         status = PQstatus(connection->pg) == CONNECTION_OK
-                     ? result_error(last, err)
+                     ? told_error(connection, last, err)
                      : store_connection_failed(connection->pg, err);
         PQclear(last);
         last = NULL;
@@ -236,7 +254,7 @@ static int run_once(struct store *store, enum query query, const struct params *
     } else if (status == 0) {
         status = collect(connection, until_ms, ret, ret_conflict, err);
     }
-    *ret_lost = status < 0 && PQstatus(connection->pg) != CONNECTION_OK;
+    *ret_lost = status < 0 && is_lost(connection);
     store_return(store, connection);
     if (*ret_lost) {
         store_drop_idle(store);
@@ -312,7 +330,7 @@ static int read_statement(struct store *store, struct connection *connection,
     }
     if (*status == 0 && PQresultStatus(statement->result) == PGRES_FATAL_ERROR) {
         *ret_conflict = is_conflict(statement->result);
-        *status = result_error(statement->result, err);
+        *status = told_error(connection, statement->result, err);
     } else if (*status == 0 && PQresultStatus(statement->result) != PGRES_TUPLES_OK &&
                PQresultStatus(statement->result) != PGRES_COMMAND_OK) {
         *status = error_set(err, ERR_INTERNAL, "database: unexpected answer in a batch");
@@ -342,7 +360,7 @@ static int read_batch(struct store *store, struct connection *connection,
     }
     if (status == 0 && PQresultStatus(sync) == PGRES_FATAL_ERROR) {
         *ret_conflict = is_conflict(sync);
-        status = result_error(sync, err);
+        status = told_error(connection, sync, err);
     } else if (status == 0 && PQresultStatus(sync) != PGRES_PIPELINE_SYNC) {
         status = store_connection_failed(connection->pg, err);
     }
@@ -377,7 +395,7 @@ static int batch_once(struct store *store, struct statement *statements, size_t 
         PQclear(statements[i].result);
         statements[i].result = NULL;
     }
-    lost = status < 0 && PQstatus(connection->pg) != CONNECTION_OK;
+    lost = status < 0 && is_lost(connection);
     store_return(store, connection);
     if (lost) {
         store_drop_idle(store);

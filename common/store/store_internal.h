@@ -51,7 +51,8 @@ int store_query_batch(struct store *store, struct statement *statements, size_t 
 
 /* ---- the pool (store_pool.c) ---- */
 struct connection {
-    PGconn *pg; /* NULL once given up in the middle of a statement */
+    PGconn *pg;   /* NULL once given up in the middle of a statement */
+    bool demoted; /* its server takes no more writes */
     bool prepared[QUERY_COUNT];
     struct connection *next;
 };

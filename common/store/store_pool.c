@@ -127,6 +127,7 @@ static int merge_settings(const PQconninfoOption *user, struct settings *setting
         {"fallback_application_name", application},
         {"connect_timeout", connect_timeout},
         {"gssencmode", "disable"},
+        {"target_session_attrs", "read-write"},
         {"keepalives_idle", "10"},
         {"keepalives_interval", "5"},
         {"keepalives_count", "3"},
@@ -285,7 +286,7 @@ struct connection *store_borrow(struct store *store, struct error *err)
 
 void store_return(struct store *store, struct connection *connection)
 {
-    bool usable = PQstatus(connection->pg) == CONNECTION_OK &&
+    bool usable = !connection->demoted && PQstatus(connection->pg) == CONNECTION_OK &&
                   PQtransactionStatus(connection->pg) == PQTRANS_IDLE &&
                   PQpipelineStatus(connection->pg) == PQ_PIPELINE_OFF;
 
