@@ -104,12 +104,12 @@ class Process:
 
 
 class Redis:
-    def __init__(self, folder: Path, aof: bool = True):
-        self.port = free_port()
+    def __init__(self, folder: Path, aof: bool = True, host: str = "127.0.0.1", port: int = 0):
+        self.host, self.port = host, port or free_port()
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self.argv = ["redis-server", str(ROOT / "deploy/redis.conf"), "--port", str(self.port),
-                     "--bind", "127.0.0.1", "--dir", str(folder),
+                     "--bind", host, "--dir", str(folder),
                      "--appendonly", "yes" if aof else "no"]
         self.process = Process("redis", self.argv, None, folder / "redis.log")
         self.wait_ready()
@@ -118,7 +118,7 @@ class Redis:
         wait_until("redis", lambda: self.cli("PING") == "PONG")
 
     def cli(self, *args: str) -> str:
-        done = subprocess.run(["redis-cli", "-p", str(self.port), *args], capture_output=True,
+        done = subprocess.run(["redis-cli", "-h", self.host, "-p", str(self.port), *args], capture_output=True,
                               text=True, timeout=10)
         return done.stdout.strip()
 
@@ -131,16 +131,18 @@ class Redis:
 
     @property
     def env(self) -> dict[str, str]:
-        return {"REDIS_HOST": "127.0.0.1", "REDIS_PORT": str(self.port), "REDIS_DATABASE": "0"}
+        return {"REDIS_HOST": self.host, "REDIS_PORT": str(self.port), "REDIS_DATABASE": "0"}
 
 
 class Postgres:
     """A cluster with trust on loopback; `create_database()` gives each test its own.
 
-    `copy_of`: a stopped cluster to begin from, which is cheaper than a new one. `settings`: of the server.
+    `copy_of`: a stopped cluster to begin from, which is cheaper than a new one. `standby_of`: a running
+    one to follow. `settings`: of the server.
     """
 
-    def __init__(self, folder: Path, copy_of: "Postgres | None" = None, **settings: str):
+    def __init__(self, folder: Path, copy_of: "Postgres | None" = None, standby_of: "Postgres | None" = None,
+                 **settings: str):
         self.port = free_port()
         self.bin = sorted(glob.glob("/usr/lib/postgresql/*/bin"))[-1]
         # PostgreSQL refuses root, and its user must reach the data: a folder of its own
@@ -152,11 +154,14 @@ class Postgres:
             account = pwd.getpwnam("postgres")
             os.chown(self.data, account.pw_uid, account.pw_gid)
             self.kwargs = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
-        if copy_of is None:
+        if copy_of is not None:
+            subprocess.run(["cp", "-a", str(copy_of.data / "data"), str(self.data)], check=True)
+        elif standby_of is not None:
+            self.tool("pg_basebackup", "-D", str(self.data / "data"), "-R", "-X", "stream", "-c", "fast", "--no-sync",
+                      "-d", standby_of.url())
+        else:
             self.tool("initdb", "-D", str(self.data / "data"), "-U", "postgres", "--auth=trust", "--encoding=UTF8",
                       "--locale=C.UTF-8", "--no-sync")
-        else:
-            subprocess.run(["cp", "-a", str(copy_of.data / "data"), str(self.data)], check=True)
         self.argv = [f"{self.bin}/postgres", "-D", str(self.data / "data"), "-p", str(self.port),
                      "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=",
                      "-c", "max_connections=200"]

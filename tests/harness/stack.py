@@ -259,7 +259,10 @@ class Stack:
     """gateway + worker(s) + reaper(s) over given services. Use as a context manager."""
 
     def __init__(self, folder: Path, redis: Redis, postgres: Postgres, provider, *, workers: int = 1,
-                 reapers: int = 1, gateways: int = 1, env: dict[str, str] | None = None):
+                 reapers: int = 1, gateways: int = 1, env: dict[str, str] | None = None,
+                 prefix: tuple[str, ...] = ()):
+        """`prefix` is a command that ends by becoming the program it is given."""
+        self.prefix = prefix
         self.folder, self.redis, self.postgres, self.provider = folder, redis, postgres, provider
         folder.mkdir(parents=True, exist_ok=True)
         self.database = "e2e_" + secrets.token_hex(6)
@@ -278,7 +281,7 @@ class Stack:
 
     def spawn(self, name: str, program: str, *args: str, **env: str) -> Process:
         number = sum(1 for p in self.processes if p.name.startswith(name))
-        process = Process(f"{name}-{number}", [str(build_dir() / program), *args], self.env | env,
+        process = Process(f"{name}-{number}", [*self.prefix, str(build_dir() / program), *args], self.env | env,
                           self.folder / f"{name}-{number}.log")
         self.processes.append(process)
         return process
