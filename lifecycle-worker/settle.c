@@ -231,13 +231,6 @@ static void end_committed(struct worker *worker, struct flight *flight,
     if (finish->ret_has_next) {
         settle_wake(worker, &finish->ret_next);
     }
-    if (finish->state == JOB_STATE_DEAD) {
-        struct wakeup dead = wakeup_of(job);
-        struct error err = ERROR_INIT;
-        if (queue_add_dead(worker->queue, &dead, finish->error, &err) != 0) {
-            worker_note_queue(worker, &err); /* the row is dead; the stream is a convenience */
-        }
-    }
     if (flight->has_entry) {
         settle_ack(worker, &flight->entry);
     }

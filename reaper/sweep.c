@@ -11,8 +11,10 @@
 #include "common/base/json.h"
 #include "common/base/log.h"
 
-#define REFILL_MAX 20000 /* after a wipe; the rest follows by the ordinary search */
-#define RETRY_MS   500
+#define REFILL_MAX    20000 /* after a wipe; the rest follows by the ordinary search */
+#define RETRY_MS      500
+#define DEAD_CLAIM_MS 10000 /* for sending dead letters, before another reaper does */
+#define DEAD_LOOK_MS  5000  /* interval of the look whether their list is there */
 
 /* ---- what we depend on -------------------------------------------------------------------- */
 
@@ -156,6 +158,58 @@ static void run_outbox(struct sweep *sweep, int64_t now)
     }
 }
 
+/* ---- dead letters ------------------------------------------------------------------------- */
+
+/* Sent and not marked is sent again: a letter may be there twice, but none is missing. */
+static int send_letters(struct sweep *sweep, const struct store_dead_letter *letters, size_t count)
+{
+    struct error err = ERROR_INIT;
+    for (size_t i = 0; i < count; i++) {
+        if (queue_add_dead(sweep->queue, &letters[i].wakeup, letters[i].error, &err) != 0) {
+            note_queue(sweep, &err);
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* The list is there, empty or not, unless Redis was wiped or nothing has died yet. */
+static void look_for_dead_list(struct sweep *sweep, int64_t now)
+{
+    struct error err = ERROR_INIT;
+    bool present = true;
+    if (now < sweep->next_dead_look_ms) {
+        return;
+    }
+    sweep->next_dead_look_ms = now + DEAD_LOOK_MS;
+    if (queue_dead_present(sweep->queue, &present, &err) != 0) {
+        note_queue(sweep, &err);
+    } else if (!present && store_dead_relist(sweep->store, &err) != 0) {
+        note_store(sweep, &err);
+    }
+}
+
+static void run_dead_letters(struct sweep *sweep, int64_t now)
+{
+    struct error err = ERROR_INIT;
+    struct store_dead_letter *letters = NULL;
+    size_t count = 0;
+    if (!sweep->queue_up) {
+        return;
+    }
+    look_for_dead_list(sweep, now);
+    if (store_dead_claim(sweep->store, (int)sweep->config->batch, DEAD_CLAIM_MS, &letters, &count,
+                         &err) != 0) {
+        note_store(sweep, &err);
+        return;
+    }
+    if (count > 0 && send_letters(sweep, letters, count) == 0 &&
+        store_dead_listed(sweep->store, letters, count, &err) != 0) {
+        note_store(sweep, &err);
+    }
+    free(letters);
+}
+
 /* ---- (c) provider lifetimes --------------------------------------------------------------- */
 
 static void run_lifetimes(struct sweep *sweep, int64_t now)
@@ -290,6 +344,7 @@ static void run_store_work(struct sweep *sweep, int64_t now)
     }
     if (sweep->store_up && now >= sweep->next_outbox_ms) {
         run_outbox(sweep, now);
+        run_dead_letters(sweep, now);
     }
     if (sweep->store_up && now >= sweep->next_lifetimes_ms) {
         run_lifetimes(sweep, now);

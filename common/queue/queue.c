@@ -231,6 +231,17 @@ int queue_add_dead(struct queue *queue, const struct wakeup *wakeup, const char 
     return call_simple(queue, err);
 }
 
+int queue_dead_present(struct queue *queue, bool *ret, struct error *err)
+{
+    int64_t found = 0;
+    queue_args_text(queue_begin(queue, "EXISTS"), QUEUE_KEY_DEAD);
+    if (call_int(queue, &found, err) != 0) {
+        return -1;
+    }
+    *ret = found > 0;
+    return 0;
+}
+
 int queue_prepare(struct queue *queue, bool *ret_was_wiped, struct error *err)
 {
     if (queue_link_open(&queue->link, NULL, err) != 0) {

@@ -56,6 +56,8 @@ int queue_settle(struct queue *queue, const struct queue_entry *acks, size_t ack
 /* Adds a dead letter (job_id op sandbox_id error). `error` is secret-free. */
 int queue_add_dead(struct queue *queue, const struct wakeup *wakeup, const char *error,
                    struct error *err) MUST_CHECK;
+/* Is the list of the dead there, if only empty? */
+int queue_dead_present(struct queue *queue, bool *ret, struct error *err) MUST_CHECK;
 
 /* Creates all streams and the group at 0 where missing, and the mark. *ret_was_wiped: the mark was
  * absent, so every unfinished job must be enqueued again. */

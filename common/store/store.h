@@ -258,6 +258,22 @@ int store_next_deadline_ms(struct store *store, int64_t max_ms, int64_t *ret_ms,
  * backoff. */
 int store_outbox(struct store *store, int limit, int64_t base_ms, bool all,
                  struct wakeup **ret_wakeups, size_t *ret_count, struct error *err) MUST_CHECK;
+
+/* A dead job that is not in the list of the dead in Redis. */
+struct store_dead_letter {
+    struct wakeup wakeup;
+    char error[256]; /* secret-free */
+};
+/* Takes up to `limit` of them for claim_ms, oldest first; store_dead_listed() ends it when they are
+ * in Redis, and without it another reaper takes them again. *ret is on the heap. */
+int store_dead_claim(struct store *store, int limit, int64_t claim_ms,
+                     struct store_dead_letter **ret, size_t *ret_count,
+                     struct error *err) MUST_CHECK;
+int store_dead_listed(struct store *store, const struct store_dead_letter *letters, size_t count,
+                      struct error *err) MUST_CHECK;
+/* Redis was wiped: all of them again. */
+int store_dead_relist(struct store *store, struct error *err) MUST_CHECK;
+
 /* Running sandboxes whose provider_expires_at is too near: provider_expires_at < least(expires_at +
  * grace_ms, started_at + max_ms): inserts a timeout job (origin lifetime) for those that can be
  * extended, and a pause job (origin lifetime) for those within margin_ms of their provider end

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/alloc.h"
 #include "common/store/store_internal.h"
 
 int query_wakeups(struct store *store, enum query query, const struct params *p,
@@ -49,6 +50,54 @@ int store_outbox(struct store *store, int limit, int64_t base_ms, bool all,
     param_int(&p, base_ms);
     param_int(&p, all);
     return query_wakeups(store, Q_OUTBOX, &p, ret_wakeups, ret_count, err);
+}
+
+int store_dead_claim(struct store *store, int limit, int64_t claim_ms,
+                     struct store_dead_letter **ret, size_t *ret_count, struct error *err)
+{
+    struct params p = {.count = 0};
+    PGresult *result;
+
+    param_int(&p, limit);
+    param_int(&p, claim_ms);
+    if (store_query(store, Q_DEAD_CLAIM, &p, &result, err) < 0) {
+        return -1;
+    }
+    *ret_count = (size_t)PQntuples(result);
+    *ret = xcalloc(*ret_count, sizeof(**ret));
+    for (size_t i = 0; i < *ret_count; i++) {
+        int column = row_wakeup(result, (int)i, 0, &(*ret)[i].wakeup);
+
+        row_text(result, (int)i, column, (*ret)[i].error, sizeof((*ret)[i].error));
+    }
+    PQclear(result);
+    return 0;
+}
+
+int store_dead_listed(struct store *store, const struct store_dead_letter *letters, size_t count,
+                      struct error *err)
+{
+    struct params p = {.count = 0};
+    const char **ids = xcalloc(count, sizeof(*ids));
+    char *array;
+    int status;
+
+    for (size_t i = 0; i < count; i++) {
+        ids[i] = letters[i].wakeup.job_id;
+    }
+    array = param_id_array(ids, count);
+    param_text(&p, array);
+    status = store_execute(store, Q_DEAD_LISTED, &p, err);
+    free(array);
+    free(ids);
+    return status;
+}
+
+int store_dead_relist(struct store *store, struct error *err)
+{
+    struct params p = {.count = 0};
+
+    return store_execute(store, Q_DEAD_RELIST, &p, err);
 }
 
 int store_reap_lifetimes(struct store *store, const char *provider, int limit, int64_t grace_ms,

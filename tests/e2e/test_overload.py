@@ -285,6 +285,13 @@ def test_a_poison_job_ends_in_the_dead_letters_and_can_be_redriven(fault_stack, 
     assert "dead" in shown and "crashes 2" in shown and box in shown
     letters = wait_until("the dead letter", lambda: stack.redis.cli("XRANGE", "sandbox:jobs:dead", "-", "+"), 5)
     assert job in letters and box in letters
+    # the list is made anew when Redis has lost it, and a letter that was dealt with stays away
+    stack.redis.cli("FLUSHALL")
+    letters = wait_until("the letter again", lambda: stack.redis.cli("XRANGE", "sandbox:jobs:dead", "-", "+"), 15)
+    assert letters.count(job) == 1
+    stack.redis.cli("XDEL", "sandbox:jobs:dead", letters.split()[0])
+    assert stack.redis.cli("EXISTS", "sandbox:jobs:dead") == "1" and stack.redis.cli("XLEN", "sandbox:jobs:dead") == "0"
+    assert stack.sql(f"select enqueued_at is null from jobs where id = '{job}'") == [("f",)]
     assert client.status(box) == "running"  # nothing pretends that it was paused
     # the cause is mended; the job is given another try, as a new one
     fault_provider.faults()

@@ -396,7 +396,12 @@ static void test_holds_and_heartbeats(void **state)
     assert_int_equal(alive, 24);
 
     struct wakeup dead = wakeup_new(JOB_CREATE);
+    bool listed = true;
+    OK(queue_dead_present(queue, &listed, &err));
+    assert_false(listed);
     OK(queue_add_dead(queue, &dead, "three crashes", &err));
+    OK(queue_dead_present(queue, &listed, &err));
+    assert_true(listed);
     const char *list = raw(redis_port, "XRANGE " QUEUE_KEY_DEAD " - +");
     assert_non_null(strstr(list, dead.job_id));
     assert_non_null(strstr(list, "three crashes"));

@@ -315,6 +315,44 @@ static void test_outbox_finds_what_lost_its_wakeup(void **state)
     free(found);
 }
 
+static void test_dead_letters_are_claimed_until_they_are_listed(void **state)
+{
+    struct store_dead_letter *letters;
+    size_t count;
+    struct sandbox sandbox;
+    struct wakeup wakeup;
+    const char *job = wakeup.job_id;
+
+    (void)state;
+    new_sandbox(&sandbox, &wakeup);
+    sql("UPDATE jobs SET state = 'failed' WHERE state = 'dead'");
+    sql("UPDATE jobs SET state = 'dead', error = 'three crashes', finished_at = now(), enqueued_at "
+        "= NULL "
+        "WHERE id = '%s'",
+        job);
+    OK(store_dead_claim(store, 10, 60000, &letters, &count, &err));
+    assert_int_equal(count, 1);
+    assert_string_equal(letters[0].wakeup.job_id, job);
+    assert_string_equal(letters[0].error, "three crashes");
+    struct store_dead_letter *again;
+    OK(store_dead_claim(store, 10, 60000, &again, &count, &err));
+    assert_int_equal(count, 0); /* one reaper at a time */
+    free(again);
+    sql("UPDATE jobs SET run_at = now() WHERE id = '%s'", job);
+    OK(store_dead_claim(store, 10, 0, &again, &count, &err));
+    assert_int_equal(count, 1); /* but not for ever */
+    free(again);
+    OK(store_dead_listed(store, letters, 1, &err));
+    OK(store_dead_claim(store, 10, 0, &again, &count, &err));
+    assert_int_equal(count, 0);
+    free(again);
+    OK(store_dead_relist(store, &err));
+    OK(store_dead_claim(store, 10, 0, &again, &count, &err));
+    assert_int_equal(count, 1);
+    free(again);
+    free(letters);
+}
+
 static void test_deadlines(void **state)
 {
     struct sandbox sandbox;
@@ -529,6 +567,7 @@ int main(void)
         cmocka_unit_test(test_when_a_create_may_have_been_sent),
         cmocka_unit_test(test_a_create_moves),
         cmocka_unit_test(test_outbox_finds_what_lost_its_wakeup),
+        cmocka_unit_test(test_dead_letters_are_claimed_until_they_are_listed),
         cmocka_unit_test(test_deadlines),
         cmocka_unit_test(test_eight_claimers_claim_each_job_once),
         cmocka_unit_test(test_batch_finish),
