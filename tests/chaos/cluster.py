@@ -32,6 +32,7 @@ ENV = {
     "SANDBOX_LIFETIME_GRACE_MS": "15000", "REAPER_LIFETIMES_MS": "1000",
     # a create's effect may come as late as the faults let it: 1.5 s after the client has left
     "SANDBOX_SETTLE_MS": "4000",
+    "WORKER_MAX_CRASHES": "2",
     "REAPER_RECONCILE_MS": "1500", "WORKER_RECONCILE_MIN_AGE_MS": "8000", "WORKER_RECONCILE_SWEEP_MS": "3000",
     "REAPER_OUTBOX_BASE_MS": "1000", "REAPER_HEARTBEAT_MS": "1000", "REAPER_PRUNE_MS": "2000",
     "REAPER_CONSUMER_IDLE_MS": "10000", "REAPER_STATS_MS": "5000",
@@ -239,6 +240,14 @@ class Cluster:
             "select provider_sandbox_id as pid, status from sandboxes where status not in ('deleted','failed')")}
         live = {pid: box["state"] for pid, box in self.provider.state()["sandboxes"].items()}
         return sum(1 for pid in rows.keys() | live.keys() if rows.get(pid) != live.get(pid))
+
+    def redrive_dead_deletes(self) -> int:
+        """What an operator does about a delete whose workers died too often: nobody else may give up on it."""
+        dead = self.rows("select j.id from jobs j join sandboxes s on s.id = j.sandbox_id where j.state = 'dead' and j.op = 'delete' "
+                         "and s.status <> 'deleted'")
+        for job in dead:
+            self.stack.run("jobs", "redrive", job["id"])
+        return len(dead)
 
     def wait_quiet(self, seconds: float) -> float:
         """Waits until all work is done, the streams are empty and both sides agree; returns how long it

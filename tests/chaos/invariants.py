@@ -47,7 +47,6 @@ class Evidence:
     live: dict[str, dict]     # the provider's sandboxes
     truth: list[dict]         # the provider's log
     windows: list[dict]       # what the nemesis did
-    wiped_at: float
     logs: list[dict]          # log events of all members, with `at`
     deaths: list[str]
     usage: dict[str, dict] = field(default_factory=dict)  # member -> {"fds": (before, after), "rss": (before, after)}
@@ -248,7 +247,7 @@ def attempts_and_dead_letters(e: Evidence) -> Iterator[Violation]:
         state = next((j["state"] for j in e.jobs if j["id"] == job_id), "unknown")
         yield Violation(11, f"job {job_id} is in the dead letters and {state}")
     for job_id, job in dead.items():
-        if job_id not in e.dead_letters and job["finished"] > e.wiped_at:
+        if job_id not in e.dead_letters:
             yield Violation(11, f"job {job_id} is dead and not in the dead letters", job["sandbox_id"])
 
 

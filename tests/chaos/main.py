@@ -103,6 +103,8 @@ def run(seed: int, seconds: float, folder: Path, without: tuple[str, ...]) -> in
         cluster.heal()
         crowd.finish()
         quiet = cluster.wait_quiet(QUIET_S)
+        if redriven := cluster.redrive_dead_deletes():
+            print(f"  {redriven} dead deletes redriven")
         crowd.ask_again()
         quiet += cluster.wait_quiet(QUIET_S)
         sampler.finish()

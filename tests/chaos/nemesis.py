@@ -33,7 +33,6 @@ class Nemesis:
     def __init__(self, cluster: Cluster, seed: int, without: tuple[str, ...] = ()):
         self.cluster, self.rng = cluster, random.Random(f"nemesis-{seed}")
         self.windows: list[dict] = []
-        self.wiped_at = 0.0
         self.errors: list[str] = []
         self.busy: set[str] = set()  # what a fault under way has taken, so that a second one leaves it alone
         self.bag: list = []
@@ -121,8 +120,6 @@ class Nemesis:
             shutil.rmtree(self.cluster.redis.folder / "appendonlydir", ignore_errors=True)
         yield "", self.rng.uniform(0.2, 3)
         self.cluster.redis.restart()
-        if not keep:
-            self.wiped_at = time.time()
         self.busy.discard("redis")
 
     def kill_redis(self):
@@ -135,7 +132,6 @@ class Nemesis:
         if "redis" in self.busy:
             return
         self.cluster.redis.cli("FLUSHALL")
-        self.wiped_at = time.time()
         yield "", 0
 
     def stop_postgres(self):
