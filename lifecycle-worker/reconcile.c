@@ -156,7 +156,8 @@ void reconcile_killed(struct worker *worker, const struct flight *flight)
              flight->kill_id, box->provider, box->id);
     log_event(LOG_WARN, "reconcile.orphan_killed", LOG_S("provider", box->provider),
               LOG_S("provider_sandbox_id", flight->kill_id), LOG_S("sandbox", box->id));
-    if (store_event_add(worker->store, box->id, reason, worker->identity, &err) != 0) {
+    if (store_sweep_killed(worker->store, box->provider, flight->kill_id, box->id, reason,
+                           worker->identity, &err) != 0) {
         worker_note_store(worker, &err);
         log_error(LOG_ERROR, "reconcile.event_lost", &err);
     }

@@ -330,9 +330,11 @@ int store_sweep_check(struct store *store, const char *const *sandbox_ids,
  * made anew when there is none, and will look before it sends. *ret_wakeups heap array. */
 int store_sweep_adopt(struct store *store, const char *const *sandbox_ids, size_t count,
                       struct wakeup **ret_wakeups, size_t *ret_count, struct error *err) MUST_CHECK;
-/* A line of history without a transition; sandbox_id "" or unknown: of no sandbox of ours. */
-int store_event_add(struct store *store, const char *sandbox_id, const char *reason,
-                    const char *actor, struct error *err) MUST_CHECK;
+/* A line of history about an orphan that was killed, in its sandbox's history if there is such a
+ * row. The sighting is forgotten: a list that lags must show it twice again before it counts. */
+int store_sweep_killed(struct store *store, const char *provider, const char *provider_sandbox_id,
+                       const char *sandbox_id, const char *reason, const char *actor,
+                       struct error *err) MUST_CHECK;
 
 struct store_stats {
     int64_t jobs_by_state[JOB_STATE_COUNT];

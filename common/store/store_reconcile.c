@@ -186,13 +186,16 @@ int store_sweep_adopt(struct store *store, const char *const *sandbox_ids, size_
     return status;
 }
 
-int store_event_add(struct store *store, const char *sandbox_id, const char *reason,
-                    const char *actor, struct error *err)
+int store_sweep_killed(struct store *store, const char *provider, const char *provider_sandbox_id,
+                       const char *sandbox_id, const char *reason, const char *actor,
+                       struct error *err)
 {
     struct params p = {.count = 0};
 
+    param_text(&p, provider);
+    param_text(&p, provider_sandbox_id);
     param_text(&p, sandbox_id);
     param_text(&p, reason);
     param_text(&p, actor);
-    return store_execute(store, Q_EVENT_ADD, &p, err);
+    return store_execute(store, Q_SWEEP_KILLED, &p, err);
 }

@@ -8,7 +8,7 @@ import uuid
 import pytest
 
 from tests.harness.services import wait_until
-from tests.harness.stack import BASE, Stack
+from tests.harness.stack import BASE, DaytonaDouble, Stack
 
 
 def creates_at(provider) -> int:
@@ -209,3 +209,29 @@ def test_a_worker_that_dies_in_the_middle_of_a_sweep(fault_stack, fault_provider
     fault_provider.seed(orphan_of(ours))
     victim.kill9()
     wait_until("swept by the other", lambda: live(fault_provider) == {}, 30)
+
+
+# ---- the same at Daytona -----------------------------------------------------------------------
+
+def test_daytona_is_swept_too(tmp_path, redis, postgres):
+    """A list that lags behind, a sandbox that failed, one that is gone, and strangers."""
+    double = DaytonaDouble(tmp_path)
+    try:
+        with Stack(tmp_path / "s", redis, postgres, double, env=SWEEPS | {"WORKER_RECONCILE_MAX_PERCENT": "100", "REAPER_RECONCILE_MS": "500"}) as stack:
+            client = stack.client()
+            ours = stack.sql("select id::text from deployment")[0][0]
+            keep, stopped, lost = (client.create() for _ in range(3))
+            double.config(list_lag_ms=300)
+            key = {"Authorization": f"Bearer {double.key}"}
+            made = [double.http.post("/api/sandbox", json={"labels": labels}, headers=key).json()["id"]
+                    for labels in [{"sandbox_id": str(uuid.uuid4())}, {}] + [orphan_of(ours) for _ in range(5)]]
+            double.set(stopped["provider_sandbox_id"], state="stopped")
+            double.forget(lost["provider_sandbox_id"])
+            wait_until("orphans killed", lambda: set(double.ids()) == {keep["provider_sandbox_id"], stopped["provider_sandbox_id"], *made[:2]}, 30)
+            wait_until("rows corrected", lambda: dict(stack.sql("select id::text, status from sandboxes")) == {
+                keep["sandbox_id"]: "running", stopped["sandbox_id"]: "paused", lost["sandbox_id"]: "deleted"})
+            wait_until("counted", lambda: [counters(stack, "daytona")[name] for name in ("orphans_killed", "lost", "corrected")] == [5, 1, 1])
+            client.connect(stopped["sandbox_id"])
+            assert client.status(keep["sandbox_id"]) == "running"
+    finally:
+        double.stop()
