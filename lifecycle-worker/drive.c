@@ -175,7 +175,9 @@ static void flight_send(struct flight *flight, struct http_request *request)
         flight->create_sent_ms = now;
     }
     worker->counters.requests++;
-    CRASHPOINT(worker_sending);
+    if (flight->kind == FLIGHT_JOB) {
+        CRASHPOINT(worker_sending);
+    }
     http_multi_send(worker->http, request, on_answer, flight);
     http_request_done(request);
 }

@@ -58,9 +58,9 @@ def repaired(plays):
 
 
 def pytest_terminal_summary(terminalreporter):
-    from tests.crash.scene import SCALED
+    from tests.crash.scene import TIMING
     if measured:
         terminalreporter.write_line("repair after a crash, ms (slowest kind of job; bound at these settings):")
     for me in ROWS:
         if me.name in measured:
-            terminalreporter.write_line(f"  {me.name:45} {max(measured[me.name]):6.0f} {me.bound(SCALED):6d}")
+            terminalreporter.write_line(f"  {me.name:45} {max(measured[me.name]):6.0f} {me.bound(TIMING):6d}")

@@ -2,7 +2,8 @@
 once for each kind of job that can get there.
 
 A bound is a formula over the settings (scene.Timing). With the programs' defaults it must stay within
-what the table promises; with the settings scaled down, the measured repair must stay within it.
+what the table promises; with the settings of the run, scaled down as a rule, the
+measured repair must stay within it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.crash.scene import KIND, KINDS, SCALED, SLACK_MS, Kind, Scene, Timing
+from tests.crash.scene import KIND, KINDS, PATIENCE_S, SLACK_MS, TIMING, Kind, Scene, Timing
 from tests.harness.services import Postgres, wait_until
 
 
@@ -113,7 +114,7 @@ def worker_between_read_and_claim(scene: Scene, kind: Kind) -> float:
 @row("a pending entry", 50, Timing.pending_entry)
 def worker_leaves_its_entry(scene: Scene, kind: Kind) -> float:
     worker_dies(scene, kind, "worker_read")
-    return scene.streams_empty(SCALED.pending_entry() + SLACK_MS)
+    return scene.streams_empty(TIMING.pending_entry() + SLACK_MS)
 
 
 @row("a running job, nothing sent", 45, Timing.lost_lease, kinds=tuple(k for k in KINDS if k.op != "create"))
@@ -178,7 +179,7 @@ def worker_between_commit_and_reply(scene: Scene, kind: Kind) -> float:
 @row("a done job, its entry pending", 50, Timing.pending_entry)
 def worker_between_commit_and_ack(scene: Scene, kind: Kind) -> float:
     worker_dies(scene, kind, "worker_committed")
-    return scene.streams_empty(SCALED.pending_entry() + SLACK_MS)
+    return scene.streams_empty(TIMING.pending_entry() + SLACK_MS)
 
 
 @row("a queued successor without an entry", 6, Timing.lost_wakeup)
@@ -258,7 +259,7 @@ def zombie_undoes_what_came_after(scene: Scene, kind: Kind) -> float:
     apart = time.monotonic()
     with pytest.raises(AssertionError):
         scene.agrees()
-    wait_until("agreement", lambda: scene.agrees() or True, 20)
+    wait_until("agreement", lambda: scene.agrees() or True, PATIENCE_S)
     took = (time.monotonic() - apart) * 1000
     scene.settled(kind, (2,))
     assert scene.sql("select status_reason from sandboxes") == [("seen_at_provider",)]
@@ -280,7 +281,7 @@ def zombie_dies_of_its_late_call(scene: Scene, kind: Kind) -> float:
     wait_until("its copy", lambda: len(scene.truth.state()["sandboxes"]) == 2)
     zombie.kill9()
     apart = time.monotonic()
-    wait_until("agreement", lambda: scene.agrees() or True, 20)
+    wait_until("agreement", lambda: scene.agrees() or True, PATIENCE_S)
     took = (time.monotonic() - apart) * 1000
     scene.settled(kind, (2,))
     scene.went(kind)
@@ -327,7 +328,7 @@ def reaper_dies(scene: Scene, kind: Kind, point: str) -> float:
     died = scene.died(scene.next_reaper(**kill(point)))
     scene.next_reaper()
     wait_until(f"{kind} by the other reaper", lambda: scene.sql(
-        f"select count(*) from jobs where op = '{kind.op}' and state = 'done'") == [("1",)], 20)
+        f"select count(*) from jobs where op = '{kind.op}' and state = 'done'") == [("1",)], PATIENCE_S)
     took = (time.monotonic() - died) * 1000
     scene.settled(kind)
     scene.went(kind)
@@ -379,7 +380,7 @@ def redis_restarts_under_a_queued_job(scene: Scene, kind: Kind) -> float:
     took = scene.answered(call, back)
     scene.settled(kind)
     scene.went(kind)
-    scene.streams_empty(SCALED.pending_entry() + SLACK_MS)
+    scene.streams_empty(TIMING.pending_entry() + SLACK_MS)
     return took
 
 
@@ -394,7 +395,7 @@ def redis_restarts_under_a_job_in_flight(scene: Scene, kind: Kind) -> float:
     scene.settled(kind)
     scene.went(kind)
     scene.own_redis.restart()
-    scene.streams_empty(SCALED.pending_entry() + SLACK_MS)
+    scene.streams_empty(TIMING.pending_entry() + SLACK_MS)
     # and the queue works again
     again = KIND["delete"] if kind.op != "delete" else KIND["create"]
     return scene.answered(scene.ask(again), time.monotonic())
@@ -446,7 +447,7 @@ def postgres_back_within_the_lease(scene: Scene, kind: Kind) -> float:
 
 @row("an outcome that is forgotten", 6, Timing.lost_wakeup, own_postgres=True)
 def postgres_back_after_the_lease(scene: Scene, kind: Kind) -> float:
-    took = postgres_restarts(scene, kind, SCALED.WORKER_LEASE_MS / 1000)
+    took = postgres_restarts(scene, kind, TIMING.WORKER_LEASE_MS / 1000)
     scene.settled(kind, effects=(1, 2) if kind.op == "timeout" else (1,))
     scene.went(kind)
     return took

@@ -3,6 +3,7 @@ once the dust has settled."""
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import time
@@ -90,9 +91,16 @@ class Timing:
 SCALED = Timing(WORKER_ATTEMPT_MS=1500, WORKER_LEASE_MS=1800, WORKER_MIN_IDLE_MS=2000, SANDBOX_SETTLE_MS=1000,
                 REAPER_TICK_MS=50, REAPER_OUTBOX_MS=100, REAPER_OUTBOX_BASE_MS=600, SANDBOX_IDEMPOTENCY_CLAIM_MS=500,
                 REAPER_RECONCILE_MS=500, WORKER_RECONCILE_CONFIRM=2, WORKER_RECONCILE_MIN_AGE_MS=1500)
-REST = {"E2B_REQUEST_TIMEOUT_MS": "1400", "WORKER_RETRY_BASE_MS": "50",
-        "WORKER_RETRY_CAP_MS": "200", "WORKER_HEARTBEAT_MS": "300", "REAPER_LIFETIMES_MS": "100",
-        "DATABASE_POOL": "4", "GATEWAY_THREADS": "16"}
+QUICKLY = {"E2B_REQUEST_TIMEOUT_MS": "1400", "WORKER_RETRY_BASE_MS": "50", "WORKER_RETRY_CAP_MS": "200",
+           "WORKER_HEARTBEAT_MS": "300", "REAPER_LIFETIMES_MS": "100"}
+SLOWLY = {"E2B_REQUEST_TIMEOUT_MS": "20000", "WORKER_RETRY_BASE_MS": "1000", "WORKER_RETRY_CAP_MS": "60000"}
+# the same cases at the settings of production take minutes: make takeover
+PRODUCTION = os.environ.get("CRASH_TIMING") == "production"
+TIMING = Timing.production() if PRODUCTION else SCALED
+# a caller waits for the end, however late; a dozen gateways run side by side
+ENV = TIMING.env() | (SLOWLY if PRODUCTION else QUICKLY) | {
+    "SANDBOX_WAIT_SECONDS": "600", "DATABASE_POOL": "4", "GATEWAY_THREADS": "16"}
+PATIENCE_S = 20 + max(TIMING.frozen_create(), TIMING.orphaned()) / 1000
 # the machine's share of a measured time: a program must start, and twelve scenes share two cores
 SLACK_MS = 1500
 
@@ -129,7 +137,7 @@ class Scene(Stack):
         self.own_redis = Redis(folder / "redis")
         self.truth = FaultProvider(folder)
         super().__init__(folder / "stack", self.own_redis, postgres, self.truth,
-                         env=SCALED.env() | REST | env)
+                         env=ENV | env)
         self.database_connection = None
         self.keys = redis_client.Redis(port=self.own_redis.port, decode_responses=True)
         self.sandbox = ""
@@ -186,13 +194,13 @@ class Scene(Stack):
     def retire(self, process: Process) -> None:
         assert process.stop(10) == 0, f"{process.name} did not end in order"
 
-    def died(self, process: Process, seconds: float = 20.0) -> float:
+    def died(self, process: Process, seconds: float = PATIENCE_S) -> float:
         """Waits for the SIGKILL a crash point sends; returns when it came."""
         status = process.proc.wait(seconds)
         assert status == -9, f"{process.name} ended with {status}, not at its crash point:\n{process.log()[-2000:]}"
         return time.monotonic()
 
-    def froze(self, process: Process, seconds: float = 20.0) -> float:
+    def froze(self, process: Process, seconds: float = PATIENCE_S) -> float:
         def stopped() -> bool:
             assert process.alive(), f"{process.name} ended instead of freezing"
             return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
@@ -212,9 +220,7 @@ class Scene(Stack):
         self.mark = len(self.truth.effects())
 
     def call(self, kind: Kind, url: str | None = None, key: str | None = None) -> httpx.Response:
-        client = self.client()
-        if url is not None:
-            client = Client(url, client.token)
+        client = Client(url or self.url, self.client().token, timeout=PATIENCE_S)
         headers = {"Idempotency-Key": key} if key else {}
         body = {"sandbox_id": self.sandbox}
         if kind.op == "create":
@@ -231,7 +237,7 @@ class Scene(Stack):
         self.client()  # the login is no part of the call
         return self.threads.submit(self.call, kind)
 
-    def reaches_provider(self, kind: Kind, seconds: float = 20.0) -> None:
+    def reaches_provider(self, kind: Kind, seconds: float = PATIENCE_S) -> None:
         wait_until(f"{kind} at the provider", lambda: self.truth.state()["calls"][kind.route] > self.calls[kind.route],
                    seconds)
 
@@ -248,7 +254,7 @@ class Scene(Stack):
 
     def answered(self, call: "Future[httpx.Response]", since: float, status: int = 200) -> float:
         """The caller's own answer says that it is done; returns how long that took, in ms."""
-        answer = call.result(30)
+        answer = call.result(PATIENCE_S)
         took = (time.monotonic() - since) * 1000
         assert answer.status_code == status, f"{answer.status_code} {answer.text}"
         return took
@@ -257,7 +263,7 @@ class Scene(Stack):
         """The job came to its one end, the provider agrees with the row, the history is the straight one."""
         if not self.sandbox:
             ((self.sandbox,),) = self.sql("select id from sandboxes")
-        self.quiet(20)
+        self.quiet(PATIENCE_S)
         jobs = self.sql(f"select state, crashes from jobs where sandbox_id = '{self.sandbox}' and op = '{kind.op}' order by seq")
         assert jobs[-1][0] == "done", jobs
         self.agrees()

@@ -3,13 +3,13 @@
 import pytest
 
 from tests.crash.rows import CASES, ROWS, Case, Row
-from tests.crash.scene import SCALED, SLACK_MS, Timing
+from tests.crash.scene import TIMING, SLACK_MS, Timing
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_repaired_in_time(case: Case, repaired):
     took = repaired(case)
-    bound = ROWS[case.row].bound(SCALED)
+    bound = ROWS[case.row].bound(TIMING)
     assert took <= bound + SLACK_MS, f"{took:.0f} ms, bound {bound} ms"
 
 
