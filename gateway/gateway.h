@@ -15,6 +15,7 @@
 #include "gateway/client_pool.h"
 #include "gateway/config.h"
 #include "gateway/enqueuer.h"
+#include "gateway/fleet.h"
 #include "gateway/placement.h"
 #include "gateway/ticker.h"
 #include "gateway/waiter.h"
@@ -31,6 +32,7 @@ struct gateway {
     struct activity *activity;
     struct client_pool *clients;
     struct ticker *ticker;
+    struct fleet *fleet;
     struct budget buffers;
     int max_work; /* WORK calls served at once; the other threads stay free for the rest */
     _Atomic int working;

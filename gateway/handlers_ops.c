@@ -2,7 +2,7 @@
 #include "common/base/metrics.h"
 #include "gateway/handlers.h"
 
-enum { METRICS_MAX_BYTES = 1 << 20 };
+enum { METRICS_MAX_BYTES = 16 << 20 };
 
 void handle_healthz(struct request *request)
 {
@@ -23,6 +23,8 @@ void handle_readyz(struct request *request)
     cJSON_AddStringToObject(details, "postgresql", ready.database);
     cJSON_AddStringToObject(details, "redis", ready.redis);
     cJSON_AddStringToObject(details, "workers", ready.workers);
+    /* one that is away stops its own jobs only: it is told, and no reason to take no requests */
+    fleet_describe(request->gateway->fleet, cJSON_AddObjectToObject(details, "providers"));
     if (service_draining()) {
         error_set(&err, ERR_DRAINING, "this gateway is shutting down");
         respond_error_details(request, &err, 0, details, NULL);
@@ -41,6 +43,7 @@ void handle_metrics(struct request *request)
 
     strbuf_init(&text, METRICS_MAX_BYTES);
     metrics_print(&text);
+    fleet_print(request->gateway->fleet, &text);
     respond_text(request, 200, "text/plain; version=0.0.4; charset=utf-8", &text);
     strbuf_done(&text);
 }

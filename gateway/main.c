@@ -121,6 +121,7 @@ static int serve(const struct gateway_config *config, int signal_fd, struct erro
     gateway.store = open_store(config);
     gateway.activity = activity_new(gateway.store);
     gateway.clients = client_pool_new();
+    gateway.fleet = fleet_new(&redis);
     if (http_global_init(err) < 0 ||
         (gateway.providers = provider_set_open(config->providers, err)) == NULL ||
         (gateway.placement = placement_open(config->templates, gateway.providers, err)) == NULL ||
@@ -146,6 +147,7 @@ out:
     auth_free(gateway.auth);
     placement_close(gateway.placement);
     provider_set_close(gateway.providers);
+    fleet_free(gateway.fleet);
     client_pool_free(gateway.clients);
     activity_free(gateway.activity);
     store_free(gateway.store);

@@ -388,51 +388,6 @@ static void poll_due(struct worker *worker, int64_t now)
 
 /* ---- timers ------------------------------------------------------------------------------- */
 
-static char *heartbeat_json(const struct worker *worker)
-{
-    const struct worker_counters *counters = &worker->counters;
-    cJSON *root = cJSON_CreateObject();
-    json_add_time(root, "started_at", worker->started_wall_ms);
-    cJSON_AddStringToObject(root, "version", VERSION);
-    cJSON_AddBoolToObject(root, "draining", worker->drain_end_ms != 0);
-    cJSON_AddBoolToObject(root, "store_up", worker->store_up);
-    json_add_int64(root, "in_flight", worker->inflight.used);
-    json_add_int64(root, "capacity", worker->inflight.capacity);
-    json_add_int64(root, "claimed", counters->claimed);
-    json_add_int64(root, "done", counters->done);
-    json_add_int64(root, "failed", counters->failed);
-    json_add_int64(root, "retried", counters->retried);
-    json_add_int64(root, "dead", counters->dead);
-    json_add_int64(root, "superseded", counters->superseded);
-    json_add_int64(root, "released", counters->released);
-    json_add_int64(root, "fenced", counters->fenced);
-    json_add_int64(root, "lease_lost", counters->lease_lost);
-    json_add_int64(root, "took_over", counters->took_over);
-    json_add_int64(root, "copies_killed", counters->copies_killed);
-    json_add_int64(root, "provider_requests", counters->requests);
-    cJSON *providers = cJSON_AddObjectToObject(root, "providers");
-    int64_t now = clock_mono_ms();
-    for (int i = 0; i < worker->gate_count; i++) {
-        const struct gate *gate = &worker->gates[i];
-        cJSON *item = cJSON_AddObjectToObject(providers, gate->name);
-        json_add_int64(item, "in_flight", gate->in_flight);
-        cJSON_AddStringToObject(item, "breaker", gate_state_name(gate->state));
-        json_add_int64(item, "hold_ms", gate->hold_until_ms > now ? gate->hold_until_ms - now : 0);
-        const struct gate_counts *counts = &gate->counts;
-        json_add_int64(item, "sweeps", counts->sweeps);
-        json_add_int64(item, "sweeps_failed", counts->sweeps_failed);
-        json_add_int64(item, "adopted", counts->adopted);
-        json_add_int64(item, "orphans_killed", counts->orphans);
-        json_add_int64(item, "lost", counts->lost);
-        json_add_int64(item, "corrected", counts->corrected);
-    }
-    struct strbuf text;
-    strbuf_init(&text, 8192);
-    json_print(root, &text);
-    cJSON_Delete(root);
-    return strbuf_take(&text);
-}
-
 static void heartbeat(struct worker *worker, int64_t now)
 {
     struct error err = ERROR_INIT;

@@ -80,6 +80,11 @@ void worker_note_store(struct worker *worker, const struct error *err /* NULL = 
 void worker_note_queue(struct worker *worker, const struct error *err /* NULL = good */);
 struct gate *worker_gate(struct worker *worker, const char *provider);
 
+/* ---- heartbeat.c ---- */
+
+/* What this worker says of itself in Redis, as JSON; the caller frees. */
+char *heartbeat_json(const struct worker *worker);
+
 /* ---- apply.c, drive.c ---- */
 
 /* Decides a freshly claimed job: begins its provider call or finishes it. */

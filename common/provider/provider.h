@@ -228,7 +228,8 @@ struct provider_set; /* those configured, in SANDBOX_PROVIDERS order */
 struct provider_set *provider_set_open(const char *order, struct error *err) MUST_CHECK;
 void provider_set_close(struct provider_set *set);
 size_t provider_set_count(const struct provider_set *set);
-struct provider *provider_set_at(struct provider_set *set, size_t index); /* in that order */
+/* In that order; NULL behind the last. */
+struct provider *provider_set_at(struct provider_set *set, size_t index);
 struct provider *provider_set_default(struct provider_set *set);
 struct provider *provider_set_find(struct provider_set *set, const char *name); /* or NULL */
 

@@ -85,7 +85,7 @@ size_t provider_set_count(const struct provider_set *set)
 
 struct provider *provider_set_at(struct provider_set *set, size_t index)
 {
-    return set->items[index];
+    return index < set->count ? set->items[index] : NULL;
 }
 
 struct provider *provider_set_default(struct provider_set *set)

@@ -19,11 +19,12 @@ static const char *const role_prefix[] = {
     [QUEUE_ROLE_REAPER] = QUEUE_KEY_REAPER_PREFIX,
 };
 
-/* Counts keys by SCAN: KEYS would stop Redis for everybody while it looks. */
-static int count_keys(struct queue *queue, const char *pattern, int *ret, struct error *err)
+/* Calls back for every key by SCAN: KEYS would stop Redis for everybody while it looks. A key may
+ * come twice. */
+static int each_key(struct queue *queue, const char *pattern,
+                    void (*each)(void *arg, const char *key), void *arg, struct error *err)
 {
     char cursor[32] = "0";
-    int found = 0;
     do {
         struct queue_args *args = queue_begin(queue, "SCAN");
         queue_args_text(args, cursor);
@@ -37,7 +38,12 @@ static int count_keys(struct queue *queue, const char *pattern, int *ret, struct
                     reply->element[0]->type == REDIS_REPLY_STRING &&
                     str_copy(cursor, sizeof(cursor), reply->element[0]->str) == 0;
         if (good && reply->element[1]->type == REDIS_REPLY_ARRAY) {
-            found += (int)reply->element[1]->elements;
+            for (size_t i = 0; i < reply->element[1]->elements; i++) {
+                const redisReply *key = reply->element[1]->element[i];
+                if (key->type == REDIS_REPLY_STRING) {
+                    each(arg, key->str);
+                }
+            }
         }
         freeReplyObject(reply);
         if (!good) {
@@ -45,6 +51,21 @@ static int count_keys(struct queue *queue, const char *pattern, int *ret, struct
             return error_set(err, ERR_QUEUE_DOWN, "Redis: SCAN answered in an unknown form");
         }
     } while (strcmp(cursor, "0") != 0);
+    return 0;
+}
+
+static void count_key(void *arg, const char *key)
+{
+    (void)key;
+    ++*(int *)arg;
+}
+
+static int count_keys(struct queue *queue, const char *pattern, int *ret, struct error *err)
+{
+    int found = 0;
+    if (each_key(queue, pattern, count_key, &found, err) != 0) {
+        return -1;
+    }
     *ret = found;
     return 0;
 }
@@ -56,6 +77,75 @@ int queue_alive(struct queue *queue, enum queue_role role, const char *host, int
     snprintf(pattern, sizeof(pattern), "%s%s%s*", role_prefix[role], host == NULL ? "" : host,
              host == NULL ? "" : ":");
     return count_keys(queue, pattern, ret, err);
+}
+
+struct beats {
+    const char *prefix;
+    struct queue_beat *items;
+    size_t count, capacity;
+};
+
+static void note_key(void *arg, const char *key)
+{
+    struct beats *beats = arg;
+    const char *name = key + strlen(beats->prefix);
+    for (size_t i = 0; i < beats->count; i++) {
+        if (strcmp(beats->items[i].name, name) == 0) {
+            return;
+        }
+    }
+    if (beats->count == beats->capacity) {
+        beats->capacity = beats->capacity == 0 ? 16 : 2 * beats->capacity;
+        beats->items = xrealloc(beats->items, beats->capacity * sizeof(*beats->items));
+    }
+    struct queue_beat *beat = &beats->items[beats->count];
+    memset(beat, 0, sizeof(*beat));
+    if (str_copy(beat->name, sizeof(beat->name), name) == 0) {
+        beats->count++;
+    }
+}
+
+static int read_beat(struct queue *queue, const char *prefix, struct queue_beat *beat,
+                     struct error *err)
+{
+    char key[sizeof(QUEUE_KEY_WORKER_PREFIX) + sizeof(beat->name)];
+    redisReply *reply;
+    snprintf(key, sizeof(key), "%s%s", prefix, beat->name);
+    queue_args_text(queue_begin(queue, "GET"), key);
+    if (queue_link_call(&queue->link, &queue->args, &reply, err) != 0) {
+        return -1;
+    }
+    /* else it has just ended */
+    beat->info_json = xstrdup(reply->type == REDIS_REPLY_STRING ? reply->str : "");
+    freeReplyObject(reply);
+    return 0;
+}
+
+int queue_beats_read(struct queue *queue, enum queue_role role, struct queue_beat **ret,
+                     size_t *ret_count, struct error *err)
+{
+    struct beats beats = {.prefix = role_prefix[role]};
+    char pattern[sizeof(QUEUE_KEY_WORKER_PREFIX) + 1];
+    snprintf(pattern, sizeof(pattern), "%s*", beats.prefix);
+    int status = each_key(queue, pattern, note_key, &beats, err);
+    for (size_t i = 0; i < beats.count && status == 0; i++) {
+        status = read_beat(queue, beats.prefix, &beats.items[i], err);
+    }
+    if (status != 0) {
+        queue_beats_free(beats.items, beats.count);
+        return -1;
+    }
+    *ret = beats.items;
+    *ret_count = beats.count;
+    return 0;
+}
+
+void queue_beats_free(struct queue_beat *beats, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        free(beats[i].info_json);
+    }
+    free(beats);
 }
 
 int queue_workers_alive(struct queue *queue, int *ret, struct error *err)

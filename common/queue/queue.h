@@ -88,6 +88,15 @@ enum queue_role { QUEUE_ROLE_WORKER, QUEUE_ROLE_REAPER };
  * (the first part of service_identity()). */
 int queue_alive(struct queue *queue, enum queue_role role, const char *host, int *ret,
                 struct error *err) MUST_CHECK;
+/* What the live processes of that role say of themselves. */
+struct queue_beat {
+    char name[160];  /* service_identity() */
+    char *info_json; /* heap */
+};
+/* *ret is a heap array: queue_beats_free(). */
+int queue_beats_read(struct queue *queue, enum queue_role role, struct queue_beat **ret,
+                     size_t *ret_count, struct error *err) MUST_CHECK;
+void queue_beats_free(struct queue_beat *beats, size_t count);
 /* For the health check of a container: 0 when a process of that role on this host beats.
  * ERR_NOT_FOUND, ERR_QUEUE_DOWN. */
 int queue_health(const struct queue_options *options, enum queue_role role,
