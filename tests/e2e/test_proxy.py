@@ -241,6 +241,44 @@ def test_big_bodies_stream_both_ways_in_constant_memory(box, proxy_host, slow):
     assert rss(proxy_host.process.pid) - before < slow * (16 << 20)
 
 
+@pytest.mark.release_only
+def test_a_gibibyte_up_and_down_in_constant_memory(box, proxy_host):
+    size, piece = 1 << 30, os.urandom(1 << 20)
+
+    def memory() -> tuple[int, int]:
+        inside = box.run("grep VmRSS /proc/1/status").stdout.decode()
+        return rss(proxy_host.process.pid), int(re.search(r"(\d+)", inside)[1]) << 10
+
+    before, peak = memory(), [0, 0]
+    done = threading.Event()
+
+    def watch():
+        while not done.wait(0.2):
+            for i, value in enumerate(memory()):
+                peak[i] = max(peak[i], value)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        sent = box.envd.post("/files", params={"path": "large"}, content=(piece for _ in range(size >> 20)),
+                             headers={"Content-Type": "application/octet-stream"}, timeout=120)
+        assert sent.status_code == 200, sent.text
+        digest = hashlib.sha256()
+        with box.envd.stream("GET", "/files", params={"path": "large"}, timeout=120,
+                             headers={"Accept-Encoding": "identity"}) as answer:
+            for data in answer.iter_raw():
+                digest.update(data)
+        expected = hashlib.sha256()
+        for _ in range(size >> 20):
+            expected.update(piece)
+        assert digest.digest() == expected.digest()
+    finally:
+        done.set()
+        watcher.join()
+        box.run("rm -f large")
+    assert peak[0] - before[0] < 24 << 20 and peak[1] - before[1] < 24 << 20, (before, peak)
+
+
 def test_server_sent_events_are_not_held_back(box):
     with Wire(box) as wire:
         wire.send("/sse").head()
