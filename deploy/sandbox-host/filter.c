@@ -58,7 +58,7 @@ static int allow_sockets(scmp_filter_ctx filter)
     int status = 0;
 
     for (size_t i = 0; i < COUNT(families) && status == 0; i++) {
-        const struct scmp_arg_cmp family[] = {SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)families[i])};
+        const struct scmp_arg_cmp family[] = {SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)families[i], 0)};
 
         status = allow(filter, "socket", COUNT(family), family);
     }
