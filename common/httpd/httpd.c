@@ -435,6 +435,9 @@ struct httpd *httpd_start(const struct httpd_options *options, struct error *err
     httpd->keep_alive_ms = options->keep_alive_ms;
     httpd->request_timeout_ms = options->request_timeout_ms;
     httpd->threads = options->threads;
+    /* before the watchdog, which closes what is here */
+    for (int i = 0; i < HTTPD_REFUSED_MAX; i++)
+        httpd->refused[i].fd = -1;
     init_locks(httpd);
     if (pthread_create(&httpd->watchdog, NULL, watchdog_main, httpd) != 0) {
         error_set(err, ERR_LIMIT, "cannot start a thread");

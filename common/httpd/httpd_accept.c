@@ -60,8 +60,6 @@ void httpd_accept_begin(struct httpd *httpd, int max_connections, const char *re
     pthread_once(&once, register_metrics);
     httpd->max_connections = max_connections;
     put_refusal(httpd, refusal_body != NULL ? refusal_body : "");
-    for (int i = 0; i < HTTPD_REFUSED_MAX; i++)
-        httpd->refused[i].fd = -1;
     starting = httpd;
 }
 

@@ -1,0 +1,383 @@
+"""Each claim the sandbox host makes about isolation, attacked from inside a sandbox.
+
+What only root can enforce is asked of a host that runs as root; elsewhere the test says so and skips.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.harness.host_client import Box, HostClient
+from tests.harness.services import build_dir, free_port, wait_until
+from tests.harness.stack import SandboxHost
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only a host that runs as root has this protection")
+MEMORY, DISK, PROCESSES = 256 << 20, 64 << 20, 64
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory):
+    host = SandboxHost(tmp_path_factory.mktemp("host"), SANDBOX_HOST_MEMORY_BYTES=str(MEMORY),
+                       SANDBOX_HOST_DISK_BYTES=str(DISK), SANDBOX_HOST_PROCESSES=str(PROCESSES),
+                       SANDBOX_HOST_TMP_BYTES=str(16 << 20), SANDBOX_HOST_CPU_PERCENT="100",
+                       SANDBOX_HOST_EGRESS_ALLOW="203.0.113.0/24")
+    yield host
+    host.stop()
+
+
+@pytest.fixture(scope="module")
+def client(host):
+    return HostClient(host)
+
+
+@pytest.fixture(scope="module")
+def neighbour(client) -> Box:
+    """What the attacks are not to reach: it keeps a secret and answers to the end."""
+    box = client.create(timeout=600, secure=True)
+    box.ok("echo neighbours-secret >secret; mkdir -p /tmp/mine; sleep 1000 >/dev/null 2>&1 & disown")
+    yield box
+    assert box.ok("cat secret").strip() == "neighbours-secret"
+
+
+@pytest.fixture
+def box(client, neighbour):
+    made = client.create(timeout=300)
+    yield made
+    made.kill()
+
+
+def still_well(client: HostClient, neighbour: Box, slow: float) -> None:
+    start = time.monotonic()
+    assert neighbour.ok("echo fine").strip() == "fine"
+    assert client.request("GET", "/v2/sandboxes").status_code == 200
+    assert time.monotonic() - start < 5 * slow, "a neighbour starves"
+
+
+# ---- processes ----
+
+def test_a_sandbox_sees_and_signals_only_its_own(client, box, neighbour):
+    seen = box.ok("ls /proc | grep -E '^[0-9]+$' | sort -n")
+    assert len(seen.split()) < 20 and seen.split()[0] == "1"
+    # the process ids of the machine mean nothing inside
+    assert box.run(f"kill -9 {client.host.process.pid}").code != 0
+    assert box.run("kill -9 -1; echo survived").code is not None
+    assert client.host.process.proc.poll() is None
+    assert neighbour.ok("pgrep -c sleep").strip() == "1"
+
+
+def test_the_agent_cannot_be_killed_traced_or_read(box):
+    box.run("kill -9 1; kill -STOP 1; sudo kill -9 1")
+    assert box.ok("echo alive").strip() == "alive"
+    for attack in ("cat /proc/1/environ", "cat /proc/1/mem", "ls /proc/1/fd/", "readlink /proc/1/exe",
+                   "python3 -c \"import ctypes;l=ctypes.CDLL(None,use_errno=True);"
+                   "import sys;sys.exit(0 if l.ptrace(16,1,0,0)==0 else 1)\""):
+        for user in ("user", "root"):
+            assert box.run(attack, user=user).code != 0, (attack, user)
+
+
+def test_killing_the_wrapper_ends_the_sandbox_and_frees_nothing(client, neighbour):
+    """The wrapper is outside the sandbox; when something kills it, the inside dies with it."""
+    box = client.create()
+    box.run("setsid sleep 4321 >/dev/null 2>&1 & disown")
+    pids = subprocess.run(["pgrep", "-f", f"bwrap .*{box.id}"], capture_output=True, text=True, check=True).stdout.split()
+    for pid in pids:
+        os.kill(int(pid), signal.SIGKILL)
+    wait_until("the sandbox to be gone", lambda: box.get().status_code == 404, 10)
+    wait_until("its processes to be gone", lambda: subprocess.run(["pgrep", "-f", "sleep 4321"]).returncode == 1, 10)
+    assert not (client.host.state / "s" / box.id).exists()
+
+
+def test_fork_bomb(client, box, neighbour, slow):
+    if os.geteuid() != 0 and not any(Path("/sys/fs/cgroup").glob("**/sandbox-host/pids.max")):
+        pytest.skip("an ordinary user without a pids cgroup: nothing counts the processes of one sandbox")
+    bomb = ("import os,time\nn=0\n"
+            "while True:\n"
+            "  try:\n    pid=os.fork()\n"
+            "  except OSError:\n    break\n"
+            "  if pid==0: [os.close(n) for n in (0, 1, 2)]; time.sleep(30); os._exit(0)\n"
+            "  n+=1\nprint(n,flush=True)\n")
+    box.ok(f"cat >bomb.py <<'E'\n{bomb}E")
+    made = int(box.ok("python3 bomb.py").split()[0])
+    # what the agent's own threads may need is on top of it
+    assert 0 < made < PROCESSES + 40
+    box.run("b() { b | b & }; b >/dev/null 2>&1 </dev/null; true", timeout=20)
+    still_well(client, neighbour, slow)
+
+
+# ---- memory and CPU ----
+
+@as_root
+def test_memory_bomb(client, box, neighbour, slow):
+    hog = "python3 -c \"x=[]\nwhile True: x.append(bytearray(1<<20))\""
+    result = box.run(hog)
+    assert result.code not in (0, None), result
+    # memory as files counts too: /dev/shm is bounded, and all folders in memory by the sandbox's limit
+    assert "No space left" in box.run("head -c 100M /dev/zero >/dev/shm/fill").out
+    still_well(client, neighbour, slow)
+    # what ran beside the bomb may have died; the sandbox itself did not
+    assert box.ok("rm -f /dev/shm/fill; echo here").strip() == "here"
+
+
+def test_cpu_hog(client, box, neighbour, slow):
+    box.run("for i in $(seq 24); do (while :; do :; done) >/dev/null 2>&1 & done; disown -a")
+    for _ in range(3):
+        still_well(client, neighbour, slow)
+    if os.geteuid() != 0:
+        pytest.skip("an ordinary user has no cpu cgroup: only the scheduler's fairness was shown")
+    box.get("/metrics")
+    time.sleep(1)
+    assert box.get("/metrics").json()[-1]["cpuUsedPct"] < 130, "more than the one core it is given"
+
+
+# ---- files ----
+
+def test_disk_fill(client, box, neighbour, slow):
+    if os.geteuid() != 0:
+        pytest.skip("an ordinary user cannot mount a disk for each sandbox (SANDBOX_HOST_WITHOUT=disk)")
+    before = shutil.disk_usage(client.host.state).free
+    for folder in ("/home/user", "/tmp", "/var/tmp"):
+        result = box.run(f"head -c 1G /dev/zero >{folder}/fill; echo; rm -f {folder}/fill")
+        assert "No space left" in result.out, (folder, result)
+    assert "No space left" in box.run("head -c 1G /dev/zero >/root/fill", user="root").out
+    assert before - shutil.disk_usage(client.host.state).free < 4 * DISK
+    # a full disk is the sandbox's own trouble, and an upload says so
+    full = client.http.post("/files", params={"path": "/home/user/up", "username": "user"}, headers=box.headers(),
+                            files={"file": ("up", b"x" * (1 << 20))})
+    assert full.status_code == 507, full.text
+    assert "No space left" in box.run("i=0; while : >n$i; do i=$((i+1)); done; true", timeout=60).out
+    still_well(client, neighbour, slow)
+
+
+def test_the_system_is_read_only_and_other_files_are_not_there(client, box, host):
+    for path in ("/", "/usr", "/etc", "/usr/bin", "/dev", "/.sandbox", "/var"):
+        for user in ("user", "root"):
+            assert box.run(f"touch {path}/x", user=user).code != 0, (path, user)
+    for path in (str(host.state), "/root/.bashrc", "/home/user/../../var/lib/sandbox-host", "/etc/shadow", "/boot",
+                 "/sys", "/work", "/var/run/docker.sock", "/var/lib", "/proc/1/root/etc"):
+        assert box.run(f"ls {path}/", user="root").code != 0, path
+    assert set(box.ok("ls /dev").split()) <= {"console", "core", "fd", "full", "mqueue", "null", "ptmx", "pts", "random", "shm",
+                                              "stderr", "stdin", "stdout", "tty", "urandom", "zero"}
+    assert box.run("mknod /tmp/disk b 7 0", user="root").code != 0
+    # nothing setuid gains anything
+    assert box.ok("grep NoNewPrivs /proc/self/status | cut -f2").strip() == "1"
+    assert box.ok("grep CapEff /proc/self/status | cut -f2").strip("0\n") == ""
+
+
+def test_symlinks_and_dots_in_file_calls_stay_inside(client, box, host, neighbour):
+    """The file API acts inside: a link or .. that leads out finds the sandbox's own files, or nothing."""
+    box.ok(f"ln -s {host.state} out; ln -s / top; ln -s /proc/1/root proc; ln -s /etc/passwd passwd")
+    record = f"{host.state}/s/{neighbour.id}/record.json"
+    for path in (record, f"/home/user/out/s/{neighbour.id}/record.json", "/home/user/../../../../../../etc/shadow",
+                 f"/home/user/top{record}", f"/home/user/proc{record}", f"../../../..{record}"):
+        assert box.file(path).status_code in (400, 403, 404, 500), path
+    assert "user:x:1000" in box.file("/home/user/passwd").text and str(host.state) not in box.file("passwd").text
+    for path in ("/etc/passwd", "/home/user/passwd", "/usr/bin/x", "/home/user/top/usr/x", "/../../x"):
+        answer = client.http.post("/files", params={"path": path, "username": "root"}, headers=box.headers(),
+                                  files={"file": ("x", b"pwned")})
+        assert answer.status_code >= 400, path
+    assert not Path("/x").exists() and "pwned" not in Path("/etc/passwd").read_text()
+
+
+def test_one_sandbox_cannot_reach_anothers_files_or_api(client, box, neighbour):
+    assert box.run("grep -rs neighbours-secret /home /tmp /var /root /run /proc/*/cwd 2>/dev/null").out == ""
+    # its token is not the neighbour's, and the neighbour's port is not in its network
+    assert client.http.get("/files", params={"path": "secret"}, headers=neighbour.headers() | {
+        "X-Access-Token": "wrong"}).status_code == 401
+    assert box.run("ls -a /tmp | grep mine").code == 1
+
+
+# ---- the kernel's doors ----
+
+def test_system_calls_beyond_the_list(box):
+    calls = """
+import ctypes, errno, socket
+libc = ctypes.CDLL(None, use_errno=True)
+def call(name, *arguments):
+    ctypes.set_errno(0)
+    result = libc.syscall(*arguments)
+    print(name, "ALLOWED" if result >= 0 else errno.errorcode[ctypes.get_errno()])
+call("mount", 165, 0, 0, 0, 0, 0)
+call("umount2", 166, 0, 0)
+call("pivot_root", 155, 0, 0)
+call("keyctl", 250, 0, -3, 0)
+call("add_key", 248, 0, 0, 0, 0, 0)
+call("bpf", 321, 0, 0, 0)
+call("perf_event_open", 298, 0, 0, -1, -1, 0)
+call("io_uring_setup", 425, 8, 0)
+call("userfaultfd", 323, 0)
+call("init_module", 175, 0, 0, 0)
+call("kexec_load", 246, 0, 0, 0, 0)
+call("reboot", 169, 0, 0, 0, 0)
+call("swapon", 167, 0, 0)
+call("setns", 308, 0, 0)
+call("open_by_handle_at", 304, -1, 0, 0)
+call("fsopen", 430, 0, 0)
+call("open_tree", 428, -1, 0, 0)
+call("move_mount", 429, -1, 0, -1, 0, 0)
+call("syslog", 103, 3, 0, 0)
+call("settimeofday", 164, 0, 0)
+call("clone3", 435, 0, 0)
+for name, flag in {"NEWNS": 0x20000, "NEWNET": 0x40000000, "NEWPID": 0x20000000, "NEWIPC": 0x08000000,
+                   "NEWUTS": 0x04000000, "NEWCGROUP": 0x02000000, "NEWUSER|NEWNET": 0x50000000}.items():
+    call("unshare " + name, 272, flag)
+for family in (17, 38, 40, 31, 15, 29):
+    try:
+        socket.socket(family, socket.SOCK_RAW if family == 17 else socket.SOCK_DGRAM).close()
+        print("family", family, "ALLOWED")
+    except OSError as failure:
+        print("family", family, errno.errorcode[failure.errno])
+try:
+    socket.socket(socket.AF_INET, socket.SOCK_RAW, 1)
+    print("raw ALLOWED")
+except OSError as failure:
+    print("raw", errno.errorcode[failure.errno])
+"""
+    if os.uname().machine != "x86_64":
+        pytest.skip("the numbers of the system calls are those of x86-64")
+    box.ok(f"cat >calls.py <<'E'\n{calls}E")
+    for user in ("user", "root"):
+        out = box.ok("python3 calls.py", user=user)
+        assert "ALLOWED" not in out, out
+        assert out.count("ENOSYS") >= 30, out
+    assert box.ok("grep -E '^Seccomp:' /proc/self/status | cut -f2").strip() == "2"
+
+
+def test_root_inside_is_root_over_nothing_outside(box):
+    out = box.ok("id -u; cat /proc/self/uid_map; chown 12345 /home/user 2>&1; mount -t tmpfs x /mnt 2>&1;"
+                 "sysctl -w kernel.hostname=x 2>&1; ip link set lo down 2>&1; ip route del default 2>&1; true", user="root")
+    assert out.split()[0] == "0"
+    assert box.ok("sudo id -u").strip() == "0"
+    assert box.ok("ip -br addr show lo").split()[1] in ("UNKNOWN", "UP")
+    assert len(box.ok("ip route", user="root")) == len(box.ok("ip route"))
+
+
+# ---- network ----
+
+def listen_here(address: str) -> tuple[socket.socket, int]:
+    server = socket.create_server((address, 0))
+    return server, server.getsockname()[1]
+
+
+def reach(box: Box, address: str, port: int) -> bool:
+    return box.run(f"timeout 3 bash -c 'exec 3<>/dev/tcp/{address}/{port}'").code == 0
+
+
+def own_address() -> str | None:
+    """An address of this machine that is not loopback."""
+    out = subprocess.run(["ip", "-4", "-o", "addr", "show", "scope", "global"], capture_output=True, text=True).stdout
+    return next((line.split()[3].split("/")[0] for line in out.splitlines()), None)
+
+
+@pytest.mark.parametrize("internet", [True, False])
+def test_this_machine_is_not_reached(client, host, neighbour, internet):
+    box = client.create(allow_internet_access=internet)
+    everywhere, port = listen_here("0.0.0.0")
+    loopback, loop_port = listen_here("127.0.0.1")
+    try:
+        addresses = ["127.0.0.1", "10.0.2.2", "10.0.2.3", "10.0.2.100", "0.0.0.0", "localhost"]
+        addresses += [own_address()] if own_address() else []
+        for address in addresses:
+            # a server on every interface, one on loopback, and the host's own API
+            for target in (port, loop_port, host.port):
+                assert not reach(box, address, target), f"{address}:{target} was reached"
+    finally:
+        everywhere.close()
+        loopback.close()
+        box.kill()
+
+
+@pytest.mark.parametrize("internet", [True, False])
+def test_private_networks_and_metadata_services_are_closed(client, internet):
+    box = client.create(allow_internet_access=internet)
+    start = time.monotonic()
+    for address in ("169.254.169.254", "100.100.100.200", "192.168.0.1", "172.17.0.1", "10.0.0.1", "192.0.0.192",
+                    "224.0.0.1", "255.255.255.255"):
+        out = box.run(f"exec 3<>/dev/tcp/{address}/80").out
+        assert "route" in out or "unreachable" in out or "denied" in out, (address, out)
+    # refused at once by a route, not by a time limit
+    assert time.monotonic() - start < 10
+    box.kill()
+
+
+def test_no_internet_is_no_interface(client):
+    box = client.create(allow_internet_access=False)
+    assert box.ok("ls /sys/class/net 2>/dev/null || ip -br link | cut -d' ' -f1").split() == ["lo"]
+    box.kill()
+
+
+@as_root
+def test_internet_where_it_is_allowed(client, host, tmp_path):
+    """203.0.113.0/24 (documentation) stands for the internet: an address of it on this machine, opened by
+    SANDBOX_HOST_EGRESS_ALLOW, since a test reaches no other machine."""
+    if shutil.which("slirp4netns") is None or not Path("/dev/net/tun").exists():
+        pytest.skip("no slirp4netns or /dev/net/tun: sandboxes have no internet on this machine")
+    address = f"203.0.113.{os.getpid() % 200 + 10}"
+    subprocess.run(["ip", "addr", "add", f"{address}/32", "dev", "lo"], check=True)
+    server, port = listen_here(address)
+    threading.Thread(target=lambda: [server.accept()[0].sendall(b"hello\n") for _ in range(9)], daemon=True).start()
+    try:
+        box = client.create()
+        assert box.ok(f"timeout 5 cat </dev/tcp/{address}/{port} | head -1").strip() == "hello"
+        # what the create closes is closed, and what it opens again is open
+        for network, open_ in (({"denyOut": ["203.0.113.0/24"]}, False), ({"denyOut": [f"{address}"]}, False),
+                               ({"denyOut": ["0.0.0.0/0"], "allowOut": [f"{address}/32"]}, True),
+                               ({"allowOut": ["169.254.169.254"]}, True)):
+            other = client.create(network=network)
+            assert reach(other, address, port) == open_, network
+            assert not reach(other, "169.254.169.254", 80), network
+            other.kill()
+        assert not reach(client.create(allow_internet_access=False), address, port)
+        # what a sandbox sends leaves as an ordinary user's, in its own cgroup
+        slirp = subprocess.run(["pgrep", "-a", "slirp4netns"], capture_output=True, text=True).stdout
+        assert slirp and all(os.stat(f"/proc/{line.split()[0]}").st_uid != 0 for line in slirp.splitlines())
+    finally:
+        server.close()
+        subprocess.run(["ip", "addr", "del", f"{address}/32", "dev", "lo"], check=False)
+
+
+# ---- what is missing is said ----
+
+def test_what_cannot_be_enforced_is_refused_unless_allowed(host, tmp_path):
+    """As an ordinary user the host says what is missing and does not start; named in SANDBOX_HOST_WITHOUT, it does."""
+    if os.geteuid() != 0:
+        pytest.skip("to drop to an ordinary user takes root; as one, the other tests of this file run so anyway")
+    state = Path("/tmp") / f"sbx-user-{os.getpid()}"
+    state.mkdir(mode=0o755)
+    shutil.copy(build_dir() / "sandbox-host", state / "sandbox-host")
+    shutil.copy(build_dir() / "sandbox-agent", state / "sandbox-agent")
+    os.chown(state, 65534, 65534)
+    port = free_port()
+    env = dict(os.environ) | host.own_env | {"SANDBOX_HOST_STATE_DIR": str(state / "state"), "HOME": str(state),
+                                             "SANDBOX_HOST_LISTEN": f"127.0.0.1:{port}"}
+    argv = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", str(state / "sandbox-host")]
+    try:
+        refused = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=20)
+        assert refused.returncode == 78 and "SANDBOX_HOST_WITHOUT" in refused.stderr, refused.stderr
+        assert all(f'"claim":"{claim}"' in refused.stderr for claim in ("users", "memory", "cpu", "disk"))
+        wrong = subprocess.run(argv, env=env | {"SANDBOX_HOST_WITHOUT": "luck"}, capture_output=True, text=True, timeout=20)
+        assert wrong.returncode == 78 and "luck" in wrong.stderr
+        process = subprocess.Popen(argv, env=env | {"SANDBOX_HOST_WITHOUT": "users,memory,cpu,processes,disk"},
+                                   stderr=subprocess.DEVNULL)
+        try:
+            url = f"http://127.0.0.1:{port}"
+            wait_until("the ordinary user's host", lambda: httpx.get(f"{url}/health", trust_env=False).status_code == 200)
+            other = HostClient(type("Host", (), {"url": url, "key": host.key})())
+            box = other.create()
+            assert box.ok("id -un").strip() == "user" and box.call("pause").status_code == 204
+            assert box.call("connect", {"timeout": 60}).status_code == 201
+            assert box.kill().status_code == 204
+        finally:
+            process.terminate()
+            assert process.wait(15) == 0
+    finally:
+        shutil.rmtree(state)
