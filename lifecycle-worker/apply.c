@@ -375,6 +375,10 @@ static void done_reconcile(struct flight *flight)
         flight->finish.set |= STORE_SET_PROVIDER_EXPIRES;
         flight->finish.values.provider_expires_at_ms = result->expires_at_ms;
     }
+    if (changed && flight->finish.to == SANDBOX_RUNNING) {
+        flight->finish.set |= STORE_SET_STARTED; /* its longest life counts from then */
+        flight->finish.values.started_at_ms = result->started_at_ms;
+    }
     if (changed) {
         log_event(LOG_WARN, "sandbox.corrected",
                   LOG_S("from", sandbox_status_name(flight->finish.from)),

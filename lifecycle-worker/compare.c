@@ -65,6 +65,9 @@ static bool unnamed(const struct store_sweep_row *owner, enum compare_kind *ret)
         *ret = COMPARE_ORPHAN; /* its sandbox is at its end, or became another one here */
         return true;
     }
+    if (owner->elsewhere) {
+        return false; /* what that create comes to decides */
+    }
     if (owner->status == SANDBOX_CREATING) {
         *ret = COMPARE_UNADOPTED;
         return true;
@@ -84,7 +87,7 @@ size_t compare_sweep(struct provider_listed *listed, size_t listed_count,
         qsort(rows, row_count, sizeof(*rows), by_sandbox);
     }
     for (size_t i = 0; i < row_count; i++) {
-        if (rows[i].provider_sandbox_id[0] != '\0') {
+        if (rows[i].provider_sandbox_id[0] != '\0' && !rows[i].elsewhere) {
             named[named_count++] = &rows[i];
         }
     }

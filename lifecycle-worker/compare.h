@@ -33,9 +33,9 @@ struct compare_finding {
 
 /*
  * Sorts both arrays in place and writes at most listed_count + row_count findings into `ret`, which
- * point into the arrays; a sandbox listed twice counts once. `rows` are all sandboxes of this
- * provider that are neither deleted nor failed, read after the list: what was made meanwhile is
- * absent once, but an orphan only if it is one. Rows with unfinished jobs are those jobs' affair.
+ * point into the arrays; a sandbox listed twice counts once. `rows` are those of
+ * store_sweep_rows(), read after the list: what was made meanwhile is absent once, but an orphan
+ * only if it is one. Rows with unfinished jobs are those jobs' affair.
  */
 size_t compare_sweep(struct provider_listed *listed, size_t listed_count,
                      struct store_sweep_row *rows, size_t row_count, struct compare_finding *ret);

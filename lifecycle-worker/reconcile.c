@@ -17,7 +17,8 @@
 #include "lifecycle-worker/compare.h"
 #include "lifecycle-worker/drive.h"
 
-#define LEASE_MARGIN_MS 15000 /* of the sweep, at most: for judging and acting after the list */
+#define ABSENT_INCREDIBLE 10    /* so many sandboxes at least, and most of all, gone at once */
+#define LEASE_MARGIN_MS   15000 /* of the sweep, at most: for judging and acting after the list */
 
 int reconcile_count(const struct worker *worker)
 {
@@ -169,6 +170,27 @@ static size_t allowance(const struct worker *worker, size_t of)
     return allowed > 0 ? allowed : 1;
 }
 
+/* Jobs have the other slots. */
+static size_t kill_allowance(const struct worker *worker, size_t listed)
+{
+    size_t allowed = allowance(worker, listed);
+    size_t slots = (size_t)worker->inflight.capacity / 4 + 1;
+    return allowed < slots ? allowed : slots;
+}
+
+/*
+ * Most of what we know is not there: rather a key of another team, or a provider that answers
+ * nonsense, than a loss. A sandbox that is really lost is noticed by the next job on it.
+ */
+static bool is_incredible(const struct compare_finding *findings, size_t count, size_t rows)
+{
+    size_t absent = 0;
+    for (size_t i = 0; i < count; i++) {
+        absent += findings[i].kind == COMPARE_ABSENT;
+    }
+    return absent >= ABSENT_INCREDIBLE && absent > rows / 2;
+}
+
 static void wake_all(struct worker *worker, struct wakeup *wakeups, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
@@ -221,8 +243,9 @@ static int act(struct worker *worker, const char *provider, const struct compare
                const struct store_sighting *sightings, size_t count, struct sweep_result *result,
                struct error *err)
 {
-    size_t kills = allowance(worker, result->listed);
+    size_t kills = kill_allowance(worker, result->listed);
     size_t losses = allowance(worker, result->rows);
+    bool incredible = is_incredible(findings, count, result->rows);
     const char **lists = xcalloc(4 * (count + 1), sizeof(*lists));
     struct targets checks = {lists, lists + count, 0};
     struct targets adopts = {lists + 2 * count, lists + 3 * count, 0};
@@ -242,7 +265,7 @@ static int act(struct worker *worker, const char *provider, const struct compare
             }
             break;
         case COMPARE_ABSENT:
-            if (sure && losses > 0) {
+            if (sure && losses > 0 && !incredible) {
                 losses--;
                 targets_add(&checks, finding->row);
             } else if (sure) {

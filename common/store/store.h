@@ -303,9 +303,11 @@ struct store_sweep_row {
     char sandbox_id[UUID_BYTES];
     char provider_sandbox_id[PROVIDER_ID_BYTES]; /* "" until created */
     enum sandbox_status status;
-    bool busy; /* has unfinished jobs */
+    bool busy;      /* has unfinished jobs */
+    bool elsewhere; /* being created at another provider, and may yet come to this one */
 };
-/* The provider's sandboxes that are neither deleted nor failed; ERR_LIMIT when there are more than
+/* The provider's sandboxes that are neither deleted nor failed, and those that are still being
+ * created anywhere; ERR_LIMIT when there are more than
  * `limit`. *ret heap array. */
 int store_sweep_rows(struct store *store, const char *provider, int limit,
                      struct store_sweep_row **ret, size_t *ret_count, struct error *err) MUST_CHECK;

@@ -83,6 +83,7 @@ int store_sweep_rows(struct store *store, const char *provider, int limit,
         /* the CHECK constraint of the table allows no other names */
         (void)sandbox_status_parse(PQgetvalue(result, i, 2), &row->status);
         row->busy = row_int(result, i, 3) != 0;
+        row->elsewhere = row_int(result, i, 4) != 0;
     }
     PQclear(result);
     return 0;

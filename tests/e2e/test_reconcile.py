@@ -4,6 +4,7 @@ the provider lost, states that differ."""
 import json
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -127,6 +128,21 @@ def test_what_the_provider_lost_is_deleted_and_says_so(fault_stack, fault_provid
         assert client.get(f"{BASE}/{box['sandbox_id']}/status").status_code == 404
     assert named(stack) == live(fault_provider) and len(live(fault_provider)) == 2
     wait_until("counted", lambda: counters(stack)["lost"] == 2)
+
+
+def test_when_nearly_all_seem_lost_nothing_is_given_up(fault_stack, fault_provider):
+    """A key of another team lists nothing and answers 404 to everything."""
+    stack = fault_stack(env=SWEEPS | {"WORKER_RECONCILE_MAX_PERCENT": "100"})
+    client = stack.client()
+    with ThreadPoolExecutor(12) as pool:
+        boxes = list(pool.map(lambda _: client.create(), range(12)))
+    sweeps_done(stack, 2)
+    fault_provider.faults({"route": "list", "mode": "status", "status": 200, "body": [], "times": -1},
+                          {"route": "get", "mode": "status", "status": 404, "times": -1})
+    wait_until("it is said", lambda: '"event":"reconcile.capped"' in stack.workers[0].log())
+    sweeps_done(stack, 3)
+    assert stack.sql("select count(*) from jobs where op='reconcile'") == [("0",)]
+    assert {client.status(box["sandbox_id"]) for box in boxes} == {"running"}
 
 
 def test_a_row_follows_what_the_provider_is(fault_stack, fault_provider):

@@ -110,6 +110,12 @@ static void test_listed_and_named_by_no_row(void **state)
         assert_int_equal(only_finding(), COMPARE_UNADOPTED);
         assert_string_equal(found[0].row->sandbox_id, "s1");
 
+        reset(state); /* which is being made at another provider, and may come back to it */
+        row("s1", "", SANDBOX_CREATING, busy != 0);
+        rows[0].elsewhere = true;
+        at_provider("p1", "s1", PROVIDER_STATE_RUNNING);
+        assert_int_equal(only_finding(), NOTHING);
+
         reset(state); /* the delete finds it by its tags */
         row("s1", "", SANDBOX_DELETING, busy != 0);
         at_provider("p1", "s1", PROVIDER_STATE_RUNNING);
