@@ -34,10 +34,11 @@ def proxy_host(tmp_path_factory):
     service.stop()
 
 
-def serve_in(box: Box):
+def serve_in(box: Box, token: str = ""):
     box.write("box_server.py", (ROOT / "tests/harness/box_server.py").read_bytes())
     box.server = box.start(f"exec python3 box_server.py {PORT}")
-    wait_until("the server inside", lambda: box.get(PORT, "/no-body").status_code == 204)
+    headers = {"e2b-traffic-access-token": token}
+    wait_until("the server inside", lambda: box.get(PORT, "/no-body", **headers).status_code == 204)
 
 
 @pytest.fixture(scope="module")
@@ -349,6 +350,39 @@ def test_refusals_for_programs_and_people(box, proxy_host):
     assert gone.status_code == 502
     assert gone.json() == {"sandboxId": other.id, "message": "The sandbox was not found", "code": 502}
     assert "<title>Sandbox Not Found</title>" in other.get(PORT, "/", **{"User-Agent": browser}).text
+
+
+def test_ports_that_are_not_public(proxy_host):
+    closed = Box(proxy_host, network={"allowPublicTraffic": False})
+    try:
+        serve_in(closed, closed.info["trafficAccessToken"])
+        name = "e2b-traffic-access-token"
+        missing, wrong = closed.get(PORT, "/no-body"), closed.get(PORT, "/no-body", **{name: "x" * 32})
+        for refused, what in ((missing, f"Token header '{name}' is missing"),
+                              (wrong, f"Provided token in header '{name}' is invalid")):
+            assert refused.status_code == 403 and refused.json() == {
+                "sandboxId": closed.id, "message": f"Sandbox is secured with traffic access token. {what}", "code": 403}
+        page = closed.get(PORT, "/", **{"User-Agent": "Mozilla/5.0"})
+        assert page.status_code == 403 and "<title>Missing Traffic Access Token</title>" in page.text
+        assert closed.get(PORT, "/no-body", **{name: closed.info["trafficAccessToken"]}).status_code == 204
+        assert closed.envd.get("/health").status_code == 204  # envd has a token of its own
+    finally:
+        closed.kill()
+
+
+def test_traffic_resumes_a_sandbox_that_wants_it(proxy_host):
+    asleep = Box(proxy_host, autoPause=True, autoResume={"enabled": True})
+    try:
+        serve_in(asleep)
+        assert asleep.call("POST", "/pause").status_code == 204
+        assert httpx.get(f"{proxy_host.url}/health", headers={"Host": asleep.name(49983)}, trust_env=False).status_code in (401, 403)
+        assert asleep.call("GET", "").json()["state"] == "paused"
+        assert asleep.get(PORT, "/no-body").status_code == 204
+        assert asleep.call("GET", "").json()["state"] == "running"
+        assert asleep.call("POST", "/pause").status_code == 204
+        assert asleep.run("echo awake").stdout == b"awake\n"
+    finally:
+        asleep.kill()
 
 
 def test_servers_that_break_off(box):

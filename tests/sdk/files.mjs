@@ -107,6 +107,8 @@ test('metadata', async (sandbox) => {
     assert.deepEqual(info.metadata, metadata)
     assert.deepEqual((await sandbox.files.getInfo(info.path)).metadata, metadata)
   }
+  await sandbox.commands.run('setfattr -n user.e2b.author -v other about/b')
+  assert.deepEqual((await sandbox.files.getInfo('about/b')).metadata, { author: 'other', purpose: 'upload' })
   assert.equal((await sandbox.files.write('about/a', 'again')).metadata, undefined)
   assert.equal((await sandbox.files.getInfo('about/a')).metadata, undefined)
 })

@@ -4,7 +4,7 @@ import { assert, eventually, main, request, Sandbox, test } from './lib.mjs'
 
 test('a server inside answers under its host name', async (sandbox) => {
   await sandbox.files.write('www/index.html', 'hello from inside')
-  const server = await sandbox.commands.run('cd www && exec python3 -m http.server 8123', {
+  const server = await sandbox.commands.run('cd www && exec python -m http.server 8123', {
     background: true,
     timeoutMs: 0,
   })
