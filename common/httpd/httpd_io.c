@@ -128,7 +128,7 @@ int http_read_body(struct http_exchange *exchange, struct strbuf *out, struct er
 
         if (got < 0) {
             if (atomic_load(&exchange->conn->expired) || clock_mono_ms() >= end_ms)
-                error_set(err, ERR_TIMEOUT, "the body did not arrive in %d ms",
+                error_set(err, ERR_REQUEST_TIMEOUT, "the body did not arrive in %d ms",
                           exchange->httpd->request_timeout_ms);
             else
                 error_set(err, ERR_INVALID, "the body is incomplete or malformed");

@@ -52,6 +52,26 @@ static int check_head_shape(const struct mg_request_info *info, struct error *er
     return 0;
 }
 
+/* CivetWeb puts NULs over any run of white space in and behind the request line: only single
+ * blanks, and nothing between that line and the first header, leave its pieces where they are. */
+static int check_request_line(const struct mg_request_info *info, struct error *err)
+{
+    if (info->request_uri == NULL || info->http_version == NULL)
+        return error_set(err, ERR_INVALID, "the request line is incomplete");
+    const char *target_end = info->query_string != NULL
+                                 ? info->query_string + strlen(info->query_string)
+                                 : info->request_uri + strlen(info->request_uri);
+
+    if (info->request_uri != info->request_method + strlen(info->request_method) + 1 ||
+        info->http_version != target_end + 1 + strlen("HTTP/"))
+        return error_set(err, ERR_INVALID,
+                         "the request line holds more white space than two blanks");
+    if (info->num_headers > 0 &&
+        info->http_headers[0].name != info->http_version + strlen(info->http_version) + 2)
+        return error_set(err, ERR_INVALID, "white space before the first header");
+    return 0;
+}
+
 static int check_single(const struct mg_request_info *info, struct error *err)
 {
     static const char *const single[] = {"Content-Length", "Transfer-Encoding", "Host",
@@ -137,8 +157,9 @@ int httpd_check_request(struct http_exchange *exchange, struct error *err)
 
     exchange->http_1_0 = info->http_version == NULL || strcmp(info->http_version, "1.1") != 0;
     exchange->close = exchange->http_1_0 || atomic_load(&exchange->httpd->draining);
-    if (check_head_shape(info, err) != 0 || check_single(info, err) != 0 ||
-        check_path(info->request_uri, err) != 0 || check_framing(exchange, err) != 0)
+    if (check_request_line(info, err) != 0 || check_head_shape(info, err) != 0 ||
+        check_single(info, err) != 0 || check_path(info->request_uri, err) != 0 ||
+        check_framing(exchange, err) != 0)
         return -1;
     if (!exchange->http_1_0) {
         const char *host = http_header(exchange, "Host");

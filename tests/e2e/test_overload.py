@@ -199,7 +199,7 @@ def test_a_body_that_trickles_ends_at_its_time(fault_stack):
             answer = sock.recv(65536)
         except TimeoutError:
             continue
-    assert answer.startswith(b"HTTP/1.1 503 ") and b'"timeout"' in answer
+    assert answer.startswith(b"HTTP/1.1 408 ") and b'"request_timeout"' in answer
     assert 0.8 < time.monotonic() - start < 4
 
 
