@@ -38,4 +38,13 @@ struct gateway {
     _Atomic int working;
 };
 
+/* Builds all of it and starts its threads. After a failure, too, gateway_close() is due. */
+int gateway_open(struct gateway *gateway, const struct gateway_config *config,
+                 struct error *err) MUST_CHECK;
+void gateway_close(struct gateway *gateway);
+
+/* As configured, for a subcommand of its own. */
+struct store *gateway_store(const struct gateway_config *config);
+struct queue_options gateway_redis(const struct gateway_config *config);
+
 #endif

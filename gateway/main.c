@@ -24,47 +24,6 @@ enum { HEAD_MAX_BYTES = 16384, DRAIN_STEP_MS = 50, DRAIN_NOTICE_MS = 200, DRAIN_
 static const char usage[] = "usage: sandbox-gateway [serve | migrate | health | doctor | user ... "
                             "| jobs ... | --help | --version]\n";
 
-static struct store *open_store(const struct gateway_config *config)
-{
-    const struct store_options options = {.conninfo = config->database_url,
-                                          .application = "sandbox-gateway",
-                                          .pool_size = (int)config->database_pool,
-                                          .connect_timeout_s = 3,
-                                          .statement_timeout_ms = 5000,
-                                          .pool_wait_ms = 2000};
-
-    return store_new(&options);
-}
-
-static struct queue_options queue_options(const struct gateway_config *config)
-{
-    return (struct queue_options){.host = config->redis_host,
-                                  .port = (int)config->redis_port,
-                                  .database = (int)config->redis_database,
-                                  .username = config->redis_username,
-                                  .password = config->redis_password,
-                                  .connect_timeout_ms = 1000,
-                                  .command_timeout_ms = 2000};
-}
-
-static struct auth *open_auth(const struct gateway_config *config, struct store *store,
-                              struct error *err)
-{
-    const struct auth_options options = {.algorithm = config->jwt_algorithm,
-                                         .secret = config->jwt_secret,
-                                         .public_key_file = config->jwt_public_key_file,
-                                         .private_key_file = config->jwt_private_key_file,
-                                         .issuer = config->jwt_issuer,
-                                         .audience = config->jwt_audience,
-                                         .token_ttl_s = (int)config->jwt_ttl_s,
-                                         .login_max_parallel = (int)config->login_parallel,
-                                         .login_user_max = (int)config->login_user_max,
-                                         .login_address_max = (int)config->login_address_max,
-                                         .login_window_s = (int)config->login_window_s};
-
-    return auth_new(&options, store, err);
-}
-
 /* Waits for a stop signal, then lets what runs come to its end. */
 static void serve_until_stopped(struct httpd *httpd, struct waiters *waiters, int signal_fd,
                                 int64_t drain_ms)
@@ -99,8 +58,7 @@ static void serve_until_stopped(struct httpd *httpd, struct waiters *waiters, in
 
 static int serve(const struct gateway_config *config, int signal_fd, struct error *err)
 {
-    struct queue_options redis = queue_options(config);
-    struct gateway gateway = {.config = config};
+    struct gateway gateway;
     struct httpd_options options = {.listen = config->listen,
                                     .threads = (int)config->threads,
                                     .connection_queue = (int)config->connection_queue,
@@ -114,22 +72,7 @@ static int serve(const struct gateway_config *config, int signal_fd, struct erro
     struct httpd *httpd = NULL;
     int status = -1;
 
-    gateway.buffers.max_bytes = config->buffer_bytes;
-    gateway.max_work = (int)(config->threads * config->work_percent / 100);
-    service_identity(gateway.name);
-    router_init();
-    gateway.store = open_store(config);
-    gateway.activity = activity_new(gateway.store);
-    gateway.clients = client_pool_new();
-    gateway.fleet = fleet_new(&redis);
-    if (http_global_init(err) < 0 ||
-        (gateway.providers = provider_set_open(config->providers, err)) == NULL ||
-        (gateway.placement = placement_open(config->templates, gateway.providers, err)) == NULL ||
-        (gateway.auth = open_auth(config, gateway.store, err)) == NULL ||
-        (gateway.enqueuer = enqueuer_start(&redis, err)) == NULL ||
-        (gateway.waiters = waiters_start(&redis, gateway.store, gateway.name, err)) == NULL ||
-        (gateway.ticker = ticker_start(&gateway, &redis, err)) == NULL ||
-        (httpd = httpd_start(&options, err)) == NULL) {
+    if (gateway_open(&gateway, config, err) < 0 || (httpd = httpd_start(&options, err)) == NULL) {
         goto out;
     }
     log_event(LOG_INFO, "gateway.started", LOG_S("listen", config->listen),
@@ -141,22 +84,13 @@ out:
     if (httpd != NULL) {
         httpd_stop(httpd);
     }
-    ticker_stop(gateway.ticker);
-    waiters_stop(gateway.waiters);
-    enqueuer_stop(gateway.enqueuer);
-    auth_free(gateway.auth);
-    placement_close(gateway.placement);
-    provider_set_close(gateway.providers);
-    fleet_free(gateway.fleet);
-    client_pool_free(gateway.clients);
-    activity_free(gateway.activity);
-    store_free(gateway.store);
+    gateway_close(&gateway);
     return status;
 }
 
 static int migrate(const struct gateway_config *config, struct error *err)
 {
-    struct store *store = open_store(config);
+    struct store *store = gateway_store(config);
     int applied = 0;
     int status = store_migrate(store, &applied, err);
 
@@ -171,7 +105,7 @@ static int run(int argc, char **argv, const struct gateway_config *config, int s
                struct error *err)
 {
     const char *verb = argc > 1 ? argv[1] : "serve";
-    struct queue_options redis = queue_options(config);
+    struct queue_options redis = gateway_redis(config);
     struct store *store;
     int status;
 
@@ -184,7 +118,7 @@ static int run(int argc, char **argv, const struct gateway_config *config, int s
     if (strcmp(verb, "health") == 0) {
         return health_cli_run(config->listen, err);
     }
-    store = open_store(config);
+    store = gateway_store(config);
     if (strcmp(verb, "user") == 0) {
         status = user_cli_run(argc - 2, argv + 2, store, err);
     } else if (strcmp(verb, "jobs") == 0) {

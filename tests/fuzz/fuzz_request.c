@@ -52,10 +52,11 @@ static void must(bool good, const struct error *err)
     }
 }
 
-static void make_token(const struct auth_options *options)
+static void make_token(void)
 {
+    const struct auth_options options = {.secret = SECRET};
     struct error err = ERROR_INIT;
-    struct token_keys *keys = token_keys_new(options, &err);
+    struct token_keys *keys = token_keys_new(&options, &err);
     int64_t now_s = clock_wall_ms() / 1000;
     const struct token_claims claims = {.subject = "fuzz", .expires_at_s = now_s + 10000000};
 
@@ -70,6 +71,9 @@ static void set_environment(void)
     setenv("JWT_SECRET_KEY", SECRET, 1);
     setenv("E2B_API_KEY", "e2b_5ec2e75ec2e75ec2e7", 1);
     setenv("SANDBOX_WAIT_SECONDS", "1", 1);
+    setenv("LOGIN_USER_MAX", "100000", 1);
+    setenv("LOGIN_ADDRESS_MAX", "100000", 1);
+    setenv("LOGIN_WINDOW_SECONDS", "1", 1);
     setenv("GATEWAY_MAX_FILE_BYTES", "4096", 1);
     setenv("GATEWAY_MAX_BODY_BYTES", "4096", 1);
 }
@@ -78,20 +82,6 @@ static void start_once(void)
 {
     static bool started;
     static struct gateway_config config;
-    static const struct store_options store = {.conninfo = "host=/nonexistent",
-                                               .application = "fuzz",
-                                               .pool_size = 1,
-                                               .connect_timeout_s = 1,
-                                               .statement_timeout_ms = 100,
-                                               .pool_wait_ms = 100};
-    const struct queue_options redis = {
-        .host = "/nonexistent", .connect_timeout_ms = 100, .command_timeout_ms = 100};
-    const struct auth_options auth = {.secret = SECRET,
-                                      .token_ttl_s = 60,
-                                      .login_max_parallel = 1,
-                                      .login_user_max = 1000000,
-                                      .login_address_max = 1000000,
-                                      .login_window_s = 1};
     const struct httpd_options options = {.listen = "127.0.0.1:0",
                                           .threads = 1,
                                           .connection_queue = 1,
@@ -110,24 +100,9 @@ static void start_once(void)
     set_environment();
     must(sodium_init() >= 0 && log_init("fuzz", "error") == 0, &err);
     must(gateway_config_load(&config, &err) == 0, &err);
-    gateway.buffers.max_bytes = config.buffer_bytes;
-    gateway.max_work = 1;
-    service_identity(gateway.name);
-    router_init();
-    gateway.config = &config;
-    gateway.store = store_new(&store);
-    gateway.activity = activity_new(gateway.store);
-    gateway.clients = client_pool_new();
-    must(http_global_init(&err) == 0, &err);
-    must((gateway.providers = provider_set_open("e2b", &err)) != NULL, &err);
-    must((gateway.placement = placement_open(NULL, gateway.providers, &err)) != NULL, &err);
-    must((gateway.auth = auth_new(&auth, gateway.store, &err)) != NULL, &err);
-    must((gateway.enqueuer = enqueuer_start(&redis, &err)) != NULL, &err);
-    must((gateway.waiters = waiters_start(&redis, gateway.store, gateway.name, &err)) != NULL,
-         &err);
-    must((gateway.ticker = ticker_start(&gateway, &redis, &err)) != NULL, &err);
+    must(gateway_open(&gateway, &config, &err) == 0, &err);
     must(httpd_start(&options, &err) != NULL, &err);
-    make_token(&auth);
+    make_token();
 }
 
 /* ---- one request ----------------------------------------------------------------------------- */

@@ -1,0 +1,87 @@
+/* gateway - see gateway.h. */
+#include "gateway/gateway.h"
+
+#include <string.h>
+
+#include "gateway/router.h"
+
+struct store *gateway_store(const struct gateway_config *config)
+{
+    const struct store_options options = {.conninfo = config->database_url,
+                                          .application = "sandbox-gateway",
+                                          .pool_size = (int)config->database_pool,
+                                          .connect_timeout_s = 3,
+                                          .statement_timeout_ms = 5000,
+                                          .pool_wait_ms = 2000};
+
+    return store_new(&options);
+}
+
+struct queue_options gateway_redis(const struct gateway_config *config)
+{
+    return (struct queue_options){.host = config->redis_host,
+                                  .port = (int)config->redis_port,
+                                  .database = (int)config->redis_database,
+                                  .username = config->redis_username,
+                                  .password = config->redis_password,
+                                  .connect_timeout_ms = 1000,
+                                  .command_timeout_ms = 2000};
+}
+
+static struct auth *open_auth(const struct gateway_config *config, struct store *store,
+                              struct error *err)
+{
+    const struct auth_options options = {.algorithm = config->jwt_algorithm,
+                                         .secret = config->jwt_secret,
+                                         .public_key_file = config->jwt_public_key_file,
+                                         .private_key_file = config->jwt_private_key_file,
+                                         .issuer = config->jwt_issuer,
+                                         .audience = config->jwt_audience,
+                                         .token_ttl_s = (int)config->jwt_ttl_s,
+                                         .login_max_parallel = (int)config->login_parallel,
+                                         .login_user_max = (int)config->login_user_max,
+                                         .login_address_max = (int)config->login_address_max,
+                                         .login_window_s = (int)config->login_window_s};
+
+    return auth_new(&options, store, err);
+}
+
+int gateway_open(struct gateway *gateway, const struct gateway_config *config, struct error *err)
+{
+    struct queue_options redis = gateway_redis(config);
+
+    memset(gateway, 0, sizeof(*gateway));
+    gateway->config = config;
+    gateway->buffers.max_bytes = config->buffer_bytes;
+    gateway->max_work = (int)(config->threads * config->work_percent / 100);
+    service_identity(gateway->name);
+    router_init();
+    gateway->store = gateway_store(config);
+    gateway->activity = activity_new(gateway->store);
+    gateway->clients = client_pool_new();
+    gateway->fleet = fleet_new(&redis);
+    if (http_global_init(err) < 0 ||
+        (gateway->providers = provider_set_open(config->providers, err)) == NULL ||
+        (gateway->placement = placement_open(config->templates, gateway->providers, err)) == NULL ||
+        (gateway->auth = open_auth(config, gateway->store, err)) == NULL ||
+        (gateway->enqueuer = enqueuer_start(&redis, err)) == NULL ||
+        (gateway->waiters = waiters_start(&redis, gateway->store, gateway->name, err)) == NULL ||
+        (gateway->ticker = ticker_start(gateway, &redis, err)) == NULL) {
+        return -1;
+    }
+    return 0;
+}
+
+void gateway_close(struct gateway *gateway)
+{
+    ticker_stop(gateway->ticker);
+    waiters_stop(gateway->waiters);
+    enqueuer_stop(gateway->enqueuer);
+    auth_free(gateway->auth);
+    placement_close(gateway->placement);
+    provider_set_close(gateway->providers);
+    fleet_free(gateway->fleet);
+    client_pool_free(gateway->clients);
+    activity_free(gateway->activity);
+    store_free(gateway->store);
+}
