@@ -35,6 +35,9 @@ static size_t take(struct enqueuer *enqueuer, struct wakeup *batch)
         enqueuer->head = (enqueuer->head + 1) % PENDING_MAX;
         enqueuer->count--;
     }
+    if (enqueuer->count == 0) {
+        enqueuer->head = 0; /* the ring's far pages are touched only when they are needed */
+    }
     pthread_mutex_unlock(&enqueuer->lock);
     return taken;
 }
