@@ -23,6 +23,9 @@ static const struct config_entry table[] = {
      "Redis password; empty = none"},
     {"SANDBOX_PROVIDERS", CONFIG_STRING, AT(providers), 1, 255, "e2b", false, false,
      "comma list of the providers this worker calls"},
+    {"SANDBOX_START_COMMAND", CONFIG_STRING, AT(start_command), 1, 65536, NULL, false, false,
+     "shell command started in the background of every sandbox that comes up, for templates that "
+     "start nothing; must bear being started twice (default: none)"},
     {"LOG_LEVEL", CONFIG_STRING, AT(log_level), 1, 16, "info", false, false,
      "debug, info, warn or error"},
     {"WORKER_MAX_IN_FLIGHT", CONFIG_INT, AT(max_in_flight), 1, 2048, "256", false, false,

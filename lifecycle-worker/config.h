@@ -21,6 +21,7 @@ struct worker_config {
     char *redis_username;
     char *redis_password;
     char *providers;
+    char *start_command;
     char *log_level;
     int64_t max_in_flight;
     int64_t provider_max_in_flight;

@@ -15,6 +15,7 @@
 #include "common/base/crashpoint.h"
 #include "common/base/log.h"
 #include "lifecycle-worker/failover.h"
+#include "lifecycle-worker/start.h"
 
 #define LIFETIME_GRACE_MS 600000 /* the provider's own end lies this far behind the deadline */
 #define REQUEST_MIN_MS    100    /* a request with less time left is not worth beginning */
@@ -92,7 +93,7 @@ static void kill_step_done(struct flight *flight, const struct provider_step *st
     inflight_release(&worker->inflight, flight);
 }
 
-static void flight_ended(struct flight *flight, const struct provider_step *step)
+void drive_end(struct flight *flight, const struct provider_step *step)
 {
     struct worker *worker = flight->worker;
     const struct job *job = job_of(flight);
@@ -108,6 +109,13 @@ static void flight_ended(struct flight *flight, const struct provider_step *step
         flight_end_outcome(flight, step);
     }
     log_context_clear();
+}
+
+static void flight_ended(struct flight *flight, const struct provider_step *step)
+{
+    if (!start_begin(flight, step)) {
+        drive_end(flight, step);
+    }
 }
 
 /* Time passes at the provider; a wait beyond the attempt is taken up again through the queue. */

@@ -17,6 +17,9 @@ void drive_begin(struct flight *flight, struct gate *gate);
 /* Enters the gate and takes the first step of flight->call, which is filled in. */
 void drive_call(struct flight *flight, struct gate *gate);
 
+/* The call, and what may follow on it (start.h), is over. */
+void drive_end(struct flight *flight, const struct provider_step *step);
+
 /* ---- apply.c ---- */
 
 /* Stops all calls to a provider for a time, here and at the other workers. */

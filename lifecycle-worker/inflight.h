@@ -38,10 +38,11 @@ struct flight {
     struct job_params params;     /* owned */
     struct gate *gate;            /* entered, or NULL */
     struct provider_call call;
-    bool call_active;         /* call is initialised */
-    struct http_request held; /* to be sent when the provider's hold is over */
-    bool has_held;            /* held is initialised */
-    int64_t entered_ms;       /* the gate */
+    bool call_active;           /* call is initialised */
+    struct provider_step ended; /* how the call ended, while a start command is on its way */
+    struct http_request held;   /* to be sent when the provider's hold is over */
+    bool has_held;              /* held is initialised */
+    int64_t entered_ms;         /* the gate */
     int64_t request_began_ms;
     bool sent;              /* some request of this attempt went out */
     int64_t began_ms;       /* monotonic, as are the following */

@@ -102,6 +102,8 @@ const struct provider_ops daytona_provider_ops = {
     .stat_file = daytona_stat_file,
     .port_url = daytona_port_url,
     .port_request = daytona_port_request,
+    .start_request = daytona_start_request,
+    .start_check = daytona_start_check,
     .max_lifetime_ms = daytona_max_lifetime_ms,
     .default_template = daytona_default_template,
 };

@@ -109,6 +109,10 @@ int daytona_make_dir(struct provider *, struct http_client *, const struct provi
                      const char *path, struct error *err);
 int daytona_stat_file(struct provider *, struct http_client *, const struct provider_target *,
                       const char *path, int64_t *ret_bytes, struct error *err);
+int daytona_start_request(struct provider *, const struct provider_target *, const char *command,
+                          struct http_request *ret, struct error *err);
+int daytona_start_check(struct provider *, const struct provider_target *,
+                        const struct http_response *, struct error *err);
 int daytona_port_request(struct provider *, struct http_client *, const struct provider_target *,
                          int port, const char *path, struct http_request *ret, struct error *err);
 int daytona_port_url(struct provider *, struct http_client *, const struct provider_target *,

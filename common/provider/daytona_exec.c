@@ -489,3 +489,38 @@ out:
     strbuf_done(&follow.input);
     return rc;
 }
+
+/* ---- a start command ------------------------------------------------------------------------- */
+
+int daytona_start_request(struct provider *provider, const struct provider_target *target,
+                          const char *command, struct http_request *ret, struct error *err)
+{
+    struct strbuf line;
+    if (daytona_toolbox_request((struct daytona *)provider, target, "POST", "/process/execute", ret,
+                                err) != 0)
+        return -1;
+    strbuf_init(&line, ret->body.max_bytes / 2);
+    strbuf_puts(&line, "setsid bash -l -c ");
+    put_quoted(&line, command);
+    strbuf_puts(&line, " </dev/null >/dev/null 2>&1 &");
+    cJSON *body = cJSON_CreateObject();
+    cJSON_AddStringToObject(body, "command", line.data);
+    json_add_int64(body, "timeout", SPARE_MS / 1000);
+    json_print(body, &ret->body);
+    cJSON_Delete(body);
+    bool fits = !line.overflow && !ret->body.overflow;
+    strbuf_done(&line);
+    strbuf_puts(&ret->headers, "Content-Type: application/json\n");
+    ret->has_body = true;
+    ret->once = true;
+    ret->timeout_ms = SPARE_MS;
+    ret->max_response_bytes = ANSWER_MAX_BYTES;
+    return fits ? 0 : error_set(err, ERR_TOO_LARGE, "the command is too long");
+}
+
+int daytona_start_check(struct provider *provider, const struct provider_target *target,
+                        const struct http_response *response, struct error *err)
+{
+    (void)target;
+    return daytona_toolbox_check((struct daytona *)provider, response, "start command", err);
+}

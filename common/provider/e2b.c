@@ -218,6 +218,8 @@ const struct provider_ops e2b_provider_ops = {
     .stat_file = e2b_stat_file,
     .port_url = e2b_port_url,
     .port_request = e2b_port_request,
+    .start_request = e2b_start_request,
+    .start_check = e2b_start_check,
     .max_lifetime_ms = e2b_max_lifetime_ms,
     .default_template = e2b_default_template,
 };

@@ -97,6 +97,11 @@ int e2b_stat_file(struct provider *, struct http_client *, const struct provider
                   const char *path, int64_t *ret_bytes, struct error *err);
 
 /* e2b_exec.c */
+
+int e2b_start_request(struct provider *, const struct provider_target *, const char *command,
+                      struct http_request *ret, struct error *err);
+int e2b_start_check(struct provider *, const struct provider_target *, const struct http_response *,
+                    struct error *err);
 int e2b_exec(struct provider *, struct http_client *, const struct provider_target *,
              const struct exec_request *, exec_output_fn, void *arg, struct exec_result *ret,
              struct error *err);

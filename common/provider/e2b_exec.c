@@ -174,6 +174,38 @@ struct start {
     int64_t timeout_ms; /* ours; 0 = unlimited */
 };
 
+/* Fills the Start request but for its bounds. */
+static int build_start(const struct e2b *e2b, const struct provider_target *target,
+                       const struct start *start, struct http_request *request, struct error *err)
+{
+    struct strbuf json;
+    if (e2b_envd_request(e2b, target, "POST", "/process.Process/Start", request, err) != 0)
+        return -1;
+    strbuf_printf(&request->headers,
+                  "Content-Type: application/connect+json\nConnect-Protocol-Version: 1\n"
+                  "Keepalive-Ping-Interval: %d\n%s",
+                  KEEPALIVE_SECONDS, start->user_header);
+    if (start->timeout_ms > 0)
+        strbuf_printf(&request->headers, "Connect-Timeout-Ms: %lld\n",
+                      (long long)(start->timeout_ms + BACKSTOP_MS));
+    cJSON *body = cJSON_CreateObject();
+    cJSON_AddItemToObject(body, "process", cJSON_Duplicate(start->process, 1));
+    cJSON_AddFalseToObject(body, "stdin"); /* absent means an open stdin that never ends */
+    strbuf_init(&json, request->body.max_bytes - 5);
+    int printed = json_print(body, &json);
+    cJSON_Delete(body);
+    if (printed == 0)
+        printed = connect_envelope_put(&request->body, json.data, json.length);
+    strbuf_done(&json);
+    if (printed != 0)
+        return error_set(err, ERR_TOO_LARGE, "the command is too long");
+    request->has_body = true;
+    request->once = true; /* a command must never be sent twice */
+    request->timeout_ms = start->timeout_ms;
+    request->max_response_bytes = ERROR_BODY_MAX_BYTES;
+    return 0;
+}
+
 /*
  * Performs one Start. Returns 0 when the stream came to its end, or was left on purpose (detach,
  * stopped), or our deadline passed (*ret_late). -1 + err otherwise; *ret_maybe_running tells
@@ -187,7 +219,6 @@ static int run_start(const struct e2b *e2b, struct http_client *client,
     struct http_response response;
     struct http_stream stream = {
         .on_data = on_bytes, .arg = run, .body_bytes = -1, .idle_ms = IDLE_MS};
-    struct strbuf json;
     int rc = -1;
     *ret_late = false;
     *ret_maybe_running = false;
@@ -195,29 +226,8 @@ static int run_start(const struct e2b *e2b, struct http_client *client,
     connect_stream_init(&run->stream, MESSAGE_MAX_BYTES);
     strbuf_init(&run->decoded, MESSAGE_MAX_BYTES);
     http_request_init(&request);
-    strbuf_init(&json, request.body.max_bytes - 5);
-    if (e2b_envd_request(e2b, target, "POST", "/process.Process/Start", &request, err) != 0)
+    if (build_start(e2b, target, start, &request, err) != 0)
         goto out;
-    strbuf_printf(&request.headers,
-                  "Content-Type: application/connect+json\nConnect-Protocol-Version: 1\n"
-                  "Keepalive-Ping-Interval: %d\n%s",
-                  KEEPALIVE_SECONDS, start->user_header);
-    if (start->timeout_ms > 0)
-        strbuf_printf(&request.headers, "Connect-Timeout-Ms: %lld\n",
-                      (long long)(start->timeout_ms + BACKSTOP_MS));
-    cJSON *body = cJSON_CreateObject();
-    cJSON_AddItemToObject(body, "process", cJSON_Duplicate(start->process, 1));
-    cJSON_AddFalseToObject(body, "stdin"); /* absent means an open stdin that never ends */
-    int printed = json_print(body, &json);
-    cJSON_Delete(body);
-    if (printed != 0 || connect_envelope_put(&request.body, json.data, json.length) != 0) {
-        error_set(err, ERR_TOO_LARGE, "the command is too long");
-        goto out;
-    }
-    request.has_body = true;
-    request.once = true; /* a command must never be sent twice */
-    request.timeout_ms = start->timeout_ms;
-    request.max_response_bytes = ERROR_BODY_MAX_BYTES;
 
     int64_t deadline = clock_mono_ms() + start->timeout_ms;
     http_client_stream(client, &request, &stream, &response);
@@ -257,7 +267,6 @@ static int run_start(const struct e2b *e2b, struct http_client *client,
         err->code = ERR_PROVIDER;
     }
 out:
-    strbuf_done(&json);
     http_request_done(&request);
     strbuf_done(&run->decoded);
     connect_stream_done(&run->stream);
@@ -369,4 +378,49 @@ int e2b_exec(struct provider *provider, struct http_client *client,
     }
     ret->timed_out = late;
     return 0;
+}
+
+/* ---- a start command ------------------------------------------------------------------------- */
+
+int e2b_start_request(struct provider *provider, const struct provider_target *target,
+                      const char *command, struct http_request *ret, struct error *err)
+{
+    /* its own shell ends at once, and with it the stream: what it started holds no output of it */
+    static const char detach[] = "setsid bash -l -c \"$0\" </dev/null >/dev/null 2>&1 &";
+    cJSON *process = cJSON_CreateObject();
+    cJSON_AddStringToObject(process, "cmd", "/bin/bash");
+    cJSON *args = cJSON_AddArrayToObject(process, "args");
+    cJSON_AddItemToArray(args, cJSON_CreateString("-c"));
+    cJSON_AddItemToArray(args, cJSON_CreateString(detach));
+    cJSON_AddItemToArray(args, cJSON_CreateString(command));
+    const struct start start = {
+        .process = process, .user_header = E2B_USER_HEADER, .timeout_ms = SIGNAL_TIMEOUT_MS};
+    int rc = build_start((struct e2b *)provider, target, &start, ret, err);
+    cJSON_Delete(process);
+    return rc;
+}
+
+int e2b_start_check(struct provider *provider, const struct provider_target *target,
+                    const struct http_response *response, struct error *err)
+{
+    const struct e2b *e2b = (struct e2b *)provider;
+    struct exec_result result = {0};
+    struct run run = {.result = &result, .err = err};
+    int rc = -1;
+    if (e2b_envd_check(e2b, target, response, "start command", err) != 0)
+        return -1;
+    connect_stream_init(&run.stream, MESSAGE_MAX_BYTES);
+    strbuf_init(&run.decoded, MESSAGE_MAX_BYTES);
+    if (connect_stream_feed(&run.stream, response->body, response->body_bytes, on_message, &run,
+                            err) != 0)
+        error_prefix(err, "start command");
+    else if (run.stream.ended && run.stream.end.code != CONNECT_NONE)
+        e2b_rpc_error(e2b, target, &run.stream.end, "start command", err);
+    else if (!run.got_end || result.exit_code != 0)
+        error_set(err, ERR_PROVIDER, "start command: the sandbox has no bash or no setsid");
+    else
+        rc = 0;
+    strbuf_done(&run.decoded);
+    connect_stream_done(&run.stream);
+    return rc;
 }

@@ -213,6 +213,13 @@ struct provider_ops {
     int (*port_request)(struct provider *, struct http_client *, const struct provider_target *,
                         int port, const char *path, struct http_request *ret, struct error *err);
 
+    /* The request that starts a command in the background of a sandbox and does not wait for it,
+     * and whether its answer is a good one. No I/O in them. */
+    int (*start_request)(struct provider *, const struct provider_target *, const char *command,
+                         struct http_request *ret, struct error *err);
+    int (*start_check)(struct provider *, const struct provider_target *,
+                       const struct http_response *, struct error *err);
+
     int64_t (*max_lifetime_ms)(struct provider *); /* longest life from start or resume */
     const char *(*default_template)(struct provider *);
 };

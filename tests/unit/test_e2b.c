@@ -723,6 +723,88 @@ static void test_get(void **state)
     expect_send("GET", API "/sandboxes/i1");
 }
 
+/* ---- a start command, a port ---------------------------------------------------------------- */
+
+#define ENVELOPE(length, text) "\0\0\0\0" length text
+#define END_OK                 "\2\0\0\0\2{}"
+
+static int check_start(int status, const char *body, size_t bytes, struct error *err)
+{
+    struct error open_err = ERROR_INIT;
+    const struct provider_target target = {.provider_sandbox_id = "iabc", .domain = ""};
+    const struct http_response response = {
+        .transport = HTTP_ANSWERED, .status = status, .body = body, .body_bytes = bytes};
+    setenv("E2B_API_KEY", KEY, 1);
+    struct provider *p = e2b_provider_ops.open(&open_err);
+    assert_non_null(p);
+    int rc = p->ops->start_check(p, &target, &response, err);
+    p->ops->close(p);
+    return rc;
+}
+
+static void test_start_command(void **state)
+{
+    static const char good[] = ENVELOPE("\x1e", "{\"event\":{\"end\":{\"exited\":1}}}") END_OK;
+    static const char bad[] = ENVELOPE("\x22", "{\"event\":{\"end\":{\"exitCode\":127}}}") END_OK;
+    static const char no_end[] = ENVELOPE("\x1d", "{\"event\":{\"start\":{\"pid\":4}}}") END_OK;
+    struct error err = ERROR_INIT;
+    const struct provider_target target = {
+        .provider_sandbox_id = "iabc", .domain = "", .access_token = "tok"};
+    struct http_request sent;
+
+    (void)state;
+    clear_env();
+    setenv("E2B_API_KEY", KEY, 1);
+    struct provider *p = e2b_provider_ops.open(&err);
+    assert_non_null(p);
+    http_request_init(&sent);
+    assert_int_equal(p->ops->start_request(p, &target, "echo 'a b'", &sent, &err), 0);
+    assert_string_equal(sent.url.data, "https://sandbox.e2b.app/process.Process/Start");
+    assert_non_null(strstr(sent.headers.data, "X-Access-Token: tok\n"));
+    assert_true(sent.once);
+    /* the command is an argument of its own: no quoting of ours that it could break out of */
+    assert_non_null(memmem(sent.body.data, sent.body.length, "\"echo 'a b'\"]", 13));
+    http_request_done(&sent);
+    p->ops->close(p);
+
+    assert_int_equal(check_start(200, good, sizeof(good) - 1, &err), 0);
+    assert_int_equal(check_start(200, bad, sizeof(bad) - 1, &err), -1);
+    assert_int_equal(check_start(200, no_end, sizeof(no_end) - 1, &err), -1);
+    assert_int_equal(check_start(200, "<html>", 6, &err), -1);
+    assert_int_equal(check_start(502, "{}", 2, &err), -1);
+}
+
+static void check_port(const char *sandbox_url, const char *traffic_token, const char *url,
+                       const char *headers)
+{
+    struct error err = ERROR_INIT;
+    const struct provider_target target = {
+        .provider_sandbox_id = "iabc", .domain = "", .traffic_token = traffic_token};
+    struct http_request sent;
+
+    clear_env();
+    setenv("E2B_API_KEY", KEY, 1);
+    setenv("E2B_SANDBOX_URL", sandbox_url, 1);
+    struct provider *p = e2b_provider_ops.open(&err);
+    assert_non_null(p);
+    http_request_init(&sent);
+    assert_int_equal(p->ops->port_request(p, NULL, &target, 6060, "/health", &sent, &err), 0);
+    assert_string_equal(sent.method, "GET");
+    assert_string_equal(sent.url.data, url);
+    assert_string_equal(sent.headers.data, headers);
+    http_request_done(&sent);
+    p->ops->close(p);
+}
+
+static void test_port_request(void **state)
+{
+    (void)state;
+    check_port("", "", "https://6060-iabc.e2b.app/health",
+               "E2b-Sandbox-Id: iabc\nE2b-Sandbox-Port: 6060\n");
+    check_port("http://10.0.0.1:9", "t", "http://10.0.0.1:9/health",
+               "E2b-Sandbox-Id: iabc\nE2b-Sandbox-Port: 6060\nE2b-Traffic-Access-Token: t\n");
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -750,6 +832,8 @@ int main(void)
         T(test_delete_unknown),
         T(test_timeout),
         T(test_get),
+        T(test_start_command),
+        T(test_port_request),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
