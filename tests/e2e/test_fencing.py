@@ -98,13 +98,13 @@ def test_a_worker_that_sleeps_through_its_leases(fault_stack, fault_provider):
     with ThreadPoolExecutor(40) as pool:
         boxes = [b["sandbox_id"] for b in pool.map(lambda _: client.create(), range(40))]
         list(pool.map(client.pause, boxes[10:20]))
-        fault_provider.config(delay_ms=400)
+        fault_provider.config(delay_ms=1300)
         calls = [pool.submit(act, client, sid, "pause") for sid in boxes[:10]]
         calls += [pool.submit(act, client, sid, "connect") for sid in boxes[10:20]]
         calls += [pool.submit(act, client, sid, "delete") for sid in boxes[20:30]]
         calls += [pool.submit(client.post, f"{BASE}/create", {"user_id": "x"}, **ASYNC) for _ in range(20)]
         wait_until("its jobs are under way", lambda: int(stack.sql(
-            f"select count(*) from jobs where state='running' and lease_owner like '%:{stack.workers[0].pid}:%'")[0][0]) >= 5)
+            f"select count(*) from jobs where state='running' and lease_owner like '%:{stack.workers[0].pid}:%'")[0][0]) >= 5, interval=0)
         os.kill(stack.workers[0].pid, signal.SIGSTOP)
         frozen = time.monotonic()
         assert all(call.result().status_code in (200, 202) for call in calls)
