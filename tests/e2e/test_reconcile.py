@@ -182,6 +182,31 @@ def test_what_is_not_ours_is_left_alone(fault_stack, fault_provider):
     assert stack.sql("select count(*) from events where sandbox_id is null and reason like 'orphan %'") == [("1",)]
 
 
+def test_nothing_is_acted_on_before_it_is_sure(fault_stack, fault_provider):
+    """Four lists in a row, and an orphan's age: one is old and new to us, one has just been made."""
+    stack = fault_stack(env=SWEEPS | {"WORKER_RECONCILE_MIN_AGE_MS": "2500", "WORKER_RECONCILE_CONFIRM": "4"})
+    client = stack.client()
+    lost, moved = client.create(), client.create()
+    ours = stack.sql("select id::text from deployment")[0][0]
+    old, young = fault_provider.seed(orphan_of(ours), orphan_of(ours))
+    fault_provider.set(old, born=time.time() - 3600)
+    fault_provider.set(moved["provider_sandbox_id"], state="paused")
+    fault_provider.forget(lost["provider_sandbox_id"])
+    changed = time.time()
+    wait_until("all is done", lambda: live(fault_provider) == {moved["provider_sandbox_id"]: moved["sandbox_id"]} and dict(
+        stack.sql("select id::text, status from sandboxes")) == {moved["sandbox_id"]: "paused", lost["sandbox_id"]: "deleted"})
+    log = [line for line in fault_provider.log() if line["t"] > changed]
+    lists = [line["t"] for line in log if line.get("call") == "list"]
+    acted = {(line.get("call") or line["effect"], line["id"]): line["t"] for line in reversed(log) if line["id"]}
+
+    def lists_before(what: str, pid: str) -> int:
+        return sum(1 for t in lists if t < acted[what, pid])
+
+    assert lists_before("delete", old) >= 4
+    assert lists_before("get", lost["provider_sandbox_id"]) >= 4 and lists_before("get", moved["provider_sandbox_id"]) >= 4
+    assert acted["delete", young] - changed > 2.3
+
+
 def test_a_list_that_is_not_whole_does_nothing(fault_stack, fault_provider):
     """The first page comes, the second does not: everything on it would seem lost."""
     stack = fault_stack(env=SWEEPS | {"WORKER_RECONCILE_MIN_AGE_MS": "0", "REAPER_RECONCILE_MS": "100", "WORKER_AUTH_HOLD_MS": "100",
