@@ -198,6 +198,13 @@ bench:
 	@$(MAKE) --no-print-directory -j2 -s build
 	@BUILD_DIR='$(BUILD)' /usr/bin/python3 tests/bench/bench.py
 
+# the local sandbox host's promises in numbers; host-churn takes ten minutes
+.PHONY: host-bench host-churn
+host-bench host-churn:
+	@$(MAKE) --no-print-directory -j2 -s build
+	@BUILD_DIR='$(BUILD)' /usr/bin/python3 tests/bench/host.py $(if $(filter host-churn,$@),churn,start)
+	@$(if $(filter host-bench,$@),BUILD_DIR='$(BUILD)' /usr/bin/python3 tests/bench/host.py many)
+
 lint:
 	@bash tests/lint.sh
 FORMATTED := $(shell git ls-files '*.c' '*.h' 2>/dev/null)

@@ -139,19 +139,30 @@ static int add_own_addresses(struct cidr_set *set, struct error *err)
     return status;
 }
 
-/* What the operator closes: his list and this machine, but for what he opens. */
+static int add_all(struct cidr_set *set, const struct cidr_set *other, struct error *err)
+{
+    for (size_t i = 0; i < other->count; i++) {
+        if (cidr_set_add(set, other->list[i], err) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* What the operator closes: the list and this machine, but for what the operator opens. */
 static int add_closed_by_host(struct cidr_set *set, struct error *err)
 {
-    struct cidr_set opened = {.list = NULL};
+    struct cidr_set closed = {.list = NULL}, opened = {.list = NULL};
     int status;
 
-    status = cidr_set_add_list(set, config->egress_deny, err) < 0 ||
-                     add_own_addresses(set, err) < 0 ||
+    status = cidr_set_add_list(&closed, config->egress_deny, err) < 0 ||
+                     add_own_addresses(&closed, err) < 0 ||
                      (config->egress_allow != NULL &&
                       cidr_set_add_list(&opened, config->egress_allow, err) < 0) ||
-                     subtract_all(set, &opened, err) < 0
+                     subtract_all(&closed, &opened, err) < 0 || add_all(set, &closed, err) < 0
                  ? -1
                  : 0;
+    cidr_set_done(&closed);
     cidr_set_done(&opened);
     return status;
 }
@@ -173,11 +184,8 @@ static int add_closed_by_wish(struct cidr_set *set, const struct egress_wish *wi
     *ret_connected = true;
     for (size_t i = 0; i < closed.count; i++) {
         *ret_connected = *ret_connected && closed.list[i].bits != 0;
-        if (cidr_set_add(set, closed.list[i], err) < 0) {
-            goto out;
-        }
     }
-    status = 0;
+    status = add_all(set, &closed, err);
 out:
     cidr_set_done(&closed);
     cidr_set_done(&opened);

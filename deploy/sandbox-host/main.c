@@ -64,7 +64,7 @@ static int open_host(struct host_config *config, struct error *err)
     if (adopted) {
         log_event(LOG_INFO, "sandbox_host.warden_found");
     }
-    return boxes_init(config, first_uid, err);
+    return boxes_init(config, first_uid, adopted, err);
 }
 
 static void close_host(void)

@@ -476,8 +476,9 @@ int box_meter(const char *id, struct meter_sample **ret, size_t *ret_count, stru
 
 /* ---- start and stop of the host ---- */
 
-/* The sandbox as an earlier host left it: running and thawed, or paused and frozen. */
-static int adopt(const char *id, struct error *err)
+/* The sandbox as an earlier host left it: running and thawed, or paused and frozen. Without the
+ * warden that started it, it is dead or, when it is frozen, will be as soon as it is thawed. */
+static int adopt(const char *id, bool warden_lives, struct error *err)
 {
     struct box *box = xcalloc(1, sizeof(*box));
 
@@ -486,6 +487,7 @@ static int adopt(const char *id, struct error *err)
     pthread_mutex_init(&box->transition, NULL);
     /* the earlier host may have been killed between the freezer and the record */
     if (record_read(id, box, err) < 0 || spawn_find(&box->processes, err) < 0 ||
+        (!warden_lives && error_set(err, ERR_NOT_FOUND, "its warden is gone") < 0) ||
         cgroup_freeze(id, box->processes.init.pid, box->view.state == BOX_PAUSED, err) < 0 ||
         (!table_adopt(box) && error_set(err, ERR_CONFLICT, "its user id is another's") < 0)) {
         spawn_kill(id, &box->processes);
@@ -497,7 +499,7 @@ static int adopt(const char *id, struct error *err)
     return 0;
 }
 
-static int adopt_all(struct error *err)
+static int adopt_all(bool warden_lives, struct error *err)
 {
     char all[SPAWN_PATH_BYTES];
     struct dirent *entry;
@@ -511,7 +513,7 @@ static int adopt_all(struct error *err)
     while ((entry = readdir(folder)) != NULL) {
         struct error gone = ERROR_INIT;
 
-        if (entry->d_name[0] != '.' && adopt(entry->d_name, &gone) < 0) {
+        if (entry->d_name[0] != '.' && adopt(entry->d_name, warden_lives, &gone) < 0) {
             log_event(LOG_INFO, "sandbox.cleaned", LOG_S("sandbox", entry->d_name),
                       LOG_S("why", gone.message));
         }
@@ -520,11 +522,12 @@ static int adopt_all(struct error *err)
     return 0;
 }
 
-int boxes_init(const struct host_config *host_config, int64_t first_uid, struct error *err)
+int boxes_init(const struct host_config *host_config, int64_t first_uid, bool warden_lives,
+               struct error *err)
 {
     config = host_config;
     table_init(config, first_uid);
-    if (adopt_all(err) < 0) {
+    if (adopt_all(warden_lives, err) < 0) {
         return -1;
     }
     return keeper_start(err);

@@ -49,8 +49,10 @@ struct box_view {
 };
 void box_view_done(struct box_view *view);
 
-/* Takes over what an earlier host left alive and removes what it left dead. */
-int boxes_init(const struct host_config *config, int64_t first_uid, struct error *err) MUST_CHECK;
+/* Takes over what an earlier host left alive, if the warden it runs under still lives, and removes
+ * what is dead. */
+int boxes_init(const struct host_config *config, int64_t first_uid, bool warden_lives,
+               struct error *err) MUST_CHECK;
 /* The warden's news (warden.h): a process it ran has ended. */
 void boxes_exited(void *arg, pid_t pid, int wait_status);
 /* Kills all; nothing is left. */

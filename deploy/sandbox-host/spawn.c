@@ -35,6 +35,9 @@ enum {
     RELAY_BACKLOG = 256,
     INFO_MAX_BYTES = 4096,
     GONE_MS = 5000, /* for killed processes to be gone */
+    /* threads of the agent and its company (bubblewrap, slirp4netns), on top of what the sandbox
+     * may have */
+    OWN_TASKS = 160,
 };
 
 static const struct host_config *config;
@@ -329,7 +332,7 @@ static int run_wrapper(const struct spawn_request *request, const char *dir, con
         .fds = {ends->relay, ends->settings[1], ends->info[1], ends->filter},
         .fd_count = ends->filter >= 0 ? 4 : 3,
         .uid = request->uid,
-        .processes = config->processes,
+        .processes = config->processes + OWN_TASKS,
         .disk = device[0] != '\0' ? device : NULL,
         .dir = dir,
         .text = home,
@@ -370,7 +373,7 @@ static int bring_up(const struct spawn_request *request, struct ends *ends, stru
 int spawn_start(const struct spawn_request *request, struct spawn_box *ret, struct error *err)
 {
     const struct cgroup_limits limits = {.memory_bytes = config->memory_bytes,
-                                         .processes = config->processes,
+                                         .processes = config->processes + OWN_TASKS,
                                          .cpu_percent = config->cpu_percent};
     struct ends ends = {
         .relay = -1, .settings = {-1, -1}, .info = {-1, -1}, .filter = -1, .disk = -1};

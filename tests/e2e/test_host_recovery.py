@@ -1,0 +1,173 @@
+"""The sandbox host after a crash: what lives is found again, what is dead leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.harness.host_client import Box, HostClient
+from tests.harness.leaks import cgroups, descendants, held, loops, warden_of
+from tests.harness.services import build_dir, wait_until
+from tests.harness.stack import SandboxHost
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def restart(host: SandboxHost) -> None:
+    """The same program with the same settings, over the folder of the one that is gone."""
+    host.process.start()
+    wait_until("the restarted host", lambda: HostClient(host).request("GET", "/v2/sandboxes").status_code == 200)
+
+
+@pytest.fixture
+def make(tmp_path):
+    made = []
+
+    def start(**env: str) -> SandboxHost:
+        made.append(SandboxHost(tmp_path, **env))
+        return made[-1]
+
+    yield start
+    for host in made:
+        host.process.kill9()
+        subprocess.run(["rm", "-rf", str(host.state)], check=False)
+
+
+def test_a_restarted_host_finds_its_living_sandboxes(make, slow):
+    first = make()
+    client = HostClient(first)
+    running = client.create(secure=True, timeout=300, metadata={"a": "b"}, network={"allowPublicTraffic": False})
+    paused = client.create(timeout=300, autoResume={"enabled": True})
+    ending = client.create(timeout=300)
+    running.run("(i=0; while :; do i=$((i+1)); echo $i; sleep 0.05; done) >steps 2>&1 & disown")
+    paused.ok("echo kept >file")
+    assert paused.call("pause").status_code == 204
+    before = {box.id: box.get().json() for box in (running, paused)}
+    ending.call("timeout", {"timeout": 1})
+    first.process.kill9()
+    time.sleep(1.2)
+
+    restart(first)
+    again = {name: Box(client, box.made) for name, box in (("running", running), ("paused", paused))}
+    # the one whose time was up meanwhile ends at once, within the second
+    wait_until("the one that is due to end", lambda: client.ids() == {running.id, paused.id}, 2 * slow)
+    for box in again.values():
+        assert box.get().json() == before[box.id]
+    steps = [int(n) for n in again["running"].ok("cat steps").split()]
+    assert steps == list(range(1, len(steps) + 1)) and len(steps) > 20, "its process went on all the while"
+    assert client.http.get("/files", params={"path": "steps"}, headers=again["running"].headers() | {
+        "X-Access-Token": "wrong"}).status_code == 401
+    assert again["paused"].get().json()["state"] == "paused"
+    assert again["paused"].ok("cat file").strip() == "kept" and again["paused"].get().json()["state"] == "running"
+    # new ones take other user ids, and all of it can be ended
+    other = client.create()
+    other.ok("echo new")
+    for box_id in client.ids():
+        assert client.request("DELETE", f"/sandboxes/{box_id}").status_code == 204
+    left = held(first)
+    assert (left["processes"], left["folders"], left["loops"]) == (0, 0, 0), left
+    assert first.process.stop(15) == 0
+    assert not cgroups({running.id, paused.id, ending.id})
+
+
+def test_without_a_successor_everything_ends(make):
+    host = make(SANDBOX_HOST_ADOPT_SECONDS="1")
+    client = HostClient(host)
+    ids = {client.create().id, client.create().id}
+    HostClient(host).create().call("pause")
+    warden = warden_of(host)
+    processes = descendants(warden) + [warden]
+    assert len(processes) > 6
+    host.process.kill9()
+    assert any(alive(pid) for pid in processes), "they outlive the host"
+    wait_until("all processes to end", lambda: not any(alive(pid) for pid in processes), 10)
+    assert not cgroups(ids) and not list((host.state / "s").iterdir())
+    wait_until("the loop devices to go", lambda: loops(host) == 0, 5)
+
+
+def test_when_all_is_killed_at_once_the_next_start_cleans_up(make):
+    host = make()
+    client = HostClient(host)
+    box, paused = client.create(), client.create()
+    paused.call("pause")
+    warden = warden_of(host)
+    inside = descendants(warden)
+    host.process.kill9()
+    os.kill(warden, signal.SIGKILL)
+    # --die-with-parent: none outlives the warden, but what is frozen dies when it is thawed
+    wait_until("what ran to end", lambda: sum(alive(pid) for pid in inside) <= len(inside) // 2, 10)
+    restart(host)
+    assert client.ids() == set()
+    wait_until("the rest to end", lambda: not any(alive(pid) for pid in inside), 10)
+    assert not cgroups({box.id, paused.id}) and not list((host.state / "s").iterdir())
+    client.create().ok("echo well")
+    assert host.process.stop(15) == 0
+
+
+def test_a_host_whose_warden_dies_says_so_and_ends(make):
+    host = make()
+    box = HostClient(host).create()
+    os.kill(warden_of(host), signal.SIGKILL)
+    wait_until("the host to end", lambda: host.process.proc.poll() is not None, 15)
+    assert host.process.proc.returncode == 1
+    assert "the warden died" in host.process.log()
+    assert not cgroups({box.id}) and not (host.state / "s" / box.id).exists()
+
+
+def test_a_second_host_on_the_same_folder_is_refused(make):
+    host = make()
+    env = dict(os.environ) | host.own_env | {"SANDBOX_HOST_LISTEN": "127.0.0.1:0"}
+    done = subprocess.run([str(build_dir() / "sandbox-host")], env=env, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 78 and "SANDBOX_HOST_STATE_DIR" in done.stderr, done.stderr
+    HostClient(host).create().ok("echo undisturbed")
+
+
+def test_stop_leaves_nothing(make):
+    host = make()
+    client = HostClient(host)
+    boxes = [client.create(), client.create(), client.create()]
+    boxes[0].call("pause")
+    inside = descendants(warden_of(host))
+    assert host.process.stop(15) == 0
+    assert not any(alive(pid) for pid in inside) and warden_of(host) is None
+    assert not cgroups({box.id for box in boxes}) and not list((host.state / "s").iterdir())
+    wait_until("the loop devices to go", lambda: loops(host) == 0, 5)
+
+
+@pytest.mark.release_only
+def test_churn_leaks_nothing(make):
+    """The short form of `make host-churn`: created and killed, paused and killed, ended by time, failed at start."""
+    host = make()
+    client = HostClient(host)
+
+    def life(n: int) -> None:
+        box = client.create(timeout=1 if n % 4 == 3 else 60, allow_internet_access=n % 2 == 0)
+        if n % 4 == 1:
+            box.run("sleep 100 >/dev/null 2>&1 & disown")
+        if n % 4 == 2:
+            box.call("pause")
+        if n % 4 != 3:
+            assert box.kill().status_code == 204
+
+    def empty() -> bool:
+        return not client.ids() and held(host)["processes"] == 0 and held(host)["loops"] == 0
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(life, range(6)))
+        wait_until("the first round to end", empty, 15)
+        before = held(host)
+        list(pool.map(life, range(24)))
+    wait_until("the last to end", empty, 15)
+    wait_until("the same as before", lambda: all(held(host)[what] <= before[what] + (1 if what == "host_fds" else 0)
+                                                 for what in before), 10)
