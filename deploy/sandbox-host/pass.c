@@ -384,8 +384,14 @@ static int await(const struct pass *pass, struct pollfd fds[2])
             return -1;
         }
         timeout = left < INT32_MAX ? (int)left : INT32_MAX;
+    } else if (pass->tunnel && down->told) {
+        timeout = (int)pass->spec->stall_ms; /* told that this is over, it has no more to say */
     }
-    if (poll(fds, 2, timeout) < 0) {
+    const int ready = poll(fds, 2, timeout);
+    if (ready == 0 && !has_news) {
+        return -1;
+    }
+    if (ready < 0) {
         fds[0].revents = fds[1].revents = 0;
         return errno == EINTR ? 0 : -1;
     }

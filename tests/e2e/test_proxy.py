@@ -321,6 +321,14 @@ def test_web_socket(box):
         assert wire.file.read(2) == b"\x88\x00" and wire.at_end()
 
 
+def test_a_tunnel_does_not_outlive_its_inside(box, proxy_host):
+    with Wire(box) as wire:
+        wire.send("/ws", Connection="Upgrade", Upgrade="websocket", Sec_WebSocket_Key="x").head()
+        wire.socket.sendall(mask(b"", 8))
+        assert wire.file.read(2) == b"\x88\x00" and wire.at_end()  # and this client does not close
+        wait_until("it to be cut", lambda: not served(proxy_host.port, [wire.socket]), STALL_MS / 1000 + 5, 0.1)
+
+
 def test_an_upgrade_nobody_takes_is_a_plain_request(box):
     with Wire(box) as wire:
         wire.send("/echo", "POST", b"plain", Connection="Upgrade, HTTP2-Settings", Upgrade="h2c", HTTP2_Settings="AAMAAABk")
