@@ -213,7 +213,12 @@ static int read_lifecycle(const struct call *call, struct box_options *options, 
                                     "memory");
 }
 
-static int read_create(const struct call *call, struct box_options *options, struct error *err)
+/* Version 2 of the calls: what E2B's newer SDKs send. Sandboxes are always secure and the default
+ * timeout is the SDKs'. */
+enum { V2_TIMEOUT_S = 300 };
+
+static int read_create(const struct call *call, bool v2, struct box_options *options,
+                       struct error *err)
 {
     static const char *const unsupported[] = {"iam", "volumeMounts", NULL};
     const cJSON *internet = cJSON_GetObjectItemCaseSensitive(call->body, "allow_internet_access");
@@ -221,7 +226,8 @@ static int read_create(const struct call *call, struct box_options *options, str
 
     if (json_get_string_req(call->body, "templateID", 1, BOX_TEXT_BYTES - 1, &options->template_id,
                             err) < 0 ||
-        timeout_of(call->body, "timeout", DEFAULT_TIMEOUT_S, &options->timeout_ms, err) < 0 ||
+        timeout_of(call->body, "timeout", v2 ? V2_TIMEOUT_S : DEFAULT_TIMEOUT_S,
+                   &options->timeout_ms, err) < 0 ||
         json_get_bool(call->body, "secure", false, &options->secure, err) < 0 ||
         json_get_bool(call->body, "allow_internet_access", true, &allowed, err) < 0 ||
         json_get_string_map(call->body, "metadata", ENTRIES_MAX, ENTRY_KEY_BYTES, ENTRY_VALUE_BYTES,
@@ -234,22 +240,33 @@ static int read_create(const struct call *call, struct box_options *options, str
     options->internet = internet == NULL || cJSON_IsNull(internet) ? BOX_INTERNET_UNSET
                         : allowed                                  ? BOX_INTERNET_YES
                                                                    : BOX_INTERNET_NO;
+    options->secure = options->secure || v2;
     options->network = cJSON_GetObjectItemCaseSensitive(call->body, "network");
     return read_lifecycle(call, options, err) < 0 ? -1 : read_network(options, err);
 }
 
-static void do_create(struct call *call)
+static void create_box(struct call *call, bool v2)
 {
     struct box_options options = {.timeout_ms = 0};
     struct error err = ERROR_INIT;
     struct box_view view;
 
-    if (read_create(call, &options, &err) < 0 || box_create(&options, &view, &err) < 0) {
+    if (read_create(call, v2, &options, &err) < 0 || box_create(&options, &view, &err) < 0) {
         api_send_failure(call->http, &err);
         return;
     }
     api_send_tree(call->http, 201, "", sandbox_tree(call, &view));
     box_view_done(&view);
+}
+
+static void do_create(struct call *call)
+{
+    create_box(call, false);
+}
+
+static void do_create_v2(struct call *call)
+{
+    create_box(call, true);
 }
 
 static void do_get(struct call *call)
@@ -352,6 +369,11 @@ static void do_connect(struct call *call)
     connect_box(call, -1, false);
 }
 
+static void do_connect_v2(struct call *call)
+{
+    connect_box(call, V2_TIMEOUT_S, false);
+}
+
 static void do_resume(struct call *call)
 {
     connect_box(call, DEFAULT_TIMEOUT_S, true);
@@ -367,6 +389,7 @@ static const struct {
 } routes[] = {
     {"POST", "/sandboxes", NULL, do_create},
     {"GET", "/sandboxes", NULL, api_list},
+    {"POST", "/v2/sandboxes", NULL, do_create_v2},
     {"GET", "/v2/sandboxes", NULL, api_list_v2},
     {"GET", "/sandboxes/metrics", NULL, api_metrics_of_many},
     {"GET", "/sandboxes/", "", do_get},
@@ -374,6 +397,7 @@ static const struct {
     {"POST", "/sandboxes/", "/pause", do_pause},
     {"POST", "/sandboxes/", "/resume", do_resume},
     {"POST", "/sandboxes/", "/connect", do_connect},
+    {"POST", "/v2/sandboxes/", "/connect", do_connect_v2},
     {"POST", "/sandboxes/", "/timeout", do_timeout},
     {"POST", "/sandboxes/", "/refreshes", do_refresh},
     {"GET", "/sandboxes/", "/metrics", api_metrics},
