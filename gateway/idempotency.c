@@ -8,8 +8,8 @@
 #include "common/base/log.h"
 #include "gateway/request.h"
 
-/* FIRST_POLL_MS: how soon a join looks for the first one's job. */
-enum { FIRST_POLL_MS = 20, HASHED_MAX_BYTES = 1 << 30 };
+/* FIRST_POLL_MS: how soon a join looks for the first one's job. KEEP_TRIES: at keeping an answer. */
+enum { FIRST_POLL_MS = 20, KEEP_TRIES = 3, HASHED_MAX_BYTES = 1 << 30 };
 
 static int read_key(struct request *request, struct error *err)
 {
@@ -144,6 +144,23 @@ static bool is_final(const struct request *request, int status)
            strcmp(request->error_type, error_code_name(ERR_PROVIDER_DOWN)) == 0;
 }
 
+/* Keeping twice is keeping once, so a connection that turns out to be broken costs a second try. */
+static int keep_answer(struct request *request, int status, const struct strbuf *body,
+                       struct store_key *ret, struct error *err)
+{
+    const struct idempotency *mine = &request->idempotency;
+    int kept = -1;
+
+    for (int i = 0; i < KEEP_TRIES && kept < 0; i++) {
+        kept = store_key_answer(request->gateway->store, request->principal.subject, mine->key,
+                                mine->claim, mine->job_id, status, body->data, ret, err);
+        if (kept < 0 && err->code != ERR_DATABASE_DOWN) {
+            break;
+        }
+    }
+    return kept;
+}
+
 bool idempotency_keep(struct request *request, int status, const struct strbuf *body)
 {
     struct idempotency *mine = &request->idempotency;
@@ -154,9 +171,13 @@ bool idempotency_keep(struct request *request, int status, const struct strbuf *
     if (mine->claim[0] == '\0' || mine->kept || !is_final(request, status)) {
         return true;
     }
-    if (store_key_answer(request->gateway->store, request->principal.subject, mine->key,
-                         mine->claim, mine->job_id, status, body->data, &known, &err) < 0) {
+    if (keep_answer(request, status, body, &known, &err) < 0) {
         log_error(LOG_WARN, "idempotency.not_kept", &err);
+        if (!mine->ended) {
+            /* no job stands behind this 200: it would be another answer the next time */
+            respond_error(request, &err, 0);
+            return false;
+        }
         return true;
     }
     mine->kept = true;
