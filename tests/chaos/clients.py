@@ -187,7 +187,7 @@ class Client:
         if op == "timeout":
             return {"timeout_seconds": self.rng.choice([1, 2, 3, 5, 8, 20, 60, 600]),
                     "on_timeout": self.rng.choice(["pause", "pause", "delete"])}
-        return {"command": "true"} if op == "exec" else None
+        return {"command": "true", "timeout_seconds": 5} if op == "exec" else None
 
     def act(self) -> None:
         op = self.rng.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
