@@ -128,9 +128,12 @@ def jobs_in_order(e: Evidence) -> Iterator[Violation]:
 
 def tokens_rise(e: Evidence) -> Iterator[Violation]:
     for job in e.jobs:
-        ends, token = 0, -1
+        ends, token, begun = 0, -1, 0.0
         for a in e.audit_of(job["id"]):
             claimed = a["new"] == "running"
+            if claimed and a["old"] == "running" and a["at"] < begun + e.lease_s - TICK:
+                yield Violation(5, f"job {job['id']}: its lease was taken over after {a['at'] - begun:.2f} s", job["sandbox_id"])
+            begun = a["at"] if claimed else begun
             if a["token"] < token or (claimed and a["token"] <= token and token >= 0):
                 yield Violation(5, f"job {job['id']}: token {token} was followed by {a['token']}", job["sandbox_id"])
             if a["old"] in TERMINAL:

@@ -107,6 +107,7 @@ WRONGS = {
     "a token used twice": (5, lambda e: add_audit(e, "job-2", old="retry_wait", new="running", token=1)),
     "a token that fell": (5, lambda e: add_audit(e, "job-2", old="retry_wait", new="queued", token=0)),
     "a job that ended twice": (5, lambda e: add_audit(e, "job-2", old="running", new="failed", token=2)),
+    "a lease taken before its end": (5, lambda e: add_audit(e, "job-2", at=START + 2.5, old="running", new="running", token=2)),
     "a job ended by one who had lost it": (5, lambda e: e.events[0].update(actor="zombie")),
     "a job that rose from the dead": (5, lambda e: add_audit(e, "job-6", old="dead", new="queued")),
     "an orphan at the provider": (6, lambda e: e.live.update(i9={"state": "running", "metadata": {"sandbox_deployment": "d", "sandbox_id": OTHER}})),
