@@ -91,8 +91,8 @@ def test_a_thousand_random_runs(fault_stack, fault_provider):
 
 @pytest.mark.release_only
 def test_a_worker_that_sleeps_through_its_leases(fault_stack, fault_provider):
-    """Three leases long (FREEZE_SECONDS for longer), in the middle of every kind of job."""
-    freeze = float(os.environ.get("FREEZE_SECONDS", "12"))
+    """Two leases long (FREEZE_SECONDS for longer), in the middle of every kind of job."""
+    freeze = float(os.environ.get("FREEZE_SECONDS", "9"))
     stack = fault_stack(workers=2, env={"REAPER_RECONCILE_MS": "300", "WORKER_RECONCILE_MIN_AGE_MS": "1000"})
     client = stack.client()
     with ThreadPoolExecutor(40) as pool:

@@ -39,6 +39,22 @@ def test_each_create_that_went_out_gets_its_own_time_to_appear(fault_stack, faul
     assert live(fault_provider) == {data["provider_sandbox_id"]: data["sandbox_id"]} == named(stack)
 
 
+def test_of_several_copies_the_oldest_is_adopted(fault_stack, fault_provider):
+    """As zombies may leave them; more than one lookup kills at a time."""
+    stack = fault_stack(env={"WORKER_RETRY_BASE_MS": "2000", "WORKER_RETRY_CAP_MS": "2000", "REAPER_RECONCILE_MS": "86400000"})
+    client = stack.client()
+    fault_provider.faults({"route": "create", "mode": "reset_after", "times": 1})
+    answer = client.post(f"{BASE}/create", {"user_id": "x"}, Prefer="respond-async")
+    sid = answer.json()["data"]["sandbox_id"]
+    wait_until("the first", lambda: creates_at(fault_provider) == 1)
+    [first] = live(fault_provider)
+    tags = fault_provider.state()["sandboxes"][first]["metadata"]
+    fault_provider.seed(*[tags] * 7)
+    wait_until("running", lambda: client.status(sid) == "running")
+    assert live(fault_provider) == {first: sid} == named(stack)
+    assert fault_provider.state()["calls"]["create"] == 1
+
+
 # ---- the sweep -------------------------------------------------------------------------------
 
 SWEEPS = {"REAPER_RECONCILE_MS": "200", "WORKER_RECONCILE_MIN_AGE_MS": "600", "WORKER_HEARTBEAT_MS": "200"}
@@ -76,10 +92,11 @@ def test_a_create_that_lands_after_everything_is_settled_is_killed(fault_stack, 
     wait_until("why", lambda: any(r.startswith("orphan ") for r in history(stack, data["sandbox_id"])))
 
 
+@pytest.mark.release_only
 def test_the_same_after_its_sandbox_was_deleted(fault_stack, fault_provider):
-    stack = fault_stack(env=SWEEPS | {"SANDBOX_SETTLE_MS": "500", "SANDBOX_WAIT_SECONDS": "1"})
+    stack = fault_stack(env=SWEEPS | {"SANDBOX_SETTLE_MS": "300", "SANDBOX_WAIT_SECONDS": "1"})
     client = stack.client()
-    fault_provider.faults({"route": "create", "mode": "late", "delay_ms": 3500, "times": 1},
+    fault_provider.faults({"route": "create", "mode": "late", "delay_ms": 3000, "times": 1},
                           {"route": "create", "mode": "status", "status": 429, "times": -1})
     answer = client.post(f"{BASE}/create", {"user_id": "x"})
     sid = stack.sql("select id::text from sandboxes")[0][0]
@@ -182,6 +199,7 @@ def test_what_is_not_ours_is_left_alone(fault_stack, fault_provider):
     assert stack.sql("select count(*) from events where sandbox_id is null and reason like 'orphan %'") == [("1",)]
 
 
+@pytest.mark.release_only
 def test_nothing_is_acted_on_before_it_is_sure(fault_stack, fault_provider):
     """Four lists in a row, and an orphan's age: one is old and new to us, one has just been made."""
     stack = fault_stack(env=SWEEPS | {"WORKER_RECONCILE_MIN_AGE_MS": "2500", "WORKER_RECONCILE_CONFIRM": "4"})
@@ -229,15 +247,16 @@ def test_a_list_that_is_not_whole_does_nothing(fault_stack, fault_provider):
     wait_until("the next whole list is acted on", lambda: len(live(fault_provider)) < 121)
 
 
+@pytest.mark.release_only
 def test_one_sweep_kills_a_fifth_at_most(fault_stack, fault_provider):
-    stack = fault_stack(env=SWEEPS | {"WORKER_RECONCILE_MIN_AGE_MS": "0", "REAPER_RECONCILE_MS": "1000"})
+    stack = fault_stack(env=SWEEPS | {"WORKER_RECONCILE_MIN_AGE_MS": "0", "REAPER_RECONCILE_MS": "600"})
     ours = stack.sql("select id::text from deployment")[0][0]
     fault_provider.seed(*(orphan_of(ours) for _ in range(150)))
     left = []
-    wait_until("all gone", lambda: (left.append(len(live(fault_provider))), left[-1] < 60)[1], 30)
+    wait_until("most gone", lambda: (left.append(len(live(fault_provider))), left[-1] < 80)[1], 30)
     deaths = [e["t"] for e in fault_provider.effects() if e["effect"] == "delete"]
     for moment in deaths:
-        assert sum(1 for t in deaths if moment <= t < moment + 0.5) <= 30, "more than a fifth of 150 at once"
+        assert sum(1 for t in deaths if moment <= t < moment + 0.3) <= 30, "more than a fifth of 150 at once"
 
 
 def test_a_worker_that_dies_in_the_middle_of_a_sweep(fault_stack, fault_provider):
