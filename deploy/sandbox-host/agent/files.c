@@ -21,7 +21,7 @@
 #include "deploy/sandbox-host/agent/connect.h"
 #include "deploy/sandbox-host/agent/download.h"
 #include "deploy/sandbox-host/agent/entry.h"
-#include "deploy/sandbox-host/agent/multipart.h"
+#include "common/httpd/multipart.h"
 #include "deploy/sandbox-host/agent/routes.h"
 #include "deploy/sandbox-host/agent/user.h"
 #include "deploy/sandbox-host/signature.h"

@@ -6,8 +6,8 @@
  * look-behind. Threads: no shared state. Failure: -1 with ERR_INVALID, or whatever a callback set.
  * Source: RFC 7578, RFC 2046 section 5.1.1.
  */
-#ifndef AGENT_MULTIPART_H
-#define AGENT_MULTIPART_H
+#ifndef HTTPD_MULTIPART_H
+#define HTTPD_MULTIPART_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,7 +1,7 @@
 /*
  * multipart - see multipart.h.
  */
-#include "deploy/sandbox-host/agent/multipart.h"
+#include "common/httpd/multipart.h"
 
 #include <string.h>
 #include <strings.h>

@@ -1,5 +1,5 @@
 /*
- * Fuzz target: the agent's multipart parser. The first byte chooses how the rest is split; whatever
+ * Fuzz target: the multipart parser of uploads. The first byte chooses how the rest is split; whatever
  * the split, parts, names and bytes must be the same, and so must the verdict.
  */
 #include <stdint.h>
@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "common/base/strbuf.h"
-#include "deploy/sandbox-host/agent/multipart.h"
+#include "common/httpd/multipart.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
