@@ -116,24 +116,45 @@ static const char *public_message(const struct error *err)
     }
 }
 
+cJSON *request_error_json(struct request *request, const struct error *err)
+{
+    cJSON *error = cJSON_CreateObject();
+
+    /* refusals made on purpose are in the access log; one line each would be noise */
+    if (error_code_http_status(err->code) >= 500 && err->code != ERR_DRAINING &&
+        err->code != ERR_OVERLOADED) {
+        log_error(LOG_WARN, "request.failed", err);
+    }
+    request->error_type = error_code_name(err->code);
+    cJSON_AddStringToObject(error, "type", error_code_name(err->code));
+    cJSON_AddStringToObject(error, "detail", public_message(err));
+    return error;
+}
+
+int respond_stream(struct request *request, const char *content_type, const char *headers,
+                   int64_t length)
+{
+    struct strbuf all;
+    int status;
+
+    strbuf_init(&all, 1024);
+    strbuf_printf(&all, "X-Request-ID: %s\r\n%s", request->request_id, headers);
+    status = http_stream_begin(request->http, 200, content_type, all.data, length);
+    request->status = 200;
+    strbuf_done(&all);
+    return status;
+}
+
 void respond_error_details(struct request *request, const struct error *err, int retry_after_s,
                            cJSON *details, const char *headers)
 {
     int status = error_code_http_status(err->code);
     cJSON *tree = cJSON_CreateObject();
-    cJSON *error = cJSON_CreateObject();
+    cJSON *error = request_error_json(request, err);
     const char *message = public_message(err);
     char more[256];
     int used;
 
-    /* refusals made on purpose are in the access log; one line each would be noise */
-    if (status >= 500 && err->code != ERR_DRAINING && err->code != ERR_OVERLOADED) {
-        log_error(LOG_WARN, "request.failed", err);
-    }
-    request->error_type = error_code_name(err->code);
-
-    cJSON_AddStringToObject(error, "type", error_code_name(err->code));
-    cJSON_AddStringToObject(error, "detail", message);
     if (err->code == ERR_INVALID) {
         add_fields(request, error, err);
     }

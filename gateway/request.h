@@ -52,6 +52,13 @@ void respond_stored(struct request *request, int status, const struct strbuf *bo
 void respond_text(struct request *request, int status, const char *content_type,
                   const struct strbuf *text);
 
+/* Begins an answer of unknown (-1) or known length, to be written with http_stream_write(). -1: the
+ * client is gone. */
+int respond_stream(struct request *request, const char *content_type, const char *headers,
+                   int64_t length);
+/* {type, detail} for an error that comes when the answer has begun; logs it as an answer would. */
+cJSON *request_error_json(struct request *request, const struct error *err);
+
 /* sandbox_id of the body: a UUID in either case, lower-cased. */
 int request_sandbox_id(struct request *request, char ret[UUID_BYTES], struct error *err) MUST_CHECK;
 /* True when the client sent `Prefer: respond-async`. */

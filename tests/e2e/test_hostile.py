@@ -34,6 +34,7 @@ TAKES = {
     "handle_write_file": ({"sandbox_id": ("id", True), "file_path": ("str", True), "content": ("text", True),
                            "encoding": ("choice", False)}, {"sandbox_id": ID, "file_path": "/f", "content": ""}),
     "handle_read_file": ({"sandbox_id": ("id", True), "file_path": ("str", True)}, {"sandbox_id": ID, "file_path": "/f"}),
+    "handle_download_file": ({"sandbox_id": ("id", True), "file_path": ("str", True)}, {"sandbox_id": ID, "file_path": "/f"}),
     "handle_create_directory": ({"sandbox_id": ("id", True), "directory_path": ("str", True), "exist_ok": ("bool", False)},
                                 {"sandbox_id": ID, "directory_path": "/d"}),
     "handle_expose_port": ({"sandbox_id": ("id", True), "port": ("int", True)}, {"sandbox_id": ID, "port": 80}),

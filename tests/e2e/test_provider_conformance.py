@@ -306,3 +306,23 @@ def test_idle_timeout_moves_with_activity(alice, slow):
     alice.remove(sid)
 
 
+
+
+def test_files_of_any_size_are_streamed(alice, sandbox, home):
+    content = bytes(range(256)) * 20000
+    answer = alice.http.post(f"{BASE}/upload-file", headers=alice.headers(), files={"file": ("f", content)},
+                             data={"sandbox_id": sandbox["sandbox_id"], "file_path": f"{home}/up/load.bin"})
+    assert alice.ok(answer)["bytes"] == len(content)
+    back = alice.post(f"{BASE}/download-file", {"sandbox_id": sandbox["sandbox_id"], "file_path": f"{home}/up/load.bin"})
+    assert back.status_code == 200 and back.content == content
+    missing = alice.post(f"{BASE}/download-file", {"sandbox_id": sandbox["sandbox_id"], "file_path": f"{home}/none"})
+    assert missing.status_code == 404 and missing.json()["error"]["type"] == "file_not_found"
+
+
+def test_output_is_streamed(alice, sandbox):
+    answer = alice.post(f"{BASE}/run-cmd", {"sandbox_id": sandbox["sandbox_id"], "command": "echo out; echo err >&2; exit 5"},
+                        Accept="text/event-stream")
+    assert answer.status_code == 200 and answer.headers["Content-Type"].startswith("text/event-stream")
+    events = answer.text.strip().split("\n\n")
+    assert sorted(e.split("\n")[0] for e in events[:-1]) == ["event: stderr", "event: stdout"]
+    assert events[-1].startswith("event: exit\n") and '"exit_code":5' in events[-1]

@@ -1,0 +1,302 @@
+/*
+ * handlers_transfer - files of any size, in and out of a sandbox in a few pieces of memory.
+ *
+ * What is read from one side is written to the other before more is read. An upload is a multipart
+ * form whose fields come before its file, because where the bytes go must be known before they
+ * come.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "common/base/alloc.h"
+#include "common/base/encode.h"
+#include "common/httpd/multipart.h"
+#include "gateway/data_call.h"
+#include "gateway/handlers.h"
+
+enum { PIECE_BYTES = 65536, FIELD_COUNT = 2 };
+
+/* ---- upload ------------------------------------------------------------------------------------
+ */
+
+enum upload_part { PART_ID, PART_PATH, PART_FILE, PART_OTHER };
+
+struct upload {
+    struct request *request;
+    struct multipart parser;
+    struct multipart_handler handler;
+    enum upload_part part;
+    struct strbuf field[FIELD_COUNT]; /* sandbox_id, file_path */
+    bool has_field[FIELD_COUNT];
+    bool has_file;
+    bool finished;         /* the body, and with it the form, is at its end */
+    struct strbuf pending; /* of the file: read and not yet given to the provider */
+    size_t given;          /* of pending */
+    int64_t bytes;         /* given of the whole file */
+    struct error err;      /* why reading stopped */
+};
+
+static const char *const field_names[FIELD_COUNT] = {"sandbox_id", "file_path"};
+
+static int on_begin(void *arg, const char *name, const char *filename, struct error *err)
+{
+    struct upload *upload = arg;
+
+    (void)filename;
+    if (upload->has_file) {
+        return error_set(err, ERR_INVALID, "file must be the last part of the form");
+    }
+    upload->part = PART_OTHER;
+    for (int i = 0; i < FIELD_COUNT; i++) {
+        if (strcmp(name, field_names[i]) != 0) {
+            continue;
+        }
+        if (upload->has_field[i]) {
+            return error_set(err, ERR_INVALID, "%s is given twice", name);
+        }
+        upload->has_field[i] = true;
+        upload->part = (enum upload_part)i;
+    }
+    if (strcmp(name, "file") == 0) {
+        for (int i = 0; i < FIELD_COUNT; i++) {
+            if (!upload->has_field[i]) {
+                return error_set(err, ERR_INVALID, "%s is required, before file", field_names[i]);
+            }
+        }
+        upload->has_file = true;
+        upload->part = PART_FILE;
+    }
+    return 0;
+}
+
+static int on_data(void *arg, const char *data, size_t length, struct error *err)
+{
+    struct upload *upload = arg;
+
+    if (upload->part == PART_FILE) {
+        strbuf_append(&upload->pending, data, length);
+    } else if (upload->part != PART_OTHER &&
+               strbuf_append(&upload->field[upload->part], data, length) < 0) {
+        return error_set(err, ERR_INVALID, "%s is longer than %zu bytes", field_names[upload->part],
+                         upload->field[upload->part].max_bytes);
+    }
+    return 0;
+}
+
+static int on_end(void *arg, struct error *err)
+{
+    struct upload *upload = arg;
+
+    if (upload->part == PART_ID || upload->part == PART_PATH) {
+        const struct strbuf *field = &upload->field[upload->part];
+
+        if (field->length == 0 || strlen(field->data) != field->length ||
+            !utf8_is_valid(field->data, field->length)) {
+            return error_set(err, ERR_INVALID, "%s is empty or not UTF-8",
+                             field_names[upload->part]);
+        }
+    }
+    upload->part = PART_OTHER;
+    return 0;
+}
+
+/* Reads one piece of the body and takes it apart. */
+static int pump(struct upload *upload)
+{
+    char *piece = xmalloc(PIECE_BYTES);
+    long got = http_read(upload->request->http, piece, PIECE_BYTES);
+    int status = 0;
+
+    if (got < 0) {
+        status = error_set(&upload->err, ERR_REQUEST_TIMEOUT,
+                           "the body is malformed, incomplete or did not arrive in time");
+    } else if (got == 0) {
+        upload->finished = true;
+        status = multipart_finish(&upload->parser, &upload->err);
+    } else {
+        status = multipart_feed(&upload->parser, piece, (size_t)got, &upload->err);
+    }
+    free(piece);
+    return status;
+}
+
+/* The file's next bytes. Its end is told only when the rest of the form was good, too. */
+static long next_bytes(void *arg, void *buf, size_t bytes)
+{
+    struct upload *upload = arg;
+    size_t now;
+
+    while (upload->given == upload->pending.length) {
+        if (upload->finished) {
+            return 0;
+        }
+        strbuf_reset(&upload->pending);
+        upload->given = 0;
+        if (pump(upload) < 0) {
+            return -1;
+        }
+    }
+    now = upload->pending.length - upload->given;
+    now = now < bytes ? now : bytes;
+    memcpy(buf, upload->pending.data + upload->given, now);
+    upload->given += now;
+    upload->bytes += (int64_t)now;
+    return (long)now;
+}
+
+static int send_file(const struct data_call *call, void *arg, struct error *err)
+{
+    struct upload *upload = arg;
+    const char *path = upload->field[PART_PATH].data;
+    struct error stat_err = ERROR_INIT;
+    int64_t size;
+
+    /* bytes cannot be sent twice, so whether the sandbox is there is asked before */
+    if (call->provider->ops->stat_file(call->provider, call->client, &call->target, path, &size,
+                                       &stat_err) < 0 &&
+        stat_err.code != ERR_FILE_NOT_FOUND) {
+        *err = stat_err;
+        return -1;
+    }
+    if (upload->bytes > 0) {
+        return error_set(err, ERR_PROVIDER_DOWN, "the sandbox went away during the upload");
+    }
+    if (call->provider->ops->file_write(call->provider, call->client, &call->target, path,
+                                        next_bytes, upload, -1, err) < 0) {
+        if (upload->err.code != ERR_OK) {
+            *err = upload->err;
+        }
+        return -1;
+    }
+    return 0;
+}
+
+static int read_fields(struct upload *upload, char sandbox_id[UUID_BYTES], struct error *err)
+{
+    const char *type = http_header(upload->request->http, "Content-Type");
+
+    if (type == NULL || strncasecmp(type, "multipart/form-data", 19) != 0) {
+        return error_set(err, ERR_MEDIA_TYPE, "Content-Type must be multipart/form-data");
+    }
+    if (multipart_init(&upload->parser, type, &upload->handler, err) < 0) {
+        return -1;
+    }
+    while (!upload->has_file && !upload->finished) {
+        if (pump(upload) < 0) {
+            *err = upload->err;
+            return -1;
+        }
+    }
+    if (!upload->has_file) {
+        return error_set(err, ERR_INVALID, "file is required");
+    }
+    if (!id_is_uuid(upload->field[PART_ID].data)) {
+        return error_set(err, ERR_INVALID, "sandbox_id must be a UUID");
+    }
+    str_copy(sandbox_id, UUID_BYTES, upload->field[PART_ID].data);
+    id_lower(sandbox_id);
+    return 0;
+}
+
+void handle_upload_file(struct request *request)
+{
+    struct upload upload = {.request = request, .part = PART_OTHER};
+    struct error err = ERROR_INIT;
+    char sandbox_id[UUID_BYTES];
+    cJSON *data;
+
+    upload.handler = (struct multipart_handler){on_begin, on_data, on_end, &upload};
+    strbuf_init(&upload.field[PART_ID], UUID_BYTES);
+    strbuf_init(&upload.field[PART_PATH], DATA_PATH_MAX_BYTES);
+    strbuf_init(&upload.pending, 2 * PIECE_BYTES);
+    if (read_fields(&upload, sandbox_id, &err) < 0 ||
+        data_call_run(request, sandbox_id, send_file, &upload, &err) < 0) {
+        respond_error(request, &err, 0);
+    } else {
+        data = cJSON_CreateObject();
+        cJSON_AddTrueToObject(data, "success");
+        cJSON_AddStringToObject(data, "message", "File uploaded successfully");
+        json_add_int64(data, "bytes", upload.bytes);
+        respond_data(request, 200, data);
+    }
+    multipart_done(&upload.parser);
+    for (int i = 0; i < FIELD_COUNT; i++) {
+        strbuf_done(&upload.field[i]);
+    }
+    strbuf_done(&upload.pending);
+}
+
+/* ---- download ----------------------------------------------------------------------------------
+ */
+
+struct download {
+    struct request *request;
+    const char *path;
+    int64_t size;
+    bool begun;
+};
+
+/* A file that tells no size (of /proc, say) goes in chunks. */
+static int begin_download(struct download *download)
+{
+    if (download->begun) {
+        return 0;
+    }
+    download->begun = true;
+    return respond_stream(download->request, "application/octet-stream",
+                          "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n",
+                          download->size > 0 ? download->size : -1);
+}
+
+static int pass_on(void *arg, const void *data, size_t bytes)
+{
+    struct download *download = arg;
+
+    if (begin_download(download) < 0 ||
+        http_stream_write(download->request->http, data, bytes) < 0) {
+        return -1;
+    }
+    download->request->sent_bytes += bytes;
+    return 0;
+}
+
+static int fetch_file(const struct data_call *call, void *arg, struct error *err)
+{
+    struct download *download = arg;
+
+    if (call->provider->ops->stat_file(call->provider, call->client, &call->target, download->path,
+                                       &download->size, err) < 0) {
+        return -1;
+    }
+    if (call->provider->ops->file_read(call->provider, call->client, &call->target, download->path,
+                                       pass_on, download, err) < 0) {
+        /* what has begun is not begun again */
+        if (download->begun && err->code == ERR_SANDBOX_NOT_FOUND) {
+            err->code = ERR_PROVIDER_DOWN;
+        }
+        return -1;
+    }
+    return 0;
+}
+
+void handle_download_file(struct request *request)
+{
+    struct download download = {.request = request};
+    struct error err = ERROR_INIT;
+    char sandbox_id[UUID_BYTES];
+    int status = -1;
+
+    if (request_sandbox_id(request, sandbox_id, &err) == 0 &&
+        data_read_path(request->body, "file_path", &download.path, &err) == 0) {
+        status = data_call_run(request, sandbox_id, fetch_file, &download, &err);
+    }
+    if (status == 0 && begin_download(&download) == 0) {
+        (void)http_stream_end(request->http);
+    } else if (status < 0 && !download.begun) {
+        respond_error(request, &err, 0);
+    } else if (status < 0) {
+        /* the connection ends before the announced length, or without the last chunk */
+        cJSON_Delete(request_error_json(request, &err));
+    }
+}
