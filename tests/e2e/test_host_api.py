@@ -68,16 +68,16 @@ def test_create_answers_and_detail(client):
 
 def test_version_2_of_create_and_connect(client):
     """What E2B's newer SDKs send: always secure, 300 s unless said otherwise."""
-    made = client.request("POST", "/v2/sandboxes", json={"templateID": "base", "metadata": {}, "envVars": {}})
+    made = client.request("POST", "/v2/sandboxes", {"templateID": "base", "metadata": {}, "envVars": {}})
     assert made.status_code == 201 and made.json()["envdAccessToken"]
     path = f"/v2/sandboxes/{made.json()['sandboxID']}"
     detail = client.request("GET", path.removeprefix("/v2")).json()
     end = datetime.fromisoformat(detail["endAt"].replace("Z", "+00:00"))
     assert 295 < (end - datetime.now(timezone.utc)).total_seconds() <= 300
-    assert client.request("POST", f"{path}/connect", json={"timeout": 600}).status_code == 200
+    assert client.request("POST", f"{path}/connect", {"timeout": 600}).status_code == 200
     client.request("POST", f"{path.removeprefix('/v2')}/pause")
-    assert client.request("POST", f"{path}/connect", json={}).status_code == 201
-    check_error(client.request("POST", "/v2/sandboxes", json={}), 400, "templateID")
+    assert client.request("POST", f"{path}/connect", {}).status_code == 201
+    check_error(client.request("POST", "/v2/sandboxes", {}), 400, "templateID")
 
 
 def test_create_refuses(client):

@@ -11,10 +11,10 @@ import hashlib
 import sys
 
 GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-seen = {"left": 0}
+seen = {"left": 0, "reports": []}
 
-PAGE = b"""<!doctype html><title>inside</title><p id=out>...</p><script>
-const say = (text) => { document.getElementById('out').textContent += ' ' + text }
+PAGE = b"""<!doctype html><title>inside</title><script>
+const say = (text) => fetch('/report', {method: 'POST', body: text})
 fetch('/echo', {method: 'POST', body: 'x'.repeat(100000)}).then(r => r.text()).then(t => say('fetch:' + t.length))
 const socket = new WebSocket('ws://' + location.host + '/ws')
 socket.onopen = () => socket.send('hello')
@@ -110,6 +110,11 @@ async def serve(reader, writer, method, target, headers):
             writer.write(b"data: %d\n\n" % i)
             await writer.drain()
             await asyncio.sleep(0.2)
+    elif path == "/report":
+        seen["reports"].append(b"".join([piece async for piece in body_pieces(reader, headers)]))
+        writer.write(answer(b""))
+    elif path == "/reports":
+        writer.write(answer(b"\n".join(seen["reports"])))
     elif path == "/wait":  # until the client leaves
         writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n..\r\n")
         await writer.drain()

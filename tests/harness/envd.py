@@ -82,54 +82,6 @@ class Result:
             self.end = event["end"]
 
 
-class Box:
-    """A sandbox of deploy/sandbox-host, by its API and envd's protocol alone."""
-
-    def __init__(self, host, **fields):
-        self.host = host
-        made = httpx.post(f"{host.url}/sandboxes", headers={"X-API-Key": host.key}, trust_env=False, timeout=30,
-                          json={"templateID": "base", "timeout": 300, "secure": True} | fields)
-        assert made.status_code == 201, made.text
-        self.info = made.json()
-        self.id = self.info["sandboxID"]
-        self.envd = httpx.Client(base_url=host.url, trust_env=False, timeout=60, headers={
-            "E2b-Sandbox-Id": self.id, "E2b-Sandbox-Port": "49983",
-            "X-Access-Token": self.info.get("envdAccessToken") or ""})
-
-    def name(self, port: int) -> str:
-        return f"{port}-{self.id}.localhost:{self.host.port}"
-
-    def get(self, port: int, path: str, **headers: str) -> httpx.Response:
-        return httpx.get(f"{self.host.url}{path}", headers={"Host": self.name(port)} | headers, trust_env=False, timeout=30)
-
-    def write(self, path: str, data: bytes) -> None:
-        sent = self.envd.post("/files", params={"path": path}, content=data,
-                              headers={"Content-Type": "application/octet-stream"})
-        assert sent.status_code == 200, sent.text
-
-    def start(self, command: str, **headers: str) -> Stream:
-        return Stream(self.envd, "/process.Process/Start", {
-            "process": {"cmd": "/bin/bash", "args": ["-l", "-c", command]}, "stdin": False},
-            {k.replace("_", "-"): v for k, v in headers.items()})
-
-    def run(self, command: str) -> Result:
-        result = Result()
-        with self.start(command) as stream:
-            for message in stream:
-                result.take(message)
-        result.error = stream.end.get("error")
-        return result
-
-    def call(self, method: str, path: str, **body) -> httpx.Response:
-        """A call of the control plane about this sandbox."""
-        return httpx.request(method, f"{self.host.url}/sandboxes/{self.id}{path}", json=body or None, trust_env=False,
-                             headers={"X-API-Key": self.host.key}, timeout=30)
-
-    def kill(self) -> None:
-        self.call("DELETE", "")
-        self.envd.close()
-
-
 def served(port: int, clients: list[socket.socket]) -> list[int]:
     """The clients' ports whose connection the other side still holds; takes nothing from them."""
     mine = {client.getsockname()[1] for client in clients}

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import base64
-import json
-import struct
 from dataclasses import dataclass
 
 import httpx
 
+from tests.harness.envd import STREAM, envelope, take_envelopes
 from tests.harness.stack import SandboxHost
 
 ENVD = "49983"
@@ -66,20 +65,13 @@ class Box:
 
     def run(self, command: str, user: str = "user", timeout: float = 60, **fields) -> Result:
         """`bash -l -c command`, to its end; out is stdout and stderr as they came."""
-        body = json.dumps({"process": {"cmd": "/bin/bash", "args": ["-l", "-c", command]} | fields,
-                           "stdin": False}).encode()
+        message = {"process": {"cmd": "/bin/bash", "args": ["-l", "-c", command]} | fields, "stdin": False}
         basic = base64.b64encode(f"{user}:".encode()).decode()
-        answer = self.client.http.post(
-            "/process.Process/Start", content=struct.pack(">BI", 0, len(body)) + body, timeout=timeout,
-            headers=self.headers(**{"Content-Type": "application/connect+json", "Connect-Protocol-Version": "1",
-                                    "Authorization": f"Basic {basic}"}))
+        answer = self.client.http.post("/process.Process/Start", content=envelope(message), timeout=timeout,
+                                       headers=self.headers(**STREAM, Authorization=f"Basic {basic}"))
         assert answer.status_code == 200, f"{answer.status_code} {answer.text}"
-        result, data, at = Result(None, ""), answer.content, 0
-        out = b""
-        while at < len(data):
-            flags, length = struct.unpack(">BI", data[at:at + 5])
-            message = json.loads(data[at + 5:at + 5 + length] or b"{}")
-            at += 5 + length
+        result, out = Result(None, ""), b""
+        for flags, message in take_envelopes(bytearray(answer.content)):
             event = message.get("event", {})
             for stream in ("stdout", "stderr"):
                 out += base64.b64decode(event.get("data", {}).get(stream, ""))
