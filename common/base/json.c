@@ -393,6 +393,13 @@ int json_get_string_req(const cJSON *object, const char *field, size_t min_bytes
                         : check_string(node, field, min_bytes, max_bytes, ret, err);
 }
 
+const char *json_text(const cJSON *object, const char *field)
+{
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, field);
+
+    return cJSON_IsString(item) ? item->valuestring : "";
+}
+
 int json_get_string(const cJSON *object, const char *field, size_t max_bytes, const char *fallback,
                     const char **ret, struct error *err)
 {

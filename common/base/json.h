@@ -4,9 +4,9 @@
  * Owns: parsing of untrusted JSON and typed access to its fields. cJSON alone accepts
  * trailing bytes, invalid UTF-8, raw control characters, "\u0000" (which truncates), duplicate
  * keys, 1000 levels of nesting (which overflows a CivetWeb handler's stack) and any number of
- * values; this door refuses each by scanning the bytes before cJSON sees them. Building JSON uses cJSON's own
- * constructors and json_print().
- * Threads: no shared state. Failure: -1/NULL with err filled; messages name the field.
+ * values; this door refuses each by scanning the bytes before cJSON sees them. Building JSON uses
+ * cJSON's own constructors and json_print(). Threads: no shared state. Failure: -1/NULL with err
+ * filled; messages name the field.
  */
 #ifndef BASE_JSON_H
 #define BASE_JSON_H
@@ -40,6 +40,8 @@ int json_get_string_req(const cJSON *object, const char *field, size_t min_bytes
                         const char **ret, struct error *err) MUST_CHECK;
 int json_get_string(const cJSON *object, const char *field, size_t max_bytes, const char *fallback,
                     const char **ret, struct error *err) MUST_CHECK;
+/* The field's string, or "" for anything else: for a peer's answers, where it need not be there. */
+const char *json_text(const cJSON *object, const char *field);
 /* Numbers must be integral; 1.0 counts as integral, "1" and true do not. */
 int json_get_int_req(const cJSON *object, const char *field, int64_t min, int64_t max, int64_t *ret,
                      struct error *err) MUST_CHECK;

@@ -45,12 +45,6 @@ static void send_page(const struct daytona *daytona, struct provider_call *call,
     strbuf_done(&labels);
 }
 
-static const char *text_of(const cJSON *object, const char *field)
-{
-    const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, field);
-    return cJSON_IsString(item) ? item->valuestring : "";
-}
-
 /* As the other operations see them: what does not run and can be looked at is paused. */
 static enum provider_state state_of(enum daytona_kind kind)
 {
@@ -75,15 +69,15 @@ static int take_items(struct provider_call *call, const cJSON *items)
         return -1;
     for (const cJSON *item = items->child; item; item = item->next) {
         const cJSON *labels = cJSON_GetObjectItemCaseSensitive(item, "labels");
-        enum provider_state state = state_of(daytona_kind_of(text_of(item, "state")));
+        enum provider_state state = state_of(daytona_kind_of(json_text(item, "state")));
         int64_t created_ms = 0;
         if (state == PROVIDER_STATE_ABSENT)
             continue; /* being destroyed */
-        if (clock_parse_rfc3339(text_of(item, "createdAt"), &created_ms) != 0)
+        if (clock_parse_rfc3339(json_text(item, "createdAt"), &created_ms) != 0)
             created_ms = 0;
-        if (provider_call_list(call, text_of(labels, PROVIDER_TAG_DEPLOYMENT),
-                               text_of(labels, PROVIDER_TAG_SANDBOX), text_of(item, "id"), state,
-                               created_ms) != 0)
+        if (provider_call_list(call, json_text(labels, PROVIDER_TAG_DEPLOYMENT),
+                               json_text(labels, PROVIDER_TAG_SANDBOX), json_text(item, "id"),
+                               state, created_ms) != 0)
             return -1;
     }
     return 0;

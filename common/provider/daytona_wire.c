@@ -113,40 +113,34 @@ enum daytona_kind daytona_kind_of(const char *state)
     return DAYTONA_UNKNOWN;
 }
 
-static const char *text_of(const cJSON *object, const char *field)
-{
-    const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, field);
-    return cJSON_IsString(item) ? item->valuestring : "";
-}
-
 int daytona_box_take(const cJSON *root, const char *deployment_id, const char *sandbox_id,
                      struct daytona_box *ret)
 {
     memset(ret, 0, sizeof(*ret));
-    const char *id = text_of(root, "id");
+    const char *id = json_text(root, "id");
     char url[DOMAIN_BYTES];
     if (!cJSON_IsObject(root) || !provider_is_id(id) ||
-        str_copy(url, sizeof(url), text_of(root, "toolboxProxyUrl")) != 0 ||
+        str_copy(url, sizeof(url), json_text(root, "toolboxProxyUrl")) != 0 ||
         (url[0] && !provider_normalize_url(url)))
         return -1;
     str_copy(ret->id, sizeof(ret->id), id);
     str_copy(ret->toolbox_url, sizeof(ret->toolbox_url), url);
-    str_copy(ret->state, sizeof(ret->state), text_of(root, "state"));
-    ret->kind = daytona_kind_of(text_of(root, "state"));
-    const char *reason = text_of(root, "errorReason");
+    str_copy(ret->state, sizeof(ret->state), json_text(root, "state"));
+    ret->kind = daytona_kind_of(json_text(root, "state"));
+    const char *reason = json_text(root, "errorReason");
     provider_clean_text(ret->reason, sizeof(ret->reason), reason, strlen(reason), NULL, 0);
     const cJSON *labels = cJSON_GetObjectItemCaseSensitive(root, "labels");
-    ret->ours = strcmp(text_of(labels, PROVIDER_TAG_DEPLOYMENT), deployment_id) == 0 &&
-                strcmp(text_of(labels, PROVIDER_TAG_SANDBOX), sandbox_id) == 0;
+    ret->ours = strcmp(json_text(labels, PROVIDER_TAG_DEPLOYMENT), deployment_id) == 0 &&
+                strcmp(json_text(labels, PROVIDER_TAG_SANDBOX), sandbox_id) == 0;
     ret->recoverable = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(root, "recoverable"));
-    const char *class_name = text_of(root, "sandboxClass");
+    const char *class_name = json_text(root, "sandboxClass");
     ret->is_vm = strcmp(class_name, "linux-vm") == 0 || strcmp(class_name, "windows") == 0;
     const cJSON *autostop = cJSON_GetObjectItemCaseSensitive(root, "autoStopInterval");
     ret->autostop_minutes =
         cJSON_IsNumber(autostop) && autostop->valuedouble >= 0 && autostop->valuedouble < 1e9
             ? (int64_t)autostop->valuedouble
             : -1;
-    if (clock_parse_rfc3339(text_of(root, "createdAt"), &ret->created_at_ms) != 0)
+    if (clock_parse_rfc3339(json_text(root, "createdAt"), &ret->created_at_ms) != 0)
         ret->created_at_ms = 0;
     return 0;
 }
@@ -165,7 +159,7 @@ void daytona_error_text(const struct daytona *daytona, const struct http_respons
                       : NULL;
     const cJSON *errors = cJSON_GetObjectItemCaseSensitive(root, "errors");
     const cJSON *first = cJSON_GetArrayItem(errors, 0);
-    const char *text = cJSON_IsString(first) ? first->valuestring : text_of(root, "message");
+    const char *text = cJSON_IsString(first) ? first->valuestring : json_text(root, "message");
     provider_clean_text(out, size, text, strlen(text), secrets, 1);
     cJSON_Delete(root);
 }

@@ -43,22 +43,16 @@ enum provider_state e2b_take_state(const cJSON *object)
     return PROVIDER_STATE_UNKNOWN;
 }
 
-/* "" for what is no string. */
-static const char *text_of(const cJSON *object, const char *field)
-{
-    const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, field);
-    return cJSON_IsString(item) ? item->valuestring : "";
-}
-
 int e2b_take_listed(const cJSON *root, struct provider_call *call)
 {
     if (!cJSON_IsArray(root))
         return -1;
     for (const cJSON *item = root->child; item; item = item->next) {
         const cJSON *metadata = cJSON_GetObjectItemCaseSensitive(item, "metadata");
-        if (provider_call_list(call, text_of(metadata, PROVIDER_TAG_DEPLOYMENT),
-                               text_of(metadata, PROVIDER_TAG_SANDBOX), text_of(item, "sandboxID"),
-                               e2b_take_state(item), e2b_take_time(item, "startedAt")) != 0)
+        if (provider_call_list(call, json_text(metadata, PROVIDER_TAG_DEPLOYMENT),
+                               json_text(metadata, PROVIDER_TAG_SANDBOX),
+                               json_text(item, "sandboxID"), e2b_take_state(item),
+                               e2b_take_time(item, "startedAt")) != 0)
             return -1;
     }
     return 0;
