@@ -155,7 +155,8 @@ void handle_create(struct request *request)
     struct job job;
 
     if (read_create(request, &sandbox, &params, &err) < 0 ||
-        (!idempotency_joins(request) && ticker_admit(request->gateway->ticker, JOB_CREATE, &err) < 0)) {
+        (!idempotency_joins(request) &&
+         ticker_admit(request->gateway->ticker, JOB_CREATE, &err) < 0)) {
         respond_error(request, &err, 0);
         sandbox_done(&sandbox);
         job_params_done(&params);
@@ -180,20 +181,16 @@ void handle_create(struct request *request)
     job_params_done(&params);
 }
 
-void handle_connect(struct request *request)
+/* Answers a connect that needs no job; false when it needs one. */
+static bool connect_at_once(struct request *request, const char *sandbox_id)
 {
     struct error err = ERROR_INIT;
-    char sandbox_id[UUID_BYTES];
-    struct lifecycle_ask ask = {
-        .sandbox_id = sandbox_id, .op = JOB_RESUME, .join = true, .keyed = true};
     struct sandbox sandbox;
     enum sandbox_status status;
-    struct job job;
 
-    if (request_sandbox_id(request, sandbox_id, &err) < 0 ||
-        lifecycle_get(request, sandbox_id, &sandbox, &err) < 0) {
+    if (lifecycle_get(request, sandbox_id, &sandbox, &err) < 0) {
         respond_error(request, &err, 0);
-        return;
+        return true;
     }
     status = sandbox.status;
     if (status == SANDBOX_RUNNING) {
@@ -204,13 +201,28 @@ void handle_connect(struct request *request)
         } else {
             respond_error(request, &err, 0);
         }
-        sandbox_done(&sandbox);
-        return;
-    }
-    sandbox_done(&sandbox);
-    if (status == SANDBOX_FAILED) {
+    } else if (status == SANDBOX_FAILED) {
         error_set(&err, ERR_SANDBOX_FAILED, "the sandbox could not be created");
         respond_error(request, &err, 0);
+    }
+    sandbox_done(&sandbox);
+    return status == SANDBOX_RUNNING || status == SANDBOX_FAILED;
+}
+
+void handle_connect(struct request *request)
+{
+    struct error err = ERROR_INIT;
+    char sandbox_id[UUID_BYTES];
+    struct lifecycle_ask ask = {
+        .sandbox_id = sandbox_id, .op = JOB_RESUME, .join = true, .keyed = true};
+    struct job job;
+
+    if (request_sandbox_id(request, sandbox_id, &err) < 0) {
+        respond_error(request, &err, 0);
+        return;
+    }
+    /* a key that has its job is answered by it, whatever became of the sandbox meanwhile */
+    if (!idempotency_joins(request) && connect_at_once(request, sandbox_id)) {
         return;
     }
     ask.no_wait = request_wants_async(request);

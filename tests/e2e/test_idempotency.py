@@ -98,6 +98,22 @@ def test_pending_is_joined_and_then_final(keys):
     assert len(ids) == 1
 
 
+def test_a_connect_that_was_pending_is_answered_by_its_job(keys):
+    client, key = keys.client(), fresh()
+    sandbox = client.create()["sandbox_id"]
+    client.pause(sandbox)
+    keys.provider.config(delay_ms=700)
+    body = {"sandbox_id": sandbox}
+    assert client.post(f"{BASE}/connect", body, Prefer="respond-async", **keyed(key)).status_code == 202
+    keys.provider.config(delay_ms=0)
+    keys.quiet()
+    # it runs now, and still the job's end is what is kept under the key
+    second = client.post(f"{BASE}/connect", body, **keyed(key))
+    assert second.status_code == 200 and second.headers["idempotency-replayed"] == "true"
+    client.remove(sandbox)
+    assert client.post(f"{BASE}/connect", body, **keyed(key)).content == second.content
+
+
 def test_every_lifecycle_call_takes_a_key(keys):
     client = keys.client()
     sandbox = client.create()["sandbox_id"]
