@@ -188,7 +188,7 @@ class Postgres:
         return self.url(name)
 
     def sql(self, text: str, database: str = "postgres") -> list[tuple[str, ...]]:
-        done = subprocess.run(["psql", "-X", "-At", "-F", "\x1f", "-v", "ON_ERROR_STOP=1", self.url(database),
+        done = subprocess.run([f"{self.bin}/psql", "-X", "-At", "-F", "\x1f", "-v", "ON_ERROR_STOP=1", self.url(database),
                                "-c", text], capture_output=True, text=True, timeout=30)
         if done.returncode != 0:
             raise AssertionError(done.stderr)
