@@ -1,5 +1,5 @@
 """A double of Daytona for tests: its API and its toolbox proxy, over a ground-truth log that is
-fsynced at every effect. With `--real` each sandbox is a bubblewrap of its own with a toolbox
+fsynced at every effect, and has a line for every call of the API that was answered. With `--real` each sandbox is a bubblewrap of its own with a toolbox
 daemon inside (daytona_toolbox.py), so that commands and files are real; without, it keeps state only.
 
 The awkward sides of the real one are in it: a create that answers `creating`, changes that refuse
@@ -150,6 +150,13 @@ class Daytona:
         if self.log_fd is not None:
             os.write(self.log_fd, (json.dumps({"t": time.time(), "effect": what, "id": box.id, "name": box.name, **more}) + "\n").encode())
             os.fsync(self.log_fd)
+
+    def log_call(self, began: float, route: str, response: Response) -> None:
+        """One line per call of the API once it has ended; not fsynced: nothing is proved by it alone."""
+        if self.log_fd is not None:
+            waits = [v for k, v in response.headers.items() if k.lower().startswith("retry-after")]
+            os.write(self.log_fd, (json.dumps({"t": began, "call": route, "status": response.status, "end": time.time()} |
+                                              ({"retry_after": float(waits[0])} if waits else {})) + "\n").encode())
 
     def next_fault(self, route: str) -> dict | None:
         for fault in self.faults:
@@ -478,6 +485,7 @@ async def serve(double: Daytona, reader: asyncio.StreamReader, writer: asyncio.S
             else:
                 name, key, argument = route or ("execute" if "/process/" in request.path else "files", "", "")
                 double.calls[name] += 1
+                began = time.time()
                 fault = double.next_fault(name) or {"mode": None}
                 mode = fault["mode"]
                 delay = double.config["delay_ms"] + (fault["delay_ms"] if mode == "delay" else 0)
@@ -497,6 +505,8 @@ async def serve(double: Daytona, reader: asyncio.StreamReader, writer: asyncio.S
                     response = await double.toolbox(request)
                 else:
                     response = double.answer(name, request, key, argument)
+                if route is not None:
+                    double.log_call(began, name, response)
                 if mode == "late":
                     return
                 if mode == "reset_after":

@@ -95,7 +95,22 @@ class Client:
         return self.ok(self.delete(f"{BASE}/{sandbox_id}"))
 
 
-class FaultProvider:
+class GroundTruth:
+    """What a double wrote into its log: every effect, and every call."""
+
+    truth: Path
+
+    def effects(self) -> list[dict]:
+        return [line for line in self.log() if "effect" in line]
+
+    def log(self) -> list[dict]:
+        """Effects and calls, as they were written."""
+        if not self.truth.exists():
+            return []
+        return [json.loads(line) for line in self.truth.read_text().splitlines()]
+
+
+class FaultProvider(GroundTruth):
     def __init__(self, folder: Path, max_timeout: int = 3600, seed: int = 1):
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -127,15 +142,6 @@ class FaultProvider:
     def set(self, provider_id: str, **fields) -> None:
         self.http.post("/_set", json={"id": provider_id} | fields).raise_for_status()
 
-    def effects(self) -> list[dict]:
-        if not self.truth.exists():
-            return []
-        return [line for line in self.log() if "effect" in line]
-
-    def log(self) -> list[dict]:
-        """Effects and calls, as they were written."""
-        return [json.loads(line) for line in self.truth.read_text().splitlines()]
-
     def stop(self) -> None:
         self.http.close()
         self.process.kill9()
@@ -152,7 +158,7 @@ def fetch_here(base: str, url: str) -> httpx.Response:
     return httpx.get(base + parts.raw_path.decode(), headers={"Host": parts.netloc.decode()}, **LOCAL)
 
 
-class DaytonaDouble:
+class DaytonaDouble(GroundTruth):
     """Daytona's API; with real=True its sandboxes run commands and keep files."""
 
     home = "/home/daytona"
@@ -193,11 +199,6 @@ class DaytonaDouble:
 
     def fetch(self, url: str) -> httpx.Response:
         return fetch_here(self.url, url)
-
-    def effects(self) -> list[dict]:
-        if not self.truth.exists():
-            return []
-        return [json.loads(line) for line in self.truth.read_text().splitlines()]
 
     def stop(self) -> None:
         self.http.close()
