@@ -29,7 +29,7 @@ sys.path.insert(0, str(ROOT))
 from tests.harness.services import Postgres, Redis  # noqa: E402
 
 CHAOS_SEED, CHAOS_SECONDS = 7, 45  # with start, mending and rest about a minute
-THREADED = "test_contract or test_recovery or test_auth"
+THREADED = "test_contract or test_recovery or test_auth or test_tool_server"
 
 passed = failed = 0
 
