@@ -19,8 +19,10 @@ from tests.harness.stack import BASE
 OWN_MAX = 5       # sandboxes a client keeps
 SHARED_MAX = 8    # sandboxes that every client may touch
 TIMEOUT_S = 45.0  # longer than any answer may take
+ASYNC = 0.1       # of the lifecycle calls do not wait for their end
 KEYED = 0.35      # of the calls carry an Idempotency-Key and are sent several times
 
+LIFECYCLE = ("create", "connect", "pause", "delete", "timeout")
 WEIGHTS = {"create": 18, "pause": 16, "connect": 18, "timeout": 16, "delete": 10, "exec": 10, "status": 8, "burst": 4}
 
 
@@ -93,6 +95,8 @@ class Client:
         headers = {"User-Agent": "chaos/1", "X-Request-ID": request_id, "Authorization": f"Bearer {self.crowd.token}"}
         if key:
             headers["Idempotency-Key"] = key
+        if op in LIFECYCLE and not again and self.rng.random() < ASYNC:
+            headers["Prefer"] = "respond-async"
         asked = body
         method, path = {"create": ("POST", "/create"), "connect": ("POST", "/connect"), "timeout": ("POST", "/schedule-timeout"),
                         "exec": ("POST", "/run-cmd"), "pause": ("POST", f"/{sandbox}/pause"), "delete": ("DELETE", f"/{sandbox}"),
