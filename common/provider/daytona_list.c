@@ -11,8 +11,6 @@
 #include "common/base/clock.h"
 #include "common/provider/daytona.h"
 
-enum { PAGE_ITEMS = 200, PAGE_MAX_BYTES = 4 * 1024 * 1024 };
-
 static void fail(struct provider_step *ret, enum outcome outcome, int status, const char *text)
 {
     ret->verdict = PROVIDER_FAILED;
@@ -32,8 +30,8 @@ static void send_page(const struct daytona *daytona, struct provider_call *call,
     json_print(wanted, &labels);
     cJSON_Delete(wanted);
     daytona_api_request(daytona, "GET", request);
-    request->max_response_bytes = PAGE_MAX_BYTES;
-    strbuf_printf(&request->url, "/sandbox?limit=%d&labels=", PAGE_ITEMS);
+    request->max_response_bytes = PROVIDER_PAGE_MAX_BYTES;
+    strbuf_printf(&request->url, "/sandbox?limit=%d&labels=", PROVIDER_PAGE_ITEMS);
     strbuf_put_urlencoded(&request->url, labels.data, false);
     if (call->page.length > 0) {
         strbuf_puts(&request->url, "&cursor=");

@@ -268,11 +268,12 @@ static void send_lookup(const struct e2b *e2b, struct provider_call *call,
 {
     const char *const pairs[][2] = {{PROVIDER_TAG_DEPLOYMENT, text_or_empty(call->deployment_id)},
                                     {PROVIDER_TAG_SANDBOX, text_or_empty(call->sandbox_id)}};
+    bool all = call->op == PROVIDER_LIST;
     begin(e2b, "GET", request);
-    request->max_response_bytes = LIST_MAX_BYTES;
+    request->max_response_bytes = all ? PROVIDER_PAGE_MAX_BYTES : LIST_MAX_BYTES;
     strbuf_puts(&request->url, "/v2/sandboxes?");
-    e2b_put_metadata_filter(&request->url, pairs, call->op == PROVIDER_LIST ? 1 : 2);
-    strbuf_puts(&request->url, "&state=running,paused&limit=100");
+    e2b_put_metadata_filter(&request->url, pairs, all ? 1 : 2);
+    strbuf_printf(&request->url, "&state=running,paused&limit=%d", all ? PROVIDER_PAGE_ITEMS : 100);
     if (call->page.length > 0) {
         strbuf_puts(&request->url, "&nextToken=");
         strbuf_put_urlencoded(&request->url, call->page.data, false);

@@ -81,6 +81,11 @@ struct provider_result {
     int extras_killed;
 };
 
+/* A page of a PROVIDER_LIST. A sandbox comes with the 64 entries of metadata its user may give it,
+ * 1152 bytes each and up to six times that when escaped: no user may make the list too large to
+ * read. */
+enum { PROVIDER_PAGE_ITEMS = 50, PROVIDER_PAGE_MAX_BYTES = 24 * 1024 * 1024 };
+
 /* A sandbox that carries this deployment's tag and a sandbox id as we make them. */
 struct provider_listed {
     char provider_sandbox_id[PROVIDER_ID_BYTES];

@@ -19,9 +19,9 @@
 #define SBX "11111111-2222-4333-8444-555555555555"
 #define E2B_URL                                                                                    \
     "https://api.e2b.app/v2/sandboxes?metadata=sandbox_deployment%3D" DEP                          \
-    "&state=running,paused&limit=100"
+    "&state=running,paused&limit=50"
 #define DTN_URL                                                                                    \
-    "https://d.example/api/sandbox?limit=200&labels="                                              \
+    "https://d.example/api/sandbox?limit=50&labels="                                               \
     "%7B%22sandbox_deployment%22%3A%22" DEP "%22%7D"
 
 static struct provider *provider;
@@ -73,6 +73,8 @@ static void expect_send(const char *url)
     assert_string_equal(request.method, "GET");
     assert_string_equal(request.url.data, url);
     assert_false(request.has_body);
+    /* 64 entries of 1024 + 128 bytes in each of 50 sandboxes, all of it escaped six bytes for one */
+    assert_true(request.max_response_bytes >= (size_t)50 * 64 * (1024 + 128) * 6);
 }
 
 static void expect_failed(enum outcome outcome)
