@@ -1,8 +1,9 @@
 /* handlers_ops - alive, able to serve, figures. */
 #include "common/base/metrics.h"
 #include "gateway/handlers.h"
+#include "gateway/openapi.h"
 
-enum { METRICS_MAX_BYTES = 16 << 20 };
+enum { METRICS_MAX_BYTES = 16 << 20, PAGE_MAX_BYTES = 1 << 18 };
 
 void handle_healthz(struct request *request)
 {
@@ -44,6 +45,24 @@ void handle_metrics(struct request *request)
     strbuf_init(&text, METRICS_MAX_BYTES);
     metrics_print(&text);
     fleet_print(request->gateway->fleet, &text);
-    respond_text(request, 200, "text/plain; version=0.0.4; charset=utf-8", &text);
+    respond_text(request, 200, "text/plain; version=0.0.4; charset=utf-8", &text, NULL);
     strbuf_done(&text);
+}
+
+void handle_openapi(struct request *request)
+{
+    respond_json(request, 200, openapi_json(), "Cache-Control: max-age=60\r\n");
+}
+
+void handle_docs(struct request *request)
+{
+    struct strbuf page;
+
+    strbuf_init(&page, PAGE_MAX_BYTES);
+    openapi_html(&page);
+    respond_text(request, 200, "text/html; charset=utf-8", &page,
+                 "Cache-Control: max-age=60\r\nX-Content-Type-Options: nosniff\r\n"
+                 "Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; "
+                 "frame-ancestors 'none'\r\n");
+    strbuf_done(&page);
 }

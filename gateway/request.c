@@ -52,9 +52,9 @@ void respond_stored(struct request *request, int status, const struct strbuf *bo
 }
 
 void respond_text(struct request *request, int status, const char *content_type,
-                  const struct strbuf *text)
+                  const struct strbuf *text, const char *headers)
 {
-    send_text(request, status, content_type, text, NULL);
+    send_text(request, status, content_type, text, headers);
 }
 
 void respond_json(struct request *request, int status, cJSON *tree, const char *headers)

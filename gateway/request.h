@@ -48,9 +48,9 @@ void respond_json(struct request *request, int status, cJSON *tree, const char *
 /* An answer kept from an earlier request of the same Idempotency-Key. */
 void respond_stored(struct request *request, int status, const struct strbuf *body);
 
-/* Any text. */
+/* Any text; `headers`: more lines, or NULL. */
 void respond_text(struct request *request, int status, const char *content_type,
-                  const struct strbuf *text);
+                  const struct strbuf *text, const char *headers);
 
 /* Begins an answer of unknown (-1) or known length, to be written with http_stream_write(). -1: the
  * client is gone. */
