@@ -476,6 +476,9 @@ failed:
     return NULL;
 }
 
+/* Threads that did not end in time use it until the process does. */
+static struct front *still_used;
+
 void front_stop(struct front *front)
 {
     const int64_t until_ms = clock_mono_ms() + STOP_MS;
@@ -493,8 +496,10 @@ void front_stop(struct front *front)
     while (atomic_load(&front->connections) > 0 && clock_mono_ms() < until_ms) {
         clock_sleep_ms(10);
     }
-    if (atomic_load(&front->connections) == 0) {
-        close(front->stop_fd);
-        free(front);
+    if (atomic_load(&front->connections) > 0) {
+        still_used = front;
+        return;
     }
+    close(front->stop_fd);
+    free(front);
 }

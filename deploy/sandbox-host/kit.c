@@ -109,7 +109,7 @@ static int copy_library(struct kit *kit, char *line, struct error *err)
         return 0; /* linux-vdso, which is no file */
     }
     name = strrchr(path, '/') + 1;
-    snprintf(to, sizeof(to), "%s/%s", kit->libraries, name);
+    snprintf(to, sizeof(to), "%s/lib/%s", kit->folder, name);
     if (arrow == NULL) {
         str_copy(kit->loader, sizeof(kit->loader), name);
     }
@@ -118,12 +118,14 @@ static int copy_library(struct kit *kit, char *line, struct error *err)
 
 static int copy_libraries(struct kit *kit, struct error *err)
 {
+    char agent[KIT_PATH_BYTES + 16];
     struct strbuf text;
     char *save = NULL;
     int status;
 
     strbuf_init(&text, LDD_MAX_BYTES);
-    status = ask_ldd(kit->agent, &text, err);
+    snprintf(agent, sizeof(agent), "%s/agent", kit->folder);
+    status = ask_ldd(agent, &text, err);
     if (status == 0) {
         for (char *line = strtok_r(text.data, "\n", &save); line != NULL && status == 0;
              line = strtok_r(NULL, "\n", &save)) {
@@ -136,18 +138,20 @@ static int copy_libraries(struct kit *kit, struct error *err)
 
 int kit_init(const struct host_config *config, struct kit *ret, struct error *err)
 {
-    char source[PATH_MAX], path[KIT_PATH_BYTES + 16];
+    char source[PATH_MAX], agent[KIT_PATH_BYTES + 16], bin[KIT_PATH_BYTES + 16];
+    char lib[KIT_PATH_BYTES + 16], sudo[KIT_PATH_BYTES + 16];
 
     *ret = (struct kit){.loader = ""};
-    snprintf(ret->tools, sizeof(ret->tools), "%.60s/bin", config->state_dir);
-    snprintf(ret->agent, sizeof(ret->agent), "%.60s/agent", config->state_dir);
-    snprintf(ret->libraries, sizeof(ret->libraries), "%.60s/lib", config->state_dir);
-    snprintf(path, sizeof(path), "%s/sudo", ret->tools);
+    snprintf(ret->folder, sizeof(ret->folder), "%.60s/kit", config->state_dir);
+    snprintf(agent, sizeof(agent), "%s/agent", ret->folder);
+    snprintf(bin, sizeof(bin), "%s/bin", ret->folder);
+    snprintf(lib, sizeof(lib), "%s/lib", ret->folder);
+    snprintf(sudo, sizeof(sudo), "%s/bin/sudo", ret->folder);
     /* copies, because a sandbox's user may not be able to reach the originals */
-    if (find_agent(config, source, err) < 0 || files_make_dir(ret->tools, 0755, err) < 0 ||
-        files_make_dir(ret->libraries, 0755, err) < 0 ||
-        files_write(path, sudo_script, strlen(sudo_script), 0755, err) < 0 ||
-        files_copy(source, ret->agent, 0755, err) < 0) {
+    if (find_agent(config, source, err) < 0 || files_make_dir(ret->folder, 0755, err) < 0 ||
+        files_make_dir(bin, 0755, err) < 0 || files_make_dir(lib, 0755, err) < 0 ||
+        files_write(sudo, sudo_script, strlen(sudo_script), 0755, err) < 0 ||
+        files_copy(source, agent, 0755, err) < 0) {
         return -1;
     }
     return copy_libraries(ret, err);

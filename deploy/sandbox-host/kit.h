@@ -14,10 +14,8 @@
 enum { KIT_PATH_BYTES = 100, KIT_NAME_BYTES = 64 };
 
 struct kit {
-    char agent[KIT_PATH_BYTES];     /* the program */
-    char tools[KIT_PATH_BYTES];     /* folder of commands */
-    char libraries[KIT_PATH_BYTES]; /* folder of shared libraries */
-    char loader[KIT_NAME_BYTES];    /* among them, the dynamic loader; "" = the agent is static */
+    char folder[KIT_PATH_BYTES]; /* seen as /.sandbox: agent, bin/ (commands), lib/ (libraries) */
+    char loader[KIT_NAME_BYTES]; /* in lib/, the dynamic loader; "" = the agent is static */
 };
 
 int kit_init(const struct host_config *config, struct kit *ret, struct error *err) MUST_CHECK;

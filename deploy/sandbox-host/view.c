@@ -163,11 +163,7 @@ void view_build(struct view_argv *argv, const struct view_request *request)
     {
         add3(argv, "--ro-bind", mount->valuestring, mount->string);
     }
-    add3(argv, "--ro-bind", request->kit->agent, "/.sandbox/agent");
-    add3(argv, "--ro-bind", request->kit->tools, "/.sandbox/bin");
-    if (request->template->root != NULL) {
-        add3(argv, "--ro-bind", request->kit->libraries, "/.sandbox/lib");
-    }
+    add3(argv, "--ro-bind", request->kit->folder, "/.sandbox");
     /* the root and /dev are memory: what is made in them would escape every other limit */
     add2(argv, "--remount-ro", "/dev");
     add2(argv, "--remount-ro", "/");

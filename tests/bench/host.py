@@ -99,7 +99,8 @@ def churn(host: SandboxHost) -> bool:
 
     def settle() -> dict[str, int]:
         time.sleep(3)
-        return held(host) | {"disk_mb": int(sum(f.stat().st_blocks for f in host.state.rglob("*")) / 2048)}
+        blocks = sum(entry.lstat().st_blocks for entry in host.state.rglob("*"))
+        return held(host) | {"disk_mb": blocks // 2048}
 
     for n in range(20):
         life(n)

@@ -228,7 +228,7 @@ def test_a_paused_sandbox_uses_no_cpu(client):
         pytest.skip("no cgroup to measure by on this machine")
     time.sleep(0.6)
     busy = box.get("/metrics").json()[-1]["cpuUsedPct"]
-    assert busy > 20
+    assert busy > 3
     box.call("pause")
     time.sleep(0.6)
     # measured over the pause and the moment after it
