@@ -232,7 +232,12 @@ def keys_mean_one_job(e: Evidence) -> Iterator[Violation]:
         if jobs and (rows.get(key) or {}).get("job_id") not in jobs:
             yield Violation(10, f"key {key} does not know its job", where)
         same = [r for r in requests if r["asked"] == requests[0]["asked"]]
-        answers = {(r["status"], r["sandbox"] if r["op"] == "create" else "") for r in same if r["status"] not in (0, 202, 429, 503)}
+        final = [r for r in same if r["status"] not in (0, 202, 429, 503)]
+        # what was refused before a job was accepted leaves the key free; a 200 never does
+        said = [r for r in final if r["status"] == 200]
+        first = min((r["t1"] for r in said), default=float("inf"))
+        said += [r for r in final if r["replayed"] or by_request[r["request_id"]] or r["t0"] > first]
+        answers = {(r["status"], r["sandbox"] if r["op"] == "create" else "") for r in said}
         if len(answers) > 1:
             yield Violation(10, f"key {key} was answered {sorted(map(str, answers))}", where)
         for r in requests:
