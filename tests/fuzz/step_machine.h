@@ -3,8 +3,8 @@
  * backend. Whatever the control plane says, a machine ends, stays within its buffers, never shows
  * the key, and never takes an unusable id.
  *
- * Input: byte 0 the operation and its flags, then answers, each 4 bytes (status, flags, length)
- * and its body.
+ * Input: byte 0 the operation (all of 0x38 set: the list) and its flags, then answers, each 4 bytes
+ * (status, flags, length) and its body.
  */
 #ifndef TESTS_FUZZ_STEP_MACHINE_H
 #define TESTS_FUZZ_STEP_MACHINE_H
@@ -24,7 +24,7 @@ struct step_target {
     bool (*domain_is_good)(const char *domain);
 };
 
-enum { STEPS_MAX = 100, ANSWER_HEAD_BYTES = 4 };
+enum { STEPS_MAX = 100, ANSWER_HEAD_BYTES = 4, LIST_OP = 0x38, LIST_MAX = 8 };
 
 static struct provider *step_open(const struct step_target *target)
 {
@@ -54,6 +54,13 @@ static void step_check_end(const struct step_target *target, const struct provid
     if (step->verdict == PROVIDER_DONE && call->result.state == PROVIDER_STATE_RUNNING &&
         !provider_is_id(call->result.provider_sandbox_id)) {
         abort();
+    }
+    for (size_t i = 0; i < call->listed_count; i++) {
+        if (call->listed_count > call->list_max ||
+            !provider_is_id(call->listed[i].provider_sandbox_id) ||
+            !id_is_uuid_lower(call->listed[i].sandbox_id)) {
+            abort();
+        }
     }
     if (!target->domain_is_good(call->result.domain) ||
         !provider_is_header_value(call->result.access_token) ||
@@ -105,7 +112,8 @@ static int step_fuzz(const struct step_target *target, const uint8_t *data, size
         return 0;
     }
     provider_call_init(&call);
-    call.op = (enum provider_op)(data[0] % 6);
+    call.op = (data[0] & LIST_OP) == LIST_OP ? PROVIDER_LIST : (enum provider_op)(data[0] % 6);
+    call.list_max = LIST_MAX;
     call.deployment_id = "d";
     call.sandbox_id = "s";
     call.job_id = "j";
