@@ -39,6 +39,19 @@ def test_it_runs_in_every_sandbox(tmp_path, redis, postgres, provider):
         user.remove(sid)
 
 
+def test_what_it_brings_up_is_waited_for(tmp_path, redis, postgres, provider):
+    """Without a template of ours: something that answers as the tool server does."""
+    command = "mkdir -p ~/www && touch ~/www/health && cd ~/www && exec python3 -m http.server 6060"
+    with Stack(tmp_path / "stack", redis, postgres, provider, env={
+            "SANDBOX_START_COMMAND": command, "SANDBOX_SERVICES": "mcp", "SANDBOX_SERVICES_TEMPLATES": "*",
+            "SANDBOX_SERVICES_WAIT_MS": "20000"}) as stack:
+        user = stack.client()
+        box = user.create()
+        assert box["services"] == {"mcp": "ready"}
+        assert provider.fetch(box["mcp_url"]).status_code == 200
+        user.remove(box["sandbox_id"])
+
+
 @pytest.mark.parametrize("fault", [{"mode": "status", "status": 500}, {"mode": "reset_before"}, {"mode": "reset_after"}, {"mode": "garbage"}, {"mode": "hang"}],
                          ids=lambda f: f["mode"])
 def test_a_start_that_fails_fails_no_create(fault_provider, fault_stack, fault):
