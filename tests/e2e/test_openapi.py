@@ -9,6 +9,8 @@ import pytest
 from tests.e2e.test_hostile import TAKES, routes
 from tests.harness.stack import BASE, PASSWORD
 
+pytestmark = pytest.mark.release_only
+
 
 @pytest.fixture(scope="module")
 def spec(stack):
