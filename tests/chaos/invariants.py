@@ -30,7 +30,6 @@ class Evidence:
     taken_at: float
     deployment: str
     lease_s: float
-    wait_s: float
     grace_s: float
     jobs: list[dict]
     boxes: list[dict]
@@ -297,7 +296,8 @@ def no_create_is_repeated(e: Evidence) -> Iterator[Violation]:
         first = before.setdefault(sandbox, t)
         # a worker that stood still while it sent, and a network that did, may deliver after the lookup
         on_its_way = [w for w in e.windows if w["t0"] <= first["t"] and (w["t1"] or first["t"]) >= first["t"] - 9 and (
-            w["what"].startswith("freeze_worker") and w["target"] == by.get(first["id"]) or w["what"].startswith("proxy") and w["target"].startswith("provider"))]
+            w["what"].startswith("freeze_worker") and w["target"] == by.get(first["id"])
+            or w["what"].startswith("proxy") and w["target"].startswith("provider"))]
         if first is not t and ended.get(first["id"], t["t"]) >= t["t"] and not on_its_way:
             yield Violation(13, f"{t['id']} was created while {first['id']} was there", sandbox)
 

@@ -67,7 +67,7 @@ def well() -> Evidence:
              {"t": START + 22.4, "effect": "pause", "id": "i1"}]
     logs = [{"event": "provider.breaker_open", "by": "worker0", "at": START + 30, "open_ms": 2000, "ts": ""}]
     return Evidence(
-        taken_at=START + 60, deployment="d", lease_s=4, wait_s=8, grace_s=3, jobs=jobs, boxes=boxes, job_audit=audit, box_audit=box_audit,
+        taken_at=START + 60, deployment="d", lease_s=4, grace_s=3, jobs=jobs, boxes=boxes, job_audit=audit, box_audit=box_audit,
         events=[{"sandbox_id": SANDBOX, "from_status": "pausing", "to_status": "paused", "reason": "timeout", "actor": "w", "job_id": "job-3",
                  "at": START + 20.5}],
         keys=[{"owner": "o", "key": "k1", "job_id": "job-1", "sandbox_id": SANDBOX, "status": 200}], requests=requests, doubles=[],
