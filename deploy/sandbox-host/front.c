@@ -149,8 +149,8 @@ static int connect_sandbox(int fd, const char *head, const struct route_target *
     return inside;
 }
 
-/* Finds the sandbox whose token signed a file URL that names none. */
-static bool find_signed(const struct route_signed *url, struct route_target *ret)
+/* The sandbox whose token signed a file URL. */
+static bool find_signer(const struct route_signed *url, struct route_target *ret)
 {
     struct box_view *boxes = NULL;
     size_t count = 0;
@@ -169,6 +169,34 @@ static bool find_signed(const struct route_signed *url, struct route_target *ret
     return found;
 }
 
+/* A request that names no sandbox: the API's, unless it is a signed file URL. */
+static enum route_kind find_nameless(const struct client *client, const char *head,
+                                     struct route_target *ret)
+{
+    enum route_kind kind = ROUTE_API;
+
+    if (strstr(head, "signature=") == NULL) {
+        return kind;
+    }
+    struct route_signed *url = xmalloc(sizeof(*url));
+    char *path = xmalloc(HEAD_MAX_BYTES), *query = xmalloc(HEAD_MAX_BYTES);
+    const char *method = head_method_is(head, "POST")   ? "POST"
+                         : head_method_is(head, "GET")  ? "GET"
+                         : head_method_is(head, "HEAD") ? "HEAD"
+                                                        : "";
+    if (head_target(head, path, HEAD_MAX_BYTES, query, HEAD_MAX_BYTES) &&
+        route_signed_parse(method, path, query, url)) {
+        kind = find_signer(url, ret) ? ROUTE_SANDBOX : ROUTE_BAD;
+        if (kind == ROUTE_BAD) {
+            answer_plain(client->fd, head, 401, "Unauthorized", "invalid signature");
+        }
+    }
+    free(url);
+    free(path);
+    free(query);
+    return kind;
+}
+
 /* ROUTE_BAD: answered. */
 static enum route_kind find_target(const struct client *client, const char *head,
                                    struct route_target *ret)
@@ -177,34 +205,13 @@ static enum route_kind find_target(const struct client *client, const char *head
     const bool has_host = head_value(head, "Host", host, sizeof(host));
     const bool has_id = head_value(head, "E2b-Sandbox-Id", id, sizeof(id));
     const bool has_port = head_value(head, "E2b-Sandbox-Port", port, sizeof(port));
-    enum route_kind kind =
+    const enum route_kind kind =
         route_request(has_host ? host : NULL, has_id ? id : NULL, has_port ? port : NULL, ret);
 
     if (kind == ROUTE_BAD) {
         answer_plain(client->fd, head, 400, "Bad Request", "invalid sandbox routing headers");
-    } else if (kind == ROUTE_API) {
-        struct route_signed *url = xmalloc(sizeof(*url));
-        char *path = xmalloc(HEAD_MAX_BYTES), *query = xmalloc(HEAD_MAX_BYTES);
-        char method[8] = "";
-
-        str_copy(method, sizeof(method),
-                 head_method_is(head, "POST")  ? "POST"
-                 : head_method_is(head, "GET") ? "GET"
-                                               : "HEAD");
-        if (head_target(head, path, HEAD_MAX_BYTES, query, HEAD_MAX_BYTES) &&
-            route_signed_parse(method, path, query, url)) {
-            if (find_signed(url, ret)) {
-                kind = ROUTE_SANDBOX;
-            } else {
-                kind = ROUTE_BAD;
-                answer_plain(client->fd, head, 401, "Unauthorized", "invalid signature");
-            }
-        }
-        free(url);
-        free(path);
-        free(query);
     }
-    return kind;
+    return kind == ROUTE_API ? find_nameless(client, head, ret) : kind;
 }
 
 /* ---- one client ---- */

@@ -327,13 +327,7 @@ static int client_event(struct pass *pass, short events)
             return -1;
         }
     } else if ((events & POLLRDHUP) != 0) {
-        /* as for every HTTP proxy, a client that ends its side during the answer has left */
-        if (!pass->tunnel) {
-            return -1;
-        }
-        if (flow_room(up) > 0) {
-            up->ended = true;
-        }
+        return -1; /* as for every HTTP proxy, a client that ends its side has left */
     }
     return 0;
 }
@@ -370,8 +364,9 @@ static int await(const struct pass *pass, struct pollfd fds[2])
     int timeout = -1;
 
     fds[0] = (struct pollfd){.fd = up->from};
+    /* of a tunnel the end is read behind the last bytes */
     fds[0].events = (short)((wants_client(pass) ? POLLIN : 0) | (has_news ? POLLOUT : 0) |
-                            (up->ended ? 0 : POLLRDHUP));
+                            (pass->tunnel ? 0 : POLLRDHUP));
     fds[1] = (struct pollfd){.fd = down->from};
     fds[1].events = (short)((!down->ended && flow_room(down) > 0 ? POLLIN : 0) |
                             (flow_waiting(up) > 0 && !pass->up_broken ? POLLOUT : 0));
