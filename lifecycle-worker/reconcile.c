@@ -199,6 +199,24 @@ static void wake_all(struct worker *worker, struct wakeup *wakeups, size_t count
     free(wakeups);
 }
 
+void reconcile_late_call(struct worker *worker, const struct flight *flight)
+{
+    const char *sandbox_id = flight->claimed.sandbox.id;
+    const char *provider_id = flight->claimed.sandbox.provider_sandbox_id;
+    struct wakeup *wakeups = NULL;
+    size_t count = 0;
+    struct error err = ERROR_INIT;
+    if (!flight->sent || provider_id[0] == '\0') {
+        return;
+    }
+    if (store_sweep_check(worker->store, &sandbox_id, &provider_id, 1, &wakeups, &count, &err) ==
+        0) {
+        wake_all(worker, wakeups, count);
+    } else {
+        worker_note_store(worker, &err); /* the sweep sees it later */
+    }
+}
+
 /* A list of sandboxes to be looked at, with their ids at the provider. */
 struct targets {
     const char **sandboxes, **providers;

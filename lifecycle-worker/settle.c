@@ -166,6 +166,7 @@ static void end_fenced(struct worker *worker, struct flight *flight, const char 
     if (flight->has_entry) {
         settle_ack(worker, &flight->entry);
     }
+    reconcile_late_call(worker, flight);
     if (!keep_to_kill(worker, flight)) {
         inflight_release(&worker->inflight, flight);
     }

@@ -107,6 +107,9 @@ void reconcile_listed(struct worker *worker, struct flight *flight,
 void reconcile_killed(struct worker *worker, const struct flight *flight);
 /* Sweeps under way: a drain does not wait for them. */
 int reconcile_count(const struct worker *worker);
+/* A fenced job's request may have come late and undone what came after it: its sandbox is asked for
+ * at once, and not only when a sweep has seen the difference twice. */
+void reconcile_late_call(struct worker *worker, const struct flight *flight);
 /* The worker stops in the middle of the sweep. */
 void reconcile_abandon(struct worker *worker, struct flight *flight);
 
