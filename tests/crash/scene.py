@@ -32,6 +32,7 @@ class Timing:
     REAPER_OUTBOX_BASE_MS: int
     SANDBOX_IDEMPOTENCY_CLAIM_MS: int
     REAPER_RECONCILE_MS: int
+    REAPER_LIFETIMES_MS: int
     WORKER_RECONCILE_CONFIRM: int
     WORKER_RECONCILE_MIN_AGE_MS: int
 
@@ -83,6 +84,9 @@ class Timing:
         """Seen by as many sweeps as make it sure, the first of them an interval away."""
         return (self.WORKER_RECONCILE_CONFIRM + 1) * self.REAPER_RECONCILE_MS
 
+    def extended(self) -> int:
+        return self.REAPER_LIFETIMES_MS
+
     def orphaned(self) -> int:
         """Nobody's sandbox is nobody's only at a certain age; the next sweep acts."""
         return max(self.WORKER_RECONCILE_MIN_AGE_MS + self.REAPER_RECONCILE_MS, self.swept())
@@ -90,9 +94,9 @@ class Timing:
 
 SCALED = Timing(WORKER_ATTEMPT_MS=1500, WORKER_LEASE_MS=1800, WORKER_MIN_IDLE_MS=2000, SANDBOX_SETTLE_MS=1000,
                 REAPER_TICK_MS=50, REAPER_OUTBOX_MS=100, REAPER_OUTBOX_BASE_MS=600, SANDBOX_IDEMPOTENCY_CLAIM_MS=500,
-                REAPER_RECONCILE_MS=500, WORKER_RECONCILE_CONFIRM=2, WORKER_RECONCILE_MIN_AGE_MS=1500)
+                REAPER_LIFETIMES_MS=100, REAPER_RECONCILE_MS=500, WORKER_RECONCILE_CONFIRM=2, WORKER_RECONCILE_MIN_AGE_MS=1500)
 QUICKLY = {"E2B_REQUEST_TIMEOUT_MS": "1400", "WORKER_RETRY_BASE_MS": "50", "WORKER_RETRY_CAP_MS": "200",
-           "WORKER_HEARTBEAT_MS": "300", "REAPER_LIFETIMES_MS": "100"}
+           "WORKER_HEARTBEAT_MS": "300"}
 SLOWLY = {"E2B_REQUEST_TIMEOUT_MS": "20000", "WORKER_RETRY_BASE_MS": "1000", "WORKER_RETRY_CAP_MS": "60000"}
 # the same cases at the settings of production take minutes: make takeover
 PRODUCTION = os.environ.get("CRASH_TIMING") == "production"
@@ -219,7 +223,7 @@ class Scene(Stack):
             client.pause(self.sandbox)
         self.mark = len(self.truth.effects())
 
-    def call(self, kind: Kind, url: str | None = None, key: str | None = None) -> httpx.Response:
+    def call(self, kind: Kind, url: str | None = None, key: str | None = None, seconds: int = 600) -> httpx.Response:
         client = Client(url or self.url, self.client().token, timeout=PATIENCE_S)
         headers = {"Idempotency-Key": key} if key else {}
         body = {"sandbox_id": self.sandbox}
@@ -231,7 +235,7 @@ class Scene(Stack):
             return client.post(f"{BASE}/connect", body, **headers)
         if kind.op == "delete":
             return client.delete(f"{BASE}/{self.sandbox}", **headers)
-        return client.post(f"{BASE}/schedule-timeout", body | {"timeout_seconds": 600}, **headers)
+        return client.post(f"{BASE}/schedule-timeout", body | {"timeout_seconds": seconds}, **headers)
 
     def ask(self, kind: Kind) -> "Future[httpx.Response]":
         self.client()  # the login is no part of the call
@@ -277,17 +281,6 @@ class Scene(Stack):
             "and from_status <> to_status order by id")
         steps = list(zip((kind.before or "",) + kind.path, kind.path))
         assert events[len(events) - len(steps):] == steps, events
-
-    def agrees(self) -> None:
-        """Database = provider, both ways, ids and states."""
-        rows = {sid: (pid, status) for sid, pid, status in self.sql(
-            "select id, provider_sandbox_id, status from sandboxes where status <> 'deleted'")}
-        seen: dict[str, tuple[str, str]] = {}
-        for pid, box in self.truth.state()["sandboxes"].items():
-            sid = box["metadata"]["sandbox_id"]
-            assert sid not in seen, f"{sid} is at the provider twice: {seen[sid][0]} and {pid}"
-            seen[sid] = (pid, box["state"])
-        assert rows == seen
 
     def streams_empty(self, within_ms: float) -> float:
         """No entry is left on a work stream, delivered or not; returns how long that took, in ms."""

@@ -28,11 +28,6 @@ def live_at_provider(provider) -> dict[str, str]:
     return found
 
 
-def assert_database_is_provider(stack: Stack, provider) -> None:
-    rows = dict(stack.sql("select id::text, provider_sandbox_id from sandboxes where status in ('running','paused')"))
-    assert rows == live_at_provider(provider)
-
-
 def test_two_hundred_creates_at_once_take_about_a_second(fault_stack, fault_provider, slow):
     stack = fault_stack()
     client = stack.client()
@@ -44,7 +39,7 @@ def test_two_hundred_creates_at_once_take_about_a_second(fault_stack, fault_prov
     assert [a.status_code for a in answers] == [200] * 200
     assert took < 2.5 * slow, f"{took:.2f} s"
     fault_provider.config(delay_ms=0)
-    assert_database_is_provider(stack, fault_provider)
+    stack.agrees()
     lengths = {op: stack.redis.cli("XLEN", f"sandbox:jobs:{op}") for op in ("create", "pause", "delete")}
     assert wait_until("streams empty", lambda: all(
         stack.redis.cli("XLEN", f"sandbox:jobs:{op}") == "0" for op in lengths))
@@ -75,7 +70,7 @@ def test_status_answers_while_four_hundred_clients_wait(fault_stack, fault_provi
         assert stack.reapers[0].rss_bytes() < 10 << 20
     fault_provider.config(delay_ms=0)
     stack.quiet(60)
-    assert_database_is_provider(stack, fault_provider)
+    stack.agrees()
 
 
 def test_kill_9_of_a_worker_in_the_middle_of_creates(fault_stack, fault_provider, slow):
@@ -92,7 +87,7 @@ def test_kill_9_of_a_worker_in_the_middle_of_creates(fault_stack, fault_provider
     assert [a.status_code for a in answers] == [200] * 50
     fault_provider.config(delay_ms=0)
     stack.quiet()
-    assert_database_is_provider(stack, fault_provider)
+    stack.agrees()
     made = [e["metadata"]["sandbox_id"] for e in fault_provider.effects() if e["effect"] == "create"]
     assert len(live_at_provider(fault_provider)) == 50 and len(set(made)) == 50
 
@@ -110,7 +105,7 @@ def test_create_happens_once_whatever_the_provider_does(fault_stack, fault_provi
     stack.quiet()
     assert data["status"] == "running"
     assert live_at_provider(fault_provider) == {data["sandbox_id"]: data["provider_sandbox_id"]}
-    assert_database_is_provider(stack, fault_provider)
+    stack.agrees()
 
 
 def test_retry_after_is_respected(fault_stack, fault_provider):
@@ -202,7 +197,7 @@ def test_redis_killed_in_the_middle(tmp_path, postgres, fault_provider):
             fault_provider.config(delay_ms=0)
             stack.quiet()
             assert all(p.alive() for p in stack.processes)
-            assert_database_is_provider(stack, fault_provider)
+            stack.agrees()
             wait_until("ready again", lambda: httpx.get(stack.url + "/readyz", trust_env=False).status_code == 200)
             client.create()
     finally:
@@ -222,7 +217,7 @@ def test_redis_wiped_in_the_middle(fault_stack, fault_provider):
     assert [a.status_code for a in answers] == [200] * 40
     fault_provider.config(delay_ms=0)
     stack.quiet()
-    assert_database_is_provider(stack, fault_provider)
+    stack.agrees()
 
 
 def test_postgres_killed_in_the_middle(tmp_path, redis, fault_provider):
@@ -249,7 +244,7 @@ def test_postgres_killed_in_the_middle(tmp_path, redis, fault_provider):
             wait_until("ready again", lambda: httpx.get(stack.url + "/readyz", trust_env=False).status_code == 200, 20)
             stack.quiet(60)
             assert all(p.alive() for p in stack.processes)
-            assert_database_is_provider(stack, fault_provider)
+            stack.agrees()
             client.create()
     finally:
         postgres.stop()
@@ -268,7 +263,7 @@ def test_sigterm_of_the_worker_gives_work_back(fault_stack, fault_provider):
     assert [a.status_code for a in answers] == [200] * 40
     fault_provider.config(delay_ms=0)
     stack.quiet()
-    assert_database_is_provider(stack, fault_provider)
+    stack.agrees()
 
 
 def test_sigterm_of_the_gateway_finishes_what_it_accepted(fault_stack, fault_provider):
@@ -294,7 +289,7 @@ def test_sigterm_of_the_gateway_finishes_what_it_accepted(fault_stack, fault_pro
     assert all("Retry-After" in a.headers for a in answers if a.status_code == 503)
     fault_provider.config(delay_ms=0)
     stack.quiet()
-    assert_database_is_provider(stack, fault_provider)
+    stack.agrees()
 
 
 def test_frozen_worker_does_no_harm_when_it_wakes(fault_stack, fault_provider):
@@ -312,7 +307,7 @@ def test_frozen_worker_does_no_harm_when_it_wakes(fault_stack, fault_provider):
     assert [a.status_code for a in answers] == [200] * 20
     fault_provider.config(delay_ms=0)
     stack.quiet()
-    assert_database_is_provider(stack, fault_provider)
+    stack.agrees()
 
 
 def test_many_deadlines_at_once(fault_stack, fault_provider, slow):
@@ -352,6 +347,6 @@ def test_random_operations_end_in_agreement(fault_stack, fault_provider):
         list(pool.map(act, range(250)))
     fault_provider.faults()
     stack.quiet(60)
-    assert_database_is_provider(stack, fault_provider)
+    stack.agrees()
     states = {s["metadata"]["sandbox_id"]: s["state"] for s in fault_provider.state()["sandboxes"].values()}
     assert states == dict(stack.sql("select id::text, status from sandboxes where status <> 'deleted'"))

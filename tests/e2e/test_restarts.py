@@ -104,10 +104,7 @@ class Load:
             "select op, count(*) from jobs where origin = 'client' and state = 'done' group by op")}
         assert jobs == dict(self.done)
         assert self.stack.sql("select count(*) from jobs where origin = 'client' and state <> 'done'") == [("0",)]
-        rows = sorted(self.stack.sql("select id, provider_sandbox_id, status from sandboxes where status <> 'deleted'"))
-        boxes = sorted((box["metadata"]["sandbox_id"], pid, box["state"])
-                       for pid, box in self.stack.provider.state()["sandboxes"].items())
-        assert rows == boxes
+        self.stack.agrees()
 
 
 def pids(stack: Stack) -> list[int]:

@@ -318,6 +318,17 @@ class Stack:
     def sql(self, text: str):
         return self.postgres.sql(text, self.database)
 
+    def agrees(self) -> None:
+        """Database = fault provider, both ways, ids and states, and none there twice."""
+        rows = {sid: (pid, status) for sid, pid, status in self.sql(
+            "select id, provider_sandbox_id, status from sandboxes where status not in ('deleted', 'failed')")}
+        seen: dict[str, tuple[str, str]] = {}
+        for pid, box in self.provider.state()["sandboxes"].items():
+            sid = box["metadata"]["sandbox_id"]
+            assert sid not in seen, f"{sid} is at the provider twice: {seen[sid][0]} and {pid}"
+            seen[sid] = (pid, box["state"])
+        assert rows == seen
+
     def quiet(self, seconds: float = 30.0) -> None:
         """Waits until no job is unfinished."""
         wait_until("no unfinished job", lambda: self.sql(
