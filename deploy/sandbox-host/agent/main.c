@@ -27,6 +27,7 @@
 #include "deploy/sandbox-host/agent/process.h"
 #include "deploy/sandbox-host/agent/relay.h"
 #include "deploy/sandbox-host/agent/routes.h"
+#include "deploy/sandbox-host/agent/spawn.h"
 #include "deploy/sandbox-host/agent/watch.h"
 
 #define RELAY_FD         3
@@ -161,6 +162,7 @@ int main(int argc, char **argv)
     }
     status = EXIT_RUNTIME;
     unsetenv("SANDBOX_AGENT_CONFIG");
+    spawn_init();
     /* commands may run under the same user id: they must not read the token out of this process */
     (void)prctl(PR_SET_DUMPABLE, 0L, 0L, 0L, 0L);
     raise_nofile(&config);

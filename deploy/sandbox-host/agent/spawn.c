@@ -21,6 +21,29 @@
 #define EXIT_CANNOT 126
 #define EXIT_ABSENT 127
 
+/* /proc/self/oom_score_adj, and what stands in it; -1 = not to be had. */
+static int victim_fd = -1;
+static char victim_own[16];
+static const char victim_child[] = "800";
+
+void spawn_init(void)
+{
+    victim_fd = open("/proc/self/oom_score_adj", O_RDWR | O_CLOEXEC);
+    if (victim_fd >= 0) {
+        const ssize_t n = read(victim_fd, victim_own, sizeof(victim_own) - 1);
+        victim_own[n > 0 ? n : 0] = '\0';
+    }
+}
+
+/* A child inherits what stands there at the fork; afterwards it is not the agent's to write. */
+static void mark_victim(const char *score)
+{
+    if (victim_fd >= 0 && victim_own[0] != '\0' && pwrite(victim_fd, score, strlen(score), 0) < 0) {
+        close(victim_fd); /* then the kernel chooses by size alone */
+        victim_fd = -1;
+    }
+}
+
 /* The child's own ends. */
 struct child_fds {
     int input, output, errors;
@@ -222,11 +245,13 @@ int spawn(const struct spawn_spec *spec, struct spawned *ret, struct error *err)
         /* no handler of the agent may run in the child */
         sigfillset(&all);
         pthread_sigmask(SIG_SETMASK, &all, &before);
+        mark_victim(victim_child);
         ret->pid = fork();
         failure = ret->pid < 0 ? errno : 0;
         if (ret->pid == 0) {
             child_run(spec, &fds);
         }
+        mark_victim(victim_own);
         pthread_sigmask(SIG_SETMASK, &before, NULL);
     }
     if (spec->pty) {

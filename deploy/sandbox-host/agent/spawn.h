@@ -35,6 +35,11 @@ struct spawned {
     int outputs[2]; /* stdout and stderr, or the terminal and -1 */
 };
 
+/* Once, while the process' own /proc files are still its own to open: makes commands rather than
+ * the agent the victims when the sandbox is out of memory. */
+void spawn_init(void);
+
+/* One at a time. */
 int spawn(const struct spawn_spec *spec, struct spawned *ret, struct error *err) MUST_CHECK;
 
 #endif
