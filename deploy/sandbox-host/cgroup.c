@@ -234,6 +234,50 @@ void cgroup_let_die(const char *id)
     }
 }
 
+/* Whether SIGKILL waits for the process: no one can take that back. */
+static bool is_killed(pid_t pid)
+{
+    static const char *const fields[] = {"SigPnd:", "ShdPnd:"};
+    char folder[64], text[8192];
+
+    snprintf(folder, sizeof(folder), "/proc/%ld", (long)pid);
+    if (read_text(folder, "status", text, sizeof(text)) < 0) {
+        return false;
+    }
+    for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
+        const char *field = strstr(text, fields[i]);
+
+        if (field != NULL &&
+            (strtoull(field + strlen(fields[i]), NULL, 16) >> (SIGKILL - 1) & 1) != 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void cgroup_thaw_killed(void)
+{
+    struct dirent *entry;
+    DIR *all = roots.freezer[0] != '\0' ? opendir(roots.freezer) : NULL;
+
+    while (all != NULL && (entry = readdir(all)) != NULL) {
+        char path[PATH_BYTES], text[64];
+
+        if (entry->d_name[0] == '.' || strlen(entry->d_name) >= PATH_BYTES / 2) {
+            continue;
+        }
+        group_path(path, roots.freezer, entry->d_name);
+        /* one process is enough: all of a sandbox are killed together */
+        if (read_text(path, "cgroup.procs", text, sizeof(text)) == 0 &&
+            is_killed((pid_t)strtol(text, NULL, 10))) {
+            cgroup_remove(entry->d_name);
+        }
+    }
+    if (all != NULL) {
+        closedir(all);
+    }
+}
+
 void cgroup_remove(const char *id)
 {
     char path[PATH_BYTES];

@@ -27,6 +27,11 @@ bool cgroup_limits_memory(void);
 bool cgroup_limits_processes(void);
 bool cgroup_limits_cpu(void);
 
+/* Thaws every frozen group whose processes have been killed, whoever's they were: when a warden is
+ * killed, its frozen sandboxes can only die once they are thawed, and hold their user ids until
+ * then. */
+void cgroup_thaw_killed(void);
+
 /* Makes the sandbox's groups and sets its limits. What a hierarchy refuses is not limited. */
 void cgroup_create(const char *id, const struct cgroup_limits *limits);
 /* Moves the calling process in; async-signal-safe enough for between fork and exec. */

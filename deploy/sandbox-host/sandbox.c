@@ -527,6 +527,7 @@ int boxes_init(const struct host_config *host_config, int64_t first_uid, bool wa
 {
     config = host_config;
     table_init(config, first_uid);
+    cgroup_thaw_killed();
     if (adopt_all(warden_lives, err) < 0) {
         return -1;
     }

@@ -35,9 +35,10 @@ enum {
     RELAY_BACKLOG = 256,
     INFO_MAX_BYTES = 4096,
     GONE_MS = 5000, /* for killed processes to be gone */
-    /* threads of the agent and its company (bubblewrap, slirp4netns), on top of what the sandbox
-     * may have */
-    OWN_TASKS = 160,
+    /* what the agent and its company (bubblewrap, slirp4netns) need on top of what the sandbox may
+     * have: a thread for each connection it serves, and a few */
+    AGENT_THREADS = 128,
+    OWN_TASKS = AGENT_THREADS + 32,
 };
 
 static const struct host_config *config;
@@ -320,6 +321,7 @@ static int run_wrapper(const struct spawn_request *request, const char *dir, con
                                       .memory_disk_bytes =
                                           disk_mode() == DISK_MEMORY ? config->disk_bytes : 0,
                                       .info_fd = INFO_FD,
+                                      .agent_threads = AGENT_THREADS,
                                       .filter_fd = ends->filter >= 0 ? FILTER_FD : -1};
     struct view_argv argv;
     int status;
@@ -347,8 +349,10 @@ static int run_wrapper(const struct spawn_request *request, const char *dir, con
 static int bring_up(const struct spawn_request *request, struct ends *ends, struct spawn_box *box,
                     struct error *err)
 {
+    /* the sandbox's ends are its own now: when it dies, ours see it at once */
     close_fd(&ends->info[1]);
     close_fd(&ends->settings[1]);
+    close_fd(&ends->relay);
     if (send_settings(ends->settings[0], request, err) < 0) {
         return -1;
     }

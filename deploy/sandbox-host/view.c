@@ -171,6 +171,8 @@ void view_build(struct view_argv *argv, const struct view_request *request)
     add3(argv, "--setenv", "PATH",
          "/.sandbox/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
     add3(argv, "--setenv", "LANG", "C.UTF-8");
+    snprintf(text, sizeof(text), "%d", request->agent_threads);
+    add3(argv, "--setenv", "SANDBOX_AGENT_THREADS", text);
     add(argv, "--");
     if (request->template->root != NULL && request->kit->loader[0] != '\0') {
         snprintf(text, sizeof(text), "/.sandbox/lib/%s", request->kit->loader);

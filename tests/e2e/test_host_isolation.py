@@ -126,7 +126,10 @@ def test_memory_bomb(client, box, neighbour, slow):
     # memory as files counts too: /dev/shm is bounded, and all folders in memory by the sandbox's limit
     assert "No space left" in box.run("head -c 100M /dev/zero >/dev/shm/fill").out
     still_well(client, neighbour, slow)
+    # many small ones, none of them as large as the agent: commands are the victims, not the sandbox
+    box.run("for i in $(seq 60); do (x=$(head -c 6M /dev/zero | tr '\\0' x); sleep 5) >/dev/null 2>&1 & done; wait", timeout=60)
     # what ran beside the bomb may have died; the sandbox itself did not
+    assert box.ok("cat /proc/self/oom_score_adj").strip() == "800"
     assert box.ok("rm -f /dev/shm/fill; echo here").strip() == "here"
 
 

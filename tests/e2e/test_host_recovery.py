@@ -40,7 +40,11 @@ def make(tmp_path):
 
     yield start
     for host in made:
+        warden = warden_of(host)
         host.process.kill9()
+        if warden is not None:
+            os.kill(warden, signal.SIGTERM)
+            wait_until("the warden to end", lambda pid=warden: not alive(pid), 15)
         subprocess.run(["rm", "-rf", str(host.state)], check=False)
 
 
@@ -113,6 +117,25 @@ def test_when_all_is_killed_at_once_the_next_start_cleans_up(make):
     assert not cgroups({box.id, paused.id}) and not list((host.state / "s").iterdir())
     client.create().ok("echo well")
     assert host.process.stop(15) == 0
+
+
+def test_another_host_lets_the_frozen_dead_die(make):
+    """A frozen sandbox that was killed dies only when thawed; its own host may never come again."""
+    first = make()
+    client = HostClient(first)
+    box = client.create()
+    box.call("pause")
+    warden = warden_of(first)
+    inside = descendants(warden)
+    first.process.kill9()
+    os.kill(warden, signal.SIGKILL)
+    living = HostClient(make())
+    stays = living.create()
+    stays.call("pause")
+    wait_until("the frozen dead to be gone", lambda: not any(alive(pid) for pid in inside), 10)
+    make()
+    assert not cgroups({box.id}) and stays.get().json()["state"] == "paused"
+    assert stays.call("connect", {"timeout": 60}).status_code == 201 and stays.ok("echo well").strip() == "well"
 
 
 def test_a_host_whose_warden_dies_says_so_and_ends(make):
