@@ -206,11 +206,11 @@ def test_nothing_is_acted_on_before_it_is_sure(fault_stack, fault_provider):
     client = stack.client()
     lost, moved = client.create(), client.create()
     ours = stack.sql("select id::text from deployment")[0][0]
+    changed = time.time()
     old, young = fault_provider.seed(orphan_of(ours), orphan_of(ours))
     fault_provider.set(old, born=time.time() - 3600)
     fault_provider.set(moved["provider_sandbox_id"], state="paused")
     fault_provider.forget(lost["provider_sandbox_id"])
-    changed = time.time()
     wait_until("all is done", lambda: live(fault_provider) == {moved["provider_sandbox_id"]: moved["sandbox_id"]} and dict(
         stack.sql("select id::text, status from sandboxes")) == {moved["sandbox_id"]: "paused", lost["sandbox_id"]: "deleted"})
     log = [line for line in fault_provider.log() if line["t"] > changed]
