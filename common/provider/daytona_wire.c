@@ -167,11 +167,10 @@ void daytona_error_text(const struct daytona *daytona, const struct http_respons
 /* Refusals that are about how much there is, not about the request. */
 static bool is_capacity_text(const char *text)
 {
-    static const char *const words[] = {
-        "quota",     "limit exceeded", "No available runner", "no available runner",
-        "suspended", "Depleted"};
+    static const char *const words[] = {"quota", "limit exceeded", "no available runner",
+                                        "suspended", "depleted"};
     for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
-        if (strstr(text, words[i]))
+        if (strcasestr(text, words[i]))
             return true;
     }
     return false;

@@ -329,6 +329,35 @@ static int kill_tree(const struct e2b *e2b, struct http_client *client,
 
 /* ---- exec ------------------------------------------------------------------------------------ */
 
+/*
+ * No argument of a program may be longer than 128 KiB: a longer command travels in pieces, which
+ * the shell puts together again. None of them ends within a character.
+ */
+static void add_command(cJSON *args, const char *command)
+{
+    enum { PIECE_BYTES = 100000 };
+    static const char join[] = "IFS=; __command=$*; unset IFS; set --; eval \"$__command\"";
+    size_t left = strlen(command);
+    if (left <= PIECE_BYTES) {
+        cJSON_AddItemToArray(args, cJSON_CreateString(command));
+        return;
+    }
+    cJSON_AddItemToArray(args, cJSON_CreateString(join));
+    cJSON_AddItemToArray(args, cJSON_CreateString("bash"));
+    while (left > 0) {
+        size_t bytes = left < PIECE_BYTES ? left : PIECE_BYTES;
+        while (bytes < left && ((unsigned char)command[bytes] & 0xc0) == 0x80)
+            bytes--;
+        char *piece = xmalloc(bytes + 1);
+        memcpy(piece, command, bytes);
+        piece[bytes] = '\0';
+        cJSON_AddItemToArray(args, cJSON_CreateString(piece));
+        free(piece);
+        command += bytes;
+        left -= bytes;
+    }
+}
+
 static cJSON *build_process(const struct exec_request *request, const char *exec_id)
 {
     cJSON *process = cJSON_CreateObject();
@@ -336,7 +365,7 @@ static cJSON *build_process(const struct exec_request *request, const char *exec
     cJSON *args = cJSON_AddArrayToObject(process, "args");
     cJSON_AddItemToArray(args, cJSON_CreateString("-l"));
     cJSON_AddItemToArray(args, cJSON_CreateString("-c"));
-    cJSON_AddItemToArray(args, cJSON_CreateString(request->command));
+    add_command(args, request->command);
     cJSON *envs = request->envs ? cJSON_Duplicate(request->envs, 1) : cJSON_CreateObject();
     cJSON_DeleteItemFromObjectCaseSensitive(envs, PROVIDER_EXEC_ID);
     cJSON_AddStringToObject(envs, PROVIDER_EXEC_ID, exec_id);

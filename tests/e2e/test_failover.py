@@ -299,6 +299,19 @@ def test_templates_are_mapped(own_stack, own_pair):
     assert shown == {"python:3.12", "one", "plain"}
 
 
+def test_what_an_unsettled_create_left_is_removed(own_stack, own_pair):
+    """The first made one, and answered nothing for so long that the create went on: two for a while, one in the end."""
+    stack = own_stack(env={"REAPER_RECONCILE_MS": "300", "WORKER_RECONCILE_MIN_AGE_MS": "500"})
+    own_pair.e2b.faults({"route": "create", "mode": "hang_after", "times": 1}, {"route": "*", "mode": "hang", "times": -1})
+    data = stack.client().create()
+    assert data["provider"] == "daytona" and "does not answer" in data["provider_reason"]
+    assert own_pair.made()[data["sandbox_id"]] == ["e2b", "daytona"]
+    own_pair.e2b.faults()
+    wait_until("the copy is gone", lambda: not own_pair.e2b.state()["sandboxes"], 20)
+    assert own_pair.daytona.ids() == [data["provider_sandbox_id"]]
+    assert stack.client().status(data["sandbox_id"]) == "running"
+
+
 def test_no_provider_left_is_said_so(own_stack, own_pair):
     stack = own_stack(env={"SANDBOX_JOB_ATTEMPTS": "3"})
     own_pair.e2b.process.kill9()
