@@ -75,7 +75,9 @@ static int on_data(void *arg, const char *data, size_t length, struct error *err
     struct upload *upload = arg;
 
     if (upload->part == PART_FILE) {
-        strbuf_append(&upload->pending, data, length);
+        return strbuf_append(&upload->pending, data, length) < 0
+                   ? error_set(err, ERR_INTERNAL, "more of a file than was read")
+                   : 0;
     } else if (upload->part != PART_OTHER &&
                strbuf_append(&upload->field[upload->part], data, length) < 0) {
         return error_set(err, ERR_INVALID, "%s is longer than %zu bytes", field_names[upload->part],
@@ -162,8 +164,9 @@ static int send_file(const struct data_call *call, void *arg, struct error *err)
     if (upload->bytes > 0) {
         return error_set(err, ERR_PROVIDER_DOWN, "the sandbox went away during the upload");
     }
-    if (call->provider->ops->file_write(call->provider, call->client, &call->target, path,
-                                        next_bytes, upload, -1, err) < 0) {
+    if (call->provider->ops->file_write(
+            call->provider, call->client, &call->target, path, next_bytes, upload,
+            upload->finished ? (int64_t)upload->pending.length : -1, err) < 0) {
         if (upload->err.code != ERR_OK) {
             *err = upload->err;
         }
@@ -191,6 +194,14 @@ static int read_fields(struct upload *upload, char sandbox_id[UUID_BYTES], struc
     if (!upload->has_file) {
         return error_set(err, ERR_INVALID, "file is required");
     }
+    /* a form that fits is known to be good before anything is written; of a longer one that breaks
+     * off, the provider keeps what had come */
+    while (!upload->finished && upload->pending.length < PIECE_BYTES) {
+        if (pump(upload) < 0) {
+            *err = upload->err;
+            return -1;
+        }
+    }
     if (!id_is_uuid(upload->field[PART_ID].data)) {
         return error_set(err, ERR_INVALID, "sandbox_id must be a UUID");
     }
@@ -209,7 +220,7 @@ void handle_upload_file(struct request *request)
     upload.handler = (struct multipart_handler){on_begin, on_data, on_end, &upload};
     strbuf_init(&upload.field[PART_ID], UUID_BYTES);
     strbuf_init(&upload.field[PART_PATH], DATA_PATH_MAX_BYTES);
-    strbuf_init(&upload.pending, 2 * PIECE_BYTES);
+    strbuf_init(&upload.pending, 2 * PIECE_BYTES + MULTIPART_HEADER_BYTES);
     if (read_fields(&upload, sandbox_id, &err) < 0 ||
         data_call_run(request, sandbox_id, send_file, &upload, &err) < 0) {
         respond_error(request, &err, 0);

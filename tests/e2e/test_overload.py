@@ -160,19 +160,20 @@ def assert_a_trickled_body_ends_at_its_time(client: Client, limit: float) -> Non
     start = time.monotonic()
     answer = b""
     sock.settimeout(0.1)
-    while time.monotonic() - start < 10 and not answer:
+    while time.monotonic() - start < 5 * limit and not answer:
         try:
             sock.send(b" ")
             answer = sock.recv(65536)
         except TimeoutError:
             continue
     assert answer.startswith(b"HTTP/1.1 408 ") and b'"request_timeout"' in answer
-    assert limit - 0.2 < time.monotonic() - start < limit + 3
+    assert limit - 0.2 < time.monotonic() - start < limit * 2.5
 
 
-def test_slow_senders_cost_a_thread_for_a_bounded_time(fault_stack):
+def test_slow_senders_cost_a_thread_for_a_bounded_time(fault_stack, slow):
     """Slowloris: as many connections as there are threads, each a byte at a time."""
-    stack = fault_stack(env={"GATEWAY_THREADS": "8", "GATEWAY_CONNECTION_QUEUE": "4", "GATEWAY_REQUEST_TIMEOUT_MS": "1500"})
+    stack = fault_stack(env={"GATEWAY_THREADS": "8", "GATEWAY_CONNECTION_QUEUE": "4",
+                             "GATEWAY_REQUEST_TIMEOUT_MS": str(int(2000 * slow))})
     slow_ones = [dial(stack.url, b"GET /healthz HTTP/1.1\r\nHost: t\r\n") for _ in range(8)]
     begin = time.monotonic()
     stop = threading.Event()
@@ -192,11 +193,11 @@ def test_slow_senders_cost_a_thread_for_a_bounded_time(fault_stack):
         # no thread, no place in the queue: an answer all the same, and at once
         start = time.monotonic()
         refused = read_all(dial(stack.url, b"GET /healthz HTTP/1.1\r\nHost: t\r\n\r\n"))
-        assert refused.startswith(b"HTTP/1.1 503 ") and b"Retry-After: " in refused and time.monotonic() - start < 1.5
+        assert refused.startswith(b"HTTP/1.1 503 ") and b"Retry-After: " in refused and time.monotonic() - start < 1.5 * slow
         assert json.loads(refused.partition(b"\r\n\r\n")[2])["error"]["type"] == "overloaded"
         for sock in waiting:
             assert read_all(sock).startswith(b"HTTP/1.1 200 ")
-        assert time.monotonic() - begin < 6
+        assert time.monotonic() - begin < 6 * slow
     finally:
         stop.set()
         sender.join()
@@ -204,7 +205,7 @@ def test_slow_senders_cost_a_thread_for_a_bounded_time(fault_stack):
             sock.close()
     assert metric(stack.url, "httpd_connections_refused_total") == 1
     wait_until("their connections are closed", lambda: metric(stack.url, "httpd_connections") <= 1, 10)
-    assert_a_trickled_body_ends_at_its_time(stack.client(), 1.5)
+    assert_a_trickled_body_ends_at_its_time(stack.client(), 2 * slow)
 
 
 def test_a_reader_that_stalls_ends_at_its_time(tmp_path, redis, postgres, host):
