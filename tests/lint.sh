@@ -1,6 +1,7 @@
 #!/bin/bash
 # The rules of the tree that a compiler does not check. Prints file:line of each breach; exits 1 if any.
 set -u
+shopt -s lastpipe # a breach at the end of a pipe counts here, not in a subshell
 cd "$(dirname "$0")/.."
 failed=0
 breach() { # title, then lines on stdin

@@ -327,8 +327,11 @@ static char printed[2][256];
 
 static int print(void *arg, enum exec_stream stream, const void *data, size_t bytes)
 {
+    const size_t used = strlen(printed[stream]);
+
     (void)arg;
-    strncat(printed[stream], data, bytes);
+    snprintf(printed[stream] + used, sizeof(printed[stream]) - used, "%.*s", (int)bytes,
+             (const char *)data);
     return 0;
 }
 
