@@ -11,6 +11,7 @@ import contextlib
 import glob
 import os
 import pwd
+import random
 import shutil
 import signal
 import socket
@@ -27,9 +28,14 @@ def build_dir() -> Path:
 
 
 def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """A port that nobody listens on, outside the range outgoing connections are given, so that it is
+    still free when a service comes, and comes back, to it."""
+    outgoing = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    choose = random.SystemRandom()
+    while True:
+        with socket.socket() as s, contextlib.suppress(OSError):
+            s.bind(("127.0.0.1", choose.randrange(10000, outgoing) if outgoing > 12000 else 0))
+            return s.getsockname()[1]
 
 
 def wait_until(what: str, check, seconds: float = 15.0, interval: float = 0.02):
