@@ -27,23 +27,10 @@
 
 void entry_add_name(cJSON *object, const char *field, const char *name)
 {
-    const size_t length = strlen(name);
-
-    if (utf8_is_valid(name, length)) {
-        cJSON_AddStringToObject(object, field, name);
-        return;
-    }
     struct strbuf text;
-    strbuf_init(&text, 4 * PATH_MAX);
-    for (size_t at = 0; at < length;) {
-        const size_t good = utf8_valid_prefix(name + at, length - at);
-        strbuf_append(&text, name + at, good);
-        at += good;
-        if (at < length) {
-            strbuf_puts(&text, "\xef\xbf\xbd");
-            at++;
-        }
-    }
+
+    strbuf_init(&text, UTF8_CLEAN_GROWTH * PATH_MAX);
+    (void)utf8_put_clean(&text, name, strlen(name));
     cJSON_AddStringToObject(object, field, text.data);
     strbuf_done(&text);
 }
