@@ -86,13 +86,17 @@ static int start_box(struct box *box, const struct box_options *options,
                                           .uid = box->uid,
                                           .connected = connected,
                                           .closed = closed};
+    struct spawn_box processes;
     struct strbuf output;
     int64_t now;
     int status;
 
-    if (spawn_start(&request, &box->processes, err) < 0) {
+    if (spawn_start(&request, &processes, err) < 0) {
         return -1;
     }
+    table_lock(); /* the warden's news are looked up by them */
+    box->processes = processes;
+    table_unlock();
     strbuf_init(&output, GUEST_OUTPUT_BYTES);
     status = guest_bring_up(box->view.id, token, template, &output, err);
     note_output(box, &output);
@@ -457,8 +461,10 @@ int box_meter(const char *id, struct meter_sample **ret, size_t *ret_count, stru
     if (box == NULL) {
         return -1;
     }
-    measured = box->view.state == BOX_RUNNING &&
-               meter_take(id, box->processes.init.pid, &now, &unmeasured) == 0;
+    table_lock();
+    measured = box->view.state == BOX_RUNNING;
+    table_unlock();
+    measured = measured && meter_take(id, box->processes.init.pid, &now, &unmeasured) == 0;
     table_lock();
     if (measured) {
         meter_add(&box->meter, now);
