@@ -194,6 +194,19 @@ def statuses_agree(e: Evidence) -> Iterator[Violation]:
             yield Violation(8, "a delete was answered 200, and the sandbox is not deleted", r["sandbox"])
 
 
+def events_tell_it_all(e: Evidence) -> Iterator[Violation]:
+    made, told = collections.defaultdict(list), collections.defaultdict(list)
+    for a in e.box_audit:
+        if a["old"] != a["new"]:
+            made[a["sandbox"]].append((a["old"] or "", a["new"]))
+    for event in e.events:
+        if event["from_status"] != event["to_status"]:
+            told[event["sandbox_id"]].append((event["from_status"], event["to_status"]))
+    for sandbox in made.keys() | told.keys():
+        if made[sandbox] != told[sandbox]:
+            yield Violation(8, f"the row went {made[sandbox]}, its events say {told[sandbox]}", sandbox)
+
+
 def deadlines_are_kept(e: Evidence) -> Iterator[Violation]:
     history = collections.defaultdict(list)
     for a in e.box_audit:
@@ -369,6 +382,7 @@ INVARIANTS: list[tuple[int, str, Check]] = [
     (6, "the provider has what the rows name, and nothing else of ours", provider_has_what_rows_name),
     (7, "every provider id is one row's, and the provider made it for that row", provider_ids_are_real),
     (8, "rows and provider agree on every state", statuses_agree),
+    (8, "a sandbox's events are every change of its status", events_tell_it_all),
     (9, "no sandbox outlives its deadline, none is stopped before it", deadlines_are_kept),
     (10, "an Idempotency-Key is one job with one answer", keys_mean_one_job),
     (11, "attempts are bounded, and the dead letters are the dead jobs", attempts_and_dead_letters),

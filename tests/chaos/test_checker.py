@@ -68,8 +68,8 @@ def well() -> Evidence:
     logs = [{"event": "provider.breaker_open", "by": "worker0", "at": START + 30, "open_ms": 2000, "ts": ""}]
     return Evidence(
         taken_at=START + 60, deployment="d", lease_s=4, grace_s=3, jobs=jobs, boxes=boxes, job_audit=audit, box_audit=box_audit,
-        events=[{"sandbox_id": SANDBOX, "from_status": "pausing", "to_status": "paused", "reason": "timeout", "actor": "w", "job_id": "job-3",
-                 "at": START + 20.5}],
+        events=[{"sandbox_id": a["sandbox"], "from_status": a["old"] or "", "to_status": a["new"], "reason": "", "actor": "w", "at": a["at"] + 0.01,
+                 "job_id": "job-3" if a["new"] == "paused" else None} for a in box_audit if a["old"] != a["new"]],
         keys=[{"owner": "o", "key": "k1", "job_id": "job-1", "sandbox_id": SANDBOX, "status": 200}], requests=requests, doubles=[],
         samples=100, streams={"create": {"length": 0, "pending": 0, "consumers": {"w": 0}}}, dead_letters=["job-6"], live_workers={"w"},
         live={"i1": {"state": "paused", "metadata": tags}}, truth=truth,
@@ -108,7 +108,7 @@ WRONGS = {
     "a token that fell": (5, lambda e: add_audit(e, "job-2", old="retry_wait", new="queued", token=0)),
     "a job that ended twice": (5, lambda e: add_audit(e, "job-2", old="running", new="failed", token=2)),
     "a lease taken before its end": (5, lambda e: add_audit(e, "job-2", at=START + 2.5, old="running", new="running", token=2)),
-    "a job ended by one who had lost it": (5, lambda e: e.events[0].update(actor="zombie")),
+    "a job ended by one who had lost it": (5, lambda e: e.events[3].update(actor="zombie")),
     "a job that rose from the dead": (5, lambda e: add_audit(e, "job-6", old="dead", new="queued")),
     "an orphan at the provider": (6, lambda e: e.live.update(i9={"state": "running", "metadata": {"sandbox_deployment": "d", "sandbox_id": OTHER}})),
     "a row whose sandbox is gone": (6, lambda e: e.live.clear()),
@@ -118,6 +118,7 @@ WRONGS = {
     "running here, paused there": (8, lambda e: e.boxes[0].update(status="running", expires=None)),
     "deleted here, alive there": (8, lambda e: e.live.update(i2={"state": "running", "metadata": {}})),
     "a delete answered 200 and not done": (8, lambda e: e.boxes[1].update(status="failed")),
+    "a transition that no event tells": (8, lambda e: e.events.pop(1)),
     "running after the deadline": (9, lambda e: e.boxes[0].update(status="running")),
     "stopped before the deadline": (9, stop_early),
     "a deadline acknowledged and not kept": (9, lambda e: e.requests[2].update(expires=START + 33)),
