@@ -97,14 +97,17 @@ static bool ask(struct asked *asked, struct http_client *client, int64_t left_ms
 static void await(struct asked asked[SERVICE_COUNT], struct http_client *client, int64_t wait_ms)
 {
     const int64_t until_ms = clock_mono_ms() + wait_ms;
-    bool decided[SERVICE_COUNT] = {false};
+    bool decided[SERVICE_COUNT];
     int64_t pause_ms = PAUSE_FIRST_MS, left_ms = wait_ms > 0 ? wait_ms : ASK_MS;
     int open = 1;
 
+    for (int i = 0; i < SERVICE_COUNT; i++) {
+        decided[i] = asked[i].service == NULL || asked[i].state == unavailable;
+    }
     while (open > 0) {
         open = 0;
         for (int i = 0; i < SERVICE_COUNT; i++) {
-            if (asked[i].service != NULL && asked[i].state == starting && !decided[i]) {
+            if (!decided[i]) {
                 decided[i] = ask(&asked[i], client, left_ms);
                 open += !decided[i];
             }
@@ -117,11 +120,6 @@ static void await(struct asked asked[SERVICE_COUNT], struct http_client *client,
             clock_sleep_ms(pause_ms);
             left_ms -= pause_ms;
             pause_ms = pause_ms * 2 < PAUSE_LAST_MS ? pause_ms * 2 : PAUSE_LAST_MS;
-        }
-        for (int i = 0; i < SERVICE_COUNT; i++) {
-            if (!decided[i]) {
-                asked[i].state = starting; /* no way there a moment ago: try again */
-            }
         }
     }
 }

@@ -11,7 +11,6 @@ import os
 import signal
 import subprocess
 import time
-from pathlib import Path
 
 import httpx
 import pytest
@@ -176,33 +175,40 @@ def test_a_service_that_does_not_exist_stops_the_gateway(stack):
 def script(tmp_path):
     base_template(tmp_path, code_server=CODE_SERVER)
     tools = tmp_path / "opt" / "bin"
+    (tmp_path / "id").write_text("ibuild\n")
     env = dict(os.environ) | {
         "HOME": str(tmp_path), "PATH": f"{tools}:{os.environ['PATH']}", "SANDBOX_ID_FILE": str(tmp_path / "id"),
         "SANDBOX_MCP_SERVER_PORT": str(free_port()), "SANDBOX_CODE_SERVER_PORT": str(free_port())}
-    running = Process("sandbox-services", [str(tools / "sandbox-services"), "run"], env, tmp_path / "log")
+    running = Process("sandbox-services", [str(tools / "sandbox-services"), "run", "--snapshot"], env, tmp_path / "log")
     yield running
     if running.alive():
         os.killpg(running.pid, signal.SIGKILL)
         running.proc.wait()
 
 
-def test_a_copy_of_a_machine_gets_a_password_of_its_own(script, tmp_path):
-    def ask(*words: str) -> subprocess.CompletedProcess:
-        return subprocess.run([script.argv[0], *words], env=script.env, capture_output=True, text=True, timeout=30)
+def test_a_snapshot_holds_no_password_and_each_copy_has_its_own(script, tmp_path):
+    url = f"http://127.0.0.1:{script.env['SANDBOX_CODE_SERVER_PORT']}/"
+    path = tmp_path / ".config/sandbox/vscode-password"
+
+    def ready(seconds: int) -> int:
+        return subprocess.run([script.argv[0], "ready", str(seconds)], env=script.env, capture_output=True, timeout=60).returncode
 
     def opens(password: str) -> bool:
-        return httpx.get(f"http://127.0.0.1:{script.env['SANDBOX_CODE_SERVER_PORT']}/", headers={"X-Password": password},
-                         trust_env=False).status_code == 200
+        return httpx.get(url, headers={"X-Password": password}, trust_env=False).status_code == 200
 
-    assert ask("ready", "20").returncode == 0
-    of_snapshot = ask("password").stdout.strip()
-    assert opens(of_snapshot)
-    (tmp_path / "id").write_text("icopy1\n")
-    wait_until("another password", lambda: ask("password").stdout.strip() != of_snapshot, 10)
-    of_copy = ask("password").stdout.strip()
-    wait_until("it is the one asked for", lambda: opens(of_copy), 15)
-    assert not opens(of_snapshot)
+    assert ready(20) == 0  # the template's ready command: now the snapshot is taken
+    assert not path.exists()
+    with pytest.raises(httpx.ConnectError):
+        opens("")
+    passwords = []
+    for copy in ("icopy1", "icopy2"):
+        (tmp_path / "id").write_text(f"{copy}\n")
+        wait_until("a password of its own", lambda: path.exists() and path.read_text().strip() not in passwords, 15)
+        passwords.append(path.read_text().strip())
+        wait_until("it is the one asked for", lambda: opens(passwords[-1]), 20)
+        assert path.stat().st_mode & 0o777 == 0o600 and ready(5) == 0
+    assert not opens(passwords[0]) and not opens("")
     script.send(signal.SIGTERM)
     assert script.proc.wait(10) == 0
-    assert ask("ready", "0").returncode == 1
-    assert Path(tmp_path / ".config/sandbox").stat().st_mode & 0o777 == 0o700
+    assert ready(0) == 1
+    assert path.parent.stat().st_mode & 0o777 == 0o700

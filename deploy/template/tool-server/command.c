@@ -20,7 +20,7 @@
 #include "deploy/template/tool-server/command_spawn.h"
 #include "deploy/template/tool-server/output.h"
 
-enum { READ_BYTES = 16384, EVENTS = 16, END_MS = 1000 };
+enum { READ_BYTES = 16384, LAST_READS = 16, EVENTS = 16, END_MS = 1000 };
 
 struct source {
     struct command *command; /* NULL: the wake-up descriptor */
@@ -108,7 +108,8 @@ static void set_over(struct command *command)
 
 /* ---- the reader ---- */
 
-static void read_output(struct command *command)
+/* True when there may be more. */
+static bool read_output(struct command *command)
 {
     char buffer[READ_BYTES];
     const ssize_t n = read(command->out.fd, buffer, sizeof(buffer));
@@ -117,7 +118,9 @@ static void read_output(struct command *command)
         output_put(&command->output, buffer, (size_t)n);
         command->state.bytes = command->output.total;
         pthread_cond_broadcast(&table.news);
-    } else if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
+        return true;
+    }
+    if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
         command->state.held = false;
         if (command->state.running && command->process.fd < 0) {
             command->refs++;
@@ -128,6 +131,7 @@ static void read_output(struct command *command)
             source_close(&command->out);
         }
     }
+    return false;
 }
 
 static void reap(struct command *command)
@@ -149,6 +153,16 @@ static void reap(struct command *command)
     unref(command);
 }
 
+/* Something it started holds its output; or this thread came late, and all of it is there to read.
+ */
+static void end_grace(struct command *command)
+{
+    for (int i = 0; i < LAST_READS && command->out.fd >= 0 && read_output(command); i++) {}
+    if (command->state.running) {
+        set_over(command);
+    }
+}
+
 /* What time has brought; returns ms until the next, -1 = nothing. */
 static int do_due(void)
 {
@@ -166,7 +180,7 @@ static int do_due(void)
             command_spawn_kill(command->process.fd >= 0 ? command->pid : 0, command->state.id);
         }
         if (command->grace_ms > 0 && command->grace_ms <= now) {
-            set_over(command);
+            end_grace(command);
         }
         if (command->grace_ms > 0 && command->grace_ms < next) {
             next = command->grace_ms;
@@ -206,7 +220,7 @@ static void *read_all(void *arg)
             if (source->command == NULL) {
                 take_wake_up();
             } else if (source == &source->command->out) {
-                read_output(source->command);
+                (void)read_output(source->command);
             }
         }
         /* ends after outputs, so that what was printed before the end is there; a command whose

@@ -314,6 +314,18 @@ static void real_target(const char *path, char ret[PATH_MAX])
     }
 }
 
+/* A device or pipe; or a file in a folder that takes no new one. 0, or an errno. */
+static int write_over(const char *target, const struct strbuf *bytes, int flags)
+{
+    const int fd = open(target, O_WRONLY | O_CLOEXEC | O_NONBLOCK | flags);
+    const int failure = fd < 0 || write_all(fd, bytes) != 0 ? errno : 0;
+
+    if (fd >= 0) {
+        close(fd);
+    }
+    return failure;
+}
+
 /* Puts the bytes in the place of `path`; 0, or an errno. */
 static int replace(const char *path, const struct strbuf *bytes, bool executable, bool *ret_created)
 {
@@ -329,13 +341,8 @@ static int replace(const char *path, const struct strbuf *bytes, bool executable
     if (!*ret_created && access(target, W_OK) != 0) {
         return errno;
     }
-    if (!*ret_created && !S_ISREG(old.st_mode)) { /* a device or pipe is written to */
-        fd = open(target, O_WRONLY | O_CLOEXEC | O_NONBLOCK);
-        failure = fd < 0 || write_all(fd, bytes) != 0 ? errno : 0;
-        if (fd >= 0) {
-            close(fd);
-        }
-        return failure;
+    if (!*ret_created && !S_ISREG(old.st_mode)) {
+        return write_over(target, bytes, 0);
     }
     if (*ret_created && make_parents(target) != 0) {
         return errno;
@@ -344,7 +351,9 @@ static int replace(const char *path, const struct strbuf *bytes, bool executable
     snprintf(temporary, sizeof(temporary), "%s.%s.tmp", target, suffix);
     fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (fd < 0) {
-        return errno;
+        return !*ret_created && (errno == EACCES || errno == EROFS)
+                   ? write_over(target, bytes, O_TRUNC)
+                   : errno;
     }
     if (write_all(fd, bytes) != 0 || (!*ret_created && fchmod(fd, old.st_mode & 07777) != 0) ||
         (executable && (fstat(fd, &old) != 0 || fchmod(fd, (old.st_mode & 07777) | 0111) != 0))) {
