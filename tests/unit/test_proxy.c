@@ -178,7 +178,7 @@ static void test_bodies_end_where_they_end(void **state)
         {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "3 3\r\n", 5, CHUNK_DATA},
         {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "fffffffffffffff0\r\n", 16,
          BODY_BROKEN},
-        {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "\r\n", 2, BODY_BROKEN},
+        {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "\r\n", 1, BODY_BROKEN},
     };
 
     (void)state;
