@@ -38,6 +38,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 host, port = given.bind_addr.split(":")
 http.server.ThreadingHTTPServer((host, int(port)), Handler).serve_forever()
 '''
+# a second system beside the module's: its workers must not read each other's wake-ups
+BESIDE = {"REDIS_DATABASE": "1"}
 PASSWORD_FILE = "/home/user/.config/sandbox/vscode-password"
 
 
@@ -129,7 +131,7 @@ def test_a_template_without_services_is_not_asked(service_stack):
 @pytest.mark.release_only
 def test_a_service_that_does_not_come_fails_no_create(tmp_path, redis, postgres, service_host):
     with Stack(tmp_path, redis, postgres, service_host, env={
-            "SANDBOX_SERVICES": "mcp", "SANDBOX_SERVICES_TEMPLATES": "*", "SANDBOX_SERVICES_WAIT_MS": "400"}) as stack:
+            "SANDBOX_SERVICES": "mcp", "SANDBOX_SERVICES_TEMPLATES": "*", "SANDBOX_SERVICES_WAIT_MS": "400"} | BESIDE) as stack:
         user = stack.client()
         start = time.monotonic()
         box = user.create(sandbox_template_id="bare")
@@ -148,23 +150,25 @@ def test_a_service_that_does_not_come_fails_no_create(tmp_path, redis, postgres,
 def test_no_way_there_is_unavailable(tmp_path, redis, postgres, service_host):
     with Stack(tmp_path, redis, postgres, service_host, env={
             "SANDBOX_SERVICES": "mcp,vscode", "SANDBOX_SERVICES_WAIT_MS": "0",
-            "E2B_SANDBOX_URL": f"http://127.0.0.1:{free_port()}"}) as stack:
+            "E2B_SANDBOX_URL": f"http://127.0.0.1:{free_port()}"} | BESIDE) as stack:
         user = stack.client()
         box = user.create()
         assert box["services"] == {"mcp": "unavailable", "vscode": "unavailable"}
         user.remove(box["sandbox_id"])
 
 
-def test_by_default_nothing_is_asked(stack):
-    user = stack.client()
-    box = user.create()
-    assert "services" not in box and box["mcp_url"]
-    user.remove(box["sandbox_id"])
+@pytest.mark.release_only
+def test_by_default_nothing_is_asked(tmp_path, redis, postgres, service_host):
+    with Stack(tmp_path, redis, postgres, service_host, env=BESIDE) as stack:
+        user = stack.client()
+        box = user.create()
+        assert "services" not in box and box["mcp_url"]
+        user.remove(box["sandbox_id"])
 
 
-def test_a_service_that_does_not_exist_stops_the_gateway(stack):
-    done = subprocess.run([stack.gateways[0].argv[0]], env=stack.env | {"SANDBOX_SERVICES": "mcp,ssh"}, capture_output=True,
-                          text=True, timeout=20)
+def test_a_service_that_does_not_exist_stops_the_gateway(service_stack):
+    done = subprocess.run([service_stack.gateways[0].argv[0]], env=service_stack.env | {"SANDBOX_SERVICES": "mcp,ssh"},
+                          capture_output=True, text=True, timeout=20)
     assert done.returncode == 78 and "SANDBOX_SERVICES: ssh" in done.stderr
 
 
