@@ -195,6 +195,8 @@ def test_what_is_not_ours_is_left_alone(fault_stack, fault_provider):
     [orphan] = fault_provider.seed(orphan_of(ours))
     wait_until("the orphan killed", lambda: orphan not in live(fault_provider))
     sweeps_done(stack, 4)
+    fault_provider.faults({"route": "list", "mode": "unfiltered", "times": -1})
+    sweeps_done(stack, 4)
     assert set(live(fault_provider)) == ids | {data["provider_sandbox_id"]}
     assert stack.sql("select count(*) from events where sandbox_id is null and reason like 'orphan %'") == [("1",)]
 

@@ -29,6 +29,7 @@ With the effect:
     huge          an endless body (bounded at 64 MiB)
 Of lists only:
     stale         the list as it was `delay_ms` ago
+    unfiltered    everything, whatever was asked for
     page_error    one item a page, and every page but the first is answered `status` (500)
 Else:
     delay         wait `delay_ms`, then go on as normal
@@ -155,7 +156,7 @@ class Provider:
         return Response(201, self.view(s) | {"envdAccessToken": s["token"], "domain": None, "alias": None})
 
     def list(self, request: Request, fault: dict) -> Response:
-        wanted = filter_of(request)
+        wanted = {} if fault["mode"] == "unfiltered" else filter_of(request)
         states = [state for text in request.query.get("state", []) for state in text.split(",")]
         lag = fault["delay_ms"] / 1000 if fault["mode"] == "stale" else 0
         found = [self.view(s, True) for s in self.list_at(time.time() - lag)
