@@ -21,6 +21,7 @@ from tests.harness.services import ROOT, Postgres, Process, Redis, free_port, wa
 from tests.harness.stack import FaultProvider, Stack
 
 LEASE_S = 4.0
+SETTLE_S = 4.0
 WAIT_S = 8
 MAX_LIFE_S = 90
 ENV = {
@@ -30,8 +31,8 @@ ENV = {
     "GATEWAY_DRAIN_MS": "3000", "GATEWAY_THREADS": "64", "SANDBOX_WAIT_SECONDS": str(WAIT_S),
     "E2B_REQUEST_TIMEOUT_MS": "1500", "E2B_MAX_TIMEOUT_SECONDS": str(MAX_LIFE_S), "SANDBOX_TIMEOUT_SECONDS": "25",
     "SANDBOX_LIFETIME_GRACE_MS": "15000", "REAPER_LIFETIMES_MS": "1000",
-    # a create's effect may come as late as the faults let it: 1.5 s after the client has left
-    "SANDBOX_SETTLE_MS": "4000",
+    # longer than most faults delay a create's effect, shorter than one of them
+    "SANDBOX_SETTLE_MS": str(int(SETTLE_S * 1000)),
     "WORKER_MAX_CRASHES": "2",
     "REAPER_RECONCILE_MS": "1500", "WORKER_RECONCILE_MIN_AGE_MS": "8000", "WORKER_RECONCILE_SWEEP_MS": "3000",
     "REAPER_OUTBOX_BASE_MS": "1000", "REAPER_HEARTBEAT_MS": "1000", "REAPER_PRUNE_MS": "2000",

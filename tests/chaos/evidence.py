@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from tests.chaos.clients import Crowd
-from tests.chaos.cluster import LEASE_S, Cluster
+from tests.chaos.cluster import LEASE_S, SETTLE_S, Cluster
 from tests.chaos.history import parse_time
 from tests.chaos.invariants import Evidence
 from tests.chaos.nemesis import Nemesis
@@ -61,7 +61,7 @@ def take(cluster: Cluster, crowd: Crowd, nemesis: Nemesis, sampler: Sampler, bef
     for _ in range(20):
         mark, taken_at, live = cluster.rows(MARK), time.time(), cluster.provider.state()["sandboxes"]
         evidence = Evidence(
-            taken_at=taken_at, deployment=cluster.deployment, lease_s=LEASE_S, grace_s=GRACE_S,
+            taken_at=taken_at, deployment=cluster.deployment, lease_s=LEASE_S, settle_s=SETTLE_S, grace_s=GRACE_S,
             jobs=cluster.rows(JOBS), boxes=cluster.rows(BOXES), job_audit=cluster.rows(JOB_AUDIT), box_audit=cluster.rows(BOX_AUDIT),
             events=cluster.rows(EVENTS), keys=cluster.rows(KEYS), requests=list(crowd.requests), doubles=sampler.doubles, samples=sampler.samples,
             streams=cluster.streams(), dead_letters=cluster.dead_letters(), live_workers=cluster.live_workers(),

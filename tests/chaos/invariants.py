@@ -30,6 +30,7 @@ class Evidence:
     taken_at: float
     deployment: str
     lease_s: float
+    settle_s: float
     grace_s: float
     jobs: list[dict]
     boxes: list[dict]
@@ -302,16 +303,22 @@ def every_create_is_accounted_for(e: Evidence) -> Iterator[Violation]:
 def no_create_is_repeated(e: Evidence) -> Iterator[Violation]:
     """A create that had its effect is found again, and not made again beside it."""
     ended = {t["id"]: t["t"] for t in e.truth if t.get("effect") in ("delete", "lose")}
-    by = {t["id"]: t["by"] for t in e.truth if t.get("call") == "create"}
+    calls = {t["id"]: t for t in e.truth if t.get("call") == "create"}
+
+    def was_delayed(create: dict) -> bool:
+        """A worker that stood still while it sent, a network or a provider that did, may deliver after the
+        lookup: such a copy is for reconcile."""
+        call = calls.get(create["id"])
+        return call is None or call["end"] - call["t"] > e.settle_s - 1 or any(
+            w["t0"] <= create["t"] and (w["t1"] or create["t"]) >= create["t"] - 9
+            and (w["what"].startswith("freeze_worker") and w["target"] == call["by"]
+                 or w["what"].startswith("proxy") and w["target"].startswith("provider")) for w in e.windows)
+
     before: dict[str, dict] = {}
     for t in sorted((t for t in e.truth if t.get("effect") == "create"), key=lambda t: t["t"]):
         sandbox = t["metadata"].get("sandbox_id")
         first = before.setdefault(sandbox, t)
-        # a worker that stood still while it sent, and a network that did, may deliver after the lookup
-        on_its_way = [w for w in e.windows if w["t0"] <= first["t"] and (w["t1"] or first["t"]) >= first["t"] - 9 and (
-            w["what"].startswith("freeze_worker") and w["target"] == by.get(first["id"])
-            or w["what"].startswith("proxy") and w["target"].startswith("provider"))]
-        if first is not t and ended.get(first["id"], t["t"]) >= t["t"] and not on_its_way:
+        if first is not t and ended.get(first["id"], t["t"]) >= t["t"] and not was_delayed(first) and not was_delayed(t):
             yield Violation(13, f"{t['id']} was created while {first['id']} was there", sandbox)
 
 

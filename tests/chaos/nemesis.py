@@ -22,7 +22,8 @@ PROVIDER_FAULTS = [
     {"mode": "status", "status": 500}, {"mode": "status", "status": 503}, {"mode": "status", "status": 502},
     {"mode": "status", "status": 429, "headers": {"Retry-After": "1"}}, {"mode": "status", "status": 429},
     {"mode": "status", "status": 408}, {"mode": "hang"}, {"mode": "hang_after"}, {"mode": "slow"}, {"mode": "reset_before"},
-    {"mode": "reset_after"}, {"mode": "late", "delay_ms": 400}, {"mode": "late", "delay_ms": 1500}, {"mode": "garbage"},
+    {"mode": "reset_after"}, {"mode": "late", "delay_ms": 400}, {"mode": "late", "delay_ms": 1500},
+    {"mode": "late", "delay_ms": 6000}, {"mode": "garbage"},
     {"mode": "cut"}, {"mode": "truncated"}, {"mode": "content_type"}, {"mode": "huge"}, {"mode": "delay", "delay_ms": 1200},
 ]
 LIST_FAULTS = [{"mode": "stale", "delay_ms": 1500}, {"mode": "page_error"}, {"mode": "page_error", "status": 429}]

@@ -60,6 +60,8 @@ def well() -> Evidence:
              {"t": START + 4.2, "end": START + 4.4, "call": "create", "by": "worker0", "id": "i2", "fault": None, "answered": True,
               "sandbox": OTHER, "job": "job-4", "status": 201},
              {"t": START + 4.3, "effect": "create", "id": "i3", "metadata": tags | {"sandbox_id": OTHER}},
+             {"t": START + 4.3, "end": START + 4.4, "call": "create", "by": "worker1", "id": "i3", "fault": None, "answered": True,
+              "sandbox": OTHER, "job": "job-4", "status": 201},
              {"t": START + 5.2, "effect": "delete", "id": "i2"}, {"t": START + 6.2, "effect": "delete", "id": "i3"},
              {"t": START + 20.2, "end": START + 20.3, "call": "pause", "by": "worker0", "id": "i1", "fault": "status", "answered": True,
               "status": 429, "retry_after": 2.0},
@@ -67,7 +69,7 @@ def well() -> Evidence:
              {"t": START + 22.4, "effect": "pause", "id": "i1"}]
     logs = [{"event": "provider.breaker_open", "by": "worker0", "at": START + 30, "open_ms": 2000, "ts": ""}]
     return Evidence(
-        taken_at=START + 60, deployment="d", lease_s=4, grace_s=3, jobs=jobs, boxes=boxes, job_audit=audit, box_audit=box_audit,
+        taken_at=START + 60, deployment="d", lease_s=4, settle_s=4, grace_s=3, jobs=jobs, boxes=boxes, job_audit=audit, box_audit=box_audit,
         events=[{"sandbox_id": a["sandbox"], "from_status": a["old"] or "", "to_status": a["new"], "reason": "", "actor": "w", "at": a["at"] + 0.01,
                  "job_id": "job-3" if a["new"] == "paused" else None} for a in box_audit if a["old"] != a["new"]],
         keys=[{"owner": "o", "key": "k1", "job_id": "job-1", "sandbox_id": SANDBOX, "status": 200}], requests=requests, doubles=[],
@@ -132,11 +134,11 @@ WRONGS = {
     "an entry left on a stream": (12, lambda e: e.streams["create"].update(length=1)),
     "an entry left pending": (12, lambda e: e.streams["create"].update(pending=1)),
     "an entry of a worker that is gone": (12, lambda e: e.streams["create"]["consumers"].update(gone=1)),
-    "a create nobody adopted or killed": (13, lambda e: e.truth.pop(6)),
+    "a create nobody adopted or killed": (13, lambda e: e.truth.pop(7)),
     "a create repeated beside its effect": (13, lambda e: e.windows.clear()),
     "a sandbox deleted twice": (13, lambda e: e.truth.append({"t": START, "effect": "delete", "id": "i2"})),
     "a create for no row": (13, lambda e: e.truth[4].update(metadata={"sandbox_deployment": "d", "sandbox_id": "unknown"})),
-    "a Retry-After that was not waited for": (14, lambda e: e.truth[8].update(t=START + 21)),
+    "a Retry-After that was not waited for": (14, lambda e: e.truth[9].update(t=START + 21)),
     "a call while the breaker was open": (14, lambda e: e.truth.append(
         {"t": START + 31, "end": START + 31.1, "call": "delete", "by": "worker0", "id": "i2", "fault": None, "answered": True, "status": 204})),
     "an answer after 31 s": (15, lambda e: e.requests[0].update(t1=START + 32.5)),
@@ -171,6 +173,14 @@ def test_what_a_fault_explains_is_no_violation():
     evidence.requests[0] |= {"status": 0, "error": "ReadError"}
     evidence.windows.append({"what": "kill_gateway", "target": "gateway0", "t0": START, "t1": START + 3})
     assert 15 not in {v.number for v in check(evidence)}
+
+
+def test_an_effect_that_came_after_the_settling_is_no_repetition():
+    evidence = well()
+    evidence.windows.clear()
+    assert 13 in {v.number for v in check(evidence)}
+    next(t for t in evidence.truth if t.get("call") == "create" and t["id"] == "i2")["t"] -= 6
+    assert 13 not in {v.number for v in check(evidence)}
 
 
 def test_the_history_of_a_sandbox_has_every_side_of_it():
