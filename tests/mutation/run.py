@@ -21,6 +21,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -74,8 +75,15 @@ class Copy:
         self.postgres.stop()
 
     def run(self, argv: list[str], **env: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(argv, cwd=self.folder, env=dict(os.environ) | env, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, text=True, errors="replace", timeout=900)
+        child = subprocess.Popen(argv, cwd=self.folder, env=dict(os.environ) | env, stdout=subprocess.PIPE,
+                                 stderr=subprocess.STDOUT, text=True, errors="replace")
+        try:
+            text, _ = child.communicate(timeout=900)
+        except BaseException:
+            child.send_signal(signal.SIGINT)  # pytest then ends what it has started
+            child.communicate(timeout=60)
+            raise
+        return subprocess.CompletedProcess(argv, child.returncode, text)
 
     def build(self, tests: tuple[tuple[str, str], ...]) -> str | None:
         """Builds what these tests need; the compiler's words if it cannot."""
@@ -142,6 +150,7 @@ def main(names: list[str]) -> int:
     mutants = [mutant for mutant in mutants if not names or mutant.name in names]
     folder = Path(tempfile.mkdtemp(prefix="sandbox-mutation-"))
     folder.chmod(0o755)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # what was started is to end
     copy = Copy(folder)
     bad = 0
     try:
