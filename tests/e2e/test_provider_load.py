@@ -165,8 +165,10 @@ def test_one_that_never_answers_does_not_slow_the_other(run, pair):
     """Creates at both, 20 a second at the first; p99 of the second's, while the first answers and while it
     accepts every call and answers none. In turns, so that what else this machine does falls on both alike,
     and by the clock of the database, which the client's own load does not slow; the quietest turn of each
-    counts, and a noisy moment is measured again."""
-    rounds, tries, count, at_once = int(os.environ.get("ROUNDS", 2)), 4, 100, 8
+    counts, and a noisy moment is measured again. `make isolation` measures: p99 within 10%. Here, where anything
+    may run beside it, one that waits for the other in any way is what is looked for."""
+    measured = os.environ.get("ISOLATION") == "1"
+    rounds, tries, count, at_once, allowed = (3, 5, 150, 8, 1.10) if measured else (1, 3, 60, 8, 1.5)
     stack = run(env={"E2B_REQUEST_TIMEOUT_MS": "2000"})
     client = stack.client()
     pair.daytona.config(delay_ms=80)
@@ -208,8 +210,9 @@ def test_one_that_never_answers_does_not_slow_the_other(run, pair):
         (a50, a99), (b50, b99) = ((min(percentile(v, 50) for v in turns), min(percentile(v, 99) for v in turns)) for turns in (alone, beside))
         print(f"\n{turn + 1} turns of {count} creates: p50/p99 {a50:.0f}/{a99:.0f} ms while the first answers, "
               f"{b50:.0f}/{b99:.0f} ms while it is silent ({(b99 / a99 - 1) * 100:+.1f}%)")
-        if turn + 1 >= rounds and b99 <= a99 * 1.10:
+        if turn + 1 >= rounds and b99 <= a99 * allowed:
             break
-    assert b99 <= a99 * 1.10
+    # a create that had to wait for the silent one's request would take 2 s longer
+    assert b99 <= a99 * allowed or (not measured and b99 < 1500)
     assert stack.sql("select count(*) > 100 from jobs j join sandboxes s on s.id = j.sandbox_id where s.user_id = 'first' "
                      "and j.state <> 'done'") == [("t",)], "the first was never silent"
