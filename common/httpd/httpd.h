@@ -62,8 +62,8 @@ int http_query_param(const struct http_exchange *exchange, const char *name, cha
                      size_t size);
 /* Same over any x-www-form-urlencoded text. */
 int http_form_param(const char *form, const char *name, char *out, size_t size);
-/* Whole body, at most `max`. ERR_TOO_LARGE (names the limit), ERR_REQUEST_TIMEOUT, ERR_INVALID (short).
- * Answers Expect: 100-continue. The buffer belongs to the caller. */
+/* Whole body, at most `max`. ERR_TOO_LARGE (names the limit), ERR_REQUEST_TIMEOUT, ERR_INVALID
+ * (short). Answers Expect: 100-continue. The buffer belongs to the caller. */
 int http_read_body(struct http_exchange *exchange, struct strbuf *out /* inited with max */,
                    struct error *err) MUST_CHECK;
 /* Next piece of the body, which must arrive within request_timeout_ms: bytes (at most 64 KiB a
