@@ -214,5 +214,5 @@ def test_one_that_never_answers_does_not_slow_the_other(run, pair):
             break
     # a create that had to wait for the silent one's request would take 2 s longer
     assert b99 <= a99 * allowed or (not measured and b99 < 1500)
-    assert stack.sql("select count(*) > 100 from jobs j join sandboxes s on s.id = j.sandbox_id where s.user_id = 'first' "
+    assert stack.sql("select count(*) > 10 from jobs j join sandboxes s on s.id = j.sandbox_id where s.user_id = 'first' "
                      "and j.state <> 'done'") == [("t",)], "the first was never silent"
