@@ -1,6 +1,6 @@
 /*
- * Fuzz target: the multipart parser of uploads. The first byte chooses how the rest is split; whatever
- * the split, parts, names and bytes must be the same, and so must the verdict.
+ * Fuzz target: the multipart parser of uploads. The first byte chooses how the rest is split;
+ * whatever the split, parts, names and bytes must be the same, and so must the verdict.
  */
 #include <stdint.h>
 #include <stdlib.h>
