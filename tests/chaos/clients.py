@@ -38,7 +38,7 @@ class Crowd:
         self.stop = threading.Event()
         self.errors: list[str] = []
         self.clients = [Client(self, n, random.Random(f"client-{seed}-{n}")) for n in range(count)]
-        self.threads = [threading.Thread(target=c.run, name=f"client-{c.number}") for c in self.clients]
+        self.threads = [threading.Thread(target=c.run, name=f"client-{c.number}", daemon=True) for c in self.clients]
 
     def start(self) -> None:
         for thread in self.threads:

@@ -7,6 +7,7 @@ and what is asked of the services at the end. What it is told to break is the ne
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -73,20 +74,33 @@ class Cluster:
     def __init__(self, folder: Path, seed: int, env: dict[str, str] | None = None):
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        self.redis = Redis(folder / "redis")
-        self.postgres = Postgres(folder)
-        self.provider = FaultProvider(folder, max_timeout=MAX_LIFE_S, seed=seed)
+        with contextlib.ExitStack() as undo:
+            self.open(seed, env or {}, undo)
+            self.undo = undo.pop_all()
+
+    def open(self, seed: int, env: dict[str, str], undo: contextlib.ExitStack) -> None:
+        """Starts everything; what was started before a failure is ended by `undo`."""
+        self.redis = Redis(self.folder / "redis")
+        undo.callback(self.redis.stop)
+        self.postgres = Postgres(self.folder)
+        undo.callback(self.postgres.stop)
+        self.provider = FaultProvider(self.folder, max_timeout=MAX_LIFE_S, seed=seed)
+        undo.callback(self.provider.stop)
         # as slow as a real one: whatever dies has work in flight
         self.provider.config(delay_ms=20, jitter_ms=500)
         self.ports = {f"{service}-{zone}": free_port() for service in SERVICES for zone in "ab"}
         self.proxy = self.start_proxy()
-        self.control = httpx.Client(base_url=f"http://127.0.0.1:{self.control_port}", trust_env=False, timeout=10)
+        undo.callback(self.proxy.kill9)
+        self.control = undo.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{self.control_port}", trust_env=False, timeout=10))
         wait_until("proxies", lambda: self.control.get("/_state").status_code == 200)
-        self.stack = Stack(folder / "stack", self.redis, self.postgres, self.provider, workers=0, reapers=0, gateways=0,
-                           env=ENV | (env or {}))
+        self.stack = Stack(self.folder / "stack", self.redis, self.postgres, self.provider, workers=0, reapers=0, gateways=0,
+                           env=ENV | env)
         self.stack.sql(AUDIT)
         self.deployment = self.stack.sql("select id from deployment")[0][0]
-        self.members = [self.start_member(kind, zone) for kind, zone in MEMBERS]
+        self.members: list[Process] = []
+        undo.callback(lambda: [member.kill9() for member in self.members])
+        for kind, zone in MEMBERS:
+            self.members.append(self.start_member(kind, zone))
         for gateway in self.of("gateway"):
             wait_until("gateway ready", lambda g=gateway: httpx.get(g.url + "/readyz", trust_env=False).status_code == 200, 30)
         self.stack.gateways = self.of("gateway")
@@ -163,13 +177,7 @@ class Cluster:
                 if "Sanitizer" in text or "runtime error" in text:
                     wrong.append(f"{member.name}: a sanitizer's report, see {member.log_path}")
         finally:
-            for member in self.members:
-                member.kill9()
-            self.control.close()
-            self.proxy.kill9()
-            self.provider.stop()
-            self.redis.stop()
-            self.postgres.stop()
+            self.undo.close()
         return wrong
 
     # ---- what can be broken ----------------------------------------------------------------

@@ -40,7 +40,7 @@ class Sampler:
     def __init__(self, cluster: Cluster):
         self.cluster, self.doubles, self.samples = cluster, [], 0
         self.stop = threading.Event()
-        self.thread = threading.Thread(target=self.run, name="sampler")
+        self.thread = threading.Thread(target=self.run, name="sampler", daemon=True)
         self.thread.start()
 
     def run(self) -> None:

@@ -16,6 +16,7 @@ import argparse
 import collections
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -91,7 +92,7 @@ def run(seed: int, seconds: float, folder: Path, without: tuple[str, ...]) -> in
     try:
         crowd, nemesis, stop = Crowd(cluster, seed, CLIENTS), Nemesis(cluster, seed, without), threading.Event()
         sampler = taking.Sampler(cluster)
-        killer = threading.Thread(target=nemesis.run, args=(stop,), name="nemesis")
+        killer = threading.Thread(target=nemesis.run, args=(stop,), name="nemesis", daemon=True)
         crowd.start()
         stop.wait(1.0)
         before = cluster.usage()
@@ -130,6 +131,7 @@ def main() -> int:
     folder = options.folder or Path(tempfile.mkdtemp(prefix="sandbox-chaos-"))
     folder.mkdir(parents=True, exist_ok=True)
     os.chmod(folder, 0o755)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("chaos: told to end"))  # and nothing stays behind
     print(f"chaos: seed {options.seed}, {options.seconds:.0f} s", flush=True)
     start = time.monotonic()
     violations = run(options.seed, options.seconds, folder, tuple(options.without.split(",")))

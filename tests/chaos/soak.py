@@ -114,6 +114,7 @@ def main() -> int:
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="sandbox-soak-"))
     os.chmod(folder, 0o755)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("soak: told to end"))  # and nothing stays behind
     print(f"soak: seed {options.seed}, {options.seconds:.0f} s", flush=True)
     bad = run(options.seed, options.seconds, folder)
     print("soak: nothing grew" if bad == 0 else f"soak: {bad} things are wrong; logs are in {folder}")
