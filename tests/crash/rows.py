@@ -19,7 +19,7 @@ import httpx
 import pytest
 
 from tests.crash.scene import KIND, KINDS, PATIENCE_S, SLACK_MS, TIMING, Kind, Scene, Timing
-from tests.harness.services import Postgres, wait_until
+from tests.harness.services import Postgres, Process, wait_until
 
 
 @dataclass(frozen=True)
@@ -214,20 +214,29 @@ def worker_between_commit_and_successor(scene: Scene, kind: Kind) -> float:
 
 # ---- frozen workers ---------------------------------------------------------------------------------
 
-def zombie_wakes(scene: Scene, kind: Kind, point: str, effects: tuple[int, ...]) -> float:
-    """A worker freezes beyond its lease; when it wakes, the job is another's and has ended."""
+def overtaken(scene: Scene, kind: Kind, point: str) -> tuple[Process, float]:
+    """A worker frozen at a point, and how long another took to bring its job to its end, ms."""
     scene.prepare(kind)
     scene.retire(scene.worker)
     zombie = scene.next_worker(**freeze(point))
     call = scene.ask(kind)
     froze = scene.froze(zombie)
     scene.next_worker()
-    took = scene.answered(call, froze)
+    return zombie, scene.answered(call, froze)
+
+
+def told(zombie: Process) -> None:
+    wait_until("the zombie is told", lambda: "job.fenced" in zombie.log() or "job.lease_lost" in zombie.log(), 10)
+
+
+def zombie_wakes(scene: Scene, kind: Kind, point: str, effects: tuple[int, ...]) -> float:
+    """A worker freezes beyond its lease; when it wakes, the job is another's and has ended."""
+    zombie, took = overtaken(scene, kind, point)
     # what the zombie may add is a look at what its late call has done
     jobs = "select id, state, lease_token, outcome, finished_at from jobs where op <> 'reconcile' order by id"
     ended = scene.sql(jobs)
     zombie.send(signal.SIGCONT)
-    wait_until("the zombie is told", lambda: "job.fenced" in zombie.log() or "job.lease_lost" in zombie.log(), 10)
+    told(zombie)
     if kind.op == "create" and point == "worker_sending":
         wait_until("its copy is killed", lambda: "provider.copy_killed" in zombie.log(), 10)
     assert scene.sql(jobs) == ended
@@ -257,17 +266,11 @@ def zombie_before_its_commit(scene: Scene, kind: Kind) -> float:
 def zombie_undoes_what_came_after(scene: Scene, kind: Kind) -> float:
     """Nothing at the provider tells a late call from a wanted one. Its maker has the sandbox looked at as soon as it
     learns that it was late; a sweep would, in its time."""
-    scene.prepare(kind)
-    scene.retire(scene.worker)
-    zombie = scene.next_worker(**freeze("worker_sending"))
-    call = scene.ask(kind)
-    froze = scene.froze(zombie)
-    scene.next_worker()
-    scene.answered(call, froze)
-    scene.answered(scene.ask(KIND[kind.successor]), froze)
+    zombie, _ = overtaken(scene, kind, "worker_sending")
+    scene.answered(scene.ask(KIND[kind.successor]), time.monotonic())
     scene.agrees()
     zombie.send(signal.SIGCONT)
-    wait_until("the zombie is told", lambda: "job.fenced" in zombie.log() or "job.lease_lost" in zombie.log(), 10)
+    told(zombie)
     apart = time.monotonic()
     wait_until("agreement", lambda: scene.agrees() or True, PATIENCE_S)
     took = (time.monotonic() - apart) * 1000
@@ -280,17 +283,11 @@ def zombie_undoes_what_came_after(scene: Scene, kind: Kind) -> float:
 @row("a late call that shortens a later deadline", 10, Timing.extended, kinds=(KIND["timeout"],))
 def zombie_shortens_a_later_deadline(scene: Scene, kind: Kind) -> float:
     """The provider would end the sandbox before its time: its own end is put behind the deadline again."""
-    scene.prepare(kind)
-    scene.retire(scene.worker)
-    zombie = scene.next_worker(**freeze("worker_sending"))
-    call = scene.ask(kind)
-    froze = scene.froze(zombie)
-    scene.next_worker()
-    scene.answered(call, froze)
+    zombie, _ = overtaken(scene, kind, "worker_sending")
     assert scene.call(kind, seconds=3000).status_code == 200
     scene.retire(scene.reaper)  # until the damage is seen
     zombie.send(signal.SIGCONT)
-    wait_until("the zombie is told", lambda: "job.fenced" in zombie.log() or "job.lease_lost" in zombie.log(), 10)
+    told(zombie)
 
     def kept() -> bool:
         ((deadline,),) = scene.sql("select extract(epoch from expires_at) from sandboxes")
@@ -309,13 +306,7 @@ def zombie_shortens_a_later_deadline(scene: Scene, kind: Kind) -> float:
 
 @row("a copy whose maker died before it could kill it", 360, Timing.orphaned, kinds=(KIND["create"],))
 def zombie_dies_of_its_late_call(scene: Scene, kind: Kind) -> float:
-    scene.prepare(kind)
-    scene.retire(scene.worker)
-    zombie = scene.next_worker(**freeze("worker_sending"))
-    call = scene.ask(kind)
-    froze = scene.froze(zombie)
-    scene.next_worker()
-    scene.answered(call, froze)
+    zombie, _ = overtaken(scene, kind, "worker_sending")
     scene.fault(kind, "hang_after")
     zombie.send(signal.SIGCONT)
     wait_until("its copy", lambda: len(scene.truth.state()["sandboxes"]) == 2)
@@ -341,7 +332,7 @@ def zombie_while_another_works(scene: Scene, kind: Kind) -> float:
     holder = scene.next_worker(**freeze("worker_ended"))
     took = (scene.froze(holder) - froze) * 1000
     zombie.send(signal.SIGCONT)
-    wait_until("the zombie is told", lambda: "job.fenced" in zombie.log() or "job.lease_lost" in zombie.log(), 10)
+    told(zombie)
     assert scene.sql(f"select state, lease_token from jobs where id = '{job}'") == [("running", "2")]
     holder.send(signal.SIGCONT)
     scene.answered(call, froze)
