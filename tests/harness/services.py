@@ -83,6 +83,12 @@ class Process:
             os.kill(self.pid, signal.SIGKILL)
         self.proc.wait()
 
+    def kill9_all(self) -> None:
+        """It and what it has started, but for sessions of their own."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self.proc.wait()
+
     def stop(self, seconds: float = 30.0, sig: int = signal.SIGTERM) -> int:
         if self.alive():
             os.kill(self.pid, sig)

@@ -202,7 +202,7 @@ class DaytonaDouble(GroundTruth):
 
     def stop(self) -> None:
         self.http.close()
-        self.process.kill9()
+        self.process.kill9_all()  # a box that is just starting does not notice its parent's end
         shutil.rmtree(self.disks, ignore_errors=True)
 
     @property
@@ -270,15 +270,19 @@ class Stack:
         self.env = dict(os.environ) | QUICK | redis.env | provider.env | {
             "DATABASE_URL": postgres.create_database(self.database), "JWT_SECRET_KEY": SECRET,
             "GATEWAY_DRAIN_MS": "5000", "WORKER_DRAIN_MS": "5000"} | (env or {})
-        redis.cli("FLUSHALL")
-        self.run("migrate")
         self.processes: list[Process] = []
-        self.workers = [self.start_worker() for _ in range(workers)]
-        self.reapers = [self.spawn("reaper", "sandbox-reaper") for _ in range(reapers)]
-        self.gateways = []
-        for _ in range(gateways):
-            self.gateways.append(self.start_gateway())
         self._users: dict[str, Client] = {}
+        self.gateways: list[Process] = []
+        try:
+            redis.cli("FLUSHALL")
+            self.run("migrate")
+            self.workers = [self.start_worker() for _ in range(workers)]
+            self.reapers = [self.spawn("reaper", "sandbox-reaper") for _ in range(reapers)]
+            for _ in range(gateways):
+                self.gateways.append(self.start_gateway())
+        except BaseException:
+            self.stop()  # nobody else has it yet
+            raise
 
     def spawn(self, name: str, program: str, *args: str, **env: str) -> Process:
         number = sum(1 for p in self.processes if p.name.startswith(name))
