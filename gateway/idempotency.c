@@ -8,7 +8,8 @@
 #include "common/base/log.h"
 #include "gateway/request.h"
 
-/* FIRST_POLL_MS: how soon a join looks for the first one's job. KEEP_TRIES: at keeping an answer. */
+/* FIRST_POLL_MS: how soon a join looks for the first one's job. KEEP_TRIES: at keeping an answer.
+ */
 enum { FIRST_POLL_MS = 20, KEEP_TRIES = 3, HASHED_MAX_BYTES = 1 << 30 };
 
 static int read_key(struct request *request, struct error *err)

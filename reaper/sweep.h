@@ -1,11 +1,11 @@
 /*
  * sweep - everything the reaper decides, due work first.
  *
- * Owns: deadlines -> pause/delete jobs, lost wake-ups, dead letters, provider lifetimes, when a provider is
- * compared with the database, dead consumers, heartbeat, statistics. Does not own: any provider;
- * the reaper only decides, workers act. Threads: one. Several reapers may run side by side: each
- * statement skips rows another holds. Failure: PostgreSQL or Redis away is logged once and tried
- * again; nothing is lost, since a wake-up that could not be sent is found missing later.
+ * Owns: deadlines -> pause/delete jobs, lost wake-ups, dead letters, provider lifetimes, when a
+ * provider is compared with the database, dead consumers, heartbeat, statistics. Does not own: any
+ * provider; the reaper only decides, workers act. Threads: one. Several reapers may run side by
+ * side: each statement skips rows another holds. Failure: PostgreSQL or Redis away is logged once
+ * and tried again; nothing is lost, since a wake-up that could not be sent is found missing later.
  */
 #ifndef REAPER_SWEEP_H
 #define REAPER_SWEEP_H

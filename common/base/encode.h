@@ -20,8 +20,8 @@ int decode_base64(struct strbuf *out, const char *text, size_t length,
 bool utf8_is_valid(const void *data, size_t length);
 /* Number of leading bytes that are whole, valid UTF-8 sequences. */
 size_t utf8_valid_prefix(const void *data, size_t length);
-/* Appends the bytes as text: each that is not valid UTF-8, and each NUL, becomes U+FFFD. 0, or -1 on
- * overflow; length * UTF8_CLEAN_GROWTH always suffices. */
+/* Appends the bytes as text: each that is not valid UTF-8, and each NUL, becomes U+FFFD. 0, or -1
+ * on overflow; length * UTF8_CLEAN_GROWTH always suffices. */
 enum { UTF8_CLEAN_GROWTH = 3 };
 int utf8_put_clean(struct strbuf *out, const void *data, size_t length);
 /* Decodes %XX (and '+' as space if plus) in place. Returns the new length, or -1 on a bad

@@ -9,8 +9,9 @@
 
 static int answer(struct mg_connection *connection, void *arg)
 {
-    static const char text[] = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
-                               "Content-Length: 13\r\nConnection: keep-alive\r\n\r\n{\"code\":200}\n";
+    static const char text[] =
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+        "Content-Length: 13\r\nConnection: keep-alive\r\n\r\n{\"code\":200}\n";
 
     (void)arg;
     mg_write(connection, text, sizeof(text) - 1);
@@ -20,8 +21,17 @@ static int answer(struct mg_connection *connection, void *arg)
 int main(int argc, char **argv)
 {
     char address[64];
-    const char *options[] = {"listening_ports", address, "num_threads", "64", "enable_keep_alive", "yes",
-                             "keep_alive_timeout_ms", "5000", "tcp_nodelay", "1", NULL};
+    const char *options[] = {"listening_ports",
+                             address,
+                             "num_threads",
+                             "64",
+                             "enable_keep_alive",
+                             "yes",
+                             "keep_alive_timeout_ms",
+                             "5000",
+                             "tcp_nodelay",
+                             "1",
+                             NULL};
     struct mg_context *server;
     sigset_t stop;
     int received;

@@ -73,7 +73,8 @@ static void expect_send(const char *url)
     assert_string_equal(request.method, "GET");
     assert_string_equal(request.url.data, url);
     assert_false(request.has_body);
-    /* 64 entries of 1024 + 128 bytes in each of 50 sandboxes, all of it escaped six bytes for one */
+    /* 64 entries of 1024 + 128 bytes in each of 50 sandboxes, all of it escaped six bytes for one
+     */
     assert_true(request.max_response_bytes >= (size_t)50 * 64 * (1024 + 128) * 6);
 }
 

@@ -187,9 +187,9 @@ static int read_body(struct http_exchange *exchange, struct strbuf *body, struct
 
     if (http_read_body(exchange, body, &cause) != 0) {
         return connect_fail_from(err,
-                                 cause.code == ERR_TOO_LARGE ? CONNECT_RESOURCE_EXHAUSTED
+                                 cause.code == ERR_TOO_LARGE         ? CONNECT_RESOURCE_EXHAUSTED
                                  : cause.code == ERR_REQUEST_TIMEOUT ? CONNECT_DEADLINE_EXCEEDED
-                                                             : CONNECT_INVALID_ARGUMENT,
+                                                                     : CONNECT_INVALID_ARGUMENT,
                                  "", &cause);
     }
     return 0;
