@@ -75,6 +75,9 @@ done < <(grep '\.h$' <<<"$product") | breach 'header that does not compile alone
 
 /usr/bin/python3 tests/lint_template.py | breach 'deploy/template'
 
+# one shape of code; .clang-format is for the version that Debian 12 has
+xargs -r clang-format --dry-run <<<"$everything" 2>&1 | grep -E 'clang-format-violations' | cut -d: -f1,2 | breach 'not as clang-format has it (make format)'
+
 # the top level is fixed
 git ls-files | cut -d/ -f1 | sort -u |
     grep -vE '^(\..*|Makefile|gateway|lifecycle-worker|reaper|common|deploy|tests|docker-compose\.yml|README\.md|LICENSE)$' |
