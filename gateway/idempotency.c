@@ -174,12 +174,10 @@ bool idempotency_keep(struct request *request, int status, const struct strbuf *
     }
     if (keep_answer(request, status, body, &known, &err) < 0) {
         log_error(LOG_WARN, "idempotency.not_kept", &err);
-        if (!mine->ended) {
-            /* no job stands behind this 200: it would be another answer the next time */
-            respond_error(request, &err, 0);
-            return false;
-        }
-        return true;
+        /* it might be another one the next time; who sent a key can ask again */
+        mine->ended = false;
+        respond_error(request, &err, 0);
+        return false;
     }
     mine->kept = true;
     /* only of the job this request waited for: the key may have grown old and been taken meanwhile

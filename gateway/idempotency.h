@@ -6,8 +6,8 @@
  * waiting (lifecycle.c). A final answer is kept before it is sent, and whoever keeps it first
  * speaks for all who wait for the same job. A key that came to no job (a refused body, a database
  * that is down) is given back. Threads: a request belongs to its thread. Failure: an answer that
- * cannot be kept is sent all the same when a job stands behind it, which the next one who asks
- * hears of; a 200 that needed no job becomes a 503.
+ * cannot be kept is not given, but a 503: the key makes it safe to ask again, and the job, if there
+ * is one, has the answer then.
  */
 #ifndef GATEWAY_IDEMPOTENCY_H
 #define GATEWAY_IDEMPOTENCY_H
