@@ -32,9 +32,11 @@ enum {
 static void respond_pending(struct request *request, const char *sandbox_id, const char *message)
 {
     struct error err = ERROR_INIT;
-    struct sandbox sandbox;
+    struct sandbox sandbox = {.status = SANDBOX_DELETED};
 
-    if (lifecycle_get(request, sandbox_id, &sandbox, &err) < 0) {
+    /* deleted meanwhile: what that means for the job is for its end to say */
+    if (lifecycle_get(request, sandbox_id, &sandbox, &err) < 0 &&
+        err.code != ERR_SANDBOX_NOT_FOUND) {
         respond_error(request, &err, 0);
         return;
     }
