@@ -71,7 +71,8 @@ class Client:
     def __init__(self, crowd: Crowd, number: int, rng: random.Random):
         self.crowd, self.number, self.rng = crowd, number, rng
         self.own: list[str] = []
-        self.http = httpx.Client(timeout=TIMEOUT_S, trust_env=False)
+        # a connection is given up before the gateway does: a request on one that is just being closed is lost
+        self.http = httpx.Client(timeout=TIMEOUT_S, trust_env=False, limits=httpx.Limits(keepalive_expiry=2))
 
     def run(self) -> None:
         try:
