@@ -58,7 +58,8 @@ class Sampler:
 
 def take(cluster: Cluster, crowd: Crowd, nemesis: Nemesis, sampler: Sampler, before: dict[str, dict], deaths: list[str]) -> Evidence:
     """While nothing moves: a deadline may fall due at any moment, so it is taken again when one did."""
-    for _ in range(20):
+    for _ in range(6):
+        still = cluster.unfinished() == 0
         mark, taken_at, live = cluster.rows(MARK), time.time(), cluster.provider.state()["sandboxes"]
         evidence = Evidence(
             taken_at=taken_at, deployment=cluster.deployment, lease_s=LEASE_S, settle_s=SETTLE_S, grace_s=GRACE_S,
@@ -67,7 +68,7 @@ def take(cluster: Cluster, crowd: Crowd, nemesis: Nemesis, sampler: Sampler, bef
             streams=cluster.streams(), dead_letters=cluster.dead_letters(), live_workers=cluster.live_workers(),
             live=live, truth=cluster.provider.log(), windows=nemesis.windows,
             logs=[entry | {"at": parse_time(entry["ts"])} for m in cluster.members for entry in cluster.events(m)], deaths=deaths)
-        if mark == cluster.rows(MARK) and live == cluster.provider.state()["sandboxes"]:
+        if still and mark == cluster.rows(MARK) and live == cluster.provider.state()["sandboxes"]:
             break
         cluster.wait_quiet(10)
     for request in evidence.requests:
