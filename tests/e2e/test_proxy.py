@@ -584,3 +584,21 @@ def test_a_browser(box, tmp_path):
     finally:
         os.killpg(browser.pid, signal.SIGKILL)
         browser.wait()
+
+
+def test_a_body_sent_apart_from_its_head_is_not_waited_for(proxy_host, slow):
+    """Without TCP_NODELAY such a client holds the body back until the head is acknowledged, which takes 40 ms by default."""
+    box = Box(proxy_host)
+    body = b'{"timeout": 300}'
+    head = (f"POST /sandboxes/{box.id}/timeout HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {proxy_host.key}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n").encode()
+    took = []
+    with socket.create_connection(("127.0.0.1", proxy_host.port), 10) as client:
+        for _ in range(21):
+            start = time.perf_counter()
+            client.sendall(head)
+            client.sendall(body)
+            assert client.recv(4096).startswith(b"HTTP/1.1 204")
+            took.append(time.perf_counter() - start)
+    assert sorted(took)[10] < 0.03 * slow, took
+    box.kill()
