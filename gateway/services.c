@@ -7,7 +7,13 @@
 #include "common/base/log.h"
 #include "gateway/views.h"
 
-enum { SERVICE_COUNT = 2, ASK_MS = 2000, PAUSE_FIRST_MS = 20, PAUSE_LAST_MS = 250 };
+enum {
+    SERVICE_COUNT = 2,
+    ASK_MS = 2000,
+    LAST_ASK_MS = 20,
+    PAUSE_FIRST_MS = 20,
+    PAUSE_LAST_MS = 250
+};
 
 /* Every service there is. Its name is what SANDBOX_SERVICES and the answer call it. */
 static const struct service {
@@ -113,12 +119,15 @@ static void await(struct asked asked[SERVICE_COUNT], struct http_client *client,
             }
         }
         left_ms = until_ms - clock_mono_ms();
-        if (left_ms <= pause_ms) {
+        if (left_ms <= LAST_ASK_MS) {
             return;
         }
         if (open > 0) {
-            clock_sleep_ms(pause_ms);
-            left_ms -= pause_ms;
+            /* the last question comes at the end of the time, not a whole pause before it */
+            int64_t this_ms = pause_ms < left_ms - LAST_ASK_MS ? pause_ms : left_ms - LAST_ASK_MS;
+
+            clock_sleep_ms(this_ms);
+            left_ms -= this_ms;
             pause_ms = pause_ms * 2 < PAUSE_LAST_MS ? pause_ms * 2 : PAUSE_LAST_MS;
         }
     }

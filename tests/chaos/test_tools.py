@@ -102,7 +102,9 @@ def test_a_sandbox_is_paused_at_its_end(provider, api):
 
 def test_a_caller_is_named_in_the_log(provider, api):
     assert api.get("/as/worker7/v2/sandboxes").status_code == 200
-    assert provider.log()[-1]["by"] == "worker7" and provider.log()[-1]["call"] == "list"
+    # the line of a call is written when it has been answered
+    wait_until("the call's line", lambda: provider.log()[-1].get("call") == "list")
+    assert provider.log()[-1]["by"] == "worker7"
 
 
 # ---- proxies -------------------------------------------------------------------------------------
