@@ -109,6 +109,10 @@ int daytona_make_dir(struct provider *, struct http_client *, const struct provi
                      const char *path, struct error *err);
 int daytona_stat_file(struct provider *, struct http_client *, const struct provider_target *,
                       const char *path, int64_t *ret_bytes, struct error *err);
+int daytona_list_dir(struct provider *, struct http_client *, const struct provider_target *,
+                     const char *path, dir_entry_fn, void *arg, struct error *err);
+int daytona_remove_path(struct provider *, struct http_client *, const struct provider_target *,
+                        const char *path, bool recursive, struct error *err);
 int daytona_start_request(struct provider *, const struct provider_target *, const char *command,
                           struct http_request *ret, struct error *err);
 int daytona_start_check(struct provider *, const struct provider_target *,

@@ -311,6 +311,80 @@ int daytona_make_dir(struct provider *provider, struct http_client *client,
     return rc;
 }
 
+/* Of Go's letters before rwxrwxrwx: link, device, pipe, socket, character device, irregular. */
+static bool is_special(const char *mode)
+{
+    size_t length = strlen(mode);
+    return length > 9 && strcspn(mode, "LDpSc?") < length - 9;
+}
+
+/* -1: unusable. */
+static int read_entry(const cJSON *item, struct dir_entry *ret)
+{
+    const cJSON *size = cJSON_GetObjectItemCaseSensitive(item, "size");
+    ret->name = json_text(item, "name");
+    if (!cJSON_IsNumber(size) || size->valuedouble < 0 || size->valuedouble > 9e15)
+        return -1;
+    ret->bytes = (int64_t)size->valuedouble;
+    ret->type = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(item, "isDir")) ? ENTRY_DIRECTORY
+                : is_special(json_text(item, "mode"))                         ? ENTRY_OTHER
+                                                                              : ENTRY_FILE;
+    return 0;
+}
+
+int daytona_list_dir(struct provider *provider, struct http_client *client,
+                     const struct provider_target *target, const char *path, dir_entry_fn on_entry,
+                     void *arg, struct error *err)
+{
+    const struct daytona *daytona = (struct daytona *)provider;
+    struct error ignored = ERROR_INIT; /* what cannot be read is answered as unusable */
+    struct http_request request;
+    struct http_response response;
+    int rc = -1;
+    http_request_init(&request);
+    if (file_request(daytona, target, "GET", "/files", path, &request, err) != 0)
+        goto out;
+    request.max_response_bytes = PROVIDER_LIST_MAX_BYTES;
+    http_client_perform(client, &request, &response);
+    if (response.too_large) {
+        error_set(err, ERR_TOO_LARGE, "list: the answer is larger than %d bytes",
+                  PROVIDER_LIST_MAX_BYTES);
+    } else if (file_check(daytona, &response, "list", path, err) == 0) {
+        cJSON *answer = json_parse(response.body, response.body_bytes, &ignored);
+        rc = provider_tell_entries(answer, read_entry, on_entry, arg, err);
+        cJSON_Delete(answer);
+    } else if (err->code == ERR_IS_DIRECTORY) { /* here the same 400 means the opposite */
+        error_set(err, ERR_INVALID, "%.180s is not a directory", path);
+    }
+out:
+    http_request_done(&request);
+    return rc;
+}
+
+int daytona_remove_path(struct provider *provider, struct http_client *client,
+                        const struct provider_target *target, const char *path, bool recursive,
+                        struct error *err)
+{
+    const struct daytona *daytona = (struct daytona *)provider;
+    struct http_request request;
+    struct http_response response;
+    int rc = -1;
+    http_request_init(&request);
+    if (file_request(daytona, target, "DELETE", "/files", path, &request, err) == 0) {
+        if (recursive)
+            strbuf_puts(&request.url, "&recursive=true");
+        request.once = true; /* sent again, it would find nothing there */
+        http_client_perform(client, &request, &response);
+        rc = file_check(daytona, &response, "remove", path, err);
+        if (rc != 0 && err->code == ERR_IS_DIRECTORY)
+            rc = recursive ? error_set(err, ERR_PROVIDER, "remove: HTTP %d", response.status)
+                           : error_set(err, ERR_IS_DIRECTORY,
+                                       "%.180s is a directory: recursive is needed", path);
+    }
+    http_request_done(&request);
+    return rc;
+}
+
 /* ---- ports ----------------------------------------------------------------------------------- */
 
 /* A preview URL is opened in a browser, which sends no header: the token goes with the URL. */

@@ -95,6 +95,10 @@ int e2b_make_dir(struct provider *, struct http_client *, const struct provider_
                  const char *path, struct error *err);
 int e2b_stat_file(struct provider *, struct http_client *, const struct provider_target *,
                   const char *path, int64_t *ret_bytes, struct error *err);
+int e2b_list_dir(struct provider *, struct http_client *, const struct provider_target *,
+                 const char *path, dir_entry_fn, void *arg, struct error *err);
+int e2b_remove_path(struct provider *, struct http_client *, const struct provider_target *,
+                    const char *path, bool recursive, struct error *err);
 
 /* e2b_exec.c */
 

@@ -14,7 +14,7 @@
 #include "common/provider/e2b.h"
 
 enum {
-    ANSWER_MAX_BYTES = 1024 * 1024,
+    ANSWER_MAX_BYTES = PROVIDER_LIST_MAX_BYTES, /* no other is nearly as long */
     ERROR_BODY_MAX_BYTES = 16 * 1024,
     IDLE_MS = 30 * 1000,
 };
@@ -134,6 +134,11 @@ int e2b_unary(const struct e2b *e2b, struct http_client *client,
         request.timeout_ms = timeout_ms;
     http_client_perform(client, &request, &response);
     const char *method = strrchr(path, '/') + 1;
+    if (response.too_large) {
+        error_set(err, ERR_TOO_LARGE, "%s: the answer is larger than %d bytes", method,
+                  ANSWER_MAX_BYTES);
+        goto out;
+    }
     if (e2b_envd_check(e2b, target, &response, method, err) != 0)
         goto out;
     *ret = json_parse(response.body, response.body_bytes, err);
@@ -190,22 +195,83 @@ static int read_int64(const cJSON *item, int64_t *ret)
     return 0;
 }
 
+/* The size of a link is its own, its type that of what it leads to. -1: unusable. */
+static int read_entry(const cJSON *item, struct dir_entry *ret)
+{
+    const char *type = json_text(item, "type");
+    if (!cJSON_IsObject(item) ||
+        read_int64(cJSON_GetObjectItemCaseSensitive(item, "size"), &ret->bytes) != 0)
+        return -1;
+    ret->name = json_text(item, "name");
+    ret->type = strcmp(type, "FILE_TYPE_FILE") == 0        ? ENTRY_FILE
+                : strcmp(type, "FILE_TYPE_DIRECTORY") == 0 ? ENTRY_DIRECTORY
+                                                           : ENTRY_OTHER;
+    return 0;
+}
+
+/* What is at `path`; *ret_link: it is a link. */
+static int stat_path(const struct e2b *e2b, struct http_client *client,
+                     const struct provider_target *target, const char *path, struct dir_entry *ret,
+                     bool *ret_link, struct error *err)
+{
+    cJSON *answer = NULL;
+    int rc = path_call(e2b, client, target, "/filesystem.Filesystem/Stat", path, &answer, err);
+    if (rc != 0)
+        return rc;
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(answer, "entry");
+    if (read_entry(item, ret) != 0)
+        rc = error_set(err, ERR_PROVIDER, "Stat: unusable answer");
+    *ret_link = json_text(item, "symlinkTarget")[0] != '\0';
+    ret->name = NULL; /* goes with the answer */
+    cJSON_Delete(answer);
+    return rc;
+}
+
 int e2b_stat_file(struct provider *provider, struct http_client *client,
                   const struct provider_target *target, const char *path, int64_t *ret_bytes,
                   struct error *err)
 {
+    struct dir_entry entry;
+    bool is_link;
+    if (stat_path((struct e2b *)provider, client, target, path, &entry, &is_link, err) != 0)
+        return -1;
+    *ret_bytes = entry.bytes;
+    return entry.type == ENTRY_DIRECTORY
+               ? error_set(err, ERR_IS_DIRECTORY, "%.180s is a directory", path)
+               : 0;
+}
+
+int e2b_list_dir(struct provider *provider, struct http_client *client,
+                 const struct provider_target *target, const char *path, dir_entry_fn on_entry,
+                 void *arg, struct error *err)
+{
+    cJSON *body = cJSON_CreateObject(), *answer = NULL;
+    cJSON_AddStringToObject(body, "path", path);
+    cJSON_AddNumberToObject(body, "depth", 1);
+    int rc = e2b_unary((struct e2b *)provider, client, target, "/filesystem.Filesystem/ListDir",
+                       body, 0, &answer, err);
+    const cJSON *items = cJSON_GetObjectItemCaseSensitive(answer, "entries");
+    if (rc == 0 && (items || !cJSON_IsObject(answer))) /* left out when there are none */
+        rc = provider_tell_entries(items, read_entry, on_entry, arg, err);
+    cJSON_Delete(answer);
+    cJSON_Delete(body);
+    return rc;
+}
+
+int e2b_remove_path(struct provider *provider, struct http_client *client,
+                    const struct provider_target *target, const char *path, bool recursive,
+                    struct error *err)
+{
+    const struct e2b *e2b = (struct e2b *)provider;
+    struct dir_entry entry;
     cJSON *answer = NULL;
-    int rc = path_call((struct e2b *)provider, client, target, "/filesystem.Filesystem/Stat", path,
-                       &answer, err);
-    if (rc != 0)
-        return rc;
-    const cJSON *entry = cJSON_GetObjectItemCaseSensitive(answer, "entry");
-    const cJSON *type = cJSON_GetObjectItemCaseSensitive(entry, "type");
-    if (!cJSON_IsObject(entry) ||
-        read_int64(cJSON_GetObjectItemCaseSensitive(entry, "size"), ret_bytes) != 0)
-        rc = error_set(err, ERR_PROVIDER, "Stat: unusable answer");
-    else if (cJSON_IsString(type) && strcmp(type->valuestring, "FILE_TYPE_DIRECTORY") == 0)
-        rc = error_set(err, ERR_IS_DIRECTORY, "%.180s is a directory", path);
+    bool is_link;
+    /* envd takes whole directories unasked and is content with nothing there */
+    if (stat_path(e2b, client, target, path, &entry, &is_link, err) != 0)
+        return -1;
+    if (entry.type == ENTRY_DIRECTORY && !is_link && !recursive)
+        return error_set(err, ERR_IS_DIRECTORY, "%.180s is a directory: recursive is needed", path);
+    int rc = path_call(e2b, client, target, "/filesystem.Filesystem/Remove", path, &answer, err);
     cJSON_Delete(answer);
     return rc;
 }

@@ -409,6 +409,7 @@ void http_exchange_complete(struct http_exchange *x, CURLcode code)
         return;
     }
     response->transport = certainly_not_sent(x, code) ? HTTP_NOT_SENT : HTTP_AMBIGUOUS;
+    response->too_large = x->too_large;
     const char *text = x->curl_error[0] ? x->curl_error : curl_easy_strerror(code);
     if (x->too_large)
         text = "the answer is larger than allowed";
@@ -518,5 +519,27 @@ int provider_call_list(struct provider_call *call, const char *deployment_id,
     str_copy(item->sandbox_id, sizeof(item->sandbox_id), sandbox_id);
     item->state = state;
     item->since_ms = since_ms;
+    return 0;
+}
+
+/* One part of a path, which leads nowhere else. */
+static bool is_entry_name(const char *name)
+{
+    return name[0] && !strchr(name, '/') && strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
+}
+
+int provider_tell_entries(const cJSON *items, int (*read)(const cJSON *item, struct dir_entry *ret),
+                          dir_entry_fn on_entry, void *arg, struct error *err)
+{
+    struct dir_entry entry;
+    bool usable = cJSON_IsArray(items);
+    for (const cJSON *item = usable ? items->child : NULL; item && usable; item = item->next)
+        usable = read(item, &entry) == 0 && is_entry_name(entry.name);
+    if (!usable)
+        return error_set(err, ERR_PROVIDER, "list: unusable answer");
+    for (const cJSON *item = items->child; item; item = item->next) {
+        if (read(item, &entry) == 0 && on_entry(arg, &entry) != 0)
+            break;
+    }
     return 0;
 }

@@ -48,6 +48,7 @@ struct http_response {
     char content_type[128];
     const char *body; /* not NUL-terminated; valid during the call it is passed to */
     size_t body_bytes;
+    bool too_large;  /* HTTP_AMBIGUOUS because of max_response_bytes */
     char error[256]; /* transport's own words, secret-free (no URL) */
 };
 
@@ -172,6 +173,22 @@ typedef int (*exec_output_fn)(void *arg, enum exec_stream stream, const void *da
 typedef int (*file_write_fn)(void *arg, const void *data, size_t bytes);
 typedef long (*file_read_fn)(void *arg, void *buf, size_t bytes);
 
+enum entry_type { ENTRY_FILE, ENTRY_DIRECTORY, ENTRY_OTHER };
+/* What is in a directory. The name is one part of a path: no slash, not "." or "..". */
+struct dir_entry {
+    const char *name;
+    enum entry_type type; /* of what a link leads to */
+    int64_t bytes;
+};
+/* Return non-zero to be told of no more, which is no error. */
+typedef int (*dir_entry_fn)(void *arg, const struct dir_entry *entry);
+/* For backends: tells of each of an array, taken from it by `read` (-1: unusable). ERR_PROVIDER,
+ * and of none is told, when that is no array or one of them is unusable or has no name of its own.
+ */
+int provider_tell_entries(const cJSON *items, int (*read)(const cJSON *item, struct dir_entry *ret),
+                          dir_entry_fn on_entry, void *arg, struct error *err) MUST_CHECK;
+enum { PROVIDER_LIST_MAX_BYTES = 2 * 1024 * 1024 /* of the answer that a listing is read from */ };
+
 struct http_client; /* blocking handle, see http.h */
 struct provider;
 
@@ -209,6 +226,16 @@ struct provider_ops {
     /* *ret_bytes = size; ERR_IS_DIRECTORY, ERR_FILE_NOT_FOUND */
     int (*stat_file)(struct provider *, struct http_client *, const struct provider_target *,
                      const char *path, int64_t *ret_bytes, struct error *err);
+    /* Calls on_entry for each in the order of the provider, only when the whole answer is there.
+     * ERR_INVALID: no directory; ERR_TOO_LARGE: its listing has more than PROVIDER_LIST_MAX_BYTES.
+     */
+    int (*list_dir)(struct provider *, struct http_client *, const struct provider_target *,
+                    const char *path, dir_entry_fn on_entry, void *arg, struct error *err);
+    /* Removes a file, a link (not what it leads to), or with `recursive` a directory and all in it.
+     * ERR_FILE_NOT_FOUND; ERR_IS_DIRECTORY when that needs `recursive`, as a link to a directory
+     * does where the provider looks behind it. */
+    int (*remove_path)(struct provider *, struct http_client *, const struct provider_target *,
+                       const char *path, bool recursive, struct error *err);
     /* Writes the public URL of a port; may ask the provider for it. ERR_SANDBOX_NOT_FOUND,
      * ERR_PROVIDER, ERR_PROVIDER_DOWN, ERR_INTERNAL (longer than *ret takes). */
     int (*port_url)(struct provider *, struct http_client *, const struct provider_target *,

@@ -220,6 +220,18 @@ static long give_bytes(void *arg, void *buf, size_t bytes)
     return (long)now;
 }
 
+/* A client may put the name behind a path of its own. */
+static int on_entry(void *arg, const struct dir_entry *entry)
+{
+    size_t *left = arg;
+
+    if (entry->name[0] == '\0' || strchr(entry->name, '/') != NULL ||
+        strcmp(entry->name, "..") == 0 || entry->bytes < 0 || *left == 0) {
+        abort();
+    }
+    return --*left == 0;
+}
+
 static int run_exec(struct provider *provider, const struct provider_target *target,
                     bool background, struct error *err)
 {
@@ -276,6 +288,12 @@ static int run_call(struct provider *provider, int which, const struct provider_
             abort();
         }
         return status;
+    case 7:
+        return provider->ops->list_dir(provider, NULL, target, "/tmp", on_entry, &count, err);
+    case 8:
+        return provider->ops->remove_path(provider, NULL, target, "/tmp/f", false, err);
+    case 9:
+        return provider->ops->remove_path(provider, NULL, target, "/tmp/d", true, err);
     default:
         return run_port_url(provider, target, err);
     }
@@ -300,7 +318,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     script.size = size - 1;
     script.requests = 0;
     strbuf_init(&script.body, BODY_MAX_BYTES);
-    if (run_call(provider, data[0] / 2 % 7, &target, &err) != 0 &&
+    if (run_call(provider, data[0] / 2 % 10, &target, &err) != 0 &&
         (err.code == ERR_OK || err.message[0] == '\0' || strstr(err.message, KEY) != NULL ||
          (target.access_token[0] != '\0' && strstr(err.message, TOKEN) != NULL))) {
         abort();

@@ -82,6 +82,18 @@ def info(path: str) -> dict:
             "permissions": f"{stat.S_IMODE(st.st_mode):04o}"}
 
 
+def listing(path: str) -> list[dict]:
+    """Links are followed; one that leads nowhere is left out."""
+    found = []
+    for name in sorted(os.listdir(path)):
+        try:
+            entry = info(os.path.join(path, name))
+        except OSError:
+            continue
+        found.append(entry | {"name": os.fsencode(name).decode(errors="replace")})
+    return found
+
+
 def bulk_upload(request: Request) -> Response:
     try:
         parts = multipart(request)
@@ -134,14 +146,17 @@ def files(request: Request) -> Response:
         if route == ("GET", "/files/info"):
             return Response(200, info(path))
         if route == ("GET", "/files"):
-            return Response(200, [info(os.path.join(path or ".", n)) for n in sorted(os.listdir(path or "."))])
+            return Response(200, listing(path or "."))
         if route == ("POST", "/files/folder"):
             os.makedirs(path, int(request.arg("mode") or "0755", 8), exist_ok=True)
             return Response(201)
         if route == ("DELETE", "/files"):
-            if os.path.isdir(path):
-                if request.arg("recursive") != "true":
-                    return Response(400)
+            recursive = request.arg("recursive") == "true"
+            if not os.path.exists(path):  # a link that leads nowhere, too
+                return Response(404)
+            if os.path.isdir(path) and not recursive:
+                return Response(400)
+            if os.path.isdir(path) and not os.path.islink(path):
                 shutil.rmtree(path)
             else:
                 os.unlink(path)

@@ -13,6 +13,7 @@
 
 #include "common/provider/daytona.h"
 #include "tests/integration/mini_server.h"
+#include "tests/integration/told.h"
 
 #define KEY "dtn_0123456789abcdef"
 #define ID  "aaaaaaaa-2222-4333-8444-555555555555"
@@ -320,6 +321,92 @@ static void test_directories(void **state)
     assert_int_equal(err.code, ERR_PROVIDER);
 }
 
+static int list(int max)
+{
+    told_start(max);
+    return provider->ops->list_dir(provider, client, &target, "/a b", tell, NULL, &err);
+}
+
+static void test_list(void **state)
+{
+    static const char full[] =
+        "[{\"name\":\"d\",\"size\":4096,\"isDir\":true,\"mode\":\"drwxr-xr-x\"},"
+        "{\"name\":\"f\",\"size\":12345678901,\"isDir\":false,\"mode\":\"-rw-r--r--\"},"
+        "{\"name\":\"s\",\"size\":1,\"isDir\":false,\"mode\":\"urwxr-xr-x\"},"
+        "{\"name\":\"p\",\"size\":0,\"isDir\":false,\"mode\":\"prw-r--r--\"},"
+        "{\"name\":\"t\",\"size\":0,\"isDir\":false,\"mode\":\"Dcrw-rw-rw-\"}]";
+    static const char *const unusable[] = {
+        "",
+        "<html>",
+        "{}",
+        "[1]",
+        "[{\"name\":\"a\"}]",
+        "[{\"size\":1}]",
+        "[{\"name\":\"ok\",\"size\":1},{\"name\":\"../etc\",\"size\":1}]",
+        "[{\"name\":\"..\",\"size\":1}]",
+        "[{\"name\":\"\",\"size\":1}]",
+        "[{\"name\":\"a\",\"size\":-1}]",
+        "[{\"name\":\"a\",\"size\":\"1\"}]"};
+    static const struct {
+        int status;
+        enum error_code code;
+    } refusals[] = {{404, ERR_FILE_NOT_FOUND},    {400, ERR_INVALID},
+                    {403, ERR_PROVIDER},          {401, ERR_SANDBOX_NOT_FOUND},
+                    {502, ERR_SANDBOX_NOT_FOUND}, {429, ERR_PROVIDER_DOWN}};
+    (void)state;
+    then(200, full);
+    assert_int_equal(list(0), 0);
+    assert_string_equal(lines[0], "GET /toolbox/" ID "/files?path=/a%20b HTTP/1.1");
+    assert_string_equal(told, "d:1:4096 f:0:12345678901 s:0:1 p:2:0 t:2:0 ");
+    assert_int_equal(list(2), 0); /* the listener has enough */
+    assert_string_equal(told, "d:1:4096 f:0:12345678901 ");
+    script();
+    then(200, "[]");
+    assert_int_equal(list(0), 0);
+    assert_string_equal(told, "");
+    for (size_t i = 0; i < sizeof(unusable) / sizeof(unusable[0]); i++) {
+        script();
+        then(200, unusable[i]);
+        assert_int_equal(list(0), -1);
+        assert_int_equal(err.code, ERR_PROVIDER);
+        assert_string_equal(told, ""); /* not a part of it */
+    }
+    for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++) {
+        script();
+        then(refusals[i].status, ""); /* errors of files have no body */
+        assert_int_equal(list(0), -1);
+        assert_int_equal(err.code, refusals[i].code);
+    }
+    script();
+    then(200, too_much());
+    assert_int_equal(list(0), -1);
+    assert_int_equal(err.code, ERR_TOO_LARGE);
+}
+
+static void test_remove(void **state)
+{
+    (void)state;
+    then(204, "");
+    assert_int_equal(provider->ops->remove_path(provider, client, &target, "/a&b", false, &err), 0);
+    assert_string_equal(lines[0], "DELETE /toolbox/" ID "/files?path=/a%26b HTTP/1.1");
+    script();
+    then(204, "");
+    assert_int_equal(provider->ops->remove_path(provider, client, &target, "/d", true, &err), 0);
+    assert_string_equal(lines[0], "DELETE /toolbox/" ID "/files?path=/d&recursive=true HTTP/1.1");
+    script();
+    then(404, "");
+    assert_int_equal(provider->ops->remove_path(provider, client, &target, "/n", false, &err), -1);
+    assert_int_equal(err.code, ERR_FILE_NOT_FOUND);
+    script();
+    then(400, "");
+    assert_int_equal(provider->ops->remove_path(provider, client, &target, "/d", false, &err), -1);
+    assert_int_equal(err.code, ERR_IS_DIRECTORY);
+    script();
+    then(400, ""); /* the same with recursive: something else is in the way */
+    assert_int_equal(provider->ops->remove_path(provider, client, &target, "/d", true, &err), -1);
+    assert_int_equal(err.code, ERR_PROVIDER);
+}
+
 /* ---- commands ---------------------------------------------------------------------------------
  */
 
@@ -508,6 +595,8 @@ int main(void)
         T(test_write_that_was_not_kept),
         T(test_write_that_ends_early_or_cannot_be_named),
         T(test_directories),
+        T(test_list),
+        T(test_remove),
         T(test_run),
         T(test_a_background_command_answers_its_pid),
         T(test_a_run_without_an_answer_is_not_repeated),

@@ -19,6 +19,7 @@
 #include "common/base/encode.h"
 #include "common/provider/e2b.h"
 #include "tests/integration/mini_server.h"
+#include "tests/integration/told.h"
 
 #define TOKEN "tok-secret-123"
 
@@ -33,12 +34,13 @@ static int script_status;
 static const char *script_headers;
 static const void *script_body;
 static size_t script_bytes;
-static bool script_close; /* no Content-Length, the connection ends the body */
-static bool script_split; /* one byte at a time */
-static bool run_commands; /* Start is executed instead */
+static bool script_close;         /* no Content-Length, the connection ends the body */
+static bool script_split;         /* one byte at a time */
+static bool run_commands;         /* Start is executed instead */
+static const char *script_second; /* answer of the request after the first, or NULL */
 
 /* what was asked last (the first request of an operation, not the clean-up after it) */
-static char seen_line[1024], seen_head[MINI_HEAD_BYTES];
+static char seen_line[1024], second_line[1024], seen_head[MINI_HEAD_BYTES];
 static char seen_body[65536];
 static size_t seen_bytes;
 static atomic_int seen_count;
@@ -150,6 +152,10 @@ static enum mini_after handle(struct mini_server *s, struct mini_request *r)
         memcpy(seen_head, r->head, sizeof(seen_head));
         seen_bytes = r->body_bytes < sizeof(seen_body) ? r->body_bytes : sizeof(seen_body);
         memcpy(seen_body, r->body, seen_bytes);
+    } else if (script_second != NULL) {
+        snprintf(second_line, sizeof(second_line), "%.*s", (int)strcspn(r->head, "\r"), r->head);
+        mini_answer(r->fd, 200, "", script_second, strlen(script_second));
+        return MINI_KEEP;
     } else if (!run_commands) {
         mini_answer(r->fd, 502, "", "{\"message\":\"The sandbox was not found\",\"code\":502}",
                     sizeof("{\"message\":\"The sandbox was not found\",\"code\":502}") - 1);
@@ -200,6 +206,7 @@ static int setup(void **state)
         .provider_sandbox_id = "iabc123", .domain = "", .access_token = TOKEN, .traffic_token = ""};
     script_headers = "";
     script_close = script_split = run_commands = false;
+    script_second = NULL;
     atomic_store(&seen_count, 0);
     return 0;
 }
@@ -748,6 +755,91 @@ static void test_stat(void **state)
     assert_int_equal(err.code, ERR_PROVIDER);
 }
 
+static int list(int max)
+{
+    told_start(max);
+    return provider->ops->list_dir(provider, client, &target, "/d", tell, NULL, &err);
+}
+
+static void test_list(void **state)
+{
+    static const char *const unusable[] = {
+        "[]",
+        "{\"entries\":{}}",
+        "{\"entries\":[1]}",
+        "{\"entries\":[{\"type\":\"FILE_TYPE_FILE\"}]}",
+        "{\"entries\":[{\"name\":\"ok\"},{\"name\":\"a/b\"}]}",
+        "{\"entries\":[{\"name\":\".\"}]}",
+        "{\"entries\":[{\"name\":\"a\",\"size\":\"x\"}]}",
+        "not json",
+    };
+    (void)state;
+    SCRIPT(200, "{\"entries\":[{\"name\":\"d\",\"type\":\"FILE_TYPE_DIRECTORY\",\"size\":\"4096\"},"
+                "{\"name\":\"f\",\"type\":\"FILE_TYPE_FILE\",\"size\":\"12345678901\"},"
+                "{\"name\":\"p\"}]}");
+    assert_int_equal(list(0), 0);
+    assert_string_equal(seen_line, "POST /filesystem.Filesystem/ListDir HTTP/1.1");
+    assert_int_equal(seen_bytes, strlen("{\"path\":\"/d\",\"depth\":1}"));
+    assert_memory_equal(seen_body, "{\"path\":\"/d\",\"depth\":1}", seen_bytes);
+    expect_routing();
+    assert_string_equal(told, "d:1:4096 f:0:12345678901 p:2:0 ");
+    atomic_store(&seen_count, 0);
+    assert_int_equal(list(1), 0); /* the listener has enough */
+    assert_string_equal(told, "d:1:4096 ");
+    SCRIPT(200, "{}"); /* an empty directory, as proto3 writes it */
+    assert_int_equal(list(0), 0);
+    assert_string_equal(told, "");
+    for (size_t i = 0; i < sizeof(unusable) / sizeof(unusable[0]); i++) {
+        script(200, unusable[i], strlen(unusable[i]));
+        assert_int_equal(list(0), -1);
+        assert_int_equal(err.code, ERR_PROVIDER);
+        assert_string_equal(told, ""); /* not a part of it */
+    }
+    SCRIPT(404, "{\"code\":\"not_found\",\"message\":\"path not found\"}");
+    assert_int_equal(list(0), -1);
+    assert_int_equal(err.code, ERR_FILE_NOT_FOUND);
+    SCRIPT(400, "{\"code\":\"invalid_argument\",\"message\":\"path is not a directory\"}");
+    assert_int_equal(list(0), -1);
+    assert_int_equal(err.code, ERR_INVALID);
+    script(200, too_much(), PROVIDER_LIST_MAX_BYTES + 1);
+    assert_int_equal(list(0), -1);
+    assert_int_equal(err.code, ERR_TOO_LARGE);
+}
+
+static int remove_path(const char *path, bool recursive)
+{
+    second_line[0] = '\0';
+    return provider->ops->remove_path(provider, client, &target, path, recursive, &err);
+}
+
+static void test_remove(void **state)
+{
+    (void)state;
+    script_second = "{}";
+    SCRIPT(200, "{\"entry\":{\"name\":\"f\",\"type\":\"FILE_TYPE_FILE\",\"size\":\"13\"}}");
+    assert_int_equal(remove_path("/f", false), 0);
+    assert_string_equal(seen_line, "POST /filesystem.Filesystem/Stat HTTP/1.1");
+    assert_string_equal(second_line, "POST /filesystem.Filesystem/Remove HTTP/1.1");
+    SCRIPT(200, "{\"entry\":{\"name\":\"d\",\"type\":\"FILE_TYPE_DIRECTORY\"}}");
+    assert_int_equal(remove_path("/d", false), -1);
+    assert_int_equal(err.code, ERR_IS_DIRECTORY);
+    assert_string_equal(second_line, ""); /* nothing was removed */
+    SCRIPT(200, "{\"entry\":{\"name\":\"d\",\"type\":\"FILE_TYPE_DIRECTORY\"}}");
+    assert_int_equal(remove_path("/d", true), 0);
+    assert_string_equal(second_line, "POST /filesystem.Filesystem/Remove HTTP/1.1");
+    /* a link to a directory is no directory */
+    SCRIPT(200, "{\"entry\":{\"type\":\"FILE_TYPE_DIRECTORY\",\"symlinkTarget\":\"/x\"}}");
+    assert_int_equal(remove_path("/l", false), 0);
+    SCRIPT(404, "{\"code\":\"not_found\",\"message\":\"file not found\"}");
+    assert_int_equal(remove_path("/n", true), -1);
+    assert_int_equal(err.code, ERR_FILE_NOT_FOUND);
+    assert_string_equal(second_line, "");
+    script_second = NULL; /* gone between the two: the edge does not know it */
+    SCRIPT(200, "{\"entry\":{\"type\":\"FILE_TYPE_FILE\"}}");
+    assert_int_equal(remove_path("/f", false), -1);
+    assert_int_equal(err.code, ERR_SANDBOX_NOT_FOUND);
+}
+
 /* A whole step machine over a socket. */
 static void test_drive(void **state)
 {
@@ -795,6 +887,8 @@ int main(void)
         T(test_file_write),
         T(test_make_dir),
         T(test_stat),
+        T(test_list),
+        T(test_remove),
         T(test_drive),
     };
     return cmocka_run_group_tests(tests, once_per_process, NULL);
