@@ -4,6 +4,7 @@
 #include <stddef.h>
 
 #include "common/base/config.h"
+#include "common/provider/provider.h"
 #include "gateway/budget.h"
 #include "gateway/services.h"
 
@@ -36,6 +37,8 @@ static const struct config_entry table[] = {
      false, "largest JSON body of a call that carries no file"},
     {"GATEWAY_MAX_FILE_BYTES", CONFIG_INT, AT(max_file_bytes), 1024, 1 << 30, "16777216", false,
      false, "largest file of write-file and read-file"},
+    {"GATEWAY_LIST_MAX_ENTRIES", CONFIG_INT, AT(list_max_entries), 1, 100000, "1000", false, false,
+     "entries that list-files answers with; the rest is left out and said so"},
     {"GATEWAY_STRICT_HEADERS", CONFIG_BOOL, AT(strict_headers), 0, 0, "1", false, false,
      "require User-Agent and X-Request-ID as the contract says"},
     {"DATABASE_URL", CONFIG_STRING, AT(database_url), 1, 4096, NULL, true, true,
@@ -138,6 +141,12 @@ int gateway_config_load(struct gateway_config *config, struct error *err)
         gateway_config_free(config);
         return error_set(err, ERR_CONFIG,
                          "GATEWAY_BUFFER_BYTES does not take one file of GATEWAY_MAX_FILE_BYTES");
+    }
+    if (config->buffer_bytes < budget_json_bytes(PROVIDER_LIST_MAX_BYTES)) {
+        gateway_config_free(config);
+        return error_set(err, ERR_CONFIG,
+                         "GATEWAY_BUFFER_BYTES does not take one listing: at least %lld",
+                         (long long)budget_json_bytes(PROVIDER_LIST_MAX_BYTES));
     }
     return 0;
 }

@@ -13,7 +13,7 @@
 struct gateway_config {
     char *listen;
     int64_t threads, connection_queue, keep_alive_ms, request_timeout_ms, drain_ms;
-    int64_t max_body_bytes, max_file_bytes;
+    int64_t max_body_bytes, max_file_bytes, list_max_entries;
     bool strict_headers;
     char *database_url;
     int64_t database_pool;

@@ -9,7 +9,11 @@
 #include "gateway/data_call.h"
 #include "gateway/handlers.h"
 
-enum { FILE_COST = 6 /* of a byte read: here, in base64, in the tree, in the answer */ };
+enum {
+    FILE_COST = 6, /* of a byte read: here, in base64, in the tree, in the answer */
+    NAME_COST = 8, /* of a byte of a name: in the tree, escaped in the answer */
+    ENTRY_COST = 4 * JSON_VALUE_BYTES + 128 /* of an entry beside its name */
+};
 
 struct file {
     const char *path;
@@ -241,5 +245,118 @@ void handle_create_directory(struct request *request)
     data = cJSON_CreateObject();
     cJSON_AddTrueToObject(data, "success");
     cJSON_AddStringToObject(data, "message", "Directory created");
+    respond_data(request, 200, data);
+}
+
+/* ---- listing, removing --------------------------------------------------------------------- */
+
+struct listing {
+    struct request *request;
+    const char *path;
+    cJSON *entries;
+    int64_t count;
+    bool truncated;
+    struct error full; /* the budget has no more */
+};
+
+static int add_entry(void *arg, const struct dir_entry *entry)
+{
+    static const char *const types[] = {
+        [ENTRY_FILE] = "file", [ENTRY_DIRECTORY] = "directory", [ENTRY_OTHER] = "other"};
+    struct listing *listing = arg;
+    struct request *request = listing->request;
+    cJSON *item;
+
+    if (listing->count == request->gateway->config->list_max_entries) {
+        listing->truncated = true;
+        return -1;
+    }
+    if (budget_take(&request->gateway->buffers, &request->buffers,
+                    ENTRY_COST + NAME_COST * (int64_t)strlen(entry->name), &listing->full) < 0) {
+        return -1;
+    }
+    item = cJSON_CreateObject();
+    cJSON_AddStringToObject(item, "name", entry->name);
+    cJSON_AddStringToObject(item, "type", types[entry->type]);
+    json_add_int64(item, "size", entry->bytes);
+    cJSON_AddItemToArray(listing->entries, item);
+    listing->count++;
+    return 0;
+}
+
+static int list_files(const struct data_call *call, void *arg, struct error *err)
+{
+    struct listing *listing = arg;
+    struct gateway *gateway = call->request->gateway;
+    const int64_t bytes = budget_json_bytes(PROVIDER_LIST_MAX_BYTES);
+    int status;
+
+    /* the provider's answer, whatever its length will be */
+    if (budget_take(&gateway->buffers, &call->request->buffers, bytes, err) < 0) {
+        return -1;
+    }
+    status = call->provider->ops->list_dir(call->provider, call->client, &call->target,
+                                           listing->path, add_entry, listing, err);
+    budget_give(&gateway->buffers, &call->request->buffers, bytes);
+    if (status == 0 && listing->full.code != ERR_OK) {
+        *err = listing->full;
+        return -1;
+    }
+    return status;
+}
+
+void handle_list_files(struct request *request)
+{
+    struct error err = ERROR_INIT;
+    struct listing listing = {.request = request, .full = ERROR_INIT};
+    char sandbox_id[UUID_BYTES];
+    cJSON *data;
+
+    listing.entries = cJSON_CreateArray();
+    if (request_sandbox_id(request, sandbox_id, &err) < 0 ||
+        data_read_path(request->body, "path", &listing.path, &err) < 0 ||
+        data_call_run(request, sandbox_id, list_files, &listing, &err) < 0) {
+        cJSON_Delete(listing.entries);
+        respond_error(request, &err, 0);
+        return;
+    }
+    data = cJSON_CreateObject();
+    cJSON_AddTrueToObject(data, "success");
+    cJSON_AddStringToObject(data, "path", listing.path);
+    cJSON_AddItemToObject(data, "entries", listing.entries);
+    cJSON_AddBoolToObject(data, "truncated", listing.truncated);
+    respond_data(request, 200, data);
+}
+
+struct removal {
+    const char *path;
+    bool recursive;
+};
+
+static int remove_file(const struct data_call *call, void *arg, struct error *err)
+{
+    const struct removal *removal = arg;
+
+    return call->provider->ops->remove_path(call->provider, call->client, &call->target,
+                                            removal->path, removal->recursive, err);
+}
+
+void handle_remove_file(struct request *request)
+{
+    struct error err = ERROR_INIT;
+    char sandbox_id[UUID_BYTES];
+    struct removal removal;
+    cJSON *data;
+
+    if (request_sandbox_id(request, sandbox_id, &err) < 0 ||
+        data_read_path(request->body, "path", &removal.path, &err) < 0 ||
+        json_get_bool(request->body, "recursive", false, &removal.recursive, &err) < 0 ||
+        data_call_run(request, sandbox_id, remove_file, &removal, &err) < 0) {
+        respond_error(request, &err, 0);
+        return;
+    }
+    data = cJSON_CreateObject();
+    cJSON_AddTrueToObject(data, "success");
+    cJSON_AddStringToObject(data, "message", "Removed");
     respond_data(request, 200, data);
 }

@@ -21,6 +21,7 @@ ROUTES = [
     ("POST", "/read-file", {"file_path": "/etc/hostname"}), ("POST", "/expose-port", {"port": 80}),
     ("POST", "/schedule-timeout", {"timeout_seconds": 60}), ("POST", "/connect", {}),
     ("POST", "/create-directory", {"directory_path": "/tmp/d"}),
+    ("POST", "/list-files", {"path": "/tmp"}), ("POST", "/remove-file", {"path": "/tmp", "recursive": True}),
 ]
 
 

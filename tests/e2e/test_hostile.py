@@ -37,6 +37,9 @@ TAKES = {
     "handle_download_file": ({"sandbox_id": ("id", True), "file_path": ("str", True)}, {"sandbox_id": ID, "file_path": "/f"}),
     "handle_create_directory": ({"sandbox_id": ("id", True), "directory_path": ("str", True), "exist_ok": ("bool", False)},
                                 {"sandbox_id": ID, "directory_path": "/d"}),
+    "handle_list_files": ({"sandbox_id": ("id", True), "path": ("str", True)}, {"sandbox_id": ID, "path": "/d"}),
+    "handle_remove_file": ({"sandbox_id": ("id", True), "path": ("str", True), "recursive": ("bool", False)},
+                           {"sandbox_id": ID, "path": "/d"}),
     "handle_expose_port": ({"sandbox_id": ("id", True), "port": ("int", True)}, {"sandbox_id": ID, "port": 80}),
 }
 

@@ -132,6 +132,9 @@ def test_answers_are_as_it_says(spec, stack):
     check("POST", f"{BASE}/upload-file", client.http.post(f"{BASE}/upload-file", headers=client.headers(), files={"file": ("f", b"x")},
                                                           data={"sandbox_id": box, "file_path": "/tmp/g"}))
     post("/create-directory", {"sandbox_id": box, "directory_path": "/tmp/d"})
+    listed = post("/list-files", {"sandbox_id": box, "path": "/tmp"})["entries"]
+    assert {e["name"]: e["type"] for e in listed} == {"f": "file", "g": "file", "d": "directory"}
+    post("/remove-file", {"sandbox_id": box, "path": "/tmp/f"})
     post("/expose-port", {"sandbox_id": box, "port": 80})
     post("/schedule-timeout", {"sandbox_id": box, "timeout_seconds": 600})
     for what in ("status", "info", "urls", "events"):

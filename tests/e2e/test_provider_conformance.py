@@ -207,6 +207,89 @@ def test_create_directory(alice, sandbox, home):
     assert alice.post(f"{BASE}/create-directory", body | {"exist_ok": True}).status_code == 200
 
 
+def listed(alice, sid: str, path: str) -> dict[str, tuple[str, int]]:
+    data = alice.ok(alice.post(f"{BASE}/list-files", {"sandbox_id": sid, "path": path}))
+    assert (data["success"], data["path"], data["truncated"]) == (True, path, False)
+    return {e["name"]: (e["type"], e["size"]) for e in data["entries"]}
+
+
+def refused(alice, call: str, sid: str, path: str, **more) -> tuple[int, str]:
+    answer = alice.post(f"{BASE}/{call}", {"sandbox_id": sid, "path": path} | more)
+    return answer.status_code, answer.json()["error"]["type"]
+
+
+def test_list_files(alice, sandbox, home):
+    sid, folder = sandbox["sandbox_id"], f"{home}/listed"
+    alice.run(sid, f"mkdir -p {folder}/sub/below {folder}/empty && cd {folder} && printf 12345 > five && touch none .hidden"
+                   " && mkfifo pipe && ln -s sub way && printf x > sub/in")
+    found = listed(alice, sid, folder)
+    kinds = {name: kind for name, (kind, _) in found.items()}
+    assert kinds == {"five": "file", "none": "file", ".hidden": "file", "pipe": "other", "sub": "directory",
+                     "empty": "directory", "way": "directory"}
+    assert found["five"] == ("file", 5) and found["none"] == ("file", 0)
+    assert listed(alice, sid, f"{folder}/empty") == {}
+    assert listed(alice, sid, f"{folder}/way") == {"below": ("directory", found["sub"][1]), "in": ("file", 1)}
+
+
+def test_list_errors(alice, sandbox, home):
+    sid = sandbox["sandbox_id"]
+    alice.run(sid, f"touch {home}/plain")
+    assert refused(alice, "list-files", sid, "/nope") == (404, "file_not_found")
+    assert refused(alice, "list-files", sid, f"{home}/plain") == (400, "invalid_request")
+
+
+def test_list_is_bounded_and_says_so(alice, sandbox):
+    sid = sandbox["sandbox_id"]
+    alice.run(sid, "mkdir /tmp/many && cd /tmp/many && touch $(seq 1001)")
+    body = {"sandbox_id": sid, "path": "/tmp/many"}
+    data = alice.ok(alice.post(f"{BASE}/list-files", body))
+    assert data["truncated"] is True and len({e["name"] for e in data["entries"]}) == 1000
+    alice.run(sid, "rm /tmp/many/1001")
+    assert len(listed(alice, sid, "/tmp/many")) == 1000
+    # more than is read of the provider's answer at all
+    assert alice.run(sid, "cd /tmp/many && seq -f %0200g 8000 | xargs touch")["exit_code"] == 0
+    assert refused(alice, "list-files", sid, "/tmp/many") == (413, "too_large")
+    alice.run(sid, "rm -r /tmp/many")
+
+
+def test_remove_file(alice, sandbox, home):
+    sid, folder = sandbox["sandbox_id"], f"{home}/removed"
+    body = {"sandbox_id": sid, "path": f"{folder}/a"}
+    alice.run(sid, f"mkdir -p {folder} && touch {folder}/a {folder}/b")
+    assert alice.ok(alice.post(f"{BASE}/remove-file", body)) == {"success": True, "message": "Removed"}
+    assert set(listed(alice, sid, folder)) == {"b"}
+    for recursive in (False, True):
+        assert refused(alice, "remove-file", sid, f"{folder}/a", recursive=recursive) == (404, "file_not_found")
+
+
+def test_remove_of_a_directory_needs_recursive(alice, sandbox, home):
+    sid, folder = sandbox["sandbox_id"], f"{home}/gone"
+    alice.run(sid, f"mkdir -p {folder}/full/deep {folder}/empty {folder}/kept && touch {folder}/full/deep/f {folder}/kept/f"
+                   f" && ln -s {folder}/kept {folder}/full/way")
+    for name in ("full", "empty"):
+        assert refused(alice, "remove-file", sid, f"{folder}/{name}") == (400, "is_a_directory")
+        assert refused(alice, "remove-file", sid, f"{folder}/{name}", recursive=False) == (400, "is_a_directory")
+        assert name in listed(alice, sid, folder)
+        alice.ok(alice.post(f"{BASE}/remove-file", {"sandbox_id": sid, "path": f"{folder}/{name}", "recursive": True}))
+    assert set(listed(alice, sid, folder)) == {"kept"}
+    # what a link led to is not part of the folder
+    assert set(listed(alice, sid, f"{folder}/kept")) == {"f"}
+
+
+def test_list_and_remove_odd_names(alice, sandbox):
+    sid = sandbox["sandbox_id"]
+    names = ["a b+c%20&d=é\"'.txt", "-rf", "*", "line\nbreak", "back\\slash", "?path=x#y"]
+    for name in names:
+        alice.ok(alice.post(f"{BASE}/write-file", {"sandbox_id": sid, "file_path": f"/tmp/odd +%/{name}", "content": "x"}))
+    alice.run(sid, "touch '/tmp/odd +%/'$'not\\377utf8'")
+    left = [*names, "not\ufffdutf8"]
+    assert listed(alice, sid, "/tmp/odd +%") == {n: ("file", 0 if n == left[-1] else 1) for n in left}
+    for name in names:
+        alice.ok(alice.post(f"{BASE}/remove-file", {"sandbox_id": sid, "path": f"/tmp/odd +%/{name}"}))
+        left.remove(name)
+        assert set(listed(alice, sid, "/tmp/odd +%")) == set(left), name
+
+
 def test_expose_port_reaches_a_server_inside(alice, sandbox, provider):
     sid = sandbox["sandbox_id"]
     port = free_port()  # not every provider's double gives a sandbox a network of its own
