@@ -69,13 +69,12 @@ void flight_leave_gate(struct flight *flight, enum gate_told told)
     log_key(gate, key_refused);
 }
 
-/* When an earlier attempt may have sent a create, by the database's clock; 0 = none did. One that
- * was cut off may have sent until the end of its time. */
+/* Only a finish tells to the millisecond; an attempt that was cut off had none. */
 int64_t flight_sent_before_ms(const struct flight *flight)
 {
     int64_t sent_ms = box_of(flight)->create_sent_at_ms;
-    bool cut_off = job_of(flight)->op == JOB_CREATE && flight->claimed.took_over;
-    return sent_ms > 0 && cut_off ? sent_ms + flight->worker->config->attempt_ms : sent_ms;
+    bool cut_off = job_of(flight)->op != JOB_CREATE || flight->claimed.took_over;
+    return sent_ms > 0 && cut_off ? sent_ms + CREATE_SENT_SLACK_MS : sent_ms;
 }
 
 /* What the next attempt of a create must believe. Each one that went out has its own time to

@@ -38,8 +38,9 @@ static const struct config_entry table[] = {
      "bound of one attempt's provider calls; below WORKER_LEASE_MS"},
     {"WORKER_MIN_IDLE_MS", CONFIG_INT, AT(min_idle_ms), 1000, 7200000, "45000", false, false,
      "age at which another worker's entry is taken over; above WORKER_LEASE_MS"},
-    {"SANDBOX_SETTLE_MS", CONFIG_INT, AT(settle_ms), 0, 3600000, "50000", false, false,
-     "how long after a create was sent an empty lookup at the provider proves nothing"},
+    {"SANDBOX_SETTLE_MS", CONFIG_INT, AT(settle_ms), 0, 3600000, "42000", false, false,
+     "how long after a create was sent an empty lookup at the provider proves nothing: its "
+     "request's bound, and 22 s for an effect that comes after we gave it up"},
     {"WORKER_DRAIN_MS", CONFIG_INT, AT(drain_ms), 0, 3600000, "28000", false, false,
      "time for work in flight after SIGTERM; then jobs are given back"},
     {"WORKER_HEARTBEAT_MS", CONFIG_INT, AT(heartbeat_ms), 100, 600000, "3000", false, false,

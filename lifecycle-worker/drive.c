@@ -151,26 +151,54 @@ static void flight_hold(struct flight *flight, const struct http_request *reques
     flight_ended(flight, &step);
 }
 
+/* Ends the attempt in place of a request, which it takes. */
+static void flight_unsent(struct flight *flight, struct http_request *request, const char *error)
+{
+    /* what went out before may have had its effect, for a create at least */
+    bool unsure =
+        flight->call.op == PROVIDER_CREATE && (flight->sent || flight->claimed.create_maybe_sent);
+    struct provider_step step = {.verdict = PROVIDER_FAILED,
+                                 .may_exist = unsure,
+                                 .outcome = unsure ? OUTCOME_AMBIGUOUS : OUTCOME_TRANSIENT};
+    str_copy(step.error, sizeof(step.error), error);
+    http_request_done(request);
+    flight_ended(flight, &step);
+}
+
+/*
+ * A create goes out now, and should this worker die, the next one must know when. The claim has
+ * written that time for one that goes out at once, which nearly all do.
+ */
+static int mark_create_sending(struct flight *flight, struct error *err)
+{
+    bool ours;
+    if (clock_mono_ms() - flight->began_ms < CREATE_SENT_SLACK_MS) {
+        return 0;
+    }
+    if (store_create_sending(flight->worker->store, job_of(flight)->id,
+                             flight->claimed.job.lease_token, &ours, err) < 0) {
+        return -1;
+    }
+    return ours ? 0 : error_set(err, ERR_CONFLICT, "the lease is over");
+}
+
 /* Takes the request. */
 static void flight_send(struct flight *flight, struct http_request *request)
 {
     struct worker *worker = flight->worker;
-    int64_t now = clock_mono_ms();
-    int64_t left = flight->attempt_end_ms - now;
-    if (flight->gate->hold_until_ms > now) {
+    struct error err = ERROR_INIT;
+    if (flight->gate->hold_until_ms > clock_mono_ms()) {
         flight_hold(flight, request, flight->gate->hold_until_ms);
         return;
     }
+    if (request->once && mark_create_sending(flight, &err) < 0) {
+        flight_unsent(flight, request, err.message);
+        return;
+    }
+    int64_t now = clock_mono_ms();
+    int64_t left = flight->attempt_end_ms - now;
     if (left < REQUEST_MIN_MS) {
-        /* what went out before may have had its effect, for a create at least */
-        bool unsure = flight->call.op == PROVIDER_CREATE &&
-                      (flight->sent || flight->claimed.create_maybe_sent);
-        struct provider_step step = {.verdict = PROVIDER_FAILED,
-                                     .may_exist = unsure,
-                                     .outcome = unsure ? OUTCOME_AMBIGUOUS : OUTCOME_TRANSIENT};
-        str_copy(step.error, sizeof(step.error), "the attempt ran out of time");
-        http_request_done(request);
-        flight_ended(flight, &step);
+        flight_unsent(flight, request, "the attempt ran out of time");
         return;
     }
     if (request->timeout_ms <= 0 || request->timeout_ms > left) {

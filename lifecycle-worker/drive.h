@@ -9,6 +9,9 @@
 
 #include "lifecycle-worker/worker.h"
 
+/* What is stored of a create's sending is at most so long before the truth. */
+enum { CREATE_SENT_SLACK_MS = 1000 };
+
 /* ---- drive.c ---- */
 
 /* Enters the gate, which must be open, and makes the call the claimed job asks for. */
@@ -25,7 +28,7 @@ void drive_end(struct flight *flight, const struct provider_step *step);
 /* Stops all calls to a provider for a time, here and at the other workers. */
 void apply_hold(struct worker *worker, const char *provider, int64_t hold_ms, enum outcome outcome);
 
-/* When an earlier attempt may have sent a create, by the database's clock; 0 = none did. */
+/* When an earlier attempt last may have sent a create, by the database's clock; 0 = none did. */
 int64_t flight_sent_before_ms(const struct flight *flight);
 /* Empties flight->finish but for whom it is about. */
 void flight_finish_init(struct flight *flight);

@@ -187,14 +187,22 @@ struct store_claimed {
  * takes the lease (lease_ms from now), lease_token + 1, attempt + 1, crashes + 1 if it ran out
  * under another holder, applies lifecycle START transitions (with an event each), and for a create
  * sets create_sent_at = now(): should the holder die, it may have sent one since. The sandbox comes
- * back with its earlier value, and the finish says what it is to be. Jobs not claimable are simply
- * absent from the result: ack their entries and forget them. *ret is a heap array:
- * store_claimed_free().
+ * back with its earlier value, and the finish says what it is to be; a holder that does not send at
+ * once says so with store_create_sending(). Jobs not claimable are simply absent from the result:
+ * ack their entries and forget them. *ret is a heap array: store_claimed_free().
  */
 int store_jobs_claim(struct store *store, const char *const *job_ids, size_t count,
                      const char *lease_owner, int64_t lease_ms, struct store_claimed **ret,
                      size_t *ret_count, struct error *err) MUST_CHECK;
 void store_claimed_free(struct store_claimed *claimed, size_t count);
+
+/*
+ * A create is about to be sent, some time after its claim: create_sent_at = now(). *ret_ours is
+ * false, and nothing is written, when the lease has run out or is another's. -1 = not known to be
+ * written: do not send.
+ */
+int store_create_sending(struct store *store, const char *job_id, int64_t lease_token,
+                         bool *ret_ours, struct error *err) MUST_CHECK;
 
 /* Ids of claimable jobs, oldest first, for when Redis is away. */
 int store_jobs_due(struct store *store, int limit, char (**ret_ids)[UUID_BYTES], size_t *ret_count,

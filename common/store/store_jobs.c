@@ -111,6 +111,22 @@ void store_claimed_free(struct store_claimed *claimed, size_t count)
     free(claimed);
 }
 
+int store_create_sending(struct store *store, const char *job_id, int64_t lease_token,
+                         bool *ret_ours, struct error *err)
+{
+    struct params p = {.count = 0};
+    PGresult *result;
+
+    param_text(&p, job_id);
+    param_int(&p, lease_token);
+    if (store_query(store, Q_CREATE_SENDING, &p, &result, err) < 0) {
+        return -1;
+    }
+    *ret_ours = PQntuples(result) == 1;
+    PQclear(result);
+    return 0;
+}
+
 int store_jobs_due(struct store *store, int limit, char (**ret_ids)[UUID_BYTES], size_t *ret_count,
                    struct error *err)
 {

@@ -18,7 +18,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.crash.scene import KIND, KINDS, PATIENCE_S, SLACK_MS, TIMING, Kind, Scene, Timing
+from tests.crash.scene import CREATE_SENT_SLACK_MS, KIND, KINDS, PATIENCE_S, SLACK_MS, TIMING, Kind, Scene, Timing
 from tests.harness.services import Postgres, Process, wait_until
 
 
@@ -137,7 +137,7 @@ def worker_dies_of_a_job_from_a_backlog(scene: Scene, kind: Kind) -> float:
     return took
 
 
-@row("a running create; nothing tells that it was not sent", 75.5, Timing.lost_create, kinds=(KIND["create"],))
+@row("a running create; nothing tells that it was not sent", 45, Timing.lost_create, kinds=(KIND["create"],))
 def worker_between_claim_and_create(scene: Scene, kind: Kind) -> float:
     return worker_dies(scene, kind, "worker_claimed")
 
@@ -164,13 +164,36 @@ def worker_between_send_and_effect(scene: Scene, kind: Kind) -> float:
     return provider_outlives_worker(scene, kind, "delay")
 
 
-@row("an effect that lands after the lease: the next worker's list does not have it yet", 75.5, Timing.lost_create,
+@row("an effect that lands after the lease: the next worker's list does not have it yet", 45, Timing.lost_create,
      kinds=(KIND["create"],))
 def worker_between_send_and_late_effect(scene: Scene, kind: Kind) -> float:
     return provider_outlives_worker(scene, kind, "delay", TIMING.lost_lease() + 1000)
 
 
-@row("a request that never has an effect", 75.5, Timing.lost_create)
+@row("a create that was sent long after its claim", 45, Timing.lost_create, kinds=(KIND["create"],),
+     WORKER_ATTEMPT_MS="3500", WORKER_LEASE_MS="4000", WORKER_MIN_IDLE_MS="4500")
+def worker_sends_late(scene: Scene, kind: Kind) -> float:
+    """The settle window counts from the sending, which the worker writes down before it."""
+    scene.prepare(kind)
+    scene.retire(scene.worker)
+    late = scene.next_worker(**freeze("worker_claimed"))
+    scene.fault(kind, "hang")
+    call = scene.ask(kind)
+    scene.froze(late)
+    time.sleep(CREATE_SENT_SLACK_MS / 1000)
+    ((woken,),) = scene.sql("select clock_timestamp()")
+    late.send(signal.SIGCONT)
+    scene.reaches_provider(kind)
+    assert scene.sql(f"select create_sent_at >= '{woken}' from sandboxes") == [("True",)]
+    late.kill9()
+    died = time.monotonic()
+    scene.next_worker()
+    took = scene.answered(call, died)
+    scene.settled(kind)
+    return took
+
+
+@row("a request that never has an effect", 45, Timing.lost_create)
 def worker_waits_for_what_never_comes(scene: Scene, kind: Kind) -> float:
     return provider_outlives_worker(scene, kind, "hang")
 
@@ -246,12 +269,12 @@ def zombie_wakes(scene: Scene, kind: Kind, point: str, effects: tuple[int, ...])
     return took
 
 
-@row("a zombie that has sent nothing", 81, Timing.frozen_create)
+@row("a zombie that has sent nothing", 49, Timing.frozen_create)
 def zombie_before_it_looks_at_its_lease(scene: Scene, kind: Kind) -> float:
     return zombie_wakes(scene, kind, "worker_claimed", (1,))
 
 
-@row("a zombie that makes one late call", 81, Timing.frozen_create)
+@row("a zombie that makes one late call", 49, Timing.frozen_create)
 def zombie_after_it_looked_at_its_lease(scene: Scene, kind: Kind) -> float:
     # a late create makes a copy, which is killed; a late deadline is set again to the same end
     return zombie_wakes(scene, kind, "worker_sending", (1, 2) if kind.op in ("create", "timeout") else (1,))

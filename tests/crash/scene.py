@@ -19,6 +19,9 @@ from tests.harness.services import Postgres, Process, Redis, build_dir, wait_unt
 from tests.harness.stack import BASE, Client, FaultProvider, Stack
 
 
+CREATE_SENT_SLACK_MS = 1000  # lifecycle-worker/drive.h
+
+
 @dataclass(frozen=True)
 class Timing:
     """The settings, in milliseconds, that every bound of the crash table is made of."""
@@ -55,8 +58,8 @@ class Timing:
         return self.WORKER_LEASE_MS + self.REAPER_OUTBOX_MS
 
     def lost_create(self) -> int:
-        """What was sent at the very end of the attempt has its settle window before an empty list tells anything."""
-        return max(self.lost_lease(), self.WORKER_ATTEMPT_MS + self.SANDBOX_SETTLE_MS + self.REAPER_OUTBOX_MS)
+        """An empty list tells nothing before the settle window is over."""
+        return max(self.lost_lease(), CREATE_SENT_SLACK_MS + self.SANDBOX_SETTLE_MS + self.REAPER_OUTBOX_MS)
 
     def frozen(self) -> int:
         """A frozen worker's parked read swallows the first wake-up after its lease."""
@@ -92,7 +95,7 @@ class Timing:
         return max(self.WORKER_RECONCILE_MIN_AGE_MS + self.REAPER_RECONCILE_MS, self.swept())
 
 
-SCALED = Timing(WORKER_ATTEMPT_MS=1500, WORKER_LEASE_MS=1800, WORKER_MIN_IDLE_MS=2000, SANDBOX_SETTLE_MS=2000,
+SCALED = Timing(WORKER_ATTEMPT_MS=1500, WORKER_LEASE_MS=1800, WORKER_MIN_IDLE_MS=2000, SANDBOX_SETTLE_MS=2500,
                 REAPER_TICK_MS=50, REAPER_OUTBOX_MS=100, REAPER_OUTBOX_BASE_MS=600, SANDBOX_IDEMPOTENCY_CLAIM_MS=500,
                 REAPER_LIFETIMES_MS=100, REAPER_RECONCILE_MS=500, WORKER_RECONCILE_CONFIRM=2, WORKER_RECONCILE_MIN_AGE_MS=1500)
 QUICKLY = {"E2B_REQUEST_TIMEOUT_MS": "1400", "WORKER_RETRY_BASE_MS": "50", "WORKER_RETRY_CAP_MS": "200",

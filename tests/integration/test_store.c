@@ -242,6 +242,38 @@ static void test_when_a_create_may_have_been_sent(void **state)
     claimed_done(&claimed);
 }
 
+/* One that is sent long after its claim says so, as long as the job is its holder's. */
+static void test_a_create_is_about_to_be_sent(void **state)
+{
+    struct sandbox sandbox;
+    struct wakeup wakeup;
+    struct store_claimed claimed;
+    bool ours;
+
+    (void)state;
+    new_sandbox(&sandbox, &wakeup);
+    claim_one(wakeup.job_id, &claimed);
+    (void)sql("UPDATE sandboxes SET create_sent_at = now() - interval '1 min' WHERE id = '%s' "
+              "RETURNING 1",
+              sandbox.id);
+    OK(store_create_sending(store, wakeup.job_id, claimed.job.lease_token - 1, &ours, &err));
+    assert_false(ours);
+    assert_int_equal(sql("SELECT count(*) FROM sandboxes WHERE id = '%s' AND create_sent_at > "
+                         "now() - interval '5 s'",
+                         sandbox.id),
+                     0);
+    OK(store_create_sending(store, wakeup.job_id, claimed.job.lease_token, &ours, &err));
+    assert_true(ours);
+    assert_int_equal(sql("SELECT count(*) FROM sandboxes WHERE id = '%s' AND create_sent_at > "
+                         "now() - interval '5 s'",
+                         sandbox.id),
+                     1);
+    (void)sql("UPDATE jobs SET lease_until = now() WHERE id = '%s' RETURNING 1", wakeup.job_id);
+    OK(store_create_sending(store, wakeup.job_id, claimed.job.lease_token, &ours, &err));
+    assert_false(ours);
+    claimed_done(&claimed);
+}
+
 /* A create goes to another provider with the commit that says so; not when a delete has come. */
 static void test_a_create_moves(void **state)
 {
@@ -565,6 +597,7 @@ int main(void)
         cmocka_unit_test(test_join_and_delete_supersedes),
         cmocka_unit_test(test_retry_wait_and_refund),
         cmocka_unit_test(test_when_a_create_may_have_been_sent),
+        cmocka_unit_test(test_a_create_is_about_to_be_sent),
         cmocka_unit_test(test_a_create_moves),
         cmocka_unit_test(test_outbox_finds_what_lost_its_wakeup),
         cmocka_unit_test(test_dead_letters_are_claimed_until_they_are_listed),
