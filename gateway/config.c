@@ -4,7 +4,9 @@
 #include <stddef.h>
 
 #include "common/base/config.h"
+#include "common/base/log.h"
 #include "common/provider/provider.h"
+#include "common/store/store_config.h"
 #include "gateway/budget.h"
 #include "gateway/services.h"
 
@@ -41,19 +43,10 @@ static const struct config_entry table[] = {
      "entries that list-files answers with; the rest is left out and said so"},
     {"GATEWAY_STRICT_HEADERS", CONFIG_BOOL, AT(strict_headers), 0, 0, "1", false, false,
      "require User-Agent and X-Request-ID as the contract says"},
-    {"DATABASE_URL", CONFIG_STRING, AT(database_url), 1, 4096, NULL, true, true,
-     "PostgreSQL, several hosts allowed"},
+    STORE_CONFIG_ENTRY(AT(database_url)),
     {"DATABASE_POOL", CONFIG_INT, AT(database_pool), 1, 256, "8", false, false,
      "connections to PostgreSQL"},
-    {"REDIS_HOST", CONFIG_STRING, AT(redis_host), 1, 255, "127.0.0.1", false, false,
-     "Redis host, or the path of a unix socket"},
-    {"REDIS_PORT", CONFIG_INT, AT(redis_port), 1, 65535, "6379", false, false, "Redis port"},
-    {"REDIS_DATABASE", CONFIG_INT, AT(redis_database), 0, 1000000, "0", false, false,
-     "Redis database number"},
-    {"REDIS_USERNAME", CONFIG_STRING, AT(redis_username), 0, 255, NULL, false, false,
-     "Redis ACL user; empty = default user"},
-    {"REDIS_PASSWORD", CONFIG_STRING, AT(redis_password), 0, 4096, NULL, false, true,
-     "Redis password; empty = none"},
+    QUEUE_CONFIG_ENTRIES(AT(redis)),
     {"JWT_ALGORITHM", CONFIG_STRING, AT(jwt_algorithm), 5, 5, "HS256", false, false,
      "HS256, RS256 or ES256: the only one accepted"},
     {"JWT_SECRET_KEY", CONFIG_STRING, AT(jwt_secret), 32, 4096, NULL, false, true,
@@ -119,8 +112,7 @@ static const struct config_entry table[] = {
      "unfinished jobs at which connect, pause and schedule-timeout are answered 503, too"},
     {"ADMISSION_QUEUE_AGE_MS", CONFIG_INT, AT(admission_age_ms), 100, 86400000, "120000", false,
      false, "age of the oldest queued job at which creates are answered 503"},
-    {"LOG_LEVEL", CONFIG_STRING, AT(log_level), 1, 16, "info", false, false,
-     "debug, info, warn or error"},
+    LOG_CONFIG_ENTRY(AT(log_level)),
 };
 
 int64_t gateway_config_file_body(const struct gateway_config *config)

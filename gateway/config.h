@@ -9,6 +9,7 @@
 #include <stdio.h>
 
 #include "common/base/error.h"
+#include "common/queue/queue_config.h"
 
 struct gateway_config {
     char *listen;
@@ -17,8 +18,7 @@ struct gateway_config {
     bool strict_headers;
     char *database_url;
     int64_t database_pool;
-    char *redis_host, *redis_username, *redis_password;
-    int64_t redis_port, redis_database;
+    struct queue_config redis;
     char *jwt_algorithm, *jwt_secret, *jwt_public_key_file, *jwt_private_key_file, *jwt_issuer,
         *jwt_audience;
     int64_t jwt_ttl_s;

@@ -3,29 +3,15 @@
 
 #include <string.h>
 
+#include "common/store/store_config.h"
 #include "gateway/router.h"
 
 struct store *gateway_store(const struct gateway_config *config)
 {
-    const struct store_options options = {.conninfo = config->database_url,
-                                          .application = "sandbox-gateway",
-                                          .pool_size = (int)config->database_pool,
-                                          .connect_timeout_s = 3,
-                                          .statement_timeout_ms = 5000,
-                                          .pool_wait_ms = 2000};
+    struct store_options options =
+        store_config_options(config->database_url, "sandbox-gateway", (int)config->database_pool);
 
     return store_new(&options);
-}
-
-struct queue_options gateway_redis(const struct gateway_config *config)
-{
-    return (struct queue_options){.host = config->redis_host,
-                                  .port = (int)config->redis_port,
-                                  .database = (int)config->redis_database,
-                                  .username = config->redis_username,
-                                  .password = config->redis_password,
-                                  .connect_timeout_ms = 1000,
-                                  .command_timeout_ms = 2000};
 }
 
 static struct auth *open_auth(const struct gateway_config *config, struct store *store,
@@ -48,7 +34,7 @@ static struct auth *open_auth(const struct gateway_config *config, struct store 
 
 int gateway_open(struct gateway *gateway, const struct gateway_config *config, struct error *err)
 {
-    struct queue_options redis = gateway_redis(config);
+    struct queue_options redis = queue_config_options(&config->redis);
 
     memset(gateway, 0, sizeof(*gateway));
     gateway->config = config;

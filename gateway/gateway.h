@@ -45,6 +45,5 @@ void gateway_close(struct gateway *gateway);
 
 /* As configured, for a subcommand of its own. */
 struct store *gateway_store(const struct gateway_config *config);
-struct queue_options gateway_redis(const struct gateway_config *config);
 
 #endif

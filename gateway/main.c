@@ -105,7 +105,7 @@ static int run(int argc, char **argv, const struct gateway_config *config, int s
                struct error *err)
 {
     const char *verb = argc > 1 ? argv[1] : "serve";
-    struct queue_options redis = gateway_redis(config);
+    struct queue_options redis = queue_config_options(&config->redis);
     struct store *store;
     int status;
 

@@ -6,28 +6,20 @@
 #include <stddef.h>
 
 #include "common/base/config.h"
+#include "common/base/log.h"
+#include "common/store/store_config.h"
 
 #define AT(field) offsetof(struct worker_config, field)
 
 static const struct config_entry table[] = {
-    {"DATABASE_URL", CONFIG_STRING, AT(database_url), 1, 4096, NULL, true, true,
-     "PostgreSQL, several hosts allowed"},
-    {"REDIS_HOST", CONFIG_STRING, AT(redis_host), 1, 255, "127.0.0.1", false, false,
-     "Redis host, or the path of a unix socket"},
-    {"REDIS_PORT", CONFIG_INT, AT(redis_port), 1, 65535, "6379", false, false, "Redis port"},
-    {"REDIS_DATABASE", CONFIG_INT, AT(redis_database), 0, 1000000, "0", false, false,
-     "Redis database number"},
-    {"REDIS_USERNAME", CONFIG_STRING, AT(redis_username), 0, 255, NULL, false, false,
-     "Redis ACL user; empty = default user"},
-    {"REDIS_PASSWORD", CONFIG_STRING, AT(redis_password), 0, 4096, NULL, false, true,
-     "Redis password; empty = none"},
+    STORE_CONFIG_ENTRY(AT(database_url)),
+    QUEUE_CONFIG_ENTRIES(AT(redis)),
     {"SANDBOX_PROVIDERS", CONFIG_STRING, AT(providers), 1, 255, "e2b", false, false,
      "comma list of the providers this worker calls"},
     {"SANDBOX_START_COMMAND", CONFIG_STRING, AT(start_command), 1, 65536, NULL, false, false,
      "shell command started in the background of every sandbox that comes up, for templates that "
      "start nothing; must bear being started twice (default: none)"},
-    {"LOG_LEVEL", CONFIG_STRING, AT(log_level), 1, 16, "info", false, false,
-     "debug, info, warn or error"},
+    LOG_CONFIG_ENTRY(AT(log_level)),
     {"WORKER_MAX_IN_FLIGHT", CONFIG_INT, AT(max_in_flight), 1, 2048, "256", false, false,
      "jobs worked on at once; at the limit nothing is read"},
     {"WORKER_PROVIDER_MAX_IN_FLIGHT", CONFIG_INT, AT(provider_max_in_flight), 0, 2048, "0", false,
@@ -130,17 +122,4 @@ void worker_config_free(struct worker_config *config)
 void worker_config_help(FILE *out)
 {
     config_print_help(table, TABLE_COUNT, out);
-}
-
-struct queue_options worker_config_redis(const struct worker_config *config)
-{
-    return (struct queue_options){
-        .host = config->redis_host,
-        .port = (int)config->redis_port,
-        .database = (int)config->redis_database,
-        .username = config->redis_username,
-        .password = config->redis_password,
-        .connect_timeout_ms = 1000,
-        .command_timeout_ms = 2000,
-    };
 }

@@ -11,15 +11,11 @@
 #include <stdio.h>
 
 #include "common/base/error.h"
-#include "common/queue/queue.h"
+#include "common/queue/queue_config.h"
 
 struct worker_config {
     char *database_url;
-    char *redis_host;
-    int64_t redis_port;
-    int64_t redis_database;
-    char *redis_username;
-    char *redis_password;
+    struct queue_config redis;
     char *providers;
     char *start_command;
     char *log_level;
@@ -53,9 +49,6 @@ struct worker_config {
 int worker_config_load(struct worker_config *config, struct error *err) MUST_CHECK;
 void worker_config_free(struct worker_config *config);
 void worker_config_help(FILE *out);
-
-/* How Redis is reached; borrows the strings of `config`. */
-struct queue_options worker_config_redis(const struct worker_config *config);
 
 /* Time left of a lease in which nothing is begun or written any more: clocks of different hosts
  * and a slow commit must not let two holders act at once. */

@@ -23,7 +23,7 @@ static void print_help(void)
 
 static int health(const struct worker_config *config)
 {
-    struct queue_options redis = worker_config_redis(config);
+    struct queue_options redis = queue_config_options(&config->redis);
     struct error err = ERROR_INIT;
 
     if (queue_health(&redis, QUEUE_ROLE_WORKER, &err) != 0) {

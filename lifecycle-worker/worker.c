@@ -15,6 +15,7 @@
 #include "common/base/crashpoint.h"
 #include "common/base/json.h"
 #include "common/base/log.h"
+#include "common/store/store_config.h"
 
 #define TURN_MAX_MS      1000
 #define STORE_RETRY_MS   250
@@ -597,17 +598,11 @@ int worker_init(struct worker *worker, const struct worker_config *config, int s
     if (worker->providers == NULL || gates_init(worker, err) != 0) {
         return -1;
     }
-    worker->store = store_new(&(struct store_options){
-        .conninfo = config->database_url,
-        .application = "sandbox-worker",
-        .pool_size = 1,
-        .connect_timeout_s = 3,
-        .statement_timeout_ms = 5000,
-        .pool_wait_ms = 2000,
-    });
-    struct queue_options options = worker_config_redis(config);
-    worker->queue = queue_new(&options);
-    worker->reader = queue_reader_new(&options, worker->identity, READER_BLOCK_MS);
+    struct store_options database = store_config_options(config->database_url, "sandbox-worker", 1);
+    worker->store = store_new(&database);
+    struct queue_options redis = queue_config_options(&config->redis);
+    worker->queue = queue_new(&redis);
+    worker->reader = queue_reader_new(&redis, worker->identity, READER_BLOCK_MS);
     worker->http = http_multi_new((int)config->max_in_flight);
     inflight_init(&worker->inflight, (int)config->max_in_flight);
     worker->held = xcalloc((size_t)config->max_in_flight, sizeof(*worker->held));

@@ -6,27 +6,19 @@
 #include <stddef.h>
 
 #include "common/base/config.h"
+#include "common/base/log.h"
 #include "common/domain/types.h"
+#include "common/store/store_config.h"
 
 #define AT(field) offsetof(struct reaper_config, field)
 
 static const struct config_entry table[] = {
-    {"DATABASE_URL", CONFIG_STRING, AT(database_url), 1, 4096, NULL, true, true,
-     "PostgreSQL, several hosts allowed"},
-    {"REDIS_HOST", CONFIG_STRING, AT(redis_host), 1, 255, "127.0.0.1", false, false,
-     "Redis host, or the path of a unix socket"},
-    {"REDIS_PORT", CONFIG_INT, AT(redis_port), 1, 65535, "6379", false, false, "Redis port"},
-    {"REDIS_DATABASE", CONFIG_INT, AT(redis_database), 0, 1000000, "0", false, false,
-     "Redis database number"},
-    {"REDIS_USERNAME", CONFIG_STRING, AT(redis_username), 0, 255, NULL, false, false,
-     "Redis ACL user; empty = default user"},
-    {"REDIS_PASSWORD", CONFIG_STRING, AT(redis_password), 0, 4096, NULL, false, true,
-     "Redis password; empty = none"},
+    STORE_CONFIG_ENTRY(AT(database_url)),
+    QUEUE_CONFIG_ENTRIES(AT(redis)),
     {"SANDBOX_PROVIDERS", CONFIG_STRING, AT(providers), 1, 255, "e2b", false, false,
      "comma list of the providers whose lifetimes are kept and which are compared with the "
      "database"},
-    {"LOG_LEVEL", CONFIG_STRING, AT(log_level), 1, 16, "info", false, false,
-     "debug, info, warn or error"},
+    LOG_CONFIG_ENTRY(AT(log_level)),
     {"REAPER_TICK_MS", CONFIG_INT, AT(tick_ms), 10, 60000, "250", false, false,
      "longest sleep between looks at the deadlines"},
     {"REAPER_BATCH", CONFIG_INT, AT(batch), 1, 10000, "1000", false, false,
@@ -104,17 +96,4 @@ void reaper_config_help(FILE *out)
 {
     config_print_help(table, TABLE_COUNT, out);
     config_print_help(provider_lifetime_config, PROVIDER_KIND_COUNT, out);
-}
-
-struct queue_options reaper_config_redis(const struct reaper_config *config)
-{
-    return (struct queue_options){
-        .host = config->redis_host,
-        .port = (int)config->redis_port,
-        .database = (int)config->redis_database,
-        .username = config->redis_username,
-        .password = config->redis_password,
-        .connect_timeout_ms = 1000,
-        .command_timeout_ms = 2000,
-    };
 }

@@ -11,15 +11,11 @@
 
 #include "common/base/error.h"
 #include "common/domain/providers.h"
-#include "common/queue/queue.h"
+#include "common/queue/queue_config.h"
 
 struct reaper_config {
     char *database_url;
-    char *redis_host;
-    int64_t redis_port;
-    int64_t redis_database;
-    char *redis_username;
-    char *redis_password;
+    struct queue_config redis;
     char *providers;
     char *log_level;
     int64_t tick_ms;
@@ -43,8 +39,5 @@ struct reaper_config {
 int reaper_config_load(struct reaper_config *config, struct error *err) MUST_CHECK;
 void reaper_config_free(struct reaper_config *config);
 void reaper_config_help(FILE *out);
-
-/* How Redis is reached; borrows the strings of `config`. */
-struct queue_options reaper_config_redis(const struct reaper_config *config);
 
 #endif

@@ -34,7 +34,7 @@ static void loop(struct sweep *sweep, int signal_fd)
 
 static int health(const struct reaper_config *config)
 {
-    struct queue_options redis = reaper_config_redis(config);
+    struct queue_options redis = queue_config_options(&config->redis);
     struct error err = ERROR_INIT;
 
     if (queue_health(&redis, QUEUE_ROLE_REAPER, &err) != 0) {

@@ -10,6 +10,7 @@
 #include "common/base/crashpoint.h"
 #include "common/base/json.h"
 #include "common/base/log.h"
+#include "common/store/store_config.h"
 
 #define REFILL_MAX    20000 /* after a wipe; the rest follows by the ordinary search */
 #define RETRY_MS      500
@@ -394,15 +395,9 @@ void sweep_init(struct sweep *sweep, const struct reaper_config *config)
     sweep->store_up = sweep->queue_up = true;
     sweep->next_stats_ms = clock_mono_ms() + config->stats_ms;
     sweep->next_prune_ms = clock_mono_ms() + config->prune_ms;
-    sweep->store = store_new(&(struct store_options){
-        .conninfo = config->database_url,
-        .application = "sandbox-reaper",
-        .pool_size = 1,
-        .connect_timeout_s = 3,
-        .statement_timeout_ms = 5000,
-        .pool_wait_ms = 2000,
-    });
-    struct queue_options redis = reaper_config_redis(config);
+    struct store_options database = store_config_options(config->database_url, "sandbox-reaper", 1);
+    sweep->store = store_new(&database);
+    struct queue_options redis = queue_config_options(&config->redis);
     sweep->queue = queue_new(&redis);
 }
 

@@ -19,6 +19,11 @@ enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR };
 /* `service` names the program; `level_name` is debug|info|warn|error (NULL = info). Returns -1 on
  * an unknown name. */
 int log_init(const char *service, const char *level_name);
+/* The level's entry in a program's table (config.h); at_ = offset of its char * there. */
+/* clang-format off */
+#define LOG_CONFIG_ENTRY(at_)                                                                      \
+    {"LOG_LEVEL", CONFIG_STRING, (at_), 1, 16, "info", false, false, "debug, info, warn or error"}
+/* clang-format on */
 bool log_enabled(enum log_level level);
 
 /* A typed value; build it with the macros. */

@@ -4,6 +4,7 @@
 #include <stddef.h>
 
 #include "common/base/config.h"
+#include "common/base/log.h"
 
 #define AT(field) offsetof(struct host_config, field)
 #define COUNT     (sizeof(table) / sizeof(table[0]))
@@ -70,8 +71,7 @@ static const struct config_entry table[] = {
     {"SANDBOX_HOST_FIRST_UID", CONFIG_INT, AT(first_uid), 1000, 2000000000, "210000", false, false,
      "as root: each sandbox runs under a user id of its own, from this one on (the next 4096 where "
      "another host uses these)"},
-    {"LOG_LEVEL", CONFIG_STRING, AT(log_level), 1, 16, "info", false, false,
-     "debug, info, warn or error"},
+    LOG_CONFIG_ENTRY(AT(log_level)),
 };
 
 int host_config_load(struct host_config *config, struct error *err)
