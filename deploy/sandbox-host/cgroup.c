@@ -270,7 +270,7 @@ void cgroup_thaw_killed(void)
         /* one process is enough: all of a sandbox are killed together */
         if (read_text(path, "cgroup.procs", text, sizeof(text)) == 0 &&
             is_killed((pid_t)strtol(text, NULL, 10))) {
-            cgroup_remove(entry->d_name);
+            (void)cgroup_remove(entry->d_name); /* what stays is tried again at the next start */
         }
     }
     if (all != NULL) {
@@ -278,9 +278,10 @@ void cgroup_thaw_killed(void)
     }
 }
 
-void cgroup_remove(const char *id)
+bool cgroup_remove(const char *id)
 {
     char path[PATH_BYTES];
+    bool gone = true;
 
     cgroup_let_die(id);
     for (int i = 0; i < ROOTS; i++) {
@@ -292,7 +293,9 @@ void cgroup_remove(const char *id)
             kill_group(path);
             clock_sleep_ms(10);
         }
+        gone = gone && access(path, F_OK) < 0;
     }
+    return gone;
 }
 
 /* The number behind `name` in a file of lines "name number"; name "" = the file is one number. */

@@ -241,10 +241,11 @@ static int remove_entry(const char *path, const struct stat *status, int kind, s
     return 0;
 }
 
-void files_remove_tree(const char *path)
+bool files_remove_tree(const char *path)
 {
     /* each round opens one more level of folders that were closed to their own owner */
     for (int round = 0; round < COPY_DEPTH_MAX && access(path, F_OK) == 0; round++) {
         nftw(path, remove_entry, WALK_FDS, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
     }
+    return access(path, F_OK) < 0;
 }

@@ -28,7 +28,7 @@ int files_copy(const char *from, const char *to, mode_t mode, struct error *err)
 int files_copy_public(const char *from, const char *to, struct error *err) MUST_CHECK;
 /* Copies a folder's content into an existing folder, all of it, owned by uid (0 = by us). */
 int files_copy_home(const char *from, const char *to, uid_t uid, struct error *err) MUST_CHECK;
-/* Removes a folder with all in it, on one file system; what cannot be removed stays. */
-void files_remove_tree(const char *path);
+/* Removes a folder with all in it, on one file system; false: something could not be removed. */
+bool files_remove_tree(const char *path);
 
 #endif

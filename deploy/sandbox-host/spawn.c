@@ -17,6 +17,7 @@
 
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
+#include "common/base/log.h"
 #include "common/base/strbuf.h"
 #include "deploy/sandbox-host/cgroup.h"
 #include "deploy/sandbox-host/disk.h"
@@ -429,14 +430,23 @@ void spawn_kill(const char *id, const struct spawn_box *box)
 void spawn_bury(const char *id, struct spawn_box *box)
 {
     char dir[SPAWN_PATH_BYTES];
+    const char *left = NULL;
 
-    has_ended(box->init.fd, GONE_MS);
-    has_ended(box->wrapper.fd, GONE_MS);
+    if (!has_ended(box->init.fd, GONE_MS) || !has_ended(box->wrapper.fd, GONE_MS)) {
+        left = "its processes";
+    }
     close_fd(&box->init.fd);
     close_fd(&box->wrapper.fd);
-    cgroup_remove(id);
+    if (!cgroup_remove(id)) {
+        left = "its cgroup";
+    }
     spawn_dir(dir, id);
-    files_remove_tree(dir);
+    if (!files_remove_tree(dir)) {
+        left = dir;
+    }
+    if (left != NULL) {
+        log_event(LOG_ERROR, "sandbox.not_buried", LOG_S("sandbox", id), LOG_S("left", left));
+    }
 }
 
 /* ---- reaching a port inside

@@ -54,7 +54,8 @@ int spawn_start(const struct spawn_request *request, struct spawn_box *ret,
 /* Finds the processes of an earlier run again by pid and start time. -1: they are gone. */
 int spawn_find(struct spawn_box *box, struct error *err) MUST_CHECK;
 bool spawn_alive(const struct spawn_box *box);
-/* Kills everything of it; spawn_bury() waits until all is gone and removes its folder. */
+/* Kills everything of it; spawn_bury() waits until all is gone and removes its folder. What stays
+ * is said in the log, and its folder is buried again by the next start of the host. */
 void spawn_kill(const char *id, const struct spawn_box *box);
 void spawn_bury(const char *id, struct spawn_box *box);
 

@@ -5,6 +5,7 @@ What only root can enforce is asked of a host that runs as root; elsewhere the t
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -18,6 +19,7 @@ import httpx
 import pytest
 
 from tests.harness.host_client import Box, HostClient
+from tests.harness.leaks import descendants, warden_of
 from tests.harness.services import build_dir, free_port, wait_until
 from tests.harness.stack import SandboxHost
 
@@ -90,13 +92,15 @@ def test_the_agent_cannot_be_killed_traced_or_read(box):
 def test_killing_the_wrapper_ends_the_sandbox_and_frees_nothing(client, neighbour):
     """The wrapper is outside the sandbox; when something kills it, the inside dies with it."""
     box = client.create()
-    box.run("setsid sleep 4321 >/dev/null 2>&1 & disown")
+    nap = f"sleep {10**9 + os.getpid()}"  # nobody else's on this machine
+    box.run(f"setsid {nap} >/dev/null 2>&1 & disown")
     pids = subprocess.run(["pgrep", "-f", f"bwrap .*{box.id}"], capture_output=True, text=True, check=True).stdout.split()
     for pid in pids:
         os.kill(int(pid), signal.SIGKILL)
     wait_until("the sandbox to be gone", lambda: box.get().status_code == 404, 10)
-    wait_until("its processes to be gone", lambda: subprocess.run(["pgrep", "-f", "sleep 4321"]).returncode == 1, 10)
-    assert not (client.host.state / "s" / box.id).exists()
+    wait_until("its processes to be gone", lambda: subprocess.run(["pgrep", "-f", nap]).returncode == 1, 10)
+    # the keeper kills and forgets it first; its folder is removed after that
+    wait_until("its folder to be gone", lambda: not (client.host.state / "s" / box.id).exists(), 10)
 
 
 @as_root
@@ -328,7 +332,15 @@ def test_internet_where_it_is_allowed(client, host, tmp_path):
     address = f"203.0.113.{os.getpid() % 200 + 10}"
     subprocess.run(["ip", "addr", "add", f"{address}/32", "dev", "lo"], check=True)
     server, port = listen_here(address)
-    threading.Thread(target=lambda: [server.accept()[0].sendall(b"hello\n") for _ in range(9)], daemon=True).start()
+
+    def greet() -> None:
+        with contextlib.suppress(OSError):  # until it is closed
+            while True:
+                with server.accept()[0] as caller, contextlib.suppress(OSError):  # one that left at once
+                    caller.sendall(b"hello\n")
+
+    greeter = threading.Thread(target=greet)
+    greeter.start()
     try:
         box = client.create()
         assert box.ok(f"timeout 5 cat </dev/tcp/{address}/{port} | head -1").strip() == "hello"
@@ -342,10 +354,16 @@ def test_internet_where_it_is_allowed(client, host, tmp_path):
             other.kill()
         assert not reach(client.create(allow_internet_access=False), address, port)
         # what a sandbox sends leaves as an ordinary user's, in its own cgroup
-        slirp = subprocess.run(["pgrep", "-a", "slirp4netns"], capture_output=True, text=True).stdout
-        assert slirp and all(os.stat(f"/proc/{line.split()[0]}").st_uid != 0 for line in slirp.splitlines())
+        owners = set()
+        for pid in descendants(warden_of(host)):
+            with contextlib.suppress(OSError):  # one that just ended
+                if Path(f"/proc/{pid}/comm").read_text() == "slirp4netns\n":
+                    owners.add(os.stat(f"/proc/{pid}").st_uid)
+        assert owners and 0 not in owners
     finally:
+        server.shutdown(socket.SHUT_RDWR)  # wakes who waits in accept()
         server.close()
+        greeter.join()
         subprocess.run(["ip", "addr", "del", f"{address}/32", "dev", "lo"], check=False)
 
 
