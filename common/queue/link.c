@@ -83,6 +83,7 @@ void queue_link_init(struct queue_link *link, const struct queue_options *option
     link->password = options->password == NULL ? NULL : xstrdup(options->password);
     link->connect_timeout_ms = options->connect_timeout_ms > 0 ? options->connect_timeout_ms : 1000;
     link->command_timeout_ms = options->command_timeout_ms > 0 ? options->command_timeout_ms : 2000;
+    link->max_age_ms = options->max_age_ms;
 }
 
 void queue_link_drop(struct queue_link *link)
@@ -142,14 +143,9 @@ static int link_handshake(struct queue_link *link, struct error *err)
     return replies == 0 ? 0 : queue_link_skip(link, replies, err);
 }
 
-int queue_link_open(struct queue_link *link, bool *ret_fresh, struct error *err)
+/* Makes link->context, which is NULL. */
+static int link_connect(struct queue_link *link, struct error *err)
 {
-    if (ret_fresh != NULL) {
-        *ret_fresh = false;
-    }
-    if (link->context != NULL) {
-        return 0;
-    }
     int64_t start = clock_mono_ms();
     if (start < link->next_connect_ms) {
         return error_set(err, ERR_QUEUE_DOWN, "Redis is away; the next attempt is due in %lld ms",
@@ -177,6 +173,34 @@ int queue_link_open(struct queue_link *link, bool *ret_fresh, struct error *err)
         }
         queue_link_drop(link);
         return -1;
+    }
+    return 0;
+}
+
+int queue_link_open(struct queue_link *link, bool *ret_fresh, struct error *err)
+{
+    redisContext *old = link->context;
+    int64_t now = clock_mono_ms();
+    bool aged = old != NULL && link->max_age_ms > 0 && now >= link->aged_ms;
+    if (ret_fresh != NULL) {
+        *ret_fresh = false;
+    }
+    if (old != NULL && !aged) {
+        return 0;
+    }
+    link->context = NULL;
+    link->aged_ms = now + link->max_age_ms;
+    if (old == NULL) {
+        if (link_connect(link, err) != 0) {
+            return -1;
+        }
+    } else {
+        struct error no_better = ERROR_INIT; /* the old one may still do */
+        if (link_connect(link, &no_better) != 0) {
+            link->context = old;
+            return 0;
+        }
+        redisFree(old);
     }
     if (ret_fresh != NULL) {
         *ret_fresh = true;

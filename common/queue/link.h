@@ -28,14 +28,17 @@ struct queue_link {
     char *password;
     int connect_timeout_ms;
     int command_timeout_ms;
-    redisContext *context; /* NULL = not connected */
-    int64_t next_connect_ms;
+    int64_t max_age_ms;
+    redisContext *context;   /* NULL = not connected */
+    int64_t next_connect_ms; /* monotonic, as is the following */
+    int64_t aged_ms;         /* when the connection is too old */
 };
 
 void queue_link_init(struct queue_link *link, const struct queue_options *options);
 void queue_link_done(struct queue_link *link);
 void queue_link_drop(struct queue_link *link);
-/* Connects when there is no connection. *ret_fresh (may be NULL) tells that it just did. */
+/* Between commands. Connects when there is no connection, or one beyond its age, which is kept
+ * while no better one is to be had. *ret_fresh (may be NULL) tells that it just did. */
 int queue_link_open(struct queue_link *link, bool *ret_fresh, struct error *err) MUST_CHECK;
 
 /* A command under construction; text is borrowed until queue_link_append(). */

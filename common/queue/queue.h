@@ -26,6 +26,7 @@ struct queue_options {
     const char *password;
     int connect_timeout_ms; /* 1000 */
     int command_timeout_ms; /* 2000 */
+    int64_t max_age_ms;     /* of a connection; 0 = no limit */
 };
 
 /* ---- commands ----------------------------------------------------------------------------- */

@@ -13,5 +13,6 @@ struct queue_options queue_config_options(const struct queue_config *config)
         .password = config->password,
         .connect_timeout_ms = CONNECT_TIMEOUT_MS,
         .command_timeout_ms = COMMAND_TIMEOUT_MS,
+        .max_age_ms = config->max_age_ms,
     };
 }

@@ -14,7 +14,7 @@
 
 struct queue_config {
     char *host, *username, *password; /* NULL = unset */
-    int64_t port, database;
+    int64_t port, database, max_age_ms;
 };
 
 /* Entries of a table; at_ = offset of its struct queue_config in the table's target. */
@@ -29,7 +29,11 @@ struct queue_config {
     {"REDIS_USERNAME", CONFIG_STRING, (at_) + offsetof(struct queue_config, username), 0, 255,     \
      NULL, false, false, "Redis ACL user; empty = default user"},                                  \
     {"REDIS_PASSWORD", CONFIG_STRING, (at_) + offsetof(struct queue_config, password), 0, 4096,    \
-     NULL, false, true, "Redis password; empty = none"}
+     NULL, false, true, "Redis password; empty = none"},                                           \
+    {"REDIS_CONNECTION_MAX_AGE_MS", CONFIG_INT, (at_) + offsetof(struct queue_config, max_age_ms), \
+     0, 86400000, "60000", false, false,                                                           \
+     "age at which a connection is made anew, so that a name that points elsewhere is followed "   \
+     "though the old server still answers; 0 = never"}
 /* clang-format on */
 
 /* How that Redis is reached; borrows the strings of `config`. */

@@ -469,6 +469,7 @@ struct server {
     int port;
     pid_t pid;
     char folder[64];
+    char socket[80];
 };
 
 static void server_start(struct server *server)
@@ -482,7 +483,8 @@ static void server_start(struct server *server)
               SIGKILL); /* a failed test leaves no server, not even a stopped one */
         if (freopen("/dev/null", "w", stdout) != NULL) {
             execlp("redis-server", "redis-server", "--port", port, "--bind", "127.0.0.1", "--dir",
-                   server->folder, "--appendonly", "yes", "--save", "", (char *)NULL);
+                   server->folder, "--appendonly", "yes", "--save", "", "--unixsocket",
+                   server->socket, (char *)NULL);
         }
         _exit(127);
     }
@@ -512,13 +514,73 @@ static int free_port(void)
     return ntohs(address.sin_port);
 }
 
+static void server_new(struct server *server)
+{
+    memset(server, 0, sizeof(*server));
+    server->port = free_port();
+    str_copy(server->folder, sizeof(server->folder), "/tmp/test-queue-XXXXXX");
+    assert_non_null(mkdtemp(server->folder));
+    snprintf(server->socket, sizeof(server->socket), "%s/socket", server->folder);
+    server_start(server);
+}
+
+static void server_done(struct server *server)
+{
+    server_kill(server);
+    char *remove[] = {"rm", "-rf", server->folder, NULL};
+    pid_t pid = fork();
+    if (pid == 0) {
+        execvp("rm", remove);
+        _exit(127);
+    }
+    waitpid(pid, NULL, 0);
+}
+
+/* What a queue adds must arrive at `server`. */
+static void adds_to(struct queue *queue, const struct server *server)
+{
+    struct error err = ERROR_INIT;
+    struct wakeup wakeup = wakeup_new(JOB_CREATE);
+    OK(queue_add(queue, &wakeup, 1, &err));
+    assert_string_equal(raw(server->port, "XLEN " CREATE_KEY), ":1\r\n");
+    (void)raw(server->port, "DEL " CREATE_KEY);
+}
+
+/* A name that points elsewhere, as after a failover, is followed though the old server answers. */
+static void test_a_name_that_moves_is_followed(void **state)
+{
+    (void)state;
+    enum { MAX_AGE_MS = 60000 };
+    struct server before, after;
+    server_new(&before);
+    server_new(&after);
+    char name[96];
+    snprintf(name, sizeof(name), "%s/name", before.folder);
+    assert_int_equal(symlink(before.socket, name), 0);
+    struct queue_options options = options_for(0);
+    options.host = name;
+    options.max_age_ms = MAX_AGE_MS;
+    struct queue *queue = queue_new(&options);
+    adds_to(queue, &before);
+    assert_int_equal(unlink(name), 0);
+    assert_int_equal(symlink(after.socket, name), 0);
+    adds_to(queue, &before); /* not at once */
+    clock_test_advance_ms(MAX_AGE_MS);
+    adds_to(queue, &after);
+    assert_int_equal(unlink(name), 0);
+    clock_test_advance_ms(MAX_AGE_MS);
+    adds_to(queue, &after); /* there is no better one */
+    queue_free(queue);
+    server_done(&before);
+    server_done(&after);
+}
+
 static void test_server_killed_and_restarted(void **state)
 {
     (void)state;
     struct error err = ERROR_INIT;
-    struct server server = {.port = free_port(), .folder = "/tmp/test-queue-XXXXXX"};
-    assert_non_null(mkdtemp(server.folder));
-    server_start(&server);
+    struct server server;
+    server_new(&server);
     struct queue_options options = options_for(server.port);
     struct queue *queue = queue_new(&options);
     struct queue_reader *reader = queue_reader_new(&options, "host:1:a", 2000);
@@ -587,14 +649,7 @@ static void test_server_killed_and_restarted(void **state)
     queue_reply_reader_free(replies);
     queue_reader_free(reader);
     queue_free(queue);
-    server_kill(&server);
-    char *remove[] = {"rm", "-rf", server.folder, NULL};
-    pid_t pid = fork();
-    if (pid == 0) {
-        execvp("rm", remove);
-        _exit(127);
-    }
-    waitpid(pid, NULL, 0);
+    server_done(&server);
 }
 
 int main(void)
@@ -608,6 +663,7 @@ int main(void)
         cmocka_unit_test(test_holds_and_heartbeats),
         cmocka_unit_test(test_wiped_in_the_middle),
         cmocka_unit_test(test_wrong_password_is_an_error),
+        cmocka_unit_test(test_a_name_that_moves_is_followed),
         cmocka_unit_test(test_server_killed_and_restarted),
     };
     const char *host = getenv("REDIS_HOST");
