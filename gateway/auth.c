@@ -73,8 +73,9 @@ static void init_locks(struct auth *auth)
 {
     pthread_condattr_t attributes;
 
-    for (int i = 0; i < CACHE_LOCKS; i++)
+    for (int i = 0; i < CACHE_LOCKS; i++) {
         pthread_mutex_init(&auth->cache_locks[i], NULL);
+    }
     pthread_rwlock_init(&auth->revoked_lock, NULL);
     pthread_mutex_init(&auth->refresh_lock, NULL);
     pthread_mutex_init(&auth->login_lock, NULL);
@@ -106,8 +107,9 @@ struct auth *auth_new(const struct auth_options *options, struct store *store, s
         goto fail;
     }
     auth->keys = token_keys_new(options, err);
-    if (auth->keys == NULL || password_hash_dummy(auth->dummy_hash, err) != 0)
+    if (auth->keys == NULL || password_hash_dummy(auth->dummy_hash, err) != 0) {
         goto fail;
+    }
     return auth;
 fail:
     auth_free(auth);
@@ -116,8 +118,9 @@ fail:
 
 void auth_free(struct auth *auth)
 {
-    if (auth == NULL)
+    if (auth == NULL) {
         return;
+    }
     for (int i = 0; i < REVOKED_BUCKETS; i++) {
         for (struct revoked *entry = auth->revoked[i], *next; entry != NULL; entry = next) {
             next = entry->next;
@@ -127,8 +130,9 @@ void auth_free(struct auth *auth)
     token_keys_free(auth->keys);
     login_limit_free(auth->limit);
     free(auth->cache);
-    for (int i = 0; i < CACHE_LOCKS; i++)
+    for (int i = 0; i < CACHE_LOCKS; i++) {
         pthread_mutex_destroy(&auth->cache_locks[i]);
+    }
     pthread_rwlock_destroy(&auth->revoked_lock);
     pthread_mutex_destroy(&auth->refresh_lock);
     pthread_mutex_destroy(&auth->login_lock);
@@ -152,12 +156,14 @@ static bool is_revoked(struct auth *auth, const char *jti)
 {
     bool found = false;
 
-    if (jti[0] == '\0')
+    if (jti[0] == '\0') {
         return false;
+    }
     pthread_rwlock_rdlock(&auth->revoked_lock);
     for (struct revoked *entry = *revoked_bucket(auth, jti); entry != NULL && !found;
-         entry = entry->next)
+         entry = entry->next) {
         found = strcmp(entry->jti, jti) == 0;
+    }
     pthread_rwlock_unlock(&auth->revoked_lock);
     return found;
 }
@@ -168,8 +174,9 @@ static void add_revoked(void *arg, const char *jti, int64_t expires_at_ms)
     struct revoked **bucket = revoked_bucket(auth, jti);
     struct revoked *entry;
 
-    if (is_revoked(auth, jti))
+    if (is_revoked(auth, jti)) {
         return;
+    }
     entry = xcalloc(1, sizeof(*entry));
     entry->expires_at_ms = expires_at_ms;
     if (str_copy(entry->jti, sizeof(entry->jti), jti) != 0) {
@@ -215,8 +222,9 @@ int auth_refresh_revocations(struct auth *auth, struct error *err)
     after = auth->revoked_last > REVOKED_OVERLAP ? auth->revoked_last - REVOKED_OVERLAP : 0;
     status = store_tokens_revoked(auth->store, after, add_revoked, auth, &last, err);
     if (status == 0) {
-        if (last > auth->revoked_last)
+        if (last > auth->revoked_last) {
             auth->revoked_last = last;
+        }
         atomic_store(&auth->revoked_loaded, true);
         purge_revoked(auth);
     }
@@ -235,8 +243,9 @@ static bool cache_find(struct auth *auth, const unsigned char *digest, size_t sl
 
     pthread_mutex_lock(lock);
     found = entry->used && memcmp(entry->digest, digest, sizeof(entry->digest)) == 0;
-    if (found)
+    if (found) {
         *ret = entry->principal;
+    }
     pthread_mutex_unlock(lock);
     return found;
 }
@@ -283,8 +292,9 @@ static int verify_afresh(struct auth *auth, const char *token, size_t length, st
 {
     struct token_claims claims;
 
-    if (token_verify(auth->keys, token, length, clock_wall_ms() / 1000, &claims, err) != 0)
+    if (token_verify(auth->keys, token, length, clock_wall_ms() / 1000, &claims, err) != 0) {
         return -1;
+    }
     memset(ret, 0, sizeof(*ret));
     memcpy(ret->subject, claims.subject, sizeof(ret->subject));
     memcpy(ret->username, claims.username, sizeof(ret->username));
@@ -301,24 +311,30 @@ int auth_authenticate(struct auth *auth, const char *authorization, struct princ
     size_t length = 0, slot;
     const char *token = bearer_token(authorization, &length, err);
 
-    if (token == NULL)
+    if (token == NULL) {
         return -1;
-    if (length > TOKEN_BYTES)
+    }
+    if (length > TOKEN_BYTES) {
         return refuse(err, ERR_TOKEN_MALFORMED);
+    }
     crypto_hash_sha256(digest, (const unsigned char *)token, length);
     slot = ((size_t)digest[0] << 8 | digest[1]) % CACHE_SLOTS;
     if (!cache_find(auth, digest, slot, ret)) {
-        if (verify_afresh(auth, token, length, ret, err) != 0)
+        if (verify_afresh(auth, token, length, ret, err) != 0) {
             return -1;
+        }
         cache_put(auth, digest, slot, ret);
     }
-    if (clock_wall_ms() >= ret->expires_at_ms + TOKEN_LEEWAY_S * 1000)
+    if (clock_wall_ms() >= ret->expires_at_ms + TOKEN_LEEWAY_S * 1000) {
         return refuse(err, ERR_TOKEN_EXPIRED);
+    }
     if (ret->jti[0] != '\0' && !atomic_load(&auth->revoked_loaded) &&
-        auth_refresh_revocations(auth, err) != 0)
+        auth_refresh_revocations(auth, err) != 0) {
         return -1;
-    if (is_revoked(auth, ret->jti))
+    }
+    if (is_revoked(auth, ret->jti)) {
         return refuse(err, ERR_TOKEN_REVOKED);
+    }
     return 0;
 }
 
@@ -326,10 +342,12 @@ int auth_logout(struct auth *auth, const struct principal *principal, struct err
 {
     int64_t until_ms = principal->expires_at_ms + REVOKED_MARGIN_MS;
 
-    if (principal->jti[0] == '\0')
+    if (principal->jti[0] == '\0') {
         return error_set(err, ERR_INVALID, "this token has no jti and cannot be revoked");
-    if (store_token_revoke(auth->store, principal->jti, until_ms, err) != 0)
+    }
+    if (store_token_revoke(auth->store, principal->jti, until_ms, err) != 0) {
         return -1;
+    }
     add_revoked(auth, principal->jti, until_ms);
     return 0;
 }
@@ -346,11 +364,13 @@ static bool enter_hashing(struct auth *auth)
     clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_sec += LOGIN_WAIT_MS / 1000;
     pthread_mutex_lock(&auth->login_lock);
-    while (auth->login_running >= auth->login_max_parallel && status == 0)
+    while (auth->login_running >= auth->login_max_parallel && status == 0) {
         status = pthread_cond_timedwait(&auth->login_free, &auth->login_lock, &until);
+    }
     entered = auth->login_running < auth->login_max_parallel;
-    if (entered)
+    if (entered) {
         auth->login_running++;
+    }
     pthread_mutex_unlock(&auth->login_lock);
     return entered;
 }
@@ -378,8 +398,9 @@ static int issue_token(struct auth *auth, const struct store_user *user, struct 
     str_copy(claims.role, sizeof(claims.role), user->role);
     str_copy(claims.jti, sizeof(claims.jti), jti);
     if (token_sign(auth->keys, &claims, now_s, ret->access_token, sizeof(ret->access_token), err) !=
-        0)
+        0) {
         return -1;
+    }
     ret->expires_in_s = auth->token_ttl_s;
     str_copy(ret->user_id, sizeof(ret->user_id), user->id);
     str_copy(ret->username, sizeof(ret->username), user->username);
@@ -399,8 +420,9 @@ static int check_password(struct auth *auth, const char *username, const char *p
         return -1;
     }
     right = password_verify(known ? user->password_hash : auth->dummy_hash, password);
-    if (!known || !right || user->disabled)
+    if (!known || !right || user->disabled) {
         return error_set(err, ERR_CREDENTIALS, "wrong user name or password");
+    }
     return 0;
 }
 
@@ -411,15 +433,18 @@ int auth_login(struct auth *auth, const char *username, const char *password, co
     int status;
 
     *ret_retry_after_s = 0;
-    if (!token_keys_can_sign(auth->keys))
+    if (!token_keys_can_sign(auth->keys)) {
         return error_set(err, ERR_NOT_IMPLEMENTED,
                          "this server has no key to issue tokens with (JWT_PRIVATE_KEY_FILE)");
+    }
     *ret_retry_after_s = login_limit_take(auth->limit, username, peer);
-    if (*ret_retry_after_s > 0)
+    if (*ret_retry_after_s > 0) {
         return error_set(err, ERR_RATE_LIMITED, "too many failed logins");
+    }
     if (username[0] == '\0' || strlen(username) >= LABEL_BYTES ||
-        strlen(password) > PASSWORD_MAX_BYTES)
+        strlen(password) > PASSWORD_MAX_BYTES) {
         return error_set(err, ERR_CREDENTIALS, "wrong user name or password");
+    }
     if (!enter_hashing(auth)) {
         login_limit_give_back(auth->limit, username, peer, LOGIN_LIMIT_NOT_TRIED);
         *ret_retry_after_s = LOGIN_BUSY_RETRY_S;
@@ -427,12 +452,14 @@ int auth_login(struct auth *auth, const char *username, const char *password, co
     }
     status = check_password(auth, username, password, &user, err);
     leave_hashing(auth);
-    if (status == 0)
+    if (status == 0) {
         status = issue_token(auth, &user, ret, err);
-    if (status == 0)
+    }
+    if (status == 0) {
         login_limit_give_back(auth->limit, username, peer, LOGIN_LIMIT_SUCCESS);
-    else if (err->code != ERR_CREDENTIALS)
+    } else if (err->code != ERR_CREDENTIALS) {
         login_limit_give_back(auth->limit, username, peer, LOGIN_LIMIT_NOT_TRIED);
+    }
     sodium_memzero(&user, sizeof(user));
     return status;
 }

@@ -72,14 +72,16 @@ static char *read_key(const char *path, const char *setting, const char *kind, s
     while (length < KEY_FILE_MAX_BYTES) {
         ssize_t got = read(fd, text + length, KEY_FILE_MAX_BYTES - length);
 
-        if (got < 0 && errno == EINTR)
+        if (got < 0 && errno == EINTR) {
             continue;
+        }
         if (got < 0) {
             error_set_errno(err, ERR_CONFIG, errno, "%s: cannot read %s", setting, path);
             goto fail;
         }
-        if (got == 0)
+        if (got == 0) {
             break;
+        }
         length += (size_t)got;
     }
     found = strstr(text, kind);
@@ -91,8 +93,9 @@ static char *read_key(const char *path, const char *setting, const char *kind, s
     close(fd);
     return text;
 fail:
-    if (fd >= 0)
+    if (fd >= 0) {
         close(fd);
+    }
     sodium_memzero(text, KEY_FILE_MAX_BYTES);
     free(text);
     return NULL;
@@ -100,15 +103,18 @@ fail:
 
 static int load_pair(struct token_keys *keys, const struct auth_options *options, struct error *err)
 {
-    if (options->public_key_file == NULL || options->public_key_file[0] == '\0')
+    if (options->public_key_file == NULL || options->public_key_file[0] == '\0') {
         return error_set(err, ERR_CONFIG, "JWT_PUBLIC_KEY_FILE is needed for %s",
                          keys->algorithm_name);
+    }
     keys->verify_key = read_key(options->public_key_file, "JWT_PUBLIC_KEY_FILE",
                                 "-----BEGIN PUBLIC KEY-----", err);
-    if (keys->verify_key == NULL)
+    if (keys->verify_key == NULL) {
         return -1;
-    if (options->private_key_file == NULL || options->private_key_file[0] == '\0')
+    }
+    if (options->private_key_file == NULL || options->private_key_file[0] == '\0') {
         return 0;
+    }
     keys->sign_key =
         read_key(options->private_key_file, "JWT_PRIVATE_KEY_FILE", "PRIVATE KEY-----", err);
     return keys->sign_key != NULL ? 0 : -1;
@@ -120,12 +126,14 @@ static int try_keys(const struct token_keys *keys, struct error *err)
     struct token_claims claims = {.subject = "self-test", .expires_at_s = 1000}, back;
     char token[TOKEN_BYTES];
 
-    if (keys->sign_key == NULL)
+    if (keys->sign_key == NULL) {
         return 0;
+    }
     if (token_sign(keys, &claims, 900, token, sizeof(token), err) != 0 ||
-        token_verify(keys, token, strlen(token), 900, &back, err) != 0)
+        token_verify(keys, token, strlen(token), 900, &back, err) != 0) {
         return error_set(err, ERR_CONFIG, "the JWT keys do not belong to %s or to each other",
                          keys->algorithm_name);
+    }
     return 0;
 }
 
@@ -164,8 +172,9 @@ struct token_keys *token_keys_new(const struct auth_options *options, struct err
         keys->sign_key = xstrdup(options->secret);
         status = 0;
     }
-    if (status == 0)
+    if (status == 0) {
         status = try_keys(keys, err);
+    }
     if (status != 0) {
         token_keys_free(keys);
         return NULL;
@@ -175,8 +184,9 @@ struct token_keys *token_keys_new(const struct auth_options *options, struct err
 
 void token_keys_free(struct token_keys *keys)
 {
-    if (keys == NULL)
+    if (keys == NULL) {
         return;
+    }
     wipe(keys->verify_key);
     wipe(keys->sign_key);
     free(keys->issuer);
@@ -203,9 +213,10 @@ int token_sign(const struct token_keys *keys, const struct token_claims *claims,
     char *text = NULL;
     int status = -1;
 
-    if (keys->sign_key == NULL)
+    if (keys->sign_key == NULL) {
         return error_set(err, ERR_NOT_IMPLEMENTED,
                          "tokens cannot be issued here: JWT_PRIVATE_KEY_FILE is not set");
+    }
     if (jwt_new(&jwt) != 0 || add_text(jwt, "sub", claims->subject) != 0 ||
         add_text(jwt, "username", claims->username) != 0 ||
         add_text(jwt, "role", claims->role) != 0 || add_text(jwt, "jti", claims->jti) != 0 ||
@@ -213,11 +224,13 @@ int token_sign(const struct token_keys *keys, const struct token_claims *claims,
         jwt_add_grant_int(jwt, "iat", (long)now_s) != 0 ||
         jwt_add_grant_int(jwt, "exp", (long)claims->expires_at_s) != 0 ||
         jwt_set_alg(jwt, keys->algorithm, (const unsigned char *)keys->sign_key,
-                    (int)strlen(keys->sign_key)) != 0)
+                    (int)strlen(keys->sign_key)) != 0) {
         goto fail;
+    }
     text = jwt_encode_str(jwt);
-    if (text == NULL || str_copy(out, size, text) != 0)
+    if (text == NULL || str_copy(out, size, text) != 0) {
         goto fail;
+    }
     status = 0;
     goto out;
 fail:
@@ -237,14 +250,16 @@ static int decode_part(const char *part, size_t length, struct strbuf *out)
     unsigned char *bytes;
     int status;
 
-    if (length == 0)
+    if (length == 0) {
         return -1;
+    }
     bytes = xmalloc(room);
     /* libsodium refuses padding, foreign characters and non-zero trailing bits */
     status = sodium_base642bin(bytes, room, part, length, NULL, &decoded, NULL,
                                sodium_base64_VARIANT_URLSAFE_NO_PADDING);
-    if (status == 0)
+    if (status == 0) {
         status = strbuf_append(out, bytes, decoded);
+    }
     free(bytes);
     return status;
 }
@@ -256,8 +271,9 @@ static cJSON *decode_object(const char *part, size_t length, size_t max_bytes)
     cJSON *object = NULL;
 
     strbuf_init(&text, max_bytes);
-    if (decode_part(part, length, &text) == 0)
+    if (decode_part(part, length, &text) == 0) {
         object = json_parse(text.data, text.length, &err);
+    }
     strbuf_done(&text);
     if (object != NULL && !cJSON_IsObject(object)) {
         cJSON_Delete(object);
@@ -278,16 +294,18 @@ static int check_header(const struct token_keys *keys, const char *part, size_t 
     const char *algorithm, *type;
     int status = 0;
 
-    if (header == NULL)
+    if (header == NULL) {
         return refuse(err, ERR_TOKEN_MALFORMED);
+    }
     algorithm = text_of(header, "alg");
     type = text_of(header, "typ");
     if (algorithm == NULL ||
         (cJSON_HasObjectItem(header, "typ") && (type == NULL || strcasecmp(type, "JWT") != 0)) ||
-        cJSON_HasObjectItem(header, "crit"))
+        cJSON_HasObjectItem(header, "crit")) {
         status = refuse(err, ERR_TOKEN_MALFORMED);
-    else if (strcmp(algorithm, keys->algorithm_name) != 0)
+    } else if (strcmp(algorithm, keys->algorithm_name) != 0) {
         status = refuse(err, ERR_TOKEN_ALGORITHM);
+    }
     cJSON_Delete(header);
     return status;
 }
@@ -300,10 +318,11 @@ static int check_signature(const struct token_keys *keys, const char *token, str
     /* the key is never empty: an empty one would make libjwt trust the token */
     if (jwt_decode(&jwt, token, (const unsigned char *)keys->verify_key,
                    (int)strlen(keys->verify_key)) != 0 ||
-        jwt == NULL)
+        jwt == NULL) {
         status = refuse(err, ERR_TOKEN_SIGNATURE);
-    else if (jwt_get_alg(jwt) != keys->algorithm)
+    } else if (jwt_get_alg(jwt) != keys->algorithm) {
         status = refuse(err, ERR_TOKEN_ALGORITHM);
+    }
     jwt_free(jwt);
     return status;
 }
@@ -313,10 +332,13 @@ static int date_of(const cJSON *claims, const char *name, int64_t *ret)
 {
     const cJSON *item = cJSON_GetObjectItemCaseSensitive(claims, name);
 
-    if (item == NULL)
+    if (item == NULL) {
         return 0;
-    if (!cJSON_IsNumber(item) || !(item->valuedouble >= 0) || item->valuedouble > NUMERIC_DATE_MAX)
+    }
+    if (!cJSON_IsNumber(item) || !(item->valuedouble >= 0) ||
+        item->valuedouble > NUMERIC_DATE_MAX) {
         return -1;
+    }
     *ret = (int64_t)item->valuedouble;
     return 1;
 }
@@ -327,12 +349,18 @@ static bool audience_matches(const cJSON *claims, const char *audience)
     const cJSON *item = cJSON_GetObjectItemCaseSensitive(claims, "aud");
     const cJSON *entry;
 
-    if (cJSON_IsString(item))
+    if (cJSON_IsString(item)) {
         return strcmp(item->valuestring, audience) == 0;
-    if (!cJSON_IsArray(item))
+    }
+    if (!cJSON_IsArray(item)) {
         return false;
-    cJSON_ArrayForEach(entry, item) if (cJSON_IsString(entry) &&
-                                        strcmp(entry->valuestring, audience) == 0) return true;
+    }
+    cJSON_ArrayForEach(entry, item)
+    {
+        if (cJSON_IsString(entry) && strcmp(entry->valuestring, audience) == 0) {
+            return true;
+        }
+    }
     return false;
 }
 
@@ -350,22 +378,28 @@ static int read_claims(const struct token_keys *keys, const cJSON *claims, int64
     memset(ret, 0, sizeof(*ret));
     if (subject == NULL || subject[0] == '\0' ||
         str_copy(ret->subject, sizeof(ret->subject), subject) != 0 ||
-        date_of(claims, "exp", &ret->expires_at_s) != 1 || has_not_before < 0)
+        date_of(claims, "exp", &ret->expires_at_s) != 1 || has_not_before < 0) {
         return refuse(err, ERR_TOKEN_MALFORMED);
-    if (now_s >= ret->expires_at_s + TOKEN_LEEWAY_S)
+    }
+    if (now_s >= ret->expires_at_s + TOKEN_LEEWAY_S) {
         return refuse(err, ERR_TOKEN_EXPIRED);
+    }
     if ((has_not_before && not_before_s > now_s + TOKEN_LEEWAY_S) ||
         (keys->issuer != NULL && (issuer == NULL || strcmp(issuer, keys->issuer) != 0)) ||
-        (keys->audience != NULL && !audience_matches(claims, keys->audience)))
+        (keys->audience != NULL && !audience_matches(claims, keys->audience))) {
         return refuse(err, ERR_TOKEN_MALFORMED);
+    }
     /* another issuer may use these for anything else: what does not fit is not ours */
     if (username == NULL || username[0] == '\0' ||
-        str_copy(ret->username, sizeof(ret->username), username) != 0)
+        str_copy(ret->username, sizeof(ret->username), username) != 0) {
         str_copy(ret->username, sizeof(ret->username), subject);
-    if (role != NULL && str_copy(ret->role, sizeof(ret->role), role) != 0)
+    }
+    if (role != NULL && str_copy(ret->role, sizeof(ret->role), role) != 0) {
         ret->role[0] = '\0';
-    if (jti != NULL && str_copy(ret->jti, sizeof(ret->jti), jti) != 0)
+    }
+    if (jti != NULL && str_copy(ret->jti, sizeof(ret->jti), jti) != 0) {
         ret->jti[0] = '\0';
+    }
     return 0;
 }
 
@@ -378,28 +412,34 @@ int token_verify(const struct token_keys *keys, const char *token, size_t length
     cJSON *claims;
     int status;
 
-    if (length == 0 || length > TOKEN_BYTES || memchr(token, '\0', length) != NULL)
+    if (length == 0 || length > TOKEN_BYTES || memchr(token, '\0', length) != NULL) {
         return refuse(err, ERR_TOKEN_MALFORMED);
+    }
     memcpy(copy, token, length);
     copy[length] = '\0';
     payload = strchr(copy, '.');
     signature = payload != NULL ? strchr(payload + 1, '.') : NULL;
-    if (signature == NULL || strchr(signature + 1, '.') != NULL)
+    if (signature == NULL || strchr(signature + 1, '.') != NULL) {
         return refuse(err, ERR_TOKEN_MALFORMED);
+    }
     payload++;
     signature++;
-    if (check_header(keys, copy, (size_t)(payload - 1 - copy), err) != 0)
+    if (check_header(keys, copy, (size_t)(payload - 1 - copy), err) != 0) {
         return -1;
+    }
     strbuf_init(&scratch, TOKEN_BYTES);
     status = decode_part(signature, strlen(signature), &scratch);
     strbuf_done(&scratch);
-    if (status != 0)
+    if (status != 0) {
         return refuse(err, ERR_TOKEN_MALFORMED);
-    if (check_signature(keys, copy, err) != 0)
+    }
+    if (check_signature(keys, copy, err) != 0) {
         return -1;
+    }
     claims = decode_object(payload, (size_t)(signature - 1 - payload), TOKEN_BYTES);
-    if (claims == NULL)
+    if (claims == NULL) {
         return refuse(err, ERR_TOKEN_MALFORMED);
+    }
     status = read_claims(keys, claims, now_s, ret, err);
     cJSON_Delete(claims);
     return status;

@@ -47,11 +47,14 @@ struct login_limit *login_limit_new(int user_max, int address_max, int window_s)
 
 void login_limit_free(struct login_limit *limit)
 {
-    if (limit == NULL)
+    if (limit == NULL) {
         return;
-    for (int s = 0; s < SETS; s++)
-        for (int i = 0; i < SET_ENTRIES; i++)
+    }
+    for (int s = 0; s < SETS; s++) {
+        for (int i = 0; i < SET_ENTRIES; i++) {
             free(limit->table[s][i].times_ms);
+        }
+    }
     pthread_mutex_destroy(&limit->lock);
     free(limit);
 }
@@ -90,11 +93,13 @@ static struct entry *entry_of(struct login_limit *limit, const char *kind, const
             forget_old(limit, &set[i], now_ms);
             return &set[i];
         }
-        if (set[i].used_ms < oldest->used_ms)
+        if (set[i].used_ms < oldest->used_ms) {
             oldest = &set[i];
+        }
     }
-    if (max <= 0)
+    if (max <= 0) {
         return NULL;
+    }
     if (oldest->max != max) {
         free(oldest->times_ms);
         oldest->times_ms = xcalloc((size_t)max, sizeof(*oldest->times_ms));
@@ -110,8 +115,9 @@ static struct entry *entry_of(struct login_limit *limit, const char *kind, const
 static int64_t blocked_ms(const struct login_limit *limit, const struct entry *entry,
                           int64_t now_ms)
 {
-    if (entry->count < entry->max)
+    if (entry->count < entry->max) {
         return 0;
+    }
     return entry->times_ms[entry->first] + limit->window_ms - now_ms;
 }
 
@@ -133,8 +139,9 @@ int login_limit_take(struct login_limit *limit, const char *username, const char
     from = entry_of(limit, "address", address, limit->address_max, now_ms);
     from->used_ms = now_ms + 1;
     wait_ms = blocked_ms(limit, user, now_ms);
-    if (blocked_ms(limit, from, now_ms) > wait_ms)
+    if (blocked_ms(limit, from, now_ms) > wait_ms) {
         wait_ms = blocked_ms(limit, from, now_ms);
+    }
     if (wait_ms <= 0) {
         count_one(user, now_ms);
         count_one(from, now_ms);
@@ -152,11 +159,13 @@ void login_limit_give_back(struct login_limit *limit, const char *username, cons
     pthread_mutex_lock(&limit->lock);
     user = entry_of(limit, "user", username, 0, now_ms);
     from = entry_of(limit, "address", address, 0, now_ms);
-    if (user != NULL && end == LOGIN_LIMIT_SUCCESS)
+    if (user != NULL && end == LOGIN_LIMIT_SUCCESS) {
         user->count = 0;
-    else if (user != NULL && user->count > 0)
+    } else if (user != NULL && user->count > 0) {
         user->count--;
-    if (from != NULL && from->count > 0)
+    }
+    if (from != NULL && from->count > 0) {
         from->count--;
+    }
     pthread_mutex_unlock(&limit->lock);
 }

@@ -19,8 +19,9 @@ static int hash_bytes(const char *password, size_t length, char out[PASSWORD_HAS
 
     if (crypto_pwhash_str_alg(hash, password, length, HASH_PASSES, HASH_MEMORY_BYTES,
                               crypto_pwhash_ALG_ARGON2ID13) != 0 ||
-        str_copy(out, PASSWORD_HASH_BYTES, hash) != 0)
+        str_copy(out, PASSWORD_HASH_BYTES, hash) != 0) {
         return error_set(err, ERR_INTERNAL, "a password could not be hashed: out of memory");
+    }
     return 0;
 }
 
@@ -28,9 +29,10 @@ int password_hash(const char *password, char out[PASSWORD_HASH_BYTES], struct er
 {
     size_t length = strlen(password);
 
-    if (length < PASSWORD_MIN_BYTES || length > PASSWORD_MAX_BYTES)
+    if (length < PASSWORD_MIN_BYTES || length > PASSWORD_MAX_BYTES) {
         return error_set(err, ERR_INVALID, "a password has %d to %d bytes", PASSWORD_MIN_BYTES,
                          PASSWORD_MAX_BYTES);
+    }
     return hash_bytes(password, length, out, err);
 }
 

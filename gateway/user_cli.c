@@ -37,14 +37,17 @@ static int read_line(FILE *in, char out[PASSWORD_MAX_BYTES + 2], struct error *e
     int c;
 
     while ((c = getc(in)) != EOF && c != '\n') {
-        if (c == '\0' || length > PASSWORD_MAX_BYTES)
+        if (c == '\0' || length > PASSWORD_MAX_BYTES) {
             return error_set(err, ERR_INVALID, "the password is too long or holds a NUL");
+        }
         out[length++] = (char)c;
     }
-    if (ferror(in))
+    if (ferror(in)) {
         return error_set_errno(err, ERR_INVALID, errno, "the password cannot be read");
-    if (length > 0 && out[length - 1] == '\r')
+    }
+    if (length > 0 && out[length - 1] == '\r') {
         length--;
+    }
     out[length] = '\0';
     return 0;
 }
@@ -55,8 +58,9 @@ static int ask_once(FILE *tty, const char *prompt, char out[PASSWORD_MAX_BYTES +
     struct termios before, quiet;
     int status;
 
-    if (tcgetattr(fileno(tty), &before) != 0)
+    if (tcgetattr(fileno(tty), &before) != 0) {
         return error_set_errno(err, ERR_INVALID, errno, "the terminal cannot be asked");
+    }
     quiet = before;
     quiet.c_lflag &= ~(tcflag_t)ECHO;
     fprintf(tty, "%s", prompt);
@@ -75,14 +79,17 @@ static int ask_terminal(char out[PASSWORD_MAX_BYTES + 2], struct error *err)
     FILE *tty = fopen("/dev/tty", "r+");
     int status;
 
-    if (tty == NULL)
+    if (tty == NULL) {
         return error_set(err, ERR_INVALID,
                          "no password: give --password-stdin or SANDBOX_USER_PASSWORD");
+    }
     status = ask_once(tty, "Password: ", out, err);
-    if (status == 0)
+    if (status == 0) {
         status = ask_once(tty, "Again: ", again, err);
-    if (status == 0 && strcmp(out, again) != 0)
+    }
+    if (status == 0 && strcmp(out, again) != 0) {
         status = error_set(err, ERR_INVALID, "the two passwords differ");
+    }
     sodium_memzero(again, sizeof(again));
     fclose(tty);
     return status;
@@ -95,14 +102,16 @@ static int get_hash(const struct arguments *arguments, char hash[PASSWORD_HASH_B
     const char *from_env = getenv("SANDBOX_USER_PASSWORD");
     int status = 0;
 
-    if (arguments->password_stdin)
+    if (arguments->password_stdin) {
         status = read_line(stdin, password, err);
-    else if (from_env == NULL || from_env[0] == '\0')
+    } else if (from_env == NULL || from_env[0] == '\0') {
         status = ask_terminal(password, err);
-    else if (str_copy(password, sizeof(password), from_env) != 0)
+    } else if (str_copy(password, sizeof(password), from_env) != 0) {
         status = error_set(err, ERR_INVALID, "SANDBOX_USER_PASSWORD is too long");
-    if (status == 0)
+    }
+    if (status == 0) {
         status = password_hash(password, hash, err);
+    }
     sodium_memzero(password, sizeof(password));
     return status;
 }
@@ -113,12 +122,15 @@ static int check_name(const char *name, struct error *err)
 {
     size_t length = strlen(name);
 
-    if (length == 0 || length >= LABEL_BYTES || !utf8_is_valid(name, length))
+    if (length == 0 || length >= LABEL_BYTES || !utf8_is_valid(name, length)) {
         return error_set(err, ERR_INVALID, "a user name has 1 to %d bytes of UTF-8",
                          LABEL_BYTES - 1);
-    for (const char *p = name; *p != '\0'; p++)
-        if ((unsigned char)*p <= ' ' || *p == 0x7f)
+    }
+    for (const char *p = name; *p != '\0'; p++) {
+        if ((unsigned char)*p <= ' ' || *p == 0x7f) {
             return error_set(err, ERR_INVALID, "a user name has no blanks or control characters");
+        }
+    }
     return 0;
 }
 
@@ -129,8 +141,9 @@ static int run_add(const struct arguments *arguments, struct store *store, struc
 
     /* asked first, so that `--if-absent` costs no password prompt */
     if (store_user_find(store, arguments->name, &present, &find_err) == 0) {
-        if (!arguments->if_absent)
+        if (!arguments->if_absent) {
             return error_set(err, ERR_EXISTS, "user %s exists", arguments->name);
+        }
         printf("user %s exists\n", arguments->name);
         return 0;
     }
@@ -141,11 +154,13 @@ static int run_add(const struct arguments *arguments, struct store *store, struc
     id_uuid(user.id);
     str_copy(user.username, sizeof(user.username), arguments->name);
     str_copy(user.role, sizeof(user.role), arguments->role);
-    if (get_hash(arguments, user.password_hash, err) != 0)
+    if (get_hash(arguments, user.password_hash, err) != 0) {
         return -1;
+    }
     if (store_user_add(store, &user, err) != 0) {
-        if (err->code != ERR_EXISTS || !arguments->if_absent)
+        if (err->code != ERR_EXISTS || !arguments->if_absent) {
             return -1;
+        }
         printf("user %s exists\n", arguments->name);
         return 0;
     }
@@ -158,19 +173,22 @@ static int run_passwd(const struct arguments *arguments, struct store *store, st
     struct store_user present;
     char hash[PASSWORD_HASH_BYTES];
 
-    if (store_user_find(store, arguments->name, &present, err) != 0)
+    if (store_user_find(store, arguments->name, &present, err) != 0) {
         return error_prefix(err, "user %s", arguments->name);
+    }
     if (get_hash(arguments, hash, err) != 0 ||
-        store_user_set_password(store, arguments->name, hash, err) != 0)
+        store_user_set_password(store, arguments->name, hash, err) != 0) {
         return -1;
+    }
     printf("password of %s changed\n", arguments->name);
     return 0;
 }
 
 static int set_disabled(const char *name, bool disabled, struct store *store, struct error *err)
 {
-    if (store_user_set_disabled(store, name, disabled, err) != 0)
+    if (store_user_set_disabled(store, name, disabled, err) != 0) {
         return error_prefix(err, "user %s", name);
+    }
     printf("user %s %s\n", name, disabled ? "disabled" : "enabled");
     return 0;
 }
@@ -192,14 +210,17 @@ static int run_list(const struct arguments *arguments, struct store *store, stru
     char created[CLOCK_RFC3339_BYTES];
 
     (void)arguments;
-    if (store_user_list(store, &users, &count, err) != 0)
+    if (store_user_list(store, &users, &count, err) != 0) {
         return -1;
-    for (size_t i = 0; i < count; i++)
+    }
+    for (size_t i = 0; i < count; i++) {
         printf("%s\t%s\t%s\t%s\t%s\n", users[i].username, users[i].role,
                users[i].disabled ? "disabled" : "active", users[i].id,
                clock_format_rfc3339(users[i].created_at_ms, created));
-    if (users != NULL)
+    }
+    if (users != NULL) {
         sodium_memzero(users, count * sizeof(*users));
+    }
     free(users);
     return 0;
 }
@@ -220,9 +241,11 @@ static const struct command {
 
 static const struct command *find_command(const char *name)
 {
-    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
-        if (strcmp(commands[i].name, name) == 0)
+    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
+        if (strcmp(commands[i].name, name) == 0) {
             return &commands[i];
+        }
+    }
     return NULL;
 }
 
@@ -244,10 +267,12 @@ static int parse(const struct command *command, int argc, char **argv, struct ar
             return error_set(err, ERR_INVALID, "unexpected \"%.40s\"; %s", word, USAGE);
         }
     }
-    if ((command->takes & TAKES_NAME) && ret->name == NULL)
+    if ((command->takes & TAKES_NAME) && ret->name == NULL) {
         return error_set(err, ERR_INVALID, "a user name is missing; %s", USAGE);
-    if (strcmp(ret->role, "user") != 0 && strcmp(ret->role, "admin") != 0)
+    }
+    if (strcmp(ret->role, "user") != 0 && strcmp(ret->role, "admin") != 0) {
         return error_set(err, ERR_INVALID, "the role is user or admin");
+    }
     return ret->name != NULL ? check_name(ret->name, err) : 0;
 }
 
@@ -257,14 +282,18 @@ int user_cli_run(int argc, char **argv, struct store *store, struct error *err)
     const struct command *command;
     int skip = 0;
 
-    if (argc > 0 && find_command(argv[0]) == NULL)
+    if (argc > 0 && find_command(argv[0]) == NULL) {
         skip = strcmp(argv[0], "user") == 0 ? 1 : argc > 1 && strcmp(argv[1], "user") == 0 ? 2 : 0;
-    if (skip >= argc)
+    }
+    if (skip >= argc) {
         return error_set(err, ERR_INVALID, "%s", USAGE);
+    }
     command = find_command(argv[skip]);
-    if (command == NULL)
+    if (command == NULL) {
         return error_set(err, ERR_INVALID, "%s", USAGE);
-    if (parse(command, argc - skip - 1, argv + skip + 1, &arguments, err) != 0)
+    }
+    if (parse(command, argc - skip - 1, argv + skip + 1, &arguments, err) != 0) {
         return -1;
+    }
     return command->run(&arguments, store, err);
 }

@@ -44,11 +44,13 @@ static bool socket_matches(int fd, const struct mg_request_info *info)
     char text[INET_ADDRSTRLEN];
 
     if (getpeername(fd, (struct sockaddr *)&peer, &peer_bytes) != 0 || peer.sin_family != AF_INET ||
-        ntohs(peer.sin_port) != info->remote_port)
+        ntohs(peer.sin_port) != info->remote_port) {
         return false;
+    }
     if (getsockname(fd, (struct sockaddr *)&local, &local_bytes) != 0 ||
-        ntohs(local.sin_port) != info->server_port)
+        ntohs(local.sin_port) != info->server_port) {
         return false;
+    }
     return inet_ntop(AF_INET, &peer.sin_addr, text, sizeof(text)) != NULL &&
            strcmp(text, info->remote_addr) == 0;
 }
@@ -56,9 +58,11 @@ static bool socket_matches(int fd, const struct mg_request_info *info)
 /* Caller holds httpd->lock. */
 static bool socket_is_taken(const struct httpd *httpd, int fd)
 {
-    for (const struct httpd_conn *conn = httpd->connections; conn != NULL; conn = conn->next)
-        if (conn->fd == fd)
+    for (const struct httpd_conn *conn = httpd->connections; conn != NULL; conn = conn->next) {
+        if (conn->fd == fd) {
             return true;
+        }
+    }
     return false;
 }
 
@@ -69,16 +73,18 @@ static int socket_find(const struct httpd *httpd, const struct mg_request_info *
     DIR *directory = opendir("/proc/self/fd");
     int found = -1;
 
-    if (directory == NULL)
+    if (directory == NULL) {
         return -1;
+    }
     for (struct dirent *entry = readdir(directory); entry != NULL && found < 0;
          entry = readdir(directory)) {
         char *end;
         long fd = strtol(entry->d_name, &end, 10);
 
         if (*end == '\0' && end != entry->d_name && socket_matches((int)fd, info) &&
-            !socket_is_taken(httpd, (int)fd))
+            !socket_is_taken(httpd, (int)fd)) {
             found = (int)fd;
+        }
     }
     closedir(directory);
     return found;
@@ -114,8 +120,9 @@ static void make_room(struct httpd *httpd, int64_t now_ms)
         int64_t since_ms = atomic_load(&conn->idle_since_ms);
 
         if (conn->fd < 0 || atomic_load(&conn->busy) || since_ms == 0 ||
-            now_ms - since_ms < IDLE_KEPT_MS)
+            now_ms - since_ms < IDLE_KEPT_MS) {
             continue;
+        }
         atomic_store(&conn->idle_since_ms, 0);
         (void)shutdown(conn->fd, SHUT_RD);
         waiting--;
@@ -135,8 +142,9 @@ static void *watchdog_main(void *arg)
             int64_t deadline_ms = atomic_load(&conn->deadline_ms);
 
             if (deadline_ms == 0 || deadline_ms > now_ms || conn->fd < 0 ||
-                !atomic_compare_exchange_strong(&conn->deadline_ms, &deadline_ms, 0))
+                !atomic_compare_exchange_strong(&conn->deadline_ms, &deadline_ms, 0)) {
                 continue;
+            }
             atomic_store(&conn->expired, true);
             /* fails only when the peer is already gone, which ends the wait as well */
             (void)shutdown(conn->fd, atomic_load(&conn->how));
@@ -171,8 +179,9 @@ static int on_connection_open(const struct mg_connection *mg, void **conn_data)
     conn->fd = -1;
     pthread_mutex_lock(&httpd->lock);
     conn->next = httpd->connections;
-    if (conn->next != NULL)
+    if (conn->next != NULL) {
         conn->next->previous = conn;
+    }
     httpd->connections = conn;
     pthread_mutex_unlock(&httpd->lock);
     *conn_data = conn;
@@ -194,15 +203,18 @@ static void on_connection_close(const struct mg_connection *mg)
     struct httpd *httpd = httpd_of(mg);
 
     httpd_connection_closed(httpd);
-    if (conn == NULL)
+    if (conn == NULL) {
         return;
+    }
     pthread_mutex_lock(&httpd->lock);
-    if (conn->previous != NULL)
+    if (conn->previous != NULL) {
         conn->previous->next = conn->next;
-    else
+    } else {
         httpd->connections = conn->next;
-    if (conn->next != NULL)
+    }
+    if (conn->next != NULL) {
         conn->next->previous = conn->previous;
+    }
     pthread_mutex_unlock(&httpd->lock);
     free(conn);
 }
@@ -215,19 +227,22 @@ static void linger(struct httpd_conn *conn)
     int64_t start_ms = clock_mono_ms();
     char *buf;
 
-    if (conn->fd < 0 || shutdown(conn->fd, SHUT_WR) != 0)
+    if (conn->fd < 0 || shutdown(conn->fd, SHUT_WR) != 0) {
         return;
+    }
     buf = xmalloc(buf_bytes);
     while (clock_mono_ms() - start_ms <
            (atomic_load(&conn->httpd->draining) ? LINGER_DRAINING_MS : LINGER_TOTAL_MS)) {
         struct pollfd item = {.fd = conn->fd, .events = POLLIN};
         ssize_t got;
 
-        if (poll(&item, 1, LINGER_IDLE_MS) <= 0)
+        if (poll(&item, 1, LINGER_IDLE_MS) <= 0) {
             break;
+        }
         got = recv(conn->fd, buf, buf_bytes, MSG_DONTWAIT);
-        if (got == 0 || (got < 0 && errno != EINTR && errno != EAGAIN))
+        if (got == 0 || (got < 0 && errno != EINTR && errno != EAGAIN)) {
             break;
+        }
     }
     free(buf);
 }
@@ -257,8 +272,9 @@ static int on_protocol_error(struct mg_connection *mg, int status, const char *t
     strbuf_append(&out, body.data, body.length);
     mg_disable_connection_keep_alive(mg);
     mg_write(mg, out.data, out.length);
-    if (conn != NULL && !atomic_load(&conn->expired))
+    if (conn != NULL && !atomic_load(&conn->expired)) {
         linger(conn);
+    }
     strbuf_done(&out);
     strbuf_done(&body);
     return 0;
@@ -299,30 +315,36 @@ static int on_request(struct mg_connection *mg)
     atomic_store(&conn->busy, true);
     atomic_store(&conn->idle_since_ms, 0);
     httpd_conn_disarm(conn);
-    if (conn->fd < 0)
+    if (conn->fd < 0) {
         claim_socket(conn, exchange.info);
+    }
     atomic_fetch_add(&httpd->active, 1);
     strbuf_init(&exchange.out, 2 * HTTPD_WRITE_PIECE_BYTES);
 
-    if (httpd_check_request(&exchange, &err) != 0)
+    if (httpd_check_request(&exchange, &err) != 0) {
         answer_bad_request(&exchange, &err);
-    else
+    } else {
         httpd->handler(httpd->arg, &exchange);
+    }
 
     if (exchange.status == 0) {
         error_set(&err, ERR_INTERNAL, "the request was not answered");
         answer_bad_request(&exchange, &err);
     }
-    if (exchange.streaming && !exchange.stream_ended)
+    if (exchange.streaming && !exchange.stream_ended) {
         exchange.close = true;
-    if (!exchange.body_done)
+    }
+    if (!exchange.body_done) {
         exchange.close = true;
-    if (exchange.close || exchange.write_failed)
+    }
+    if (exchange.close || exchange.write_failed) {
         mg_disable_connection_keep_alive(mg);
+    }
     strbuf_done(&exchange.out);
     atomic_fetch_sub(&httpd->active, 1);
-    if (!exchange.body_done && !exchange.write_failed && !atomic_load(&conn->expired))
+    if (!exchange.body_done && !exchange.write_failed && !atomic_load(&conn->expired)) {
         linger(conn);
+    }
     httpd_conn_arm(conn, (int64_t)httpd->keep_alive_ms + httpd->request_timeout_ms, SHUT_RDWR);
     atomic_store(&conn->idle_since_ms, clock_mono_ms());
     atomic_store(&conn->busy, false);
@@ -333,18 +355,22 @@ static int on_request(struct mg_connection *mg)
 
 static int check_options(const struct httpd_options *options, struct error *err)
 {
-    if (options->listen == NULL || options->listen[0] == '\0')
+    if (options->listen == NULL || options->listen[0] == '\0') {
         return error_set(err, ERR_CONFIG, "listen address is empty");
-    if (strpbrk(options->listen, ",sr+[") != NULL)
+    }
+    if (strpbrk(options->listen, ",sr+[") != NULL) {
         return error_set(err, ERR_CONFIG, "listen address \"%s\" is not an IPv4 ADDRESS:PORT",
                          options->listen);
+    }
     if (options->threads < 1 || options->connection_queue < 1 || options->keep_alive_ms < 1 ||
         options->request_timeout_ms < 1 || options->max_head_bytes < 1024 ||
-        options->handler == NULL || options->bad_request == NULL)
+        options->handler == NULL || options->bad_request == NULL) {
         return error_set(err, ERR_CONFIG, "httpd options are incomplete");
-    if (!httpd_stack_is_raised())
+    }
+    if (!httpd_stack_is_raised()) {
         return error_set(err, ERR_CONFIG,
                          "linked without -Wl,--export-dynamic-symbol=pthread_attr_setstacksize");
+    }
     return 0;
 }
 
@@ -424,8 +450,9 @@ struct httpd *httpd_start(const struct httpd_options *options, struct error *err
     struct mg_server_port ports[2];
     struct httpd *httpd;
 
-    if (check_options(options, err) != 0)
+    if (check_options(options, err) != 0) {
         return NULL;
+    }
     /* no feature bits: TLS of this build crashes with OpenSSL 3, the rest is unused */
     mg_init_library(0);
     httpd = xcalloc(1, sizeof(*httpd));
@@ -436,8 +463,9 @@ struct httpd *httpd_start(const struct httpd_options *options, struct error *err
     httpd->request_timeout_ms = options->request_timeout_ms;
     httpd->threads = options->threads;
     /* before the watchdog, which closes what is here */
-    for (int i = 0; i < HTTPD_REFUSED_MAX; i++)
+    for (int i = 0; i < HTTPD_REFUSED_MAX; i++) {
         httpd->refused[i].fd = -1;
+    }
     init_locks(httpd);
     if (pthread_create(&httpd->watchdog, NULL, watchdog_main, httpd) != 0) {
         error_set(err, ERR_LIMIT, "cannot start a thread");
@@ -475,16 +503,19 @@ int httpd_port(const struct httpd *httpd)
 static void close_idle(struct httpd *httpd, int how)
 {
     pthread_mutex_lock(&httpd->lock);
-    for (struct httpd_conn *conn = httpd->connections; conn != NULL; conn = conn->next)
-        if (conn->fd >= 0 && !atomic_load(&conn->busy))
+    for (struct httpd_conn *conn = httpd->connections; conn != NULL; conn = conn->next) {
+        if (conn->fd >= 0 && !atomic_load(&conn->busy)) {
             (void)shutdown(conn->fd, how);
+        }
+    }
     pthread_mutex_unlock(&httpd->lock);
 }
 
 void httpd_drain(struct httpd *httpd)
 {
-    if (!atomic_exchange(&httpd->draining, true))
+    if (!atomic_exchange(&httpd->draining, true)) {
         close_idle(httpd, SHUT_RD);
+    }
 }
 
 int httpd_active(const struct httpd *httpd)
@@ -494,12 +525,14 @@ int httpd_active(const struct httpd *httpd)
 
 void httpd_stop(struct httpd *httpd)
 {
-    if (httpd == NULL)
+    if (httpd == NULL) {
         return;
+    }
     atomic_store(&httpd->draining, true);
     close_idle(httpd, SHUT_RDWR);
-    if (httpd->context != NULL)
+    if (httpd->context != NULL) {
         mg_stop(httpd->context);
+    }
     httpd_accept_end(httpd);
     pthread_mutex_lock(&httpd->lock);
     httpd->stopping = true;

@@ -78,9 +78,11 @@ void httpd_accept_end(struct httpd *httpd)
         }
     }
     pthread_mutex_unlock(&listeners_lock);
-    for (int i = 0; i < HTTPD_REFUSED_MAX; i++)
-        if (httpd->refused[i].fd >= 0)
+    for (int i = 0; i < HTTPD_REFUSED_MAX; i++) {
+        if (httpd->refused[i].fd >= 0) {
             close(httpd->refused[i].fd);
+        }
+    }
     strbuf_done(&httpd->refusal);
 }
 
@@ -110,8 +112,9 @@ static void refuse(struct httpd *httpd, int fd)
         }
     }
     pthread_mutex_unlock(&httpd->lock);
-    if (fd >= 0)
+    if (fd >= 0) {
         close(fd);
+    }
 }
 
 /* Swallows what has come; true when the client is done, too. */
@@ -153,9 +156,11 @@ static struct httpd *server_of(int fd)
     struct httpd *found = NULL;
 
     pthread_mutex_lock(&listeners_lock);
-    for (int i = 0; i < LISTENERS_MAX && found == NULL; i++)
-        if (listeners[i].httpd != NULL && listeners[i].fd == fd)
+    for (int i = 0; i < LISTENERS_MAX && found == NULL; i++) {
+        if (listeners[i].httpd != NULL && listeners[i].fd == fd) {
             found = listeners[i].httpd;
+        }
+    }
     pthread_mutex_unlock(&listeners_lock);
     return found;
 }
@@ -185,8 +190,9 @@ int listen(int fd, int backlog)
         return -1;
     }
     status = next(fd, backlog);
-    if (status == 0 && starting != NULL)
+    if (status == 0 && starting != NULL) {
         note_listener(fd);
+    }
     return status;
 }
 
@@ -202,8 +208,9 @@ int accept(int fd, struct sockaddr *address, socklen_t *bytes)
         return -1;
     }
     accepted = next(fd, address, bytes);
-    if (accepted < 0 || httpd == NULL)
+    if (accepted < 0 || httpd == NULL) {
         return accepted;
+    }
     if (atomic_load(&httpd->connected) >= httpd->max_connections) {
         refuse(httpd, accepted);
         errno = ECONNABORTED;

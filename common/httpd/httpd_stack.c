@@ -29,8 +29,9 @@ int pthread_attr_setstacksize(pthread_attr_t *attributes, size_t bytes)
     if (call == NULL) {
         void *symbol = dlsym(RTLD_NEXT, "pthread_attr_setstacksize");
 
-        if (symbol == NULL)
+        if (symbol == NULL) {
             return ENOSYS;
+        }
         /* ISO C has no cast from object to function pointer */
         memcpy(&call, &symbol, sizeof(call));
         atomic_store(&next, call);

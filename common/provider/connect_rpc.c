@@ -40,8 +40,9 @@ const char *connect_code_name(enum connect_code code)
 static enum connect_code code_parse(const char *name)
 {
     for (int i = 1; i < CONNECT_CODE_COUNT; i++) {
-        if (strcmp(name, code_names[i]) == 0)
+        if (strcmp(name, code_names[i]) == 0) {
             return (enum connect_code)i;
+        }
     }
     return CONNECT_UNKNOWN;
 }
@@ -94,9 +95,10 @@ static bool take_error_object(const cJSON *object, struct connect_error *ret)
         ret->code = code_parse(code->valuestring);
         ret->from_rpc = true;
     }
-    if (cJSON_IsString(message))
+    if (cJSON_IsString(message)) {
         copy_printable(ret->message, sizeof(ret->message), message->valuestring,
                        strlen(message->valuestring));
+    }
     return cJSON_IsString(code) || cJSON_IsString(message);
 }
 
@@ -106,8 +108,9 @@ void connect_error_decode(int status, const char *body, size_t bytes, struct con
     memset(ret, 0, sizeof(*ret));
     ret->code = code_from_status(status);
     cJSON *root = bytes > 0 ? json_parse(body, bytes, &ignored) : NULL;
-    if (!root || !take_error_object(root, ret))
+    if (!root || !take_error_object(root, ret)) {
         copy_printable(ret->message, sizeof(ret->message), body, bytes < 120 ? bytes : 120);
+    }
     cJSON_Delete(root);
 }
 
@@ -115,8 +118,9 @@ int connect_envelope_put(struct strbuf *out, const char *json, size_t bytes)
 {
     const char head[5] = {0, (char)(bytes >> 24 & 0xff), (char)(bytes >> 16 & 0xff),
                           (char)(bytes >> 8 & 0xff), (char)(bytes & 0xff)};
-    if (strbuf_append(out, head, sizeof(head)) != 0)
+    if (strbuf_append(out, head, sizeof(head)) != 0) {
         return -1;
+    }
     return strbuf_append(out, json, bytes);
 }
 
@@ -137,8 +141,9 @@ static int take_end(struct connect_stream *stream, const char *json, size_t byte
                     struct error *err)
 {
     stream->ended = true;
-    if (bytes == 0)
+    if (bytes == 0) {
         return 0;
+    }
     cJSON *root = json_parse(json, bytes, err);
     if (!root) {
         err->code = ERR_PROVIDER;
@@ -157,25 +162,30 @@ static int take_end(struct connect_stream *stream, const char *json, size_t byte
 static int take_envelope(struct connect_stream *stream, const char *json, size_t bytes,
                          connect_message_fn on_message, void *arg, struct error *err)
 {
-    if (stream->head[0] & FLAG_END_STREAM)
+    if (stream->head[0] & FLAG_END_STREAM) {
         return take_end(stream, json, bytes, err);
-    if (bytes == 0) /* an empty message says nothing */
+    }
+    if (bytes == 0) { /* an empty message says nothing */
         return 0;
+    }
     return on_message(arg, json, bytes, err) != 0 ? -1 : 0;
 }
 
 static int take_head(struct connect_stream *stream, struct error *err)
 {
     const unsigned char *head = stream->head;
-    if (head[0] & FLAG_COMPRESSED)
+    if (head[0] & FLAG_COMPRESSED) {
         return error_set(err, ERR_PROVIDER, "compressed message without having been asked for");
-    if (head[0] & ~(unsigned)FLAG_END_STREAM)
+    }
+    if (head[0] & ~(unsigned)FLAG_END_STREAM) {
         return error_set(err, ERR_PROVIDER, "not a Connect stream (flags 0x%02x)", head[0]);
+    }
     stream->want = (uint32_t)head[1] << 24 | (uint32_t)head[2] << 16 | (uint32_t)head[3] << 8 |
                    (uint32_t)head[4];
-    if (stream->want > stream->max_message_bytes)
+    if (stream->want > stream->max_message_bytes) {
         return error_set(err, ERR_PROVIDER, "message of %lu bytes is over the limit",
                          (unsigned long)stream->want);
+    }
     return 0;
 }
 
@@ -193,10 +203,12 @@ int connect_stream_feed(struct connect_stream *stream, const void *data, size_t 
             stream->head_bytes += n;
             at += n;
             bytes -= n;
-            if (stream->head_bytes < sizeof(stream->head))
+            if (stream->head_bytes < sizeof(stream->head)) {
                 break;
-            if (take_head(stream, err) != 0)
+            }
+            if (take_head(stream, err) != 0) {
                 return -1;
+            }
         }
         size_t missing = stream->want - stream->payload.length;
         const char *json = at;
@@ -207,13 +219,15 @@ int connect_stream_feed(struct connect_stream *stream, const void *data, size_t 
         }
         at += n;
         bytes -= n;
-        if (n < missing)
+        if (n < missing) {
             break;
+        }
         int rc = take_envelope(stream, json, stream->want, on_message, arg, err);
         strbuf_reset(&stream->payload);
         stream->head_bytes = 0;
-        if (rc != 0)
+        if (rc != 0) {
             return -1;
+        }
     }
     return 0;
 }

@@ -38,15 +38,19 @@ enum { CONFIG_COUNT = sizeof(config_table) / sizeof(config_table[0]) };
 
 static int check(const struct daytona_config *config, struct error *err)
 {
-    if (!config->api_key || !config->api_key[0])
+    if (!config->api_key || !config->api_key[0]) {
         return error_set(err, ERR_NOT_FOUND, "DAYTONA_API_KEY is not set");
-    if (!provider_is_header_value(config->api_key))
+    }
+    if (!provider_is_header_value(config->api_key)) {
         return error_set(err, ERR_CONFIG,
                          "DAYTONA_API_KEY contains white space or control characters");
-    if (config->api_url && !provider_normalize_url(config->api_url))
+    }
+    if (config->api_url && !provider_normalize_url(config->api_url)) {
         return error_set(err, ERR_CONFIG, "DAYTONA_API_URL is not an http:// or https:// URL");
-    if (!provider_normalize_url(config->server_url))
+    }
+    if (!provider_normalize_url(config->server_url)) {
         return error_set(err, ERR_CONFIG, "DAYTONA_SERVER_URL is not an http:// or https:// URL");
+    }
     return 0;
 }
 

@@ -151,8 +151,9 @@ static void send_request(struct provider_call *call, enum phase phase,
 {
     call->phase = phase;
     ret->verdict = PROVIDER_SEND;
-    if (request->url.overflow || request->headers.overflow || request->body.overflow)
+    if (request->url.overflow || request->headers.overflow || request->body.overflow) {
         fail(ret, OUTCOME_PERMANENT, 0, "daytona: the request is too large");
+    }
 }
 
 /* METHOD /sandbox/<id><suffix>, without a body */
@@ -235,8 +236,9 @@ static void box_started(const struct daytona *daytona, struct provider_call *cal
         send_autostop(daytona, call, request, ret);
         return;
     }
-    if (call->op != PROVIDER_GET)
+    if (call->op != PROVIDER_GET) {
         result->expires_at_ms = call->now_ms + daytona_autostop_minutes(call) * 60000;
+    }
     if (result->domain[0] == '\0' && (call->op == PROVIDER_CREATE || call->op == PROVIDER_RESUME)) {
         send_box(daytona, call, PHASE_TOOLBOX, "GET", result->provider_sandbox_id,
                  "/toolbox-proxy-url", request, ret);
@@ -312,28 +314,31 @@ static void advance(const struct daytona *daytona, struct provider_call *call,
 {
     bool up = call->op == PROVIDER_CREATE || call->op == PROVIDER_RESUME;
     if (call->op == PROVIDER_DELETE) {
-        if (box->kind == DAYTONA_GONE && strcmp(box->state, "destroyed") == 0)
+        if (box->kind == DAYTONA_GONE && strcmp(box->state, "destroyed") == 0) {
             done(call, ret, PROVIDER_STATE_ABSENT);
-        else if (box->kind == DAYTONA_GONE)
+        } else if (box->kind == DAYTONA_GONE) {
             wait_to_poll(call, ret);
-        else
+        } else {
             wait_for(call, PHASE_DELETE, DELETE_RETRY_MS, ret);
+        }
         return;
     }
     switch (box->kind) {
     case DAYTONA_STARTED:
-        if (call->op == PROVIDER_PAUSE)
+        if (call->op == PROVIDER_PAUSE) {
             box_stop(daytona, call, box, request, ret);
-        else
+        } else {
             box_started(daytona, call, box, request, ret);
+        }
         break;
     case DAYTONA_STOPPED:
-        if (up && call->scratch & ASKED)
+        if (up && call->scratch & ASKED) {
             wait_to_poll(call, ret);
-        else if (up)
+        } else if (up) {
             send_action(daytona, call, PHASE_START_BOX, "/start", request, ret);
-        else
+        } else {
             done(call, ret, PROVIDER_STATE_PAUSED);
+        }
         break;
     case DAYTONA_FAILED:
         box_failed(daytona, call, box, request, ret);
@@ -369,8 +374,9 @@ static void keep_box(struct provider_call *call, const struct daytona_box *box)
 {
     struct provider_result *result = &call->result;
     str_copy(result->provider_sandbox_id, sizeof(result->provider_sandbox_id), box->id);
-    if (box->toolbox_url[0])
+    if (box->toolbox_url[0]) {
         str_copy(result->domain, sizeof(result->domain), box->toolbox_url);
+    }
 }
 
 static void fail_garbage(const struct http_response *last, const char *what,
@@ -403,8 +409,9 @@ static void after_create(const struct daytona *daytona, struct provider_call *ca
                     last->status != 408 && last->status != 409;
     if (!definite) {
         /* made or not: the name tells */
-        if (answered(last, 409))
+        if (answered(last, 409)) {
             call->scratch |= CONFLICT;
+        }
         send_find(daytona, call, request, ret);
         return;
     }
@@ -425,11 +432,12 @@ static void find_empty(const struct daytona *daytona, struct provider_call *call
 {
     int64_t rest = call->settle_until_ms - call->now_ms;
     if (call->op != PROVIDER_CREATE) {
-        if (call->maybe_sent && rest > 0)
+        if (call->maybe_sent && rest > 0) {
             fail(ret, OUTCOME_SNOOZE, rest < SETTLE_POLL_MS ? rest : SETTLE_POLL_MS,
                  "daytona: an earlier create may still appear");
-        else
+        } else {
             done(call, ret, PROVIDER_STATE_ABSENT);
+        }
     } else if (call->scratch & REFUSED) {
         fail_remembered(call, ret);
     } else if (call->scratch & CONFLICT) {
@@ -480,10 +488,11 @@ static void after_find(const struct daytona *daytona, struct provider_call *call
     keep_box(call, &box);
     call->scratch |= MAY_EXIST;
     call->result.adopted = call->op == PROVIDER_CREATE;
-    if (call->op == PROVIDER_DELETE)
+    if (call->op == PROVIDER_DELETE) {
         send_delete(daytona, call, request, ret);
-    else
+    } else {
         advance(daytona, call, &box, request, ret);
+    }
 }
 
 static void after_poll(const struct daytona *daytona, struct provider_call *call,
@@ -535,15 +544,16 @@ static void after_autostop(const struct daytona *daytona, struct provider_call *
                            const struct http_response *last, struct http_request *request,
                            struct provider_step *ret)
 {
-    if (succeeded(last) && call->op == PROVIDER_TIMEOUT)
+    if (succeeded(last) && call->op == PROVIDER_TIMEOUT) {
         /* the idle time counts from the last activity: from now, then */
         send_action(daytona, call, PHASE_ACTIVITY, "/last-activity", request, ret);
-    else if (succeeded(last) || answered(last, 404))
+    } else if (succeeded(last) || answered(last, 404)) {
         send_poll(daytona, call, request, ret);
-    else if (answered(last, 409))
+    } else if (answered(last, 409)) {
         wait_for(call, PHASE_AUTOSTOP, POLL_SLOW_MS, ret);
-    else
+    } else {
         fail_response(daytona, call, last, "autostop", ret);
+    }
 }
 
 static void after_toolbox(const struct daytona *daytona, struct provider_call *call,
@@ -592,38 +602,42 @@ static void begin(const struct daytona *daytona, struct provider_call *call,
 {
     const char *id = text_or_empty(call->provider_sandbox_id);
     if (call->op == PROVIDER_CREATE) {
-        if (call->maybe_sent)
+        if (call->maybe_sent) {
             send_find(daytona, call, request, ret);
-        else
+        } else {
             send_create(daytona, call, request, ret);
+        }
         return;
     }
     if (!id[0]) {
-        if (call->op == PROVIDER_DELETE || call->op == PROVIDER_GET)
+        if (call->op == PROVIDER_DELETE || call->op == PROVIDER_GET) {
             send_find(daytona, call, request, ret);
-        else
+        } else {
             fail(ret, OUTCOME_PERMANENT, 0, "daytona: the sandbox has no provider id yet");
+        }
         return;
     }
     str_copy(call->result.provider_sandbox_id, sizeof(call->result.provider_sandbox_id), id);
-    if (call->op == PROVIDER_DELETE)
+    if (call->op == PROVIDER_DELETE) {
         send_delete(daytona, call, request, ret);
-    else if (call->op == PROVIDER_TIMEOUT)
+    } else if (call->op == PROVIDER_TIMEOUT) {
         send_autostop(daytona, call, request, ret);
-    else
+    } else {
         send_poll(daytona, call, request, ret);
+    }
 }
 
 /* After a wait: the request it was for. */
 static void go_on(const struct daytona *daytona, struct provider_call *call,
                   struct http_request *request, struct provider_step *ret)
 {
-    if (call->phase == PHASE_DELETE)
+    if (call->phase == PHASE_DELETE) {
         send_delete(daytona, call, request, ret);
-    else if (call->phase == PHASE_AUTOSTOP)
+    } else if (call->phase == PHASE_AUTOSTOP) {
         send_autostop(daytona, call, request, ret);
-    else
+    } else {
         send_poll(daytona, call, request, ret);
+    }
 }
 
 static void take_answer(const struct daytona *daytona, struct provider_call *call,
@@ -657,10 +671,11 @@ static void take_answer(const struct daytona *daytona, struct provider_call *cal
         after_autostop(daytona, call, last, request, ret);
         break;
     case PHASE_ACTIVITY:
-        if (succeeded(last) || answered(last, 404) || answered(last, 409))
+        if (succeeded(last) || answered(last, 404) || answered(last, 409)) {
             send_poll(daytona, call, request, ret);
-        else
+        } else {
             fail_response(daytona, call, last, "last-activity", ret);
+        }
         break;
     case PHASE_TOOLBOX:
         after_toolbox(daytona, call, last, ret);
@@ -677,19 +692,21 @@ void daytona_step(struct provider *provider, struct provider_call *call,
 {
     const struct daytona *daytona = self(provider);
     memset(ret, 0, sizeof(*ret));
-    if (call->op == PROVIDER_LIST)
+    if (call->op == PROVIDER_LIST) {
         daytona_list_step(daytona, call, last, request, ret);
-    else if (last)
+    } else if (last) {
         take_answer(daytona, call, last, request, ret);
-    else if (call->phase == PHASE_START)
+    } else if (call->phase == PHASE_START) {
         begin(daytona, call, request, ret);
-    else
+    } else {
         go_on(daytona, call, request, ret);
+    }
 
     /* sent by an earlier attempt and not looked up yet, or by this one */
     bool unproved = call->maybe_sent && (call->phase == PHASE_START || call->phase == PHASE_FIND);
     ret->may_exist = call->op == PROVIDER_CREATE && (unproved || call->scratch & MAY_EXIST);
     if (ret->verdict == PROVIDER_FAILED && ret->may_exist && ret->outcome != OUTCOME_SNOOZE &&
-        ret->outcome != OUTCOME_AUTH && ret->outcome != OUTCOME_RATE_LIMITED)
+        ret->outcome != OUTCOME_AUTH && ret->outcome != OUTCOME_RATE_LIMITED) {
         ret->outcome = OUTCOME_AMBIGUOUS;
+    }
 }

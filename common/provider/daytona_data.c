@@ -27,10 +27,12 @@ int daytona_toolbox_request(const struct daytona *daytona, const struct provider
                             const char *method, const char *path, struct http_request *ret,
                             struct error *err)
 {
-    if (!provider_is_id(target->provider_sandbox_id))
+    if (!provider_is_id(target->provider_sandbox_id)) {
         return error_set(err, ERR_INVALID, "the sandbox's provider data is malformed");
-    if (!target->domain || !target->domain[0])
+    }
+    if (!target->domain || !target->domain[0]) {
         return error_set(err, ERR_PROVIDER, "the sandbox's toolbox address is not known");
+    }
     str_copy(ret->method, sizeof(ret->method), method);
     strbuf_printf(&ret->url, "%s/%s%s", target->domain, target->provider_sandbox_id, path);
     strbuf_printf(&ret->headers, "Authorization: Bearer %s\nAccept: application/json, */*\n",
@@ -45,22 +47,25 @@ int daytona_toolbox_check(const struct daytona *daytona, const struct http_respo
 {
     char text[180];
     int status = response->status;
-    if (response->transport == HTTP_ANSWERED && status >= 200 && status < 300)
+    if (response->transport == HTTP_ANSWERED && status >= 200 && status < 300) {
         return 0;
+    }
     daytona_error_text(daytona, response, text, sizeof(text));
-    if (response->transport != HTTP_ANSWERED)
+    if (response->transport != HTTP_ANSWERED) {
         return error_set(err, ERR_PROVIDER_DOWN, "%s: %s", what, text);
+    }
     enum error_code code = ERR_PROVIDER;
     /* stopped: 400 about an address; archived: 404 about a container; deleted: 401, as a bad key;
      * stopping, or out of memory: a bare 502 */
     if (status == 401 || status == 502 ||
         (status == 400 && (strstr(text, "IP address") || strstr(text, "Is the Sandbox started"))) ||
-        (status == 404 && strstr(text, "container not found")))
+        (status == 404 && strstr(text, "container not found"))) {
         code = ERR_SANDBOX_NOT_FOUND;
-    else if (status == 413)
+    } else if (status == 413) {
         code = ERR_TOO_LARGE;
-    else if (status == 408 || status == 429 || status == 503 || status == 504)
+    } else if (status == 408 || status == 429 || status == 503 || status == 504) {
         code = ERR_PROVIDER_DOWN;
+    }
     return error_set(err, code, "%s: HTTP %d%s%s", what, status, text[0] ? ": " : "", text);
 }
 
@@ -70,8 +75,9 @@ static int file_request(const struct daytona *daytona, const struct provider_tar
                         const char *method, const char *route, const char *path,
                         struct http_request *request, struct error *err)
 {
-    if (daytona_toolbox_request(daytona, target, method, route, request, err) != 0)
+    if (daytona_toolbox_request(daytona, target, method, route, request, err) != 0) {
         return -1;
+    }
     strbuf_puts(&request->url, "?path=");
     strbuf_put_urlencoded(&request->url, path, true);
     return 0;
@@ -81,14 +87,19 @@ static int file_request(const struct daytona *daytona, const struct provider_tar
 static int file_check(const struct daytona *daytona, const struct http_response *response,
                       const char *what, const char *path, struct error *err)
 {
-    if (daytona_toolbox_check(daytona, response, what, err) == 0)
+    if (daytona_toolbox_check(daytona, response, what, err) == 0) {
         return 0;
-    if (response->transport != HTTP_ANSWERED || err->code == ERR_SANDBOX_NOT_FOUND)
+    }
+    if (response->transport != HTTP_ANSWERED || err->code == ERR_SANDBOX_NOT_FOUND) {
         return -1;
-    if (response->status == 404)
+    }
+    if (response->status == 404) {
         return error_set(err, ERR_FILE_NOT_FOUND, "%.180s does not exist", path);
-    if (response->status == 400 && (response->body_bytes == 0 || strstr(err->message, "directory")))
+    }
+    if (response->status == 400 &&
+        (response->body_bytes == 0 || strstr(err->message, "directory"))) {
         return error_set(err, ERR_IS_DIRECTORY, "%.180s is a directory", path);
+    }
     return -1;
 }
 
@@ -101,8 +112,9 @@ struct download {
 static int on_download(void *arg, const void *data, size_t bytes)
 {
     struct download *download = arg;
-    if (download->write(download->arg, data, bytes) == 0)
+    if (download->write(download->arg, data, bytes) == 0) {
         return 0;
+    }
     download->refused = true;
     return -1;
 }
@@ -119,15 +131,17 @@ int daytona_file_read(struct provider *provider, struct http_client *client,
     struct http_response response;
     int rc = -1;
     http_request_init(&request);
-    if (file_request(daytona, target, "GET", "/files/download", path, &request, err) != 0)
+    if (file_request(daytona, target, "GET", "/files/download", path, &request, err) != 0) {
         goto out;
+    }
     request.timeout_ms = 0; /* any size: bounded by silence instead */
     request.max_response_bytes = ERROR_BODY_MAX_BYTES;
     http_client_stream(client, &request, &stream, &response);
-    if (download.refused)
+    if (download.refused) {
         rc = error_set(err, ERR_TOO_LARGE, "reading stopped: the receiver takes no more");
-    else
+    } else {
         rc = file_check(daytona, &response, "read", path, err);
+    }
 out:
     http_request_done(&request);
     return rc;
@@ -157,11 +171,13 @@ static size_t put_part(const struct strbuf *part, size_t *at, char *buf, size_t 
 static long on_upload(void *arg, void *buf, size_t bytes)
 {
     struct upload *upload = arg;
-    if (upload->head_at < upload->head.length)
+    if (upload->head_at < upload->head.length) {
         return (long)put_part(&upload->head, &upload->head_at, buf, bytes);
+    }
     if (!upload->content_over) {
-        if (upload->left > 0 && (int64_t)bytes > upload->left)
+        if (upload->left > 0 && (int64_t)bytes > upload->left) {
             bytes = (size_t)upload->left;
+        }
         long got = upload->left == 0 ? 0 : upload->read(upload->arg, buf, bytes);
         if (got < 0 || (got == 0 && upload->left > 0)) {
             upload->failed = true;
@@ -191,10 +207,11 @@ static int check_uploaded(const struct upload *upload, struct error *err)
     const cJSON *file = cJSON_GetArrayItem(cJSON_GetObjectItemCaseSensitive(answer, "files"), 0);
     const cJSON *bytes = cJSON_GetObjectItemCaseSensitive(file, "bytes");
     int rc = 0;
-    if (!cJSON_IsObject(file))
+    if (!cJSON_IsObject(file)) {
         rc = error_set(err, ERR_PROVIDER, "write: unusable answer");
-    else if (cJSON_IsNumber(bytes) && bytes->valuedouble != (double)upload->sent)
+    } else if (cJSON_IsNumber(bytes) && bytes->valuedouble != (double)upload->sent) {
         rc = error_set(err, ERR_PROVIDER, "write: only a part of the content was kept");
+    }
     cJSON_Delete(answer);
     return rc;
 }
@@ -215,15 +232,18 @@ int daytona_file_write(struct provider *provider, struct http_client *client,
     char boundary[UUID_BYTES];
     int rc = -1;
     size_t length = strlen(path);
-    if (length == 0 || strchr(" \t\r\n", path[0]) || strchr(" \t\r\n", path[length - 1]))
+    if (length == 0 || strchr(" \t\r\n", path[0]) || strchr(" \t\r\n", path[length - 1])) {
         /* the server trims the path it is given in a part of the form */
         return error_set(err, ERR_INVALID, "a path cannot begin or end with white space here");
+    }
     http_request_init(&request);
     strbuf_init(&upload.head, 64 * 1024);
     strbuf_init(&upload.tail, 1024);
     strbuf_init(&upload.answer, ERROR_BODY_MAX_BYTES);
-    if (daytona_toolbox_request(daytona, target, "POST", "/files/bulk-upload", &request, err) != 0)
+    if (daytona_toolbox_request(daytona, target, "POST", "/files/bulk-upload", &request, err) !=
+        0) {
         goto out;
+    }
     id_uuid(boundary);
     strbuf_printf(&request.headers, "Content-Type: multipart/form-data; boundary=%s\n", boundary);
     strbuf_printf(&upload.head,
@@ -236,16 +256,18 @@ int daytona_file_write(struct provider *provider, struct http_client *client,
         error_set(err, ERR_INVALID, "the path is too long");
         goto out;
     }
-    if (bytes >= 0)
+    if (bytes >= 0) {
         stream.body_bytes = (int64_t)upload.head.length + bytes + (int64_t)upload.tail.length;
+    }
     request.timeout_ms = 0;
     request.max_response_bytes = ERROR_BODY_MAX_BYTES;
     request.once = true; /* a streamed body cannot be produced twice */
     http_client_stream(client, &request, &stream, &response);
-    if (upload.failed)
+    if (upload.failed) {
         error_set(err, ERR_INVALID, "writing stopped: the content ended early");
-    else if (file_check(daytona, &response, "write", path, err) == 0)
+    } else if (file_check(daytona, &response, "write", path, err) == 0) {
         rc = check_uploaded(&upload, err);
+    }
 out:
     strbuf_done(&upload.head);
     strbuf_done(&upload.tail);
@@ -266,11 +288,13 @@ int daytona_stat_file(struct provider *provider, struct http_client *client,
     int rc = -1;
     *ret_bytes = 0;
     http_request_init(&request);
-    if (file_request(daytona, target, "GET", "/files/info", path, &request, err) != 0)
+    if (file_request(daytona, target, "GET", "/files/info", path, &request, err) != 0) {
         goto out;
+    }
     http_client_perform(client, &request, &response);
-    if (file_check(daytona, &response, "stat", path, err) != 0)
+    if (file_check(daytona, &response, "stat", path, err) != 0) {
         goto out;
+    }
     info = json_parse(response.body, response.body_bytes, &ignored);
     const cJSON *size = cJSON_GetObjectItemCaseSensitive(info, "size");
     if (cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(info, "isDir"))) {
@@ -296,10 +320,12 @@ int daytona_make_dir(struct provider *provider, struct http_client *client,
     int64_t size;
     /* the toolbox is content with a directory that is there already */
     if (daytona_stat_file(provider, client, target, path, &size, err) == 0 ||
-        err->code == ERR_IS_DIRECTORY)
+        err->code == ERR_IS_DIRECTORY) {
         return error_set(err, ERR_EXISTS, "%.180s exists", path);
-    if (err->code != ERR_FILE_NOT_FOUND)
+    }
+    if (err->code != ERR_FILE_NOT_FOUND) {
         return -1;
+    }
     int rc = -1;
     http_request_init(&request);
     if (file_request(daytona, target, "POST", "/files/folder", path, &request, err) == 0) {
@@ -323,8 +349,9 @@ static int read_entry(const cJSON *item, struct dir_entry *ret)
 {
     const cJSON *size = cJSON_GetObjectItemCaseSensitive(item, "size");
     ret->name = json_text(item, "name");
-    if (!cJSON_IsNumber(size) || size->valuedouble < 0 || size->valuedouble > 9e15)
+    if (!cJSON_IsNumber(size) || size->valuedouble < 0 || size->valuedouble > 9e15) {
         return -1;
+    }
     ret->bytes = (int64_t)size->valuedouble;
     ret->type = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(item, "isDir")) ? ENTRY_DIRECTORY
                 : is_special(json_text(item, "mode"))                         ? ENTRY_OTHER
@@ -342,8 +369,9 @@ int daytona_list_dir(struct provider *provider, struct http_client *client,
     struct http_response response;
     int rc = -1;
     http_request_init(&request);
-    if (file_request(daytona, target, "GET", "/files", path, &request, err) != 0)
+    if (file_request(daytona, target, "GET", "/files", path, &request, err) != 0) {
         goto out;
+    }
     request.max_response_bytes = PROVIDER_LIST_MAX_BYTES;
     http_client_perform(client, &request, &response);
     if (response.too_large) {
@@ -371,15 +399,17 @@ int daytona_remove_path(struct provider *provider, struct http_client *client,
     int rc = -1;
     http_request_init(&request);
     if (file_request(daytona, target, "DELETE", "/files", path, &request, err) == 0) {
-        if (recursive)
+        if (recursive) {
             strbuf_puts(&request.url, "&recursive=true");
+        }
         request.once = true; /* sent again, it would find nothing there */
         http_client_perform(client, &request, &response);
         rc = file_check(daytona, &response, "remove", path, err);
-        if (rc != 0 && err->code == ERR_IS_DIRECTORY)
+        if (rc != 0 && err->code == ERR_IS_DIRECTORY) {
             rc = recursive ? error_set(err, ERR_PROVIDER, "remove: HTTP %d", response.status)
                            : error_set(err, ERR_IS_DIRECTORY,
                                        "%.180s is a directory: recursive is needed", path);
+        }
     }
     http_request_done(&request);
     return rc;
@@ -396,8 +426,9 @@ static int put_preview_url(const cJSON *answer, struct strbuf *ret, struct error
     if (!cJSON_IsString(url) || !provider_is_header_value(url->valuestring) ||
         strpbrk(url->valuestring, "\"<>\\^`{|}") != NULL ||
         (strncmp(url->valuestring, "http://", 7) != 0 &&
-         strncmp(url->valuestring, "https://", 8) != 0))
+         strncmp(url->valuestring, "https://", 8) != 0)) {
         return error_set(err, ERR_PROVIDER, "preview-url: unusable answer");
+    }
     strbuf_puts(ret, url->valuestring);
     if (cJSON_IsString(token) && token->valuestring[0]) {
         strbuf_puts(ret, strchr(url->valuestring, '?') ? "&" : "?");
@@ -415,14 +446,16 @@ int daytona_port_url(struct provider *provider, struct http_client *client,
     struct http_request request;
     struct http_response response;
     int rc = -1;
-    if (!provider_is_id(target->provider_sandbox_id))
+    if (!provider_is_id(target->provider_sandbox_id)) {
         return error_set(err, ERR_INVALID, "the sandbox's provider data is malformed");
+    }
     http_request_init(&request);
     daytona_api_request(daytona, "GET", &request);
     strbuf_printf(&request.url, "/sandbox/%s/ports/%d/preview-url", target->provider_sandbox_id,
                   port);
-    if (request.timeout_ms > PORT_TIMEOUT_MS)
+    if (request.timeout_ms > PORT_TIMEOUT_MS) {
         request.timeout_ms = PORT_TIMEOUT_MS;
+    }
     http_client_perform(client, &request, &response);
     if (response.transport == HTTP_ANSWERED && response.status == 404) {
         error_set(err, ERR_SANDBOX_NOT_FOUND, "preview-url: the sandbox was not found");

@@ -133,10 +133,11 @@ static void put_quoted(struct strbuf *out, const char *text)
 {
     strbuf_putc(out, '\'');
     for (const char *c = text; *c; c++) {
-        if (*c == '\'')
+        if (*c == '\'') {
             strbuf_puts(out, "'\\''");
-        else
+        } else {
             strbuf_putc(out, *c);
+        }
     }
     strbuf_putc(out, '\'');
 }
@@ -175,13 +176,15 @@ static int execute(const struct follow *follow, const char *line, const struct s
     http_request_init(&request);
     strbuf_init(&command, request.body.max_bytes / 2);
     if (daytona_toolbox_request(follow->daytona, follow->target, "POST", "/process/execute",
-                                &request, err) != 0)
+                                &request, err) != 0) {
         goto out;
+    }
     strbuf_puts(&command, line);
-    if (input)
+    if (input) {
         strbuf_printf(&command, " <<'SANDBOX_INPUT'\n%sSANDBOX_INPUT\n", input->data);
-    else
+    } else {
         strbuf_puts(&command, " </dev/null\n");
+    }
     cJSON *body = cJSON_CreateObject();
     cJSON_AddStringToObject(body, "command", command.data);
     json_add_int64(body, "timeout", (wait_ms + SPARE_MS) / 1000 + 1);
@@ -200,8 +203,9 @@ static int execute(const struct follow *follow, const char *line, const struct s
     *ret_maybe_ran =
         response.transport == HTTP_AMBIGUOUS ||
         (response.transport == HTTP_ANSWERED && (response.status == 408 || response.status >= 500));
-    if (daytona_toolbox_check(follow->daytona, &response, "command", err) != 0)
+    if (daytona_toolbox_check(follow->daytona, &response, "command", err) != 0) {
         goto out;
+    }
     *ret_maybe_ran = true;
     *ret = json_parse(response.body, response.body_bytes, &parse);
     if (!*ret) {
@@ -252,8 +256,9 @@ static int take_chunk(struct follow *follow, const char **text, enum exec_stream
     *text = at + (*at == '\n' ? 1 : 0);
     follow->offset[stream] += (int64_t)follow->bytes.length;
     if (follow->bytes.length > 0 && follow->on_output && !follow->stopped &&
-        follow->on_output(follow->arg, stream, follow->bytes.data, follow->bytes.length) != 0)
+        follow->on_output(follow->arg, stream, follow->bytes.data, follow->bytes.length) != 0) {
         follow->stopped = true;
+    }
     rc = 0;
 out:
     strbuf_done(&packed);
@@ -267,20 +272,24 @@ static int take_status(struct follow *follow, const char *text, struct error *er
     long long size[2];
     int reset = 0, used = 0;
     if (sscanf(text, "S %15s %lld %lld %d%n", code, &size[0], &size[1], &reset, &used) != 4 ||
-        text[used] != '\n')
+        text[used] != '\n') {
         return error_set(err, ERR_PROVIDER, "command: unusable answer");
+    }
     text += used + 1;
     if (take_chunk(follow, &text, EXEC_STDOUT, err) != 0 ||
-        take_chunk(follow, &text, EXEC_STDERR, err) != 0)
+        take_chunk(follow, &text, EXEC_STDERR, err) != 0) {
         return -1;
+    }
     follow->drained =
         follow->offset[EXEC_STDOUT] >= size[0] && follow->offset[EXEC_STDERR] >= size[1];
     for (int stream = EXEC_STDOUT; stream <= EXEC_STDERR; stream++) {
-        if (follow->offset[stream] < size[stream] && follow->offset[stream] == before[stream])
+        if (follow->offset[stream] < size[stream] && follow->offset[stream] == before[stream]) {
             return error_set(err, ERR_PROVIDER, "command: output is announced but not given");
+        }
     }
-    if (reset)
+    if (reset) {
         follow->offset[EXEC_STDOUT] = follow->offset[EXEC_STDERR] = 0;
+    }
     if (strcmp(code, "-") != 0) {
         follow->exited = true;
         follow->exit_code = (int)strtol(code, NULL, 10);
@@ -291,10 +300,12 @@ static int take_status(struct follow *follow, const char *text, struct error *er
 static int take_answer(struct follow *follow, const cJSON *answer, struct error *err)
 {
     const char *text = script_output(answer, follow->id, err);
-    if (!text)
+    if (!text) {
         return -1;
-    if (strncmp(text, "E cwd", 5) == 0)
+    }
+    if (strncmp(text, "E cwd", 5) == 0) {
         return error_set(err, ERR_INVALID, "cwd is not a directory that can be entered");
+    }
     if (text[0] == 'E') {
         char why[100];
         provider_clean_text(why, sizeof(why), text + 1, strcspn(text + 1, "\n"), NULL, 0);
@@ -314,13 +325,16 @@ static int put_environment(struct strbuf *out, const cJSON *envs, struct error *
 {
     for (const cJSON *item = envs ? envs->child : NULL; item; item = item->next) {
         bool ok = item->string[0] && !isdigit((unsigned char)item->string[0]);
-        for (const char *c = item->string; *c; c++)
+        for (const char *c = item->string; *c; c++) {
             ok = ok && (isalnum((unsigned char)*c) || *c == '_');
-        if (!ok)
+        }
+        if (!ok) {
             return error_set(err, ERR_INVALID,
                              "envs: daytona takes names of letters, digits and _ only");
-        if (strcmp(item->string, PROVIDER_EXEC_ID) == 0 || !cJSON_IsString(item))
+        }
+        if (strcmp(item->string, PROVIDER_EXEC_ID) == 0 || !cJSON_IsString(item)) {
             continue;
+        }
         strbuf_printf(out, "export %s=", item->string);
         put_quoted(out, item->valuestring);
         strbuf_putc(out, '\n');
@@ -364,8 +378,9 @@ static int follow_on(struct follow *follow, const char *mode, int64_t wait_ms, s
             cJSON_Delete(answer);
             return rc;
         }
-        if (try == FOLLOW_TRIES || err->code == ERR_SANDBOX_NOT_FOUND || err->code == ERR_INVALID)
+        if (try == FOLLOW_TRIES || err->code == ERR_SANDBOX_NOT_FOUND || err->code == ERR_INVALID) {
             return -1;
+        }
         clock_sleep_ms((int64_t)RETRY_MS << (try - 1));
     }
 }
@@ -379,11 +394,14 @@ static int kill_tree(struct follow *follow, struct error *err)
     strbuf_puts(&follow->script, "exec /bin/sh -c ");
     put_quoted(&follow->script, provider_kill_script);
     strbuf_printf(&follow->script, " sh %s 0", follow->id);
-    if (execute(follow, follow->script.data, NULL, KILL_TIMEOUT_MS, &answer, &maybe_ran, err) != 0)
+    if (execute(follow, follow->script.data, NULL, KILL_TIMEOUT_MS, &answer, &maybe_ran, err) !=
+        0) {
         return -1;
+    }
     const cJSON *code = cJSON_GetObjectItemCaseSensitive(answer, "exitCode");
-    if (!code)
+    if (!code) {
         code = cJSON_GetObjectItemCaseSensitive(answer, "code"); /* its name in older servers */
+    }
     int rc = cJSON_IsNumber(code) && code->valuedouble == 0
                  ? 0
                  : error_set(err, ERR_PROVIDER, "processes of the command could not be killed");
@@ -407,12 +425,15 @@ static int follow_to_end(struct follow *follow, int64_t deadline_ms, bool *ret_l
             *ret_late = true;
             return 0;
         }
-        if (follow->exited && over_ms == 0)
+        if (follow->exited && over_ms == 0) {
             over_ms = clock_mono_ms();
-        if (follow->exited && clock_mono_ms() - over_ms >= REST_MS)
+        }
+        if (follow->exited && clock_mono_ms() - over_ms >= REST_MS) {
             return refuse_endless(err);
-        if (follow_on(follow, "follow", follow->exited ? 0 : until(deadline_ms), err) != 0)
+        }
+        if (follow_on(follow, "follow", follow->exited ? 0 : until(deadline_ms), err) != 0) {
             return -1;
+        }
     }
     return 0;
 }
@@ -423,10 +444,12 @@ static int take_rest(struct follow *follow, struct error *err)
     const int64_t start_ms = clock_mono_ms();
     do {
         follow->drained = false;
-        if (follow_on(follow, "end", 0, err) != 0)
+        if (follow_on(follow, "end", 0, err) != 0) {
             return -1;
-        if (!follow->drained && clock_mono_ms() - start_ms >= REST_MS)
+        }
+        if (!follow->drained && clock_mono_ms() - start_ms >= REST_MS) {
             return refuse_endless(err);
+        }
     } while (!follow->drained);
     return 0;
 }
@@ -434,8 +457,9 @@ static int take_rest(struct follow *follow, struct error *err)
 static int end_early(struct follow *follow, struct error *err)
 {
     if (kill_tree(follow, err) != 0 || take_rest(follow, err) != 0) {
-        if (err->code == ERR_SANDBOX_NOT_FOUND)
+        if (err->code == ERR_SANDBOX_NOT_FOUND) {
             return error_set(err, ERR_PROVIDER_DOWN, "the sandbox went away under the command");
+        }
         return error_prefix(err, "the command is over its time");
     }
     return 0;
@@ -461,22 +485,30 @@ int daytona_exec(struct provider *provider, struct http_client *client,
     strbuf_init(&follow.script, 64 * 1024);
     strbuf_init(&follow.bytes, CHUNK_BYTES + 16);
     strbuf_init(&follow.input, 12 * 1024 * 1024);
-    if (put_input(&follow, request, err) != 0)
+    if (put_input(&follow, request, err) != 0) {
         goto out;
+    }
     put_line(&follow, request->background ? "start" : "run", wait_ms, request->cwd);
-    if (execute(&follow, follow.script.data, &follow.input, wait_ms, &answer, &maybe_ran, err) == 0)
+    if (execute(&follow, follow.script.data, &follow.input, wait_ms, &answer, &maybe_ran, err) ==
+        0) {
         rc = take_answer(&follow, answer, err);
-    if (rc == 0 && !request->background)
+    }
+    if (rc == 0 && !request->background) {
         rc = follow_to_end(&follow, deadline_ms, &late, err);
+    }
     if (rc != 0 && maybe_ran && err->code != ERR_INVALID) {
         struct error ignored = ERROR_INIT; /* failing already; this is for the sandbox's sake */
-        if (kill_tree(&follow, &ignored) == 0)
+        if (kill_tree(&follow, &ignored) == 0) {
             take_rest(&follow, &ignored);
-        if (err->code == ERR_SANDBOX_NOT_FOUND) /* something may have run: not to be tried again */
+        }
+        if (err->code ==
+            ERR_SANDBOX_NOT_FOUND) { /* something may have run: not to be tried again */
             err->code = ERR_PROVIDER_DOWN;
+        }
     }
-    if (rc == 0 && (late || follow.stopped))
+    if (rc == 0 && (late || follow.stopped)) {
         rc = end_early(&follow, err);
+    }
     ret->started = rc == 0;
     ret->pid = follow.pid;
     ret->exited = follow.exited;
@@ -497,8 +529,9 @@ int daytona_start_request(struct provider *provider, const struct provider_targe
 {
     struct strbuf line;
     if (daytona_toolbox_request((struct daytona *)provider, target, "POST", "/process/execute", ret,
-                                err) != 0)
+                                err) != 0) {
         return -1;
+    }
     strbuf_init(&line, ret->body.max_bytes / 2);
     strbuf_puts(&line, "setsid bash -l -c ");
     put_quoted(&line, command);

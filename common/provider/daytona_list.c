@@ -38,8 +38,9 @@ static void send_page(const struct daytona *daytona, struct provider_call *call,
         strbuf_put_urlencoded(&request->url, call->page.data, false);
     }
     ret->verdict = PROVIDER_SEND;
-    if (labels.overflow || request->url.overflow)
+    if (labels.overflow || request->url.overflow) {
         fail(ret, OUTCOME_PERMANENT, 0, "the request is too large");
+    }
     strbuf_done(&labels);
 }
 
@@ -63,20 +64,24 @@ static enum provider_state state_of(enum daytona_kind kind)
 
 static int take_items(struct provider_call *call, const cJSON *items)
 {
-    if (!cJSON_IsArray(items))
+    if (!cJSON_IsArray(items)) {
         return -1;
+    }
     for (const cJSON *item = items->child; item; item = item->next) {
         const cJSON *labels = cJSON_GetObjectItemCaseSensitive(item, "labels");
         enum provider_state state = state_of(daytona_kind_of(json_text(item, "state")));
         int64_t created_ms = 0;
-        if (state == PROVIDER_STATE_ABSENT)
+        if (state == PROVIDER_STATE_ABSENT) {
             continue; /* being destroyed */
-        if (clock_parse_rfc3339(json_text(item, "createdAt"), &created_ms) != 0)
+        }
+        if (clock_parse_rfc3339(json_text(item, "createdAt"), &created_ms) != 0) {
             created_ms = 0;
+        }
         if (provider_call_list(call, json_text(labels, PROVIDER_TAG_DEPLOYMENT),
                                json_text(labels, PROVIDER_TAG_SANDBOX), json_text(item, "id"),
-                               state, created_ms) != 0)
+                               state, created_ms) != 0) {
             return -1;
+        }
     }
     return 0;
 }
@@ -84,13 +89,16 @@ static int take_items(struct provider_call *call, const cJSON *items)
 /* An object with a cursor, or, before 0.180, the bare array of all. -1: neither. */
 static int take_page(struct provider_call *call, const cJSON *root, struct strbuf *ret_next)
 {
-    if (cJSON_IsArray(root))
+    if (cJSON_IsArray(root)) {
         return take_items(call, root);
+    }
     const cJSON *next = cJSON_GetObjectItemCaseSensitive(root, "nextCursor");
-    if (next && !cJSON_IsNull(next) && !cJSON_IsString(next))
+    if (next && !cJSON_IsNull(next) && !cJSON_IsString(next)) {
         return -1;
-    if (cJSON_IsString(next) && strbuf_puts(ret_next, next->valuestring) != 0)
+    }
+    if (cJSON_IsString(next) && strbuf_puts(ret_next, next->valuestring) != 0) {
         return -1;
+    }
     return take_items(call, cJSON_GetObjectItemCaseSensitive(root, "items"));
 }
 

@@ -50,8 +50,9 @@ static cJSON *build_labels(const struct provider_call *call)
             return NULL;
         }
         for (const cJSON *item = user->child; item; item = item->next) {
-            if (cJSON_IsString(item) && !provider_is_tag(item->string))
+            if (cJSON_IsString(item) && !provider_is_tag(item->string)) {
                 cJSON_AddStringToObject(labels, item->string, item->valuestring);
+            }
         }
         cJSON_Delete(user);
     }
@@ -65,16 +66,19 @@ cJSON *daytona_create_body(const struct daytona *daytona, const struct provider_
 {
     const struct daytona_config *config = &daytona->config;
     cJSON *labels = build_labels(call);
-    if (!labels)
+    if (!labels) {
         return NULL;
+    }
     const char *snapshot =
         call->template_id && call->template_id[0] ? call->template_id : config->snapshot;
     cJSON *body = cJSON_CreateObject();
     cJSON_AddStringToObject(body, "name", text_or_empty(call->sandbox_id));
-    if (snapshot[0])
+    if (snapshot[0]) {
         cJSON_AddStringToObject(body, "snapshot", snapshot);
-    if (config->target && config->target[0])
+    }
+    if (config->target && config->target[0]) {
         cJSON_AddStringToObject(body, "target", config->target);
+    }
     cJSON_AddItemToObject(body, "labels", labels);
     cJSON_AddItemToObject(body, "env",
                           call->envs ? cJSON_Duplicate(call->envs, 1) : cJSON_CreateObject());
@@ -107,8 +111,9 @@ static const struct {
 enum daytona_kind daytona_kind_of(const char *state)
 {
     for (size_t i = 0; i < sizeof(states) / sizeof(states[0]); i++) {
-        if (strcmp(states[i].name, state) == 0)
+        if (strcmp(states[i].name, state) == 0) {
             return states[i].kind;
+        }
     }
     return DAYTONA_UNKNOWN;
 }
@@ -121,8 +126,9 @@ int daytona_box_take(const cJSON *root, const char *deployment_id, const char *s
     char url[DOMAIN_BYTES];
     if (!cJSON_IsObject(root) || !provider_is_id(id) ||
         str_copy(url, sizeof(url), json_text(root, "toolboxProxyUrl")) != 0 ||
-        (url[0] && !provider_normalize_url(url)))
+        (url[0] && !provider_normalize_url(url))) {
         return -1;
+    }
     str_copy(ret->id, sizeof(ret->id), id);
     str_copy(ret->toolbox_url, sizeof(ret->toolbox_url), url);
     str_copy(ret->state, sizeof(ret->state), json_text(root, "state"));
@@ -140,8 +146,9 @@ int daytona_box_take(const cJSON *root, const char *deployment_id, const char *s
         cJSON_IsNumber(autostop) && autostop->valuedouble >= 0 && autostop->valuedouble < 1e9
             ? (int64_t)autostop->valuedouble
             : -1;
-    if (clock_parse_rfc3339(json_text(root, "createdAt"), &ret->created_at_ms) != 0)
+    if (clock_parse_rfc3339(json_text(root, "createdAt"), &ret->created_at_ms) != 0) {
         ret->created_at_ms = 0;
+    }
     return 0;
 }
 
@@ -170,8 +177,9 @@ static bool is_capacity_text(const char *text)
     static const char *const words[] = {"quota", "limit exceeded", "no available runner",
                                         "suspended", "depleted"};
     for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
-        if (strcasestr(text, words[i]))
+        if (strcasestr(text, words[i])) {
             return true;
+        }
     }
     return false;
 }
@@ -182,8 +190,9 @@ enum outcome daytona_classify(int status, const char *text, bool starting, int64
     case 401:
         return OUTCOME_AUTH;
     case 429:
-        if (*retry_after_ms <= 0)
+        if (*retry_after_ms <= 0) {
             *retry_after_ms = 1000;
+        }
         return OUTCOME_RATE_LIMITED;
     case 400:
     case 403:

@@ -43,8 +43,9 @@ static struct provider *e2b_open(struct error *err)
         return NULL;
     }
     struct provider_lifetimes lifetimes;
-    if (config_load(&provider_lifetime_config[PROVIDER_KIND_e2b], 1, &lifetimes, err) != 0)
+    if (config_load(&provider_lifetime_config[PROVIDER_KIND_e2b], 1, &lifetimes, err) != 0) {
         goto fail;
+    }
     config->max_timeout_seconds = lifetimes.max_s[PROVIDER_KIND_e2b];
     if (!config->api_key || !config->api_key[0]) {
         error_set(err, ERR_NOT_FOUND, "E2B_API_KEY is not set");
@@ -68,10 +69,11 @@ static struct provider *e2b_open(struct error *err)
     }
     struct strbuf base;
     strbuf_init(&base, 2048);
-    if (config->api_url)
+    if (config->api_url) {
         strbuf_puts(&base, config->api_url);
-    else
+    } else {
         strbuf_printf(&base, "https://api.%s", config->domain);
+    }
     e2b->api_base = strbuf_take(&base);
     /* a local control plane over http has its sandboxes on http too */
     e2b->scheme = strncasecmp(e2b->api_base, "http://", 7) == 0 ? "http" : "https";
@@ -119,12 +121,14 @@ int e2b_put_envd_base(const struct e2b *e2b, const struct provider_target *targe
 {
     /* domains where E2B runs a shared host name that routes by headers */
     static const char *const shared[] = {"e2b.app", "e2b.dev", "e2b.pro", "e2b-staging.dev"};
-    if (e2b->config.sandbox_url)
+    if (e2b->config.sandbox_url) {
         return strbuf_puts(out, e2b->config.sandbox_url);
+    }
     const char *domain = domain_of(e2b, target);
     for (size_t i = 0; i < sizeof(shared) / sizeof(shared[0]); i++) {
-        if (strcmp(domain, shared[i]) == 0)
+        if (strcmp(domain, shared[i]) == 0) {
             return strbuf_printf(out, "https://sandbox.%s", domain);
+        }
     }
     return e2b_put_port_base(e2b, target, E2B_ENVD_PORT, out);
 }
@@ -136,8 +140,9 @@ static int e2b_port_url(struct provider *provider, struct http_client *client,
                         struct error *err)
 {
     (void)client; /* the name of the host says it all */
-    if (e2b_put_port_base((struct e2b *)provider, target, port, ret) != 0)
+    if (e2b_put_port_base((struct e2b *)provider, target, port, ret) != 0) {
         return error_set(err, ERR_INTERNAL, "the port's URL is too long");
+    }
     return 0;
 }
 
@@ -149,19 +154,22 @@ static int e2b_port_request(struct provider *provider, struct http_client *clien
     (void)client;
     if (!provider_is_id(target->provider_sandbox_id) ||
         (target->domain && !e2b_is_domain(target->domain)) ||
-        (target->traffic_token && !provider_is_header_value(target->traffic_token)))
+        (target->traffic_token && !provider_is_header_value(target->traffic_token))) {
         return error_set(err, ERR_INVALID, "the sandbox's provider data is malformed");
+    }
     str_copy(ret->method, sizeof(ret->method), "GET");
     /* a host of our own need not be reachable by the names it gives to ports */
-    if (e2b->config.sandbox_url)
+    if (e2b->config.sandbox_url) {
         e2b_put_envd_base(e2b, target, &ret->url);
-    else
+    } else {
         e2b_put_port_base(e2b, target, port, &ret->url);
+    }
     strbuf_puts(&ret->url, path);
     strbuf_printf(&ret->headers, "E2b-Sandbox-Id: %s\nE2b-Sandbox-Port: %d\n",
                   target->provider_sandbox_id, port);
-    if (target->traffic_token && target->traffic_token[0])
+    if (target->traffic_token && target->traffic_token[0]) {
         strbuf_printf(&ret->headers, "E2b-Traffic-Access-Token: %s\n", target->traffic_token);
+    }
     ret->timeout_ms = e2b->config.request_timeout_ms;
     ret->max_response_bytes = PORT_ANSWER_MAX_BYTES;
     return 0;
@@ -176,8 +184,9 @@ void e2b_put_metadata_filter(struct strbuf *out, const char *const pairs[][2], s
         for (int j = 0; j < 2; j++) {
             strbuf_reset(&once);
             strbuf_put_urlencoded(&once, pairs[i][j], false);
-            if (j == 1 || i > 0)
+            if (j == 1 || i > 0) {
                 strbuf_putc(&twice, j == 1 ? '=' : '&');
+            }
             strbuf_put_urlencoded(&twice, once.data, false);
         }
     }
@@ -196,11 +205,13 @@ static bool is_alnum(char c)
 
 bool e2b_is_domain(const char *text)
 {
-    if (strlen(text) >= DOMAIN_BYTES)
+    if (strlen(text) >= DOMAIN_BYTES) {
         return false;
+    }
     for (const char *c = text; *c; c++) {
-        if (!is_alnum(*c) && *c != '-' && *c != '.' && *c != ':')
+        if (!is_alnum(*c) && *c != '-' && *c != '.' && *c != ':') {
             return false;
+        }
     }
     return true;
 }

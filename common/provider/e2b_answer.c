@@ -15,10 +15,12 @@ static int take_text(const cJSON *object, const char *field, char *out, size_t s
                      bool (*ok)(const char *))
 {
     const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, field);
-    if (!item || cJSON_IsNull(item) || (cJSON_IsString(item) && !item->valuestring[0]))
+    if (!item || cJSON_IsNull(item) || (cJSON_IsString(item) && !item->valuestring[0])) {
         return 0;
-    if (!cJSON_IsString(item) || !ok(item->valuestring))
+    }
+    if (!cJSON_IsString(item) || !ok(item->valuestring)) {
         return -1;
+    }
     return str_copy(out, size, item->valuestring);
 }
 
@@ -26,34 +28,40 @@ int64_t e2b_take_time(const cJSON *object, const char *field)
 {
     const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, field);
     int64_t ms = 0;
-    if (!cJSON_IsString(item) || clock_parse_rfc3339(item->valuestring, &ms) != 0)
+    if (!cJSON_IsString(item) || clock_parse_rfc3339(item->valuestring, &ms) != 0) {
         return 0;
+    }
     return ms;
 }
 
 enum provider_state e2b_take_state(const cJSON *object)
 {
     const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, "state");
-    if (!cJSON_IsString(item))
+    if (!cJSON_IsString(item)) {
         return PROVIDER_STATE_UNKNOWN;
-    if (strcmp(item->valuestring, "running") == 0)
+    }
+    if (strcmp(item->valuestring, "running") == 0) {
         return PROVIDER_STATE_RUNNING;
-    if (strcmp(item->valuestring, "paused") == 0)
+    }
+    if (strcmp(item->valuestring, "paused") == 0) {
         return PROVIDER_STATE_PAUSED;
+    }
     return PROVIDER_STATE_UNKNOWN;
 }
 
 int e2b_take_listed(const cJSON *root, struct provider_call *call)
 {
-    if (!cJSON_IsArray(root))
+    if (!cJSON_IsArray(root)) {
         return -1;
+    }
     for (const cJSON *item = root->child; item; item = item->next) {
         const cJSON *metadata = cJSON_GetObjectItemCaseSensitive(item, "metadata");
         if (provider_call_list(call, json_text(metadata, PROVIDER_TAG_DEPLOYMENT),
                                json_text(metadata, PROVIDER_TAG_SANDBOX),
                                json_text(item, "sandboxID"), e2b_take_state(item),
-                               e2b_take_time(item, "startedAt")) != 0)
+                               e2b_take_time(item, "startedAt")) != 0) {
             return -1;
+        }
     }
     return 0;
 }
@@ -70,8 +78,9 @@ int e2b_take_sandbox(const cJSON *root, struct provider_result *result)
         take_text(root, "envdAccessToken", found.access_token, sizeof(found.access_token),
                   provider_is_header_value) != 0 ||
         take_text(root, "trafficAccessToken", found.traffic_token, sizeof(found.traffic_token),
-                  provider_is_header_value) != 0)
+                  provider_is_header_value) != 0) {
         return -1;
+    }
     *result = found;
     return 0;
 }

@@ -78,10 +78,12 @@ static void read_error_body(const struct http_response *response, char *code, si
                     : NULL;
     const cJSON *error_code = cJSON_GetObjectItemCaseSensitive(*ret_root, "error_code");
     const cJSON *message = cJSON_GetObjectItemCaseSensitive(*ret_root, "message");
-    if (cJSON_IsString(error_code))
+    if (cJSON_IsString(error_code)) {
         str_copy(code, code_size, error_code->valuestring);
-    if (cJSON_IsString(message))
+    }
+    if (cJSON_IsString(message)) {
         *ret_message = message->valuestring;
+    }
 }
 
 static bool is_capacity_code(const char *code)
@@ -89,8 +91,9 @@ static bool is_capacity_code(const char *code)
     static const char *const codes[] = {"sandbox_capacity_unavailable", "sandbox_placement_timeout",
                                         "sandbox_no_compatible_node"};
     for (size_t i = 0; i < sizeof(codes) / sizeof(codes[0]); i++) {
-        if (strcmp(code, codes[i]) == 0)
+        if (strcmp(code, codes[i]) == 0) {
             return true;
+        }
     }
     return false;
 }
@@ -111,21 +114,25 @@ static enum outcome classify(int status, const char *code, bool creating, bool s
                                                               : OUTCOME_PERMANENT;
     case 429:
         /* E2B answers its concurrency limit without Retry-After, its rate limiter with one */
-        if (*retry_after_ms > 0)
+        if (*retry_after_ms > 0) {
             return OUTCOME_RATE_LIMITED;
-        if (starting)
+        }
+        if (starting) {
             return OUTCOME_CAPACITY;
+        }
         *retry_after_ms = 1000;
         return OUTCOME_RATE_LIMITED;
     case 503:
-        if (starting && is_capacity_code(code))
+        if (starting && is_capacity_code(code)) {
             return OUTCOME_CAPACITY;
+        }
         return creating ? OUTCOME_AMBIGUOUS : OUTCOME_TRANSIENT;
     default:
         break;
     }
-    if (status >= 500)
+    if (status >= 500) {
         return creating ? OUTCOME_AMBIGUOUS : OUTCOME_TRANSIENT;
+    }
     return OUTCOME_PERMANENT;
 }
 
@@ -140,8 +147,9 @@ static void keep_undecided(const struct provider_call *call, struct provider_ste
     ret->may_exist = ret->verdict == PROVIDER_FAILED && is_undecided(call);
     /* a hold is kept: nothing ends by it */
     if (ret->may_exist && ret->outcome != OUTCOME_SNOOZE && ret->outcome != OUTCOME_RATE_LIMITED &&
-        ret->outcome != OUTCOME_AUTH)
+        ret->outcome != OUTCOME_AUTH) {
         ret->outcome = OUTCOME_AMBIGUOUS;
+    }
 }
 
 /* Fails the step with the class and text of an answer that is no success. */
@@ -204,8 +212,9 @@ static void send_request(struct provider_call *call, enum phase phase,
 {
     call->phase = phase;
     ret->verdict = PROVIDER_SEND;
-    if (request->url.overflow || request->headers.overflow || request->body.overflow)
+    if (request->url.overflow || request->headers.overflow || request->body.overflow) {
         fail(ret, OUTCOME_PERMANENT, 0, "e2b: the request is too large");
+    }
 }
 
 static void put_json(struct http_request *request, cJSON *body)
@@ -228,8 +237,9 @@ static void send_sandbox(const struct e2b *e2b, struct provider_call *call, enum
     }
     begin(e2b, method, request);
     strbuf_printf(&request->url, "/sandboxes/%s%s", id, suffix);
-    if (body)
+    if (body) {
         put_json(request, body);
+    }
     send_request(call, phase, request, ret);
 }
 
@@ -252,8 +262,9 @@ static void send_connect(const struct e2b *e2b, struct provider_call *call, cons
 {
     /* measured from before the send: never later than what the provider grants */
     int64_t end = call->now_ms + timeout_seconds(e2b, call) * 1000;
-    if (end > call->result.expires_at_ms)
+    if (end > call->result.expires_at_ms) {
         call->result.expires_at_ms = end;
+    }
     send_sandbox(e2b, call, PHASE_CONNECT, "POST", id, "/connect", timeout_body(e2b, call), request,
                  ret);
 }
@@ -293,8 +304,9 @@ static cJSON *build_metadata(const struct provider_call *call, struct error *err
             return NULL;
         }
         for (const cJSON *item = user->child; item; item = item->next) {
-            if (cJSON_IsString(item) && !provider_is_tag(item->string))
+            if (cJSON_IsString(item) && !provider_is_tag(item->string)) {
                 cJSON_AddStringToObject(metadata, item->string, item->valuestring);
+            }
         }
         cJSON_Delete(user);
     }
@@ -355,8 +367,9 @@ static bool read_started(const struct e2b *e2b, struct provider_call *call,
     cJSON *root = parse_body(last);
     bool ok = root && e2b_take_sandbox(root, &call->result) == 0;
     cJSON_Delete(root);
-    if (!ok)
+    if (!ok) {
         fail_garbage(call, last, what, ret);
+    }
     return ok;
 }
 
@@ -386,27 +399,33 @@ static int read_page(struct provider_call *call, const struct http_response *las
 {
     cJSON *root = parse_body(last);
     int rc = -1;
-    if (call->op == PROVIDER_LIST)
+    if (call->op == PROVIDER_LIST) {
         rc = e2b_take_listed(root, call);
-    if (call->op == PROVIDER_LIST || !cJSON_IsArray(root))
+    }
+    if (call->op == PROVIDER_LIST || !cJSON_IsArray(root)) {
         goto out;
+    }
     for (const cJSON *item = root->child; item; item = item->next) {
         const cJSON *id = cJSON_GetObjectItemCaseSensitive(item, "sandboxID");
         struct provider_result *best = &call->result;
         /* a server that ignores the filter must not make us adopt or kill what is not ours */
-        if (!is_ours(call, item))
+        if (!is_ours(call, item)) {
             continue;
-        if (!cJSON_IsString(id) || !provider_is_id(id->valuestring))
+        }
+        if (!cJSON_IsString(id) || !provider_is_id(id->valuestring)) {
             goto out;
-        if (strcmp(best->provider_sandbox_id, id->valuestring) == 0)
+        }
+        if (strcmp(best->provider_sandbox_id, id->valuestring) == 0) {
             continue; /* pages may overlap while sandboxes come and go */
+        }
         int64_t started = e2b_take_time(item, "startedAt");
         if (best->provider_sandbox_id[0] && started >= best->started_at_ms) {
             keep_extra(call, id->valuestring);
             continue;
         }
-        if (best->provider_sandbox_id[0])
+        if (best->provider_sandbox_id[0]) {
             keep_extra(call, best->provider_sandbox_id);
+        }
         str_copy(best->provider_sandbox_id, sizeof(best->provider_sandbox_id), id->valuestring);
         best->started_at_ms = started;
         best->state = e2b_take_state(item);
@@ -514,10 +533,11 @@ static void step_get(const struct e2b *e2b, struct provider_call *call,
         result->started_at_ms = e2b_take_time(root, "startedAt");
         /* of a paused sandbox endAt is the time it was paused */
         result->expires_at_ms = state == PROVIDER_STATE_RUNNING ? e2b_take_time(root, "endAt") : 0;
-        if (call->phase == PHASE_PAUSE_CHECK && state == PROVIDER_STATE_RUNNING)
+        if (call->phase == PHASE_PAUSE_CHECK && state == PROVIDER_STATE_RUNNING) {
             fail(ret, OUTCOME_SNOOZE, TRANSITION_POLL_MS, "e2b pause: another change is under way");
-        else
+        } else {
             done(call, ret, state);
+        }
     } else {
         fail_garbage(call, last, "get", ret);
     }
@@ -536,10 +556,11 @@ static void step_start(const struct e2b *e2b, struct provider_call *call,
     }
     if (call->op == PROVIDER_CREATE || !id[0]) {
         if (call->op == PROVIDER_CREATE || call->op == PROVIDER_DELETE ||
-            call->op == PROVIDER_GET || call->op == PROVIDER_LIST)
+            call->op == PROVIDER_GET || call->op == PROVIDER_LIST) {
             send_lookup(e2b, call, request, ret);
-        else
+        } else {
             fail(ret, OUTCOME_PERMANENT, 0, "e2b: the sandbox has no provider id yet");
+        }
         return;
     }
     switch (call->op) {
@@ -569,15 +590,16 @@ static void step_pause(const struct e2b *e2b, struct provider_call *call,
                        struct provider_step *ret)
 {
     const char *id = call->result.provider_sandbox_id;
-    if (last->transport == HTTP_ANSWERED && is_success(last->status))
+    if (last->transport == HTTP_ANSWERED && is_success(last->status)) {
         done(call, ret, PROVIDER_STATE_PAUSED);
-    else if (last->transport == HTTP_ANSWERED && last->status == 404)
+    } else if (last->transport == HTTP_ANSWERED && last->status == 404) {
         done(call, ret, PROVIDER_STATE_ABSENT);
-    else if (last->transport == HTTP_ANSWERED && last->status == 409)
+    } else if (last->transport == HTTP_ANSWERED && last->status == 409) {
         /* already paused or in another transition: only a GET can tell */
         send_sandbox(e2b, call, PHASE_PAUSE_CHECK, "GET", id, "", NULL, request, ret);
-    else
+    } else {
         fail_response(e2b, call, last, "pause", ret);
+    }
 }
 
 static void step_timeout(const struct e2b *e2b, struct provider_call *call,
@@ -585,15 +607,16 @@ static void step_timeout(const struct e2b *e2b, struct provider_call *call,
                          struct provider_step *ret)
 {
     int status = last->transport == HTTP_ANSWERED ? last->status : 0;
-    if (status == 409)
+    if (status == 409) {
         fail(ret, OUTCOME_SNOOZE, TRANSITION_POLL_MS, "e2b timeout: another change is under way");
-    else if (is_success(status) || status == 404 || status == 400)
+    } else if (is_success(status) || status == 404 || status == 400) {
         /* 204 may have clamped silently, 404 may be a paused one, 400 may mean that the plan's
          * longest life is used up: what was granted is what GET says */
         send_sandbox(e2b, call, PHASE_GET, "GET", call->result.provider_sandbox_id, "", NULL,
                      request, ret);
-    else
+    } else {
         fail_response(e2b, call, last, "timeout", ret);
+    }
 }
 
 static void step_connect(const struct e2b *e2b, struct provider_call *call,
@@ -604,8 +627,9 @@ static void step_connect(const struct e2b *e2b, struct provider_call *call,
         done(call, ret, PROVIDER_STATE_ABSENT);
         return;
     }
-    if (read_started(e2b, call, last, "connect", ret))
+    if (read_started(e2b, call, last, "connect", ret)) {
         done(call, ret, PROVIDER_STATE_RUNNING);
+    }
 }
 
 /* DELETE: gone now and gone already are the same. */
@@ -620,8 +644,9 @@ void e2b_step(struct provider *provider, struct provider_call *call,
 {
     const struct e2b *e2b = self(provider);
     memset(ret, 0, sizeof(*ret));
-    if (!last)
+    if (!last) {
         call->phase = PHASE_START;
+    }
     switch ((enum phase)call->phase) {
     case PHASE_START:
         step_start(e2b, call, request, ret);
@@ -640,17 +665,19 @@ void e2b_step(struct provider *provider, struct provider_call *call,
         break;
     case PHASE_KILL_FOUND:
     case PHASE_DELETE:
-        if (is_gone(last))
+        if (is_gone(last)) {
             done(call, ret, PROVIDER_STATE_ABSENT);
-        else
+        } else {
             fail_response(e2b, call, last, "delete", ret);
+        }
         break;
     case PHASE_CONNECT:
         step_connect(e2b, call, last, ret);
         break;
     case PHASE_CREATE:
-        if (read_started(e2b, call, last, "create", ret))
+        if (read_started(e2b, call, last, "create", ret)) {
             done(call, ret, PROVIDER_STATE_RUNNING);
+        }
         break;
     case PHASE_PAUSE:
         step_pause(e2b, call, last, request, ret);

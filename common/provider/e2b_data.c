@@ -25,15 +25,17 @@ int e2b_envd_request(const struct e2b *e2b, const struct provider_target *target
 {
     if (!provider_is_id(target->provider_sandbox_id) ||
         (target->domain && !e2b_is_domain(target->domain)) ||
-        (target->access_token && !provider_is_header_value(target->access_token)))
+        (target->access_token && !provider_is_header_value(target->access_token))) {
         return error_set(err, ERR_INVALID, "the sandbox's provider data is malformed");
+    }
     str_copy(ret->method, sizeof(ret->method), method);
     e2b_put_envd_base(e2b, target, &ret->url);
     strbuf_puts(&ret->url, path);
     strbuf_printf(&ret->headers, "E2b-Sandbox-Id: %s\nE2b-Sandbox-Port: %d\n",
                   target->provider_sandbox_id, E2B_ENVD_PORT);
-    if (target->access_token && target->access_token[0])
+    if (target->access_token && target->access_token[0]) {
         strbuf_printf(&ret->headers, "X-Access-Token: %s\n", target->access_token);
+    }
     ret->timeout_ms = e2b->config.request_timeout_ms;
     ret->max_response_bytes = ANSWER_MAX_BYTES;
     return 0;
@@ -99,17 +101,20 @@ int e2b_envd_check(const struct e2b *e2b, const struct provider_target *target,
         clean(e2b, target, response->error, text, sizeof(text));
         return error_set(err, ERR_PROVIDER_DOWN, "%s: %s", what, text);
     }
-    if (response->status >= 200 && response->status < 300)
+    if (response->status >= 200 && response->status < 300) {
         return 0;
+    }
     connect_error_decode(response->status, response->body, response->body_bytes, &error);
     if (response->status == 502 && !error.from_rpc) {
         /* E2B's edge: the same words for gone and for paused */
-        if (strstr(error.message, "not found"))
+        if (strstr(error.message, "not found")) {
             return error_set(err, ERR_SANDBOX_NOT_FOUND, "%s: the sandbox was not found", what);
+        }
         return e2b_rpc_error(e2b, target, &error, what, err);
     }
-    if (response->status == 413 && !error.from_rpc)
+    if (response->status == 413 && !error.from_rpc) {
         return error_set(err, ERR_TOO_LARGE, "%s: too large for the provider", what);
+    }
     return e2b_rpc_error(e2b, target, &error, what, err);
 }
 
@@ -124,14 +129,16 @@ int e2b_unary(const struct e2b *e2b, struct http_client *client,
     int rc = -1;
     http_request_init(&request);
     *ret = NULL;
-    if (e2b_envd_request(e2b, target, "POST", path, &request, err) != 0)
+    if (e2b_envd_request(e2b, target, "POST", path, &request, err) != 0) {
         goto out;
+    }
     strbuf_puts(&request.headers, "Content-Type: application/json\n"
                                   "Connect-Protocol-Version: 1\n" E2B_USER_HEADER);
     json_print(body, &request.body);
     request.has_body = true;
-    if (timeout_ms > 0)
+    if (timeout_ms > 0) {
         request.timeout_ms = timeout_ms;
+    }
     http_client_perform(client, &request, &response);
     const char *method = strrchr(path, '/') + 1;
     if (response.too_large) {
@@ -139,8 +146,9 @@ int e2b_unary(const struct e2b *e2b, struct http_client *client,
                   ANSWER_MAX_BYTES);
         goto out;
     }
-    if (e2b_envd_check(e2b, target, &response, method, err) != 0)
+    if (e2b_envd_check(e2b, target, &response, method, err) != 0) {
         goto out;
+    }
     *ret = json_parse(response.body, response.body_bytes, err);
     if (!*ret) {
         err->code = ERR_PROVIDER;
@@ -180,17 +188,20 @@ static int read_int64(const cJSON *item, int64_t *ret)
 {
     char *end = NULL;
     *ret = 0;
-    if (!item || cJSON_IsNull(item))
+    if (!item || cJSON_IsNull(item)) {
         return 0;
+    }
     if (cJSON_IsNumber(item) && item->valuedouble >= 0 && item->valuedouble < 9e15) {
         *ret = (int64_t)item->valuedouble;
         return 0;
     }
-    if (!cJSON_IsString(item) || !item->valuestring[0])
+    if (!cJSON_IsString(item) || !item->valuestring[0]) {
         return -1;
+    }
     long long value = strtoll(item->valuestring, &end, 10);
-    if (*end || value < 0)
+    if (*end || value < 0) {
         return -1;
+    }
     *ret = value;
     return 0;
 }
@@ -200,8 +211,9 @@ static int read_entry(const cJSON *item, struct dir_entry *ret)
 {
     const char *type = json_text(item, "type");
     if (!cJSON_IsObject(item) ||
-        read_int64(cJSON_GetObjectItemCaseSensitive(item, "size"), &ret->bytes) != 0)
+        read_int64(cJSON_GetObjectItemCaseSensitive(item, "size"), &ret->bytes) != 0) {
         return -1;
+    }
     ret->name = json_text(item, "name");
     ret->type = strcmp(type, "FILE_TYPE_FILE") == 0        ? ENTRY_FILE
                 : strcmp(type, "FILE_TYPE_DIRECTORY") == 0 ? ENTRY_DIRECTORY
@@ -216,11 +228,13 @@ static int stat_path(const struct e2b *e2b, struct http_client *client,
 {
     cJSON *answer = NULL;
     int rc = path_call(e2b, client, target, "/filesystem.Filesystem/Stat", path, &answer, err);
-    if (rc != 0)
+    if (rc != 0) {
         return rc;
+    }
     const cJSON *item = cJSON_GetObjectItemCaseSensitive(answer, "entry");
-    if (read_entry(item, ret) != 0)
+    if (read_entry(item, ret) != 0) {
         rc = error_set(err, ERR_PROVIDER, "Stat: unusable answer");
+    }
     *ret_link = json_text(item, "symlinkTarget")[0] != '\0';
     ret->name = NULL; /* goes with the answer */
     cJSON_Delete(answer);
@@ -233,8 +247,9 @@ int e2b_stat_file(struct provider *provider, struct http_client *client,
 {
     struct dir_entry entry;
     bool is_link;
-    if (stat_path((struct e2b *)provider, client, target, path, &entry, &is_link, err) != 0)
+    if (stat_path((struct e2b *)provider, client, target, path, &entry, &is_link, err) != 0) {
         return -1;
+    }
     *ret_bytes = entry.bytes;
     return entry.type == ENTRY_DIRECTORY
                ? error_set(err, ERR_IS_DIRECTORY, "%.180s is a directory", path)
@@ -251,8 +266,9 @@ int e2b_list_dir(struct provider *provider, struct http_client *client,
     int rc = e2b_unary((struct e2b *)provider, client, target, "/filesystem.Filesystem/ListDir",
                        body, 0, &answer, err);
     const cJSON *items = cJSON_GetObjectItemCaseSensitive(answer, "entries");
-    if (rc == 0 && (items || !cJSON_IsObject(answer))) /* left out when there are none */
+    if (rc == 0 && (items || !cJSON_IsObject(answer))) { /* left out when there are none */
         rc = provider_tell_entries(items, read_entry, on_entry, arg, err);
+    }
     cJSON_Delete(answer);
     cJSON_Delete(body);
     return rc;
@@ -267,10 +283,12 @@ int e2b_remove_path(struct provider *provider, struct http_client *client,
     cJSON *answer = NULL;
     bool is_link;
     /* envd takes whole directories unasked and is content with nothing there */
-    if (stat_path(e2b, client, target, path, &entry, &is_link, err) != 0)
+    if (stat_path(e2b, client, target, path, &entry, &is_link, err) != 0) {
         return -1;
-    if (entry.type == ENTRY_DIRECTORY && !is_link && !recursive)
+    }
+    if (entry.type == ENTRY_DIRECTORY && !is_link && !recursive) {
         return error_set(err, ERR_IS_DIRECTORY, "%.180s is a directory: recursive is needed", path);
+    }
     int rc = path_call(e2b, client, target, "/filesystem.Filesystem/Remove", path, &answer, err);
     cJSON_Delete(answer);
     return rc;
@@ -282,8 +300,9 @@ static int files_request(const struct e2b *e2b, const struct provider_target *ta
                          const char *method, const char *path, struct http_request *request,
                          struct error *err)
 {
-    if (e2b_envd_request(e2b, target, method, "/files?path=", request, err) != 0)
+    if (e2b_envd_request(e2b, target, method, "/files?path=", request, err) != 0) {
         return -1;
+    }
     strbuf_put_urlencoded(&request->url, path, true);
     strbuf_puts(&request->url, "&username=" E2B_USER);
     request->timeout_ms = 0; /* any size: bounded by silence instead */
@@ -296,16 +315,21 @@ static int files_check(const struct e2b *e2b, const struct provider_target *targ
                        const struct http_response *response, const char *what, const char *path,
                        struct error *err)
 {
-    if (e2b_envd_check(e2b, target, response, what, err) == 0)
+    if (e2b_envd_check(e2b, target, response, what, err) == 0) {
         return 0;
-    if (response->transport != HTTP_ANSWERED)
+    }
+    if (response->transport != HTTP_ANSWERED) {
         return -1;
-    if (response->status == 400 && (path[0] != '~' || strstr(err->message, "directory")))
+    }
+    if (response->status == 400 && (path[0] != '~' || strstr(err->message, "directory"))) {
         return error_set(err, ERR_IS_DIRECTORY, "%.180s is a directory", path);
-    if (response->status == 404)
+    }
+    if (response->status == 404) {
         return error_set(err, ERR_FILE_NOT_FOUND, "%.180s does not exist", path);
-    if (response->status == 507)
+    }
+    if (response->status == 507) {
         return error_set(err, ERR_PROVIDER, "%s: the sandbox's disk is full", what);
+    }
     return -1;
 }
 
@@ -318,8 +342,9 @@ struct download {
 static int on_download(void *arg, const void *data, size_t bytes)
 {
     struct download *download = arg;
-    if (download->write(download->arg, data, bytes) == 0)
+    if (download->write(download->arg, data, bytes) == 0) {
         return 0;
+    }
     download->refused = true;
     return -1;
 }
@@ -336,13 +361,15 @@ int e2b_file_read(struct provider *provider, struct http_client *client,
     struct http_response response;
     int rc = -1;
     http_request_init(&request);
-    if (files_request(e2b, target, "GET", path, &request, err) != 0)
+    if (files_request(e2b, target, "GET", path, &request, err) != 0) {
         goto out;
+    }
     http_client_stream(client, &request, &stream, &response);
-    if (download.refused)
+    if (download.refused) {
         rc = error_set(err, ERR_TOO_LARGE, "reading stopped: the receiver takes no more");
-    else
+    } else {
         rc = files_check(e2b, target, &response, "read", path, err);
+    }
 out:
     http_request_done(&request);
     return rc;
@@ -360,10 +387,11 @@ static long on_upload(void *arg, void *buf, size_t bytes)
 {
     struct upload *upload = arg;
     long got = upload->read(upload->arg, buf, bytes);
-    if (got < 0 || (got == 0 && upload->left > 0))
+    if (got < 0 || (got == 0 && upload->left > 0)) {
         upload->failed = true;
-    else if (upload->left > 0)
+    } else if (upload->left > 0) {
         upload->left -= got;
+    }
     return got;
 }
 
@@ -389,8 +417,9 @@ int e2b_file_write(struct provider *provider, struct http_client *client,
     int rc = -1;
     http_request_init(&request);
     strbuf_init(&upload.answer, ERROR_BODY_MAX_BYTES);
-    if (files_request(e2b, target, "POST", path, &request, err) != 0)
+    if (files_request(e2b, target, "POST", path, &request, err) != 0) {
         goto out;
+    }
     strbuf_puts(&request.headers, "Content-Type: application/octet-stream\n");
     request.once = true; /* a streamed body cannot be produced twice */
     http_client_stream(client, &request, &stream, &response);
@@ -398,14 +427,16 @@ int e2b_file_write(struct provider *provider, struct http_client *client,
         error_set(err, ERR_INVALID, "writing stopped: the content ended early");
         goto out;
     }
-    if (files_check(e2b, target, &response, "write", path, err) != 0)
+    if (files_check(e2b, target, &response, "write", path, err) != 0) {
         goto out;
+    }
     /* [{"path","name","type"}], sent as text/plain; an empty or foreign body is not envd's yes */
     cJSON *answer = json_parse(upload.answer.data, upload.answer.length, err);
-    if (cJSON_IsArray(answer))
+    if (cJSON_IsArray(answer)) {
         rc = 0;
-    else
+    } else {
         error_set(err, ERR_PROVIDER, "write: unusable answer");
+    }
     cJSON_Delete(answer);
 out:
     strbuf_done(&upload.answer);

@@ -71,15 +71,17 @@ static int signal_number(const char *status)
                  {"cpu time limit exceeded", 24},
                  {"file size limit exceeded", 25},
                  {"bad system call", 31}};
-    if (strncmp(status, "signal: ", 8) != 0)
+    if (strncmp(status, "signal: ", 8) != 0) {
         return 0;
+    }
     status += 8;
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         size_t length = strlen(names[i].name);
         /* " (core dumped)" may follow */
         if (strncmp(status, names[i].name, length) == 0 &&
-            (status[length] == '\0' || status[length] == ' '))
+            (status[length] == '\0' || status[length] == ' ')) {
             return names[i].number;
+        }
     }
     long number = strncmp(status, "signal ", 7) == 0 ? strtol(status + 7, NULL, 10) : 0;
     return number > 0 && number < 65 ? (int)number : 0;
@@ -93,8 +95,9 @@ static int take_end(struct run *run, const cJSON *end, struct error *err)
     const cJSON *status = cJSON_GetObjectItemCaseSensitive(end, "status");
     int exit_code = 0;
     if (code && !cJSON_IsNull(code)) {
-        if (!cJSON_IsNumber(code) || code->valuedouble < -1 || code->valuedouble > 255)
+        if (!cJSON_IsNumber(code) || code->valuedouble < -1 || code->valuedouble > 255) {
             return error_set(err, ERR_PROVIDER, "unusable exit code");
+        }
         exit_code = (int)code->valuedouble;
     }
     int number = cJSON_IsString(status) ? signal_number(status->valuestring) : 0;
@@ -109,8 +112,9 @@ static int take_data(struct run *run, const cJSON *data, const char *field, enum
                      struct error *err)
 {
     const cJSON *item = cJSON_GetObjectItemCaseSensitive(data, field);
-    if (!cJSON_IsString(item) || !item->valuestring[0])
+    if (!cJSON_IsString(item) || !item->valuestring[0]) {
         return 0;
+    }
     strbuf_reset(&run->decoded);
     if (decode_base64(&run->decoded, item->valuestring, strlen(item->valuestring), err) != 0) {
         err->code = ERR_PROVIDER;
@@ -141,16 +145,20 @@ static int on_message(void *arg, const char *json, size_t bytes, struct error *e
     if (cJSON_IsObject(start)) {
         const cJSON *pid = cJSON_GetObjectItemCaseSensitive(start, "pid");
         run->result->started = true;
-        if (cJSON_IsNumber(pid) && pid->valuedouble > 0 && pid->valuedouble < 4294967296.0)
+        if (cJSON_IsNumber(pid) && pid->valuedouble > 0 && pid->valuedouble < 4294967296.0) {
             run->result->pid = (int64_t)pid->valuedouble;
-        if (run->detach)
+        }
+        if (run->detach) {
             rc = -1;
+        }
     } else if (cJSON_IsObject(data)) {
         rc = take_data(run, data, "stdout", EXEC_STDOUT, err);
-        if (rc == 0)
+        if (rc == 0) {
             rc = take_data(run, data, "stderr", EXEC_STDERR, err);
-        if (rc == 0)
+        }
+        if (rc == 0) {
             rc = take_data(run, data, "pty", EXEC_STDOUT, err);
+        }
     } else if (cJSON_IsObject(end)) {
         rc = take_end(run, end, err);
     }
@@ -161,10 +169,12 @@ static int on_message(void *arg, const char *json, size_t bytes, struct error *e
 static int on_bytes(void *arg, const void *data, size_t bytes)
 {
     struct run *run = arg;
-    if (connect_stream_feed(&run->stream, data, bytes, on_message, run, run->err) == 0)
+    if (connect_stream_feed(&run->stream, data, bytes, on_message, run, run->err) == 0) {
         return 0;
-    if (!run->stopped && !(run->detach && run->result->started))
+    }
+    if (!run->stopped && !(run->detach && run->result->started)) {
         run->broken = true;
+    }
     return -1;
 }
 
@@ -179,26 +189,30 @@ static int build_start(const struct e2b *e2b, const struct provider_target *targ
                        const struct start *start, struct http_request *request, struct error *err)
 {
     struct strbuf json;
-    if (e2b_envd_request(e2b, target, "POST", "/process.Process/Start", request, err) != 0)
+    if (e2b_envd_request(e2b, target, "POST", "/process.Process/Start", request, err) != 0) {
         return -1;
+    }
     strbuf_printf(&request->headers,
                   "Content-Type: application/connect+json\nConnect-Protocol-Version: 1\n"
                   "Keepalive-Ping-Interval: %d\n%s",
                   KEEPALIVE_SECONDS, start->user_header);
-    if (start->timeout_ms > 0)
+    if (start->timeout_ms > 0) {
         strbuf_printf(&request->headers, "Connect-Timeout-Ms: %lld\n",
                       (long long)(start->timeout_ms + BACKSTOP_MS));
+    }
     cJSON *body = cJSON_CreateObject();
     cJSON_AddItemToObject(body, "process", cJSON_Duplicate(start->process, 1));
     cJSON_AddFalseToObject(body, "stdin"); /* absent means an open stdin that never ends */
     strbuf_init(&json, request->body.max_bytes - 5);
     int printed = json_print(body, &json);
     cJSON_Delete(body);
-    if (printed == 0)
+    if (printed == 0) {
         printed = connect_envelope_put(&request->body, json.data, json.length);
+    }
     strbuf_done(&json);
-    if (printed != 0)
+    if (printed != 0) {
         return error_set(err, ERR_TOO_LARGE, "the command is too long");
+    }
     request->has_body = true;
     request->once = true; /* a command must never be sent twice */
     request->timeout_ms = start->timeout_ms;
@@ -226,8 +240,9 @@ static int run_start(const struct e2b *e2b, struct http_client *client,
     connect_stream_init(&run->stream, MESSAGE_MAX_BYTES);
     strbuf_init(&run->decoded, MESSAGE_MAX_BYTES);
     http_request_init(&request);
-    if (build_start(e2b, target, start, &request, err) != 0)
+    if (build_start(e2b, target, start, &request, err) != 0) {
         goto out;
+    }
 
     int64_t deadline = clock_mono_ms() + start->timeout_ms;
     http_client_stream(client, &request, &stream, &response);
@@ -246,8 +261,9 @@ static int run_start(const struct e2b *e2b, struct http_client *client,
     } else if (run->stream.ended && run->stream.end.code != CONNECT_NONE) {
         *ret_maybe_running = run->result->started;
         e2b_rpc_error(e2b, target, &run->stream.end, "command", err);
-        if (err->code == ERR_FILE_NOT_FOUND)
+        if (err->code == ERR_FILE_NOT_FOUND) {
             err->code = ERR_PROVIDER; /* no file was asked for */
+        }
     } else if (run->stream.ended) {
         *ret_maybe_running = run->result->started;
         error_set(err, ERR_PROVIDER, "the command's stream ended without its result");
@@ -296,10 +312,12 @@ static int run_kill_script(const struct e2b *e2b, struct http_client *client,
         .process = process, .user_header = user_header, .timeout_ms = KILL_TIMEOUT_MS};
     int rc = run_start(e2b, client, target, &start, &run, &late, &maybe_running, err);
     cJSON_Delete(process);
-    if (rc != 0)
+    if (rc != 0) {
         return -1;
-    if (late || !result.exited || result.exit_code != 0)
+    }
+    if (late || !result.exited || result.exit_code != 0) {
         return error_set(err, ERR_PROVIDER, "processes of the command could not be killed");
+    }
     return 0;
 }
 
@@ -310,10 +328,12 @@ static int kill_tree(const struct e2b *e2b, struct http_client *client,
 {
     /* root reaches what the command started through sudo; where there is no root, its own user */
     int rc = run_kill_script(e2b, client, target, exec_id, pid, E2B_ROOT_HEADER, err);
-    if (rc != 0 && err->code != ERR_SANDBOX_NOT_FOUND)
+    if (rc != 0 && err->code != ERR_SANDBOX_NOT_FOUND) {
         rc = run_kill_script(e2b, client, target, exec_id, pid, E2B_USER_HEADER, err);
-    if (pid <= 0 || (rc != 0 && err->code == ERR_SANDBOX_NOT_FOUND))
+    }
+    if (pid <= 0 || (rc != 0 && err->code == ERR_SANDBOX_NOT_FOUND)) {
         return rc;
+    }
     /* envd's own kill also ends its wait for holders of the output */
     struct error ignored = ERROR_INIT; /* usually "not found": the process is dead already */
     cJSON *answer = NULL;
@@ -321,8 +341,9 @@ static int kill_tree(const struct e2b *e2b, struct http_client *client,
     json_add_int64(cJSON_AddObjectToObject(body, "process"), "pid", pid);
     cJSON_AddStringToObject(body, "signal", "SIGNAL_SIGKILL");
     if (e2b_unary(e2b, client, target, "/process.Process/SendSignal", body, SIGNAL_TIMEOUT_MS,
-                  &answer, &ignored) == 0)
+                  &answer, &ignored) == 0) {
         cJSON_Delete(answer);
+    }
     cJSON_Delete(body);
     return rc;
 }
@@ -346,8 +367,9 @@ static void add_command(cJSON *args, const char *command)
     cJSON_AddItemToArray(args, cJSON_CreateString("bash"));
     while (left > 0) {
         size_t bytes = left < PIECE_BYTES ? left : PIECE_BYTES;
-        while (bytes < left && ((unsigned char)command[bytes] & 0xc0) == 0x80)
+        while (bytes < left && ((unsigned char)command[bytes] & 0xc0) == 0x80) {
             bytes--;
+        }
         char *piece = xmalloc(bytes + 1);
         memcpy(piece, command, bytes);
         piece[bytes] = '\0';
@@ -370,8 +392,9 @@ static cJSON *build_process(const struct exec_request *request, const char *exec
     cJSON_DeleteItemFromObjectCaseSensitive(envs, PROVIDER_EXEC_ID);
     cJSON_AddStringToObject(envs, PROVIDER_EXEC_ID, exec_id);
     cJSON_AddItemToObject(process, "envs", envs);
-    if (request->cwd && request->cwd[0])
+    if (request->cwd && request->cwd[0]) {
         cJSON_AddStringToObject(process, "cwd", request->cwd);
+    }
     return process;
 }
 
@@ -392,16 +415,19 @@ int e2b_exec(struct provider *provider, struct http_client *client,
                                 .timeout_ms = request->background ? 0 : request->timeout_ms};
     int rc = run_start(e2b, client, target, &start, &run, &late, &maybe_running, err);
     cJSON_Delete(process);
-    if (!maybe_running)
+    if (!maybe_running) {
         return rc;
+    }
 
     struct error kill_err = ERROR_INIT;
     int killed = kill_tree(e2b, client, target, exec_id, ret->pid, &kill_err);
-    if (rc != 0) /* already failing; the kill was for the sandbox's sake */
+    if (rc != 0) { /* already failing; the kill was for the sandbox's sake */
         return -1;
+    }
     if (killed != 0) {
-        if (kill_err.code == ERR_SANDBOX_NOT_FOUND)
+        if (kill_err.code == ERR_SANDBOX_NOT_FOUND) {
             return error_set(err, ERR_PROVIDER_DOWN, "the sandbox went away under the command");
+        }
         *err = kill_err;
         return error_prefix(err, "the command is over its time");
     }
@@ -436,19 +462,21 @@ int e2b_start_check(struct provider *provider, const struct provider_target *tar
     struct exec_result result = {0};
     struct run run = {.result = &result, .err = err};
     int rc = -1;
-    if (e2b_envd_check(e2b, target, response, "start command", err) != 0)
+    if (e2b_envd_check(e2b, target, response, "start command", err) != 0) {
         return -1;
+    }
     connect_stream_init(&run.stream, MESSAGE_MAX_BYTES);
     strbuf_init(&run.decoded, MESSAGE_MAX_BYTES);
     if (connect_stream_feed(&run.stream, response->body, response->body_bytes, on_message, &run,
-                            err) != 0)
+                            err) != 0) {
         error_prefix(err, "start command");
-    else if (run.stream.ended && run.stream.end.code != CONNECT_NONE)
+    } else if (run.stream.ended && run.stream.end.code != CONNECT_NONE) {
         e2b_rpc_error(e2b, target, &run.stream.end, "start command", err);
-    else if (!run.got_end || result.exit_code != 0)
+    } else if (!run.got_end || result.exit_code != 0) {
         error_set(err, ERR_PROVIDER, "start command: the sandbox has no bash or no setsid");
-    else
+    } else {
         rc = 0;
+    }
     strbuf_done(&run.decoded);
     connect_stream_done(&run.stream);
     return rc;

@@ -45,8 +45,9 @@ void http_request_done(struct http_request *request)
 int http_global_init(struct error *err)
 {
     CURLcode code = curl_global_init(CURL_GLOBAL_DEFAULT);
-    if (code != CURLE_OK)
+    if (code != CURLE_OK) {
         return error_set(err, ERR_INTERNAL, "libcurl: %s", curl_easy_strerror(code));
+    }
     return 0;
 }
 
@@ -63,17 +64,20 @@ static int64_t parse_retry_after(const char *value)
     long long seconds = strtoll(value, &end, 10);
     int64_t ms;
     if (end != value && *end == '\0') {
-        if (seconds < 0)
+        if (seconds < 0) {
             return 0;
+        }
         ms = seconds > RETRY_AFTER_MAX_MS / 1000 ? RETRY_AFTER_MAX_MS : (int64_t)seconds * 1000;
     } else {
         time_t when = curl_getdate(value, NULL);
-        if (when == (time_t)-1)
+        if (when == (time_t)-1) {
             return 0;
+        }
         ms = (int64_t)when * 1000 - clock_wall_ms();
     }
-    if (ms < 1) /* "now" is still an instruction: at once, but it was given */
+    if (ms < 1) { /* "now" is still an instruction: at once, but it was given */
         return 1;
+    }
     return ms > RETRY_AFTER_MAX_MS ? RETRY_AFTER_MAX_MS : ms;
 }
 
@@ -87,8 +91,9 @@ static void note_retry_after(struct http_response *response, const char *name, c
     } else {
         ms = parse_retry_after(value);
     }
-    if (ms > response->retry_after_ms)
+    if (ms > response->retry_after_ms) {
         response->retry_after_ms = ms;
+    }
 }
 
 static size_t on_header(char *data, size_t size, size_t count, void *arg)
@@ -102,25 +107,29 @@ static size_t on_header(char *data, size_t size, size_t count, void *arg)
         x->response.content_type[0] = '\0';
         return bytes;
     }
-    if (bytes >= sizeof(line)) /* none of ours is that long; do not act on a cut one */
+    if (bytes >= sizeof(line)) { /* none of ours is that long; do not act on a cut one */
         return bytes;
+    }
     memcpy(line, data, bytes);
     line[bytes] = '\0';
     char *colon = strchr(line, ':');
-    if (!colon)
+    if (!colon) {
         return bytes;
+    }
     *colon = '\0';
     char *value = colon + 1;
     value += strspn(value, " \t");
     size_t length = strlen(value);
-    while (length > 0 && strchr(" \t\r\n", value[length - 1]))
+    while (length > 0 && strchr(" \t\r\n", value[length - 1])) {
         value[--length] = '\0';
-    if (strncasecmp(line, "Retry-After", 11) == 0 && (line[11] == '\0' || line[11] == '-'))
+    }
+    if (strncasecmp(line, "Retry-After", 11) == 0 && (line[11] == '\0' || line[11] == '-')) {
         note_retry_after(&x->response, line, value);
-    else if (strcasecmp(line, "X-Next-Token") == 0 && length < sizeof(x->response.next_token))
+    } else if (strcasecmp(line, "X-Next-Token") == 0 && length < sizeof(x->response.next_token)) {
         str_copy(x->response.next_token, sizeof(x->response.next_token), value);
-    else if (strcasecmp(line, "Content-Type") == 0)
+    } else if (strcasecmp(line, "Content-Type") == 0) {
         str_copy(x->response.content_type, sizeof(x->response.content_type), value);
+    }
     return bytes;
 }
 
@@ -128,8 +137,9 @@ static size_t on_body(char *data, size_t size, size_t count, void *arg)
 {
     struct http_exchange *x = arg;
     size_t bytes = size * count;
-    if (bytes == 0)
+    if (bytes == 0) {
         return 0;
+    }
     if (x->stream) {
         long status = 0;
         curl_easy_getinfo(x->easy, CURLINFO_RESPONSE_CODE, &status);
@@ -158,10 +168,12 @@ static size_t on_read(char *buf, size_t size, size_t count, void *arg)
     struct http_exchange *x = arg;
     size_t space = size * count;
     int64_t total = x->stream->body_bytes;
-    if (total >= 0 && (int64_t)space > total - x->sent)
+    if (total >= 0 && (int64_t)space > total - x->sent) {
         space = (size_t)(total - x->sent);
-    if (space == 0)
+    }
+    if (space == 0) {
         return 0;
+    }
     long got = x->stream->read_body(x->stream->arg, buf, space);
     if (got < 0 || (size_t)got > space || (got == 0 && total >= 0)) {
         x->stopped = true; /* failed, or ended before the length it promised */
@@ -192,15 +204,17 @@ void http_exchange_init(struct http_exchange *x)
 {
     memset(x, 0, sizeof(*x));
     x->easy = curl_easy_init();
-    if (!x->easy)
+    if (!x->easy) {
         abort(); /* only memory exhaustion gets here */
+    }
     strbuf_init(&x->body, DEFAULT_RESPONSE_BYTES);
 }
 
 void http_exchange_done(struct http_exchange *x)
 {
-    if (x->easy)
+    if (x->easy) {
         curl_easy_cleanup(x->easy);
+    }
     x->easy = NULL;
     curl_slist_free_all(x->headers);
     x->headers = NULL;
@@ -210,8 +224,9 @@ void http_exchange_done(struct http_exchange *x)
 static void add_header(struct http_exchange *x, const char *line)
 {
     struct curl_slist *list = curl_slist_append(x->headers, line);
-    if (!list)
+    if (!list) {
         abort(); /* only memory exhaustion gets here */
+    }
     x->headers = list;
 }
 
@@ -221,11 +236,13 @@ static int add_headers(struct http_exchange *x, const struct http_request *reque
     const char *at = request->headers.data;
     while (*at) {
         const char *end = strchr(at, '\n');
-        if (!end)
+        if (!end) {
             end = at + strlen(at);
+        }
         for (const char *c = at; c < end; c++) {
-            if ((unsigned char)*c < 0x20 || *c == 0x7f)
+            if ((unsigned char)*c < 0x20 || *c == 0x7f) {
                 return -1;
+            }
         }
         char *line = xstrndup(at, (size_t)(end - at));
         char *colon = strchr(line, ':');
@@ -237,8 +254,9 @@ static int add_headers(struct http_exchange *x, const struct http_request *reque
         free(line);
         at = *end ? end + 1 : end;
     }
-    if (strlen(request->headers.data) != request->headers.length)
+    if (strlen(request->headers.data) != request->headers.length) {
         return -1; /* an embedded NUL */
+    }
     add_header(x, "Expect:");
     return 0;
 }
@@ -247,13 +265,15 @@ static int add_headers(struct http_exchange *x, const struct http_request *reque
 static bool is_loopback_url(const char *url)
 {
     const char *host = strstr(url, "://");
-    if (!host)
+    if (!host) {
         return false;
+    }
     host += 3;
     size_t length = strcspn(host, "/?#");
     const char *colon = memchr(host, ':', length);
-    if (colon)
+    if (colon) {
         length = (size_t)(colon - host);
+    }
     return (length > 4 && strncmp(host, "127.", 4) == 0) || strncmp(host, "[::1]", 5) == 0 ||
            (length >= 9 && strncasecmp(host + length - 9, "localhost", 9) == 0);
 }
@@ -265,12 +285,14 @@ static void set_body(struct http_exchange *x, const struct http_request *request
         curl_easy_setopt(easy, CURLOPT_POST, 1L);
         curl_easy_setopt(easy, CURLOPT_READFUNCTION, on_read);
         curl_easy_setopt(easy, CURLOPT_READDATA, x);
-        if (x->stream->body_bytes >= 0)
+        if (x->stream->body_bytes >= 0) {
             curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)x->stream->body_bytes);
-        else
+        } else {
             add_header(x, "Transfer-Encoding: chunked");
-        if (strcmp(request->method, "POST") != 0)
+        }
+        if (strcmp(request->method, "POST") != 0) {
             curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, request->method);
+        }
     } else if (strcmp(request->method, "GET") == 0) {
         curl_easy_setopt(easy, CURLOPT_HTTPGET, 1L);
     } else if (request->has_body || strcmp(request->method, "POST") == 0) {
@@ -279,10 +301,12 @@ static void set_body(struct http_exchange *x, const struct http_request *request
         curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE,
                          (curl_off_t)(request->has_body ? request->body.length : 0));
         curl_easy_setopt(easy, CURLOPT_COPYPOSTFIELDS, request->has_body ? request->body.data : "");
-        if (!request->has_body)
+        if (!request->has_body) {
             add_header(x, "Content-Type:"); /* not curl's form type on an empty body */
-        if (strcmp(request->method, "POST") != 0)
+        }
+        if (strcmp(request->method, "POST") != 0) {
             curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, request->method);
+        }
     } else {
         curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, request->method);
     }
@@ -331,8 +355,9 @@ int http_exchange_prepare(struct http_exchange *x, const struct http_request *re
     curl_easy_setopt(easy, CURLOPT_HEADERDATA, x);
     curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
     curl_easy_setopt(easy, CURLOPT_WRITEDATA, x);
-    if (is_loopback_url(request->url.data))
+    if (is_loopback_url(request->url.data)) {
         curl_easy_setopt(easy, CURLOPT_PROXY, "");
+    }
 
     int64_t timeout = request->timeout_ms;
     long limit_ms = timeout <= 0 ? 0 : timeout > LONG_MAX ? LONG_MAX : (long)timeout;
@@ -366,8 +391,9 @@ static bool certainly_not_sent(struct http_exchange *x, CURLcode code)
     long connects = 0;
     curl_off_t ready_us = 0;
     if (curl_easy_getinfo(x->easy, CURLINFO_REQUEST_SIZE, &request_bytes) != CURLE_OK ||
-        request_bytes > 0)
+        request_bytes > 0) {
         return false;
+    }
     switch ((int)code) {
     case CURLE_URL_MALFORMAT:
     case CURLE_UNSUPPORTED_PROTOCOL:
@@ -388,8 +414,9 @@ static bool certainly_not_sent(struct http_exchange *x, CURLcode code)
         break;
     }
     /* a timeout or reset while the connection was still being made */
-    if (curl_easy_getinfo(x->easy, CURLINFO_NUM_CONNECTS, &connects) != CURLE_OK)
+    if (curl_easy_getinfo(x->easy, CURLINFO_NUM_CONNECTS, &connects) != CURLE_OK) {
         return false;
+    }
     curl_easy_getinfo(x->easy, x->is_https ? CURLINFO_APPCONNECT_TIME_T : CURLINFO_CONNECT_TIME_T,
                       &ready_us);
     bool timed_out = code == CURLE_OPERATION_TIMEDOUT;
@@ -411,12 +438,13 @@ void http_exchange_complete(struct http_exchange *x, CURLcode code)
     response->transport = certainly_not_sent(x, code) ? HTTP_NOT_SENT : HTTP_AMBIGUOUS;
     response->too_large = x->too_large;
     const char *text = x->curl_error[0] ? x->curl_error : curl_easy_strerror(code);
-    if (x->too_large)
+    if (x->too_large) {
         text = "the answer is larger than allowed";
-    else if (x->stalled)
+    } else if (x->stalled) {
         text = "no byte moved for too long";
-    else if (x->stopped)
+    } else if (x->stopped) {
         text = "stopped on request";
+    }
     str_copy(response->error, sizeof(response->error), text);
 }
 
@@ -436,8 +464,9 @@ struct http_client *http_client_new(void)
 
 void http_client_free(struct http_client *client)
 {
-    if (!client)
+    if (!client) {
         return;
+    }
     http_exchange_done(&client->exchange);
     free(client);
 }
@@ -446,8 +475,9 @@ void http_client_stream(struct http_client *client, const struct http_request *r
                         const struct http_stream *stream, struct http_response *ret)
 {
     struct http_exchange *x = &client->exchange;
-    if (http_exchange_prepare(x, request, stream) == 0)
+    if (http_exchange_prepare(x, request, stream) == 0) {
         http_exchange_complete(x, curl_easy_perform(x->easy));
+    }
     x->stream = NULL;
     *ret = x->response;
 }
@@ -505,10 +535,12 @@ int provider_call_list(struct provider_call *call, const char *deployment_id,
                        int64_t since_ms)
 {
     if (!call->deployment_id || strcmp(deployment_id, call->deployment_id) != 0 ||
-        !id_is_uuid_lower(sandbox_id))
+        !id_is_uuid_lower(sandbox_id)) {
         return 0;
-    if (!provider_is_id(id) || call->listed_count >= call->list_max)
+    }
+    if (!provider_is_id(id) || call->listed_count >= call->list_max) {
         return -1;
+    }
     if (call->listed_count == call->listed_capacity) {
         call->listed_capacity = call->listed_capacity ? call->listed_capacity * 2 : 128;
         call->listed = xrealloc(call->listed, call->listed_capacity * sizeof(*call->listed));
@@ -533,13 +565,16 @@ int provider_tell_entries(const cJSON *items, int (*read)(const cJSON *item, str
 {
     struct dir_entry entry;
     bool usable = cJSON_IsArray(items);
-    for (const cJSON *item = usable ? items->child : NULL; item && usable; item = item->next)
+    for (const cJSON *item = usable ? items->child : NULL; item && usable; item = item->next) {
         usable = read(item, &entry) == 0 && is_entry_name(entry.name);
-    if (!usable)
+    }
+    if (!usable) {
         return error_set(err, ERR_PROVIDER, "list: unusable answer");
+    }
     for (const cJSON *item = items->child; item; item = item->next) {
-        if (read(item, &entry) == 0 && on_entry(arg, &entry) != 0)
+        if (read(item, &entry) == 0 && on_entry(arg, &entry) != 0) {
             break;
+        }
     }
     return 0;
 }

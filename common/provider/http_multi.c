@@ -36,8 +36,9 @@ struct http_multi *http_multi_new(int max_connections)
 {
     struct http_multi *m = xcalloc(1, sizeof(*m));
     m->multi = curl_multi_init();
-    if (!m->multi)
+    if (!m->multi) {
         abort(); /* only memory exhaustion gets here */
+    }
     curl_multi_setopt(m->multi, CURLMOPT_MAXCONNECTS, (long)max_connections);
     curl_multi_setopt(m->multi, CURLMOPT_PIPELINING, (long)CURLPIPE_NOTHING);
     return m;
@@ -55,10 +56,12 @@ static void free_list(struct transfer *t)
 
 void http_multi_free(struct http_multi *m)
 {
-    if (!m)
+    if (!m) {
         return;
-    for (struct transfer *t = m->in_flight; t; t = t->next)
+    }
+    for (struct transfer *t = m->in_flight; t; t = t->next) {
         curl_multi_remove_handle(m->multi, t->exchange.easy);
+    }
     free_list(m->in_flight);
     free_list(m->unsendable);
     free_list(m->idle);
@@ -70,19 +73,22 @@ static void push(struct transfer **head, struct transfer *t)
 {
     t->prev = NULL;
     t->next = *head;
-    if (*head)
+    if (*head) {
         (*head)->prev = t;
+    }
     *head = t;
 }
 
 static void unlink_transfer(struct transfer **head, struct transfer *t)
 {
-    if (t->prev)
+    if (t->prev) {
         t->prev->next = t->next;
-    else
+    } else {
         *head = t->next;
-    if (t->next)
+    }
+    if (t->next) {
         t->next->prev = t->prev;
+    }
     t->prev = t->next = NULL;
 }
 
@@ -152,8 +158,9 @@ static int run_completions(struct http_multi *m)
     }
     curl_multi_perform(m->multi, &running);
     while ((message = curl_multi_info_read(m->multi, &left)) != NULL) {
-        if (message->msg != CURLMSG_DONE)
+        if (message->msg != CURLMSG_DONE) {
             continue;
+        }
         struct transfer *t = NULL;
         CURLcode code = message->data.result; /* message dies with remove_handle */
         CURL *easy = message->easy_handle;
@@ -171,23 +178,29 @@ void http_multi_run(struct http_multi *m, const int *extra_fds, int extra_count,
                     bool *ret_ready)
 {
     struct curl_waitfd fds[EXTRA_FDS_MAX];
-    if (extra_count > EXTRA_FDS_MAX)
+    if (extra_count > EXTRA_FDS_MAX) {
         abort(); /* a caller's mistake, not an input */
+    }
     for (int i = 0; i < extra_count; i++) {
         fds[i] = (struct curl_waitfd){.fd = extra_fds[i], .events = CURL_WAIT_POLLIN};
-        if (ret_ready)
+        if (ret_ready) {
             ret_ready[i] = false;
+        }
     }
     /* what on_done of an earlier turn sent has to get under way before the wait */
-    if (run_completions(m) > 0 || m->unsendable || timeout_ms < 0)
+    if (run_completions(m) > 0 || m->unsendable || timeout_ms < 0) {
         timeout_ms = 0;
-    if (timeout_ms > 60 * 1000)
+    }
+    if (timeout_ms > 60 * 1000) {
         timeout_ms = 60 * 1000;
+    }
     int ready = 0;
     CURLMcode code = curl_multi_poll(m->multi, fds, (unsigned)extra_count, (int)timeout_ms, &ready);
-    if (code != CURLM_OK && timeout_ms > 0)
+    if (code != CURLM_OK && timeout_ms > 0) {
         clock_sleep_ms(1); /* poll itself failed: never spin on it */
-    for (int i = 0; i < extra_count && ret_ready && code == CURLM_OK; i++)
+    }
+    for (int i = 0; i < extra_count && ret_ready && code == CURLM_OK; i++) {
         ret_ready[i] = fds[i].revents != 0;
+    }
     run_completions(m);
 }

@@ -30,10 +30,12 @@ struct provider_set {
 static int add_provider(struct provider_set *set, const char *name, struct error *err)
 {
     enum provider_kind kind;
-    if (provider_kind_parse(name, &kind) != 0)
+    if (provider_kind_parse(name, &kind) != 0) {
         return error_set(err, ERR_CONFIG, "SANDBOX_PROVIDERS: there is no provider '%s'", name);
-    if (provider_set_find(set, name))
+    }
+    if (provider_set_find(set, name)) {
         return error_set(err, ERR_CONFIG, "SANDBOX_PROVIDERS names %s twice", name);
+    }
     struct provider *provider = backends[kind]->open(err);
     if (!provider) {
         if (err->code == ERR_NOT_FOUND) {
@@ -52,8 +54,9 @@ struct provider_set *provider_set_open(const char *order, struct error *err)
     char name[PROVIDER_BYTES];
     int found;
     while ((found = provider_list_next(&order, name, sizeof(name))) > 0) {
-        if (add_provider(set, name, err) != 0)
+        if (add_provider(set, name, err) != 0) {
             goto fail;
+        }
     }
     if (found < 0) {
         error_set(err, ERR_CONFIG, "SANDBOX_PROVIDERS has a name that no provider has: too long");
@@ -71,10 +74,12 @@ fail:
 
 void provider_set_close(struct provider_set *set)
 {
-    if (!set)
+    if (!set) {
         return;
-    for (size_t i = 0; i < set->count; i++)
+    }
+    for (size_t i = 0; i < set->count; i++) {
         set->items[i]->ops->close(set->items[i]);
+    }
     free(set);
 }
 
@@ -96,8 +101,9 @@ struct provider *provider_set_default(struct provider_set *set)
 struct provider *provider_set_find(struct provider_set *set, const char *name)
 {
     for (size_t i = 0; i < set->count; i++) {
-        if (strcmp(set->items[i]->ops->name, name) == 0)
+        if (strcmp(set->items[i]->ops->name, name) == 0) {
             return set->items[i];
+        }
     }
     return NULL;
 }

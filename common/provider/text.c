@@ -22,11 +22,13 @@ static bool is_alnum(char c)
 bool provider_is_id(const char *text)
 {
     size_t length = strlen(text);
-    if (length == 0 || length >= PROVIDER_ID_BYTES)
+    if (length == 0 || length >= PROVIDER_ID_BYTES) {
         return false;
+    }
     for (const char *c = text; *c; c++) {
-        if (!is_alnum(*c) && *c != '-' && *c != '_')
+        if (!is_alnum(*c) && *c != '-' && *c != '_') {
             return false;
+        }
     }
     return true;
 }
@@ -34,8 +36,9 @@ bool provider_is_id(const char *text)
 bool provider_is_header_value(const char *text)
 {
     for (const char *c = text; *c; c++) {
-        if ((unsigned char)*c <= 0x20 || (unsigned char)*c >= 0x7f)
+        if ((unsigned char)*c <= 0x20 || (unsigned char)*c >= 0x7f) {
             return false;
+        }
     }
     return true;
 }
@@ -46,8 +49,9 @@ bool provider_normalize_url(char *url)
                     : strncasecmp(url, "http://", 7) == 0 ? 7
                                                           : 0;
     size_t length = strlen(url);
-    while (length > scheme && url[length - 1] == '/')
+    while (length > scheme && url[length - 1] == '/') {
         url[--length] = '\0';
+    }
     return scheme > 0 && length > scheme && provider_is_header_value(url) &&
            !strpbrk(url, "?#@\"\\");
 }
@@ -61,12 +65,14 @@ void provider_clean_text(char *out, size_t size, const char *text, size_t bytes,
         size_t skip = 0;
         for (size_t s = 0; s < secret_count && skip == 0; s++) {
             size_t length = secrets[s] ? strlen(secrets[s]) : 0;
-            if (length >= 4 && length <= bytes - i && memcmp(text + i, secrets[s], length) == 0)
+            if (length >= 4 && length <= bytes - i && memcmp(text + i, secrets[s], length) == 0) {
                 skip = length;
+            }
         }
         if (skip > 0) {
-            for (int k = 0; k < 3 && n + 1 < size; k++)
+            for (int k = 0; k < 3 && n + 1 < size; k++) {
                 out[n++] = '*';
+            }
             i += skip;
             continue;
         }
