@@ -14,6 +14,7 @@
 
 #include "common/base/alloc.h"
 #include "common/provider/daytona.h"
+#include "common/provider/step.h"
 
 enum phase {
     PHASE_START,
@@ -60,28 +61,7 @@ static struct daytona *self(struct provider *provider)
     return (struct daytona *)provider;
 }
 
-static const char *text_or_empty(const char *text)
-{
-    return text ? text : "";
-}
-
 /* ---- verdicts -------------------------------------------------------------------------------- */
-
-static void fail(struct provider_step *ret, enum outcome outcome, int64_t retry_after_ms,
-                 const char *text)
-{
-    ret->verdict = PROVIDER_FAILED;
-    ret->outcome = outcome;
-    ret->retry_after_ms = retry_after_ms;
-    str_copy(ret->error, sizeof(ret->error), text);
-}
-
-static void done(struct provider_call *call, struct provider_step *ret, enum provider_state state)
-{
-    call->result.state = state;
-    ret->verdict = PROVIDER_DONE;
-    ret->outcome = OUTCOME_OK;
-}
 
 /* Step again after a moment, with the request of `phase`. */
 static void wait_for(struct provider_call *call, enum phase phase, int64_t ms,
@@ -100,16 +80,6 @@ static void wait_to_poll(struct provider_call *call, struct provider_step *ret)
     wait_for(call, PHASE_POLL, polls < POLL_FAST_COUNT ? POLL_FAST_MS : POLL_SLOW_MS, ret);
 }
 
-static bool answered(const struct http_response *last, int status)
-{
-    return last->transport == HTTP_ANSWERED && last->status == status;
-}
-
-static bool succeeded(const struct http_response *last)
-{
-    return last->transport == HTTP_ANSWERED && last->status >= 200 && last->status < 300;
-}
-
 /* Fails the step with the class and the text of an answer that is no success. */
 static void fail_response(const struct daytona *daytona, const struct provider_call *call,
                           const struct http_response *last, const char *what,
@@ -120,41 +90,29 @@ static void fail_response(const struct daytona *daytona, const struct provider_c
     daytona_error_text(daytona, last, text, sizeof(text));
     if (last->transport != HTTP_ANSWERED) {
         /* everything but the create may be asked again */
-        fail(ret, OUTCOME_TRANSIENT, 0, "");
-        snprintf(ret->error, sizeof(ret->error), "daytona %s: %s", what, text);
+        step_fail(ret, OUTCOME_TRANSIENT, 0, "daytona %s: %s", what, text);
         return;
     }
     int64_t retry_after_ms = last->retry_after_ms;
     enum outcome outcome = daytona_classify(last->status, text, starting, &retry_after_ms);
-    fail(ret, outcome, retry_after_ms, "");
+    step_fail(ret, outcome, retry_after_ms, "daytona %s: HTTP %d%s%s", what, last->status,
+              text[0] ? ": " : "", text);
     ret->http_status = last->status;
-    snprintf(ret->error, sizeof(ret->error), "daytona %s: HTTP %d%s%s", what, last->status,
-             text[0] ? ": " : "", text);
 }
 
 /* The failure a create was ended with before what it left was removed. */
 static void fail_remembered(struct provider_call *call, struct provider_step *ret)
 {
     call->scratch &= ~MAY_EXIST;
-    fail(ret,
-         call->scratch & FULL       ? OUTCOME_CAPACITY
-         : call->scratch & FOR_GOOD ? OUTCOME_PERMANENT
-                                    : OUTCOME_TRANSIENT,
-         0, call->page.data);
+    step_fail(ret,
+              call->scratch & FULL       ? OUTCOME_CAPACITY
+              : call->scratch & FOR_GOOD ? OUTCOME_PERMANENT
+                                         : OUTCOME_TRANSIENT,
+              0, "%s", call->page.data);
     ret->http_status = call->scratch & REFUSED ? 400 : 200;
 }
 
 /* ---- requests -------------------------------------------------------------------------------- */
-
-static void send_request(struct provider_call *call, enum phase phase,
-                         const struct http_request *request, struct provider_step *ret)
-{
-    call->phase = phase;
-    ret->verdict = PROVIDER_SEND;
-    if (request->url.overflow || request->headers.overflow || request->body.overflow) {
-        fail(ret, OUTCOME_PERMANENT, 0, "daytona: the request is too large");
-    }
-}
 
 /* METHOD /sandbox/<id><suffix>, without a body */
 static void send_box(const struct daytona *daytona, struct provider_call *call, enum phase phase,
@@ -162,12 +120,12 @@ static void send_box(const struct daytona *daytona, struct provider_call *call, 
                      struct http_request *request, struct provider_step *ret)
 {
     if (!provider_is_id(id)) {
-        fail(ret, OUTCOME_PERMANENT, 0, "daytona: malformed sandbox id");
+        step_fail(ret, OUTCOME_PERMANENT, 0, "daytona: malformed sandbox id");
         return;
     }
     daytona_api_request(daytona, method, request);
     strbuf_printf(&request->url, "/sandbox/%s%s", id, suffix);
-    send_request(call, phase, request, ret);
+    step_send(call, phase, request, "daytona", ret);
 }
 
 static void send_create(const struct daytona *daytona, struct provider_call *call,
@@ -175,7 +133,7 @@ static void send_create(const struct daytona *daytona, struct provider_call *cal
 {
     cJSON *body = daytona_create_body(daytona, call);
     if (!body) {
-        fail(ret, OUTCOME_PERMANENT, 0, "daytona create: the metadata is not a JSON object");
+        step_fail(ret, OUTCOME_PERMANENT, 0, "daytona create: the metadata is not a JSON object");
         return;
     }
     daytona_api_request(daytona, "POST", request);
@@ -186,13 +144,13 @@ static void send_create(const struct daytona *daytona, struct provider_call *cal
     request->has_body = true;
     request->once = true;
     call->scratch |= MAY_EXIST;
-    send_request(call, PHASE_CREATE, request, ret);
+    step_send(call, PHASE_CREATE, request, "daytona", ret);
 }
 
 static void send_find(const struct daytona *daytona, struct provider_call *call,
                       struct http_request *request, struct provider_step *ret)
 {
-    send_box(daytona, call, PHASE_FIND, "GET", text_or_empty(call->sandbox_id), "", request, ret);
+    send_box(daytona, call, PHASE_FIND, "GET", step_text(call->sandbox_id), "", request, ret);
 }
 
 static void send_poll(const struct daytona *daytona, struct provider_call *call,
@@ -244,7 +202,7 @@ static void box_started(const struct daytona *daytona, struct provider_call *cal
                  "/toolbox-proxy-url", request, ret);
         return;
     }
-    done(call, ret, PROVIDER_STATE_RUNNING);
+    step_done(call, ret, PROVIDER_STATE_RUNNING);
 }
 
 /* A create came to nothing: remembers why and removes what it left. */
@@ -273,12 +231,11 @@ static void box_failed(const struct daytona *daytona, struct provider_call *call
         call->scratch |= RECOVERED;
         send_action(daytona, call, PHASE_RECOVER, "/recover", request, ret);
     } else if (call->op == PROVIDER_RESUME) {
-        fail(ret, OUTCOME_PERMANENT, 0, "");
-        snprintf(ret->error, sizeof(ret->error), "daytona: the sandbox is in state %s%s%s",
-                 box->state, box->reason[0] ? ": " : "", box->reason);
+        step_fail(ret, OUTCOME_PERMANENT, 0, "daytona: the sandbox is in state %s%s%s", box->state,
+                  box->reason[0] ? ": " : "", box->reason);
         ret->http_status = 200;
     } else {
-        done(call, ret, PROVIDER_STATE_PAUSED); /* it does not run; a resume will say more */
+        step_done(call, ret, PROVIDER_STATE_PAUSED); /* it does not run; a resume will say more */
     }
 }
 
@@ -315,7 +272,7 @@ static void advance(const struct daytona *daytona, struct provider_call *call,
     bool up = call->op == PROVIDER_CREATE || call->op == PROVIDER_RESUME;
     if (call->op == PROVIDER_DELETE) {
         if (box->kind == DAYTONA_GONE && strcmp(box->state, "destroyed") == 0) {
-            done(call, ret, PROVIDER_STATE_ABSENT);
+            step_done(call, ret, PROVIDER_STATE_ABSENT);
         } else if (box->kind == DAYTONA_GONE) {
             wait_to_poll(call, ret);
         } else {
@@ -337,7 +294,7 @@ static void advance(const struct daytona *daytona, struct provider_call *call,
         } else if (up) {
             send_action(daytona, call, PHASE_START_BOX, "/start", request, ret);
         } else {
-            done(call, ret, PROVIDER_STATE_PAUSED);
+            step_done(call, ret, PROVIDER_STATE_PAUSED);
         }
         break;
     case DAYTONA_FAILED:
@@ -346,9 +303,9 @@ static void advance(const struct daytona *daytona, struct provider_call *call,
     case DAYTONA_GONE:
         if (call->op == PROVIDER_CREATE) {
             call->scratch &= ~MAY_EXIST;
-            fail(ret, OUTCOME_TRANSIENT, 0, "daytona create: the sandbox was destroyed");
+            step_fail(ret, OUTCOME_TRANSIENT, 0, "daytona create: the sandbox was destroyed");
         } else {
-            done(call, ret, PROVIDER_STATE_ABSENT);
+            step_done(call, ret, PROVIDER_STATE_ABSENT);
         }
         break;
     case DAYTONA_UNKNOWN:
@@ -364,8 +321,8 @@ static int take_box(struct provider_call *call, const struct http_response *last
 {
     struct error ignored = ERROR_INIT; /* the caller answers -1 with an outcome */
     cJSON *root = last->body_bytes > 0 ? json_parse(last->body, last->body_bytes, &ignored) : NULL;
-    int rc = daytona_box_take(root, text_or_empty(call->deployment_id),
-                              text_or_empty(call->sandbox_id), box);
+    int rc =
+        daytona_box_take(root, step_text(call->deployment_id), step_text(call->sandbox_id), box);
     cJSON_Delete(root);
     return rc;
 }
@@ -377,15 +334,6 @@ static void keep_box(struct provider_call *call, const struct daytona_box *box)
     if (box->toolbox_url[0]) {
         str_copy(result->domain, sizeof(result->domain), box->toolbox_url);
     }
-}
-
-static void fail_garbage(const struct http_response *last, const char *what,
-                         struct provider_step *ret)
-{
-    fail(ret, OUTCOME_TRANSIENT, 0, "");
-    ret->http_status = last->status;
-    snprintf(ret->error, sizeof(ret->error), "daytona %s: HTTP %d with an unusable body", what,
-             last->status);
 }
 
 /* ---- answers --------------------------------------------------------------------------------- */
@@ -400,7 +348,7 @@ static void after_create(const struct daytona *daytona, struct provider_call *ca
         fail_response(daytona, call, last, "create", ret);
         return;
     }
-    if (succeeded(last) && take_box(call, last, &box) == 0) {
+    if (step_succeeded(last) && take_box(call, last, &box) == 0) {
         keep_box(call, &box);
         advance(daytona, call, &box, request, ret);
         return;
@@ -409,7 +357,7 @@ static void after_create(const struct daytona *daytona, struct provider_call *ca
                     last->status != 408 && last->status != 409;
     if (!definite) {
         /* made or not: the name tells */
-        if (answered(last, 409)) {
+        if (step_answered(last, 409)) {
             call->scratch |= CONFLICT;
         }
         send_find(daytona, call, request, ret);
@@ -433,22 +381,23 @@ static void find_empty(const struct daytona *daytona, struct provider_call *call
     int64_t rest = call->settle_until_ms - call->now_ms;
     if (call->op != PROVIDER_CREATE) {
         if (call->maybe_sent && rest > 0) {
-            fail(ret, OUTCOME_SNOOZE, rest < SETTLE_POLL_MS ? rest : SETTLE_POLL_MS,
-                 "daytona: an earlier create may still appear");
+            step_fail(ret, OUTCOME_SNOOZE, rest < SETTLE_POLL_MS ? rest : SETTLE_POLL_MS,
+                      "daytona: an earlier create may still appear");
         } else {
-            done(call, ret, PROVIDER_STATE_ABSENT);
+            step_done(call, ret, PROVIDER_STATE_ABSENT);
         }
     } else if (call->scratch & REFUSED) {
         fail_remembered(call, ret);
     } else if (call->scratch & CONFLICT) {
-        fail(ret, OUTCOME_SNOOZE, CONFLICT_RETRY_MS, "daytona create: the name is being freed");
+        step_fail(ret, OUTCOME_SNOOZE, CONFLICT_RETRY_MS,
+                  "daytona create: the name is being freed");
     } else if (call->scratch & MAY_EXIST) {
-        fail(ret, OUTCOME_AMBIGUOUS, 0, "daytona create: no answer, and no such sandbox yet");
+        step_fail(ret, OUTCOME_AMBIGUOUS, 0, "daytona create: no answer, and no such sandbox yet");
     } else if (call->settle_only && rest > 0) {
-        fail(ret, OUTCOME_SNOOZE, rest < SETTLE_POLL_MS ? rest : SETTLE_POLL_MS,
-             "daytona: an earlier create may still appear");
+        step_fail(ret, OUTCOME_SNOOZE, rest < SETTLE_POLL_MS ? rest : SETTLE_POLL_MS,
+                  "daytona: an earlier create may still appear");
     } else if (call->settle_only) {
-        done(call, ret, PROVIDER_STATE_ABSENT);
+        step_done(call, ret, PROVIDER_STATE_ABSENT);
     } else {
         send_create(daytona, call, request, ret);
     }
@@ -459,16 +408,16 @@ static void after_find(const struct daytona *daytona, struct provider_call *call
                        struct provider_step *ret)
 {
     struct daytona_box box;
-    if (answered(last, 404)) {
+    if (step_answered(last, 404)) {
         find_empty(daytona, call, request, ret);
         return;
     }
-    if (!succeeded(last)) {
+    if (!step_succeeded(last)) {
         fail_response(daytona, call, last, "get", ret);
         return;
     }
     if (take_box(call, last, &box) != 0) {
-        fail_garbage(last, "get", ret);
+        step_fail_garbage(ret, OUTCOME_TRANSIENT, last, "daytona", "get");
         return;
     }
     if (box.kind == DAYTONA_GONE) {
@@ -477,12 +426,12 @@ static void after_find(const struct daytona *daytona, struct provider_call *call
     }
     if (!box.ours && call->op == PROVIDER_CREATE) {
         call->scratch &= ~MAY_EXIST;
-        fail(ret, OUTCOME_PERMANENT, 0, "daytona create: the name belongs to another sandbox");
+        step_fail(ret, OUTCOME_PERMANENT, 0, "daytona create: the name belongs to another sandbox");
         ret->http_status = 409;
         return;
     }
     if (!box.ours) {
-        done(call, ret, PROVIDER_STATE_ABSENT);
+        step_done(call, ret, PROVIDER_STATE_ABSENT);
         return;
     }
     keep_box(call, &box);
@@ -500,15 +449,15 @@ static void after_poll(const struct daytona *daytona, struct provider_call *call
                        struct provider_step *ret)
 {
     struct daytona_box box;
-    if (answered(last, 404)) {
+    if (step_answered(last, 404)) {
         memset(&box, 0, sizeof(box));
         box.kind = DAYTONA_GONE;
         str_copy(box.state, sizeof(box.state), "destroyed");
-    } else if (!succeeded(last)) {
+    } else if (!step_succeeded(last)) {
         fail_response(daytona, call, last, "get", ret);
         return;
     } else if (take_box(call, last, &box) != 0) {
-        fail_garbage(last, "get", ret);
+        step_fail_garbage(ret, OUTCOME_TRANSIENT, last, "daytona", "get");
         return;
     } else {
         keep_box(call, &box);
@@ -522,17 +471,17 @@ static void after_action(const struct daytona *daytona, struct provider_call *ca
                          const struct http_response *last, const char *what,
                          struct http_request *request, struct provider_step *ret)
 {
-    if (succeeded(last)) {
+    if (step_succeeded(last)) {
         call->scratch |= ASKED;
         send_poll(daytona, call, request, ret);
-    } else if (call->phase == PHASE_PAUSE_BOX && answered(last, 422)) {
+    } else if (call->phase == PHASE_PAUSE_BOX && step_answered(last, 422)) {
         call->scratch |= NO_PAUSE;
         send_action(daytona, call, PHASE_STOP_BOX, "/stop?force=false", request, ret);
-    } else if (answered(last, 404)) {
+    } else if (step_answered(last, 404)) {
         send_poll(daytona, call, request, ret);
-    } else if (answered(last, 409)) {
+    } else if (step_answered(last, 409)) {
         wait_to_poll(call, ret);
-    } else if (call->phase == PHASE_STOP_BOX && answered(last, 400)) {
+    } else if (call->phase == PHASE_STOP_BOX && step_answered(last, 400)) {
         call->scratch |= ASKED; /* "not in a stoppable state": it may be stopped */
         send_poll(daytona, call, request, ret);
     } else {
@@ -544,12 +493,12 @@ static void after_autostop(const struct daytona *daytona, struct provider_call *
                            const struct http_response *last, struct http_request *request,
                            struct provider_step *ret)
 {
-    if (succeeded(last) && call->op == PROVIDER_TIMEOUT) {
+    if (step_succeeded(last) && call->op == PROVIDER_TIMEOUT) {
         /* the idle time counts from the last activity: from now, then */
         send_action(daytona, call, PHASE_ACTIVITY, "/last-activity", request, ret);
-    } else if (succeeded(last) || answered(last, 404)) {
+    } else if (step_succeeded(last) || step_answered(last, 404)) {
         send_poll(daytona, call, request, ret);
-    } else if (answered(last, 409)) {
+    } else if (step_answered(last, 409)) {
         wait_for(call, PHASE_AUTOSTOP, POLL_SLOW_MS, ret);
     } else {
         fail_response(daytona, call, last, "autostop", ret);
@@ -561,7 +510,7 @@ static void after_toolbox(const struct daytona *daytona, struct provider_call *c
 {
     struct error ignored = ERROR_INIT; /* NULL is answered below */
     char url[DOMAIN_BYTES];
-    if (!succeeded(last)) {
+    if (!step_succeeded(last)) {
         fail_response(daytona, call, last, "toolbox-proxy-url", ret);
         return;
     }
@@ -570,9 +519,9 @@ static void after_toolbox(const struct daytona *daytona, struct provider_call *c
     if (cJSON_IsString(item) && str_copy(url, sizeof(url), item->valuestring) == 0 &&
         provider_normalize_url(url)) {
         str_copy(call->result.domain, sizeof(call->result.domain), url);
-        done(call, ret, PROVIDER_STATE_RUNNING);
+        step_done(call, ret, PROVIDER_STATE_RUNNING);
     } else {
-        fail_garbage(last, "toolbox-proxy-url", ret);
+        step_fail_garbage(ret, OUTCOME_TRANSIENT, last, "daytona", "toolbox-proxy-url");
     }
     cJSON_Delete(root);
 }
@@ -581,15 +530,15 @@ static void after_delete(const struct daytona *daytona, struct provider_call *ca
                          const struct http_response *last, struct http_request *request,
                          struct provider_step *ret)
 {
-    if (answered(last, 409)) {
+    if (step_answered(last, 409)) {
         str_copy(ret->error, sizeof(ret->error), "daytona delete: a change is under way");
         wait_for(call, PHASE_DELETE, DELETE_RETRY_MS, ret);
-    } else if (!succeeded(last) && !answered(last, 404)) {
+    } else if (!step_succeeded(last) && !step_answered(last, 404)) {
         fail_response(daytona, call, last, "delete", ret);
     } else if (call->scratch & CLEANUP) {
         fail_remembered(call, ret); /* an accepted delete frees the name at once */
-    } else if (answered(last, 404)) {
-        done(call, ret, PROVIDER_STATE_ABSENT);
+    } else if (step_answered(last, 404)) {
+        step_done(call, ret, PROVIDER_STATE_ABSENT);
     } else {
         send_poll(daytona, call, request, ret);
     }
@@ -600,7 +549,7 @@ static void after_delete(const struct daytona *daytona, struct provider_call *ca
 static void begin(const struct daytona *daytona, struct provider_call *call,
                   struct http_request *request, struct provider_step *ret)
 {
-    const char *id = text_or_empty(call->provider_sandbox_id);
+    const char *id = step_text(call->provider_sandbox_id);
     if (call->op == PROVIDER_CREATE) {
         if (call->maybe_sent) {
             send_find(daytona, call, request, ret);
@@ -613,7 +562,7 @@ static void begin(const struct daytona *daytona, struct provider_call *call,
         if (call->op == PROVIDER_DELETE || call->op == PROVIDER_GET) {
             send_find(daytona, call, request, ret);
         } else {
-            fail(ret, OUTCOME_PERMANENT, 0, "daytona: the sandbox has no provider id yet");
+            step_fail(ret, OUTCOME_PERMANENT, 0, "daytona: the sandbox has no provider id yet");
         }
         return;
     }
@@ -671,7 +620,7 @@ static void take_answer(const struct daytona *daytona, struct provider_call *cal
         after_autostop(daytona, call, last, request, ret);
         break;
     case PHASE_ACTIVITY:
-        if (succeeded(last) || answered(last, 404) || answered(last, 409)) {
+        if (step_succeeded(last) || step_answered(last, 404) || step_answered(last, 409)) {
             send_poll(daytona, call, request, ret);
         } else {
             fail_response(daytona, call, last, "last-activity", ret);

@@ -13,6 +13,7 @@
 #include "common/base/alloc.h"
 #include "common/base/id.h"
 #include "common/provider/daytona.h"
+#include "common/provider/step.h"
 
 enum {
     ANSWER_MAX_BYTES = 1024 * 1024,
@@ -103,30 +104,13 @@ static int file_check(const struct daytona *daytona, const struct http_response 
     return -1;
 }
 
-struct download {
-    file_write_fn write;
-    void *arg;
-    bool refused;
-};
-
-static int on_download(void *arg, const void *data, size_t bytes)
-{
-    struct download *download = arg;
-    if (download->write(download->arg, data, bytes) == 0) {
-        return 0;
-    }
-    download->refused = true;
-    return -1;
-}
-
 int daytona_file_read(struct provider *provider, struct http_client *client,
                       const struct provider_target *target, const char *path, file_write_fn write,
                       void *arg, struct error *err)
 {
     const struct daytona *daytona = (struct daytona *)provider;
-    struct download download = {.write = write, .arg = arg};
     struct http_stream stream = {
-        .on_data = on_download, .arg = &download, .body_bytes = -1, .idle_ms = IDLE_MS};
+        .on_data = write, .arg = arg, .body_bytes = -1, .idle_ms = IDLE_MS};
     struct http_request request;
     struct http_response response;
     int rc = -1;
@@ -137,7 +121,7 @@ int daytona_file_read(struct provider *provider, struct http_client *client,
     request.timeout_ms = 0; /* any size: bounded by silence instead */
     request.max_response_bytes = ERROR_BODY_MAX_BYTES;
     http_client_stream(client, &request, &stream, &response);
-    if (download.refused) {
+    if (response.stopped) {
         rc = error_set(err, ERR_TOO_LARGE, "reading stopped: the receiver takes no more");
     } else {
         rc = file_check(daytona, &response, "read", path, err);
@@ -379,7 +363,7 @@ int daytona_list_dir(struct provider *provider, struct http_client *client,
                   PROVIDER_LIST_MAX_BYTES);
     } else if (file_check(daytona, &response, "list", path, err) == 0) {
         cJSON *answer = json_parse(response.body, response.body_bytes, &ignored);
-        rc = provider_tell_entries(answer, read_entry, on_entry, arg, err);
+        rc = step_tell_entries(answer, read_entry, on_entry, arg, err);
         cJSON_Delete(answer);
     } else if (err->code == ERR_IS_DIRECTORY) { /* here the same 400 means the opposite */
         error_set(err, ERR_INVALID, "%.180s is not a directory", path);

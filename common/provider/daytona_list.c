@@ -5,18 +5,16 @@
  * Does not own: what the list means. Threads: none shared; the progress is in the call.
  * Failure: an outcome; a list that broke off is never one that is done.
  */
-#include <stdio.h>
 #include <string.h>
 
 #include "common/base/clock.h"
 #include "common/provider/daytona.h"
+#include "common/provider/step.h"
 
 static void fail(struct provider_step *ret, enum outcome outcome, int status, const char *text)
 {
-    ret->verdict = PROVIDER_FAILED;
-    ret->outcome = outcome;
+    step_fail(ret, outcome, 0, "daytona list: %s", text);
     ret->http_status = status;
-    snprintf(ret->error, sizeof(ret->error), "daytona list: %s", text);
 }
 
 static void send_page(const struct daytona *daytona, struct provider_call *call,
@@ -25,8 +23,7 @@ static void send_page(const struct daytona *daytona, struct provider_call *call,
     struct strbuf labels;
     cJSON *wanted = cJSON_CreateObject();
     strbuf_init(&labels, 1024);
-    cJSON_AddStringToObject(wanted, PROVIDER_TAG_DEPLOYMENT,
-                            call->deployment_id ? call->deployment_id : "");
+    cJSON_AddStringToObject(wanted, PROVIDER_TAG_DEPLOYMENT, step_text(call->deployment_id));
     json_print(wanted, &labels);
     cJSON_Delete(wanted);
     daytona_api_request(daytona, "GET", request);
@@ -77,9 +74,9 @@ static int take_items(struct provider_call *call, const cJSON *items)
         if (clock_parse_rfc3339(json_text(item, "createdAt"), &created_ms) != 0) {
             created_ms = 0;
         }
-        if (provider_call_list(call, json_text(labels, PROVIDER_TAG_DEPLOYMENT),
-                               json_text(labels, PROVIDER_TAG_SANDBOX), json_text(item, "id"),
-                               state, created_ms) != 0) {
+        if (step_list(call, json_text(labels, PROVIDER_TAG_DEPLOYMENT),
+                      json_text(labels, PROVIDER_TAG_SANDBOX), json_text(item, "id"), state,
+                      created_ms) != 0) {
             return -1;
         }
     }
@@ -113,8 +110,7 @@ static void take_answer(const struct daytona *daytona, struct provider_call *cal
     if (take_page(call, root, &next) != 0) {
         fail(ret, OUTCOME_TRANSIENT, last->status, "an unusable page");
     } else if (next.length == 0) {
-        ret->verdict = PROVIDER_DONE;
-        ret->outcome = OUTCOME_OK;
+        step_done(call, ret, PROVIDER_STATE_UNKNOWN);
     } else if (call->page.length > 0 && strcmp(next.data, call->page.data) == 0) {
         fail(ret, OUTCOME_TRANSIENT, last->status, "the same page again");
     } else {
@@ -137,7 +133,7 @@ void daytona_list_step(const struct daytona *daytona, struct provider_call *call
         send_page(daytona, call, request, ret);
         return;
     }
-    if (last->transport == HTTP_ANSWERED && last->status >= 200 && last->status < 300) {
+    if (step_succeeded(last)) {
         take_answer(daytona, call, last, request, ret);
         return;
     }

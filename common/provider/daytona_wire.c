@@ -10,6 +10,7 @@
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
 #include "common/provider/daytona.h"
+#include "common/provider/step.h"
 
 enum { RESPONSE_MAX_BYTES = 1024 * 1024 };
 
@@ -33,46 +34,17 @@ int64_t daytona_autostop_minutes(const struct provider_call *call)
     return call->timeout_ms <= 0 ? 1 : (call->timeout_ms - 1) / 60000 + 1;
 }
 
-static const char *text_or_empty(const char *text)
-{
-    return text ? text : "";
-}
-
-static cJSON *build_labels(const struct provider_call *call)
-{
-    struct error ignored = ERROR_INIT; /* NULL says it */
-    cJSON *labels = cJSON_CreateObject();
-    if (call->metadata_json && call->metadata_json[0]) {
-        cJSON *user = json_parse(call->metadata_json, strlen(call->metadata_json), &ignored);
-        if (!user || !cJSON_IsObject(user)) {
-            cJSON_Delete(user);
-            cJSON_Delete(labels);
-            return NULL;
-        }
-        for (const cJSON *item = user->child; item; item = item->next) {
-            if (cJSON_IsString(item) && !provider_is_tag(item->string)) {
-                cJSON_AddStringToObject(labels, item->string, item->valuestring);
-            }
-        }
-        cJSON_Delete(user);
-    }
-    cJSON_AddStringToObject(labels, PROVIDER_TAG_DEPLOYMENT, text_or_empty(call->deployment_id));
-    cJSON_AddStringToObject(labels, PROVIDER_TAG_SANDBOX, text_or_empty(call->sandbox_id));
-    cJSON_AddStringToObject(labels, PROVIDER_TAG_JOB, text_or_empty(call->job_id));
-    return labels;
-}
-
 cJSON *daytona_create_body(const struct daytona *daytona, const struct provider_call *call)
 {
     const struct daytona_config *config = &daytona->config;
-    cJSON *labels = build_labels(call);
+    cJSON *labels = step_tags(call);
     if (!labels) {
         return NULL;
     }
     const char *snapshot =
         call->template_id && call->template_id[0] ? call->template_id : config->snapshot;
     cJSON *body = cJSON_CreateObject();
-    cJSON_AddStringToObject(body, "name", text_or_empty(call->sandbox_id));
+    cJSON_AddStringToObject(body, "name", step_text(call->sandbox_id));
     if (snapshot[0]) {
         cJSON_AddStringToObject(body, "snapshot", snapshot);
     }

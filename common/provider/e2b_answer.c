@@ -9,6 +9,7 @@
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
 #include "common/provider/e2b.h"
+#include "common/provider/step.h"
 
 /* An optional string; absent and null are "". -1: wrong type, too long or not `ok`. */
 static int take_text(const cJSON *object, const char *field, char *out, size_t size,
@@ -56,10 +57,9 @@ int e2b_take_listed(const cJSON *root, struct provider_call *call)
     }
     for (const cJSON *item = root->child; item; item = item->next) {
         const cJSON *metadata = cJSON_GetObjectItemCaseSensitive(item, "metadata");
-        if (provider_call_list(call, json_text(metadata, PROVIDER_TAG_DEPLOYMENT),
-                               json_text(metadata, PROVIDER_TAG_SANDBOX),
-                               json_text(item, "sandboxID"), e2b_take_state(item),
-                               e2b_take_time(item, "startedAt")) != 0) {
+        if (step_list(call, json_text(metadata, PROVIDER_TAG_DEPLOYMENT),
+                      json_text(metadata, PROVIDER_TAG_SANDBOX), json_text(item, "sandboxID"),
+                      e2b_take_state(item), e2b_take_time(item, "startedAt")) != 0) {
             return -1;
         }
     }

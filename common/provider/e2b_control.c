@@ -14,6 +14,7 @@
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
 #include "common/provider/e2b.h"
+#include "common/provider/step.h"
 
 enum phase {
     PHASE_START,
@@ -44,27 +45,6 @@ static struct e2b *self(struct provider *provider)
 }
 
 /* ---- verdicts -------------------------------------------------------------------------------- */
-
-static void fail(struct provider_step *ret, enum outcome outcome, int64_t retry_after_ms,
-                 const char *text)
-{
-    ret->verdict = PROVIDER_FAILED;
-    ret->outcome = outcome;
-    ret->retry_after_ms = retry_after_ms;
-    str_copy(ret->error, sizeof(ret->error), text);
-}
-
-static void done(struct provider_call *call, struct provider_step *ret, enum provider_state state)
-{
-    call->result.state = state;
-    ret->verdict = PROVIDER_DONE;
-    ret->outcome = OUTCOME_OK;
-}
-
-static bool is_success(int status)
-{
-    return status >= 200 && status < 300;
-}
 
 /* Fills error_code and message of an API error body; both "" when it is something else. */
 static void read_error_body(const struct http_response *response, char *code, size_t code_size,
@@ -167,8 +147,8 @@ static void fail_response(const struct e2b *e2b, const struct provider_call *cal
         bool ambiguous = response->transport == HTTP_AMBIGUOUS && creating;
         provider_clean_text(text, sizeof(text), response->error, strlen(response->error), secrets,
                             secret_count);
-        fail(ret, ambiguous ? OUTCOME_AMBIGUOUS : OUTCOME_TRANSIENT, 0, "");
-        snprintf(ret->error, sizeof(ret->error), "e2b %s: %s", what, text);
+        step_fail(ret, ambiguous ? OUTCOME_AMBIGUOUS : OUTCOME_TRANSIENT, 0, "e2b %s: %s", what,
+                  text);
         return;
     }
     char code[64];
@@ -179,20 +159,16 @@ static void fail_response(const struct e2b *e2b, const struct provider_call *cal
     enum outcome outcome = classify(response->status, code, creating, starting, &retry_after_ms);
     provider_clean_text(text, sizeof(text), message, strlen(message), secrets, secret_count);
     cJSON_Delete(root);
-    fail(ret, outcome, retry_after_ms, "");
+    step_fail(ret, outcome, retry_after_ms, "e2b %s: HTTP %d%s%s", what, response->status,
+              text[0] ? ": " : "", text);
     ret->http_status = response->status;
-    snprintf(ret->error, sizeof(ret->error), "e2b %s: HTTP %d%s%s", what, response->status,
-             text[0] ? ": " : "", text);
 }
 
-/* A 2xx that says nothing usable. */
 static void fail_garbage(const struct provider_call *call, const struct http_response *response,
                          const char *what, struct provider_step *ret)
 {
-    fail(ret, call->phase == PHASE_CREATE ? OUTCOME_AMBIGUOUS : OUTCOME_TRANSIENT, 0, "");
-    ret->http_status = response->status;
-    snprintf(ret->error, sizeof(ret->error), "e2b %s: HTTP %d with an unusable body", what,
-             response->status);
+    step_fail_garbage(ret, call->phase == PHASE_CREATE ? OUTCOME_AMBIGUOUS : OUTCOME_TRANSIENT,
+                      response, "e2b", what);
 }
 
 /* ---- requests -------------------------------------------------------------------------------- */
@@ -205,16 +181,6 @@ static void begin(const struct e2b *e2b, const char *method, struct http_request
                   e2b->config.api_key);
     request->timeout_ms = e2b->config.request_timeout_ms;
     request->max_response_bytes = RESPONSE_MAX_BYTES;
-}
-
-static void send_request(struct provider_call *call, enum phase phase,
-                         const struct http_request *request, struct provider_step *ret)
-{
-    call->phase = phase;
-    ret->verdict = PROVIDER_SEND;
-    if (request->url.overflow || request->headers.overflow || request->body.overflow) {
-        fail(ret, OUTCOME_PERMANENT, 0, "e2b: the request is too large");
-    }
 }
 
 static void put_json(struct http_request *request, cJSON *body)
@@ -232,7 +198,7 @@ static void send_sandbox(const struct e2b *e2b, struct provider_call *call, enum
 {
     if (!provider_is_id(id)) {
         cJSON_Delete(body);
-        fail(ret, OUTCOME_PERMANENT, 0, "e2b: malformed provider sandbox id");
+        step_fail(ret, OUTCOME_PERMANENT, 0, "e2b: malformed provider sandbox id");
         return;
     }
     begin(e2b, method, request);
@@ -240,7 +206,7 @@ static void send_sandbox(const struct e2b *e2b, struct provider_call *call, enum
     if (body) {
         put_json(request, body);
     }
-    send_request(call, phase, request, ret);
+    step_send(call, phase, request, "e2b", ret);
 }
 
 /* Whole seconds, rounded up, within what the plan accepts (above it create answers 400). */
@@ -269,16 +235,11 @@ static void send_connect(const struct e2b *e2b, struct provider_call *call, cons
                  ret);
 }
 
-static const char *text_or_empty(const char *text)
-{
-    return text ? text : "";
-}
-
 static void send_lookup(const struct e2b *e2b, struct provider_call *call,
                         struct http_request *request, struct provider_step *ret)
 {
-    const char *const pairs[][2] = {{PROVIDER_TAG_DEPLOYMENT, text_or_empty(call->deployment_id)},
-                                    {PROVIDER_TAG_SANDBOX, text_or_empty(call->sandbox_id)}};
+    const char *const pairs[][2] = {{PROVIDER_TAG_DEPLOYMENT, step_text(call->deployment_id)},
+                                    {PROVIDER_TAG_SANDBOX, step_text(call->sandbox_id)}};
     bool all = call->op == PROVIDER_LIST;
     begin(e2b, "GET", request);
     request->max_response_bytes = all ? PROVIDER_PAGE_MAX_BYTES : LIST_MAX_BYTES;
@@ -289,40 +250,15 @@ static void send_lookup(const struct e2b *e2b, struct provider_call *call,
         strbuf_puts(&request->url, "&nextToken=");
         strbuf_put_urlencoded(&request->url, call->page.data, false);
     }
-    send_request(call, PHASE_LOOKUP, request, ret);
-}
-
-/* The user's metadata, then our tags, which it cannot override. NULL: not an object. */
-static cJSON *build_metadata(const struct provider_call *call, struct error *err)
-{
-    cJSON *metadata = cJSON_CreateObject();
-    if (call->metadata_json && call->metadata_json[0]) {
-        cJSON *user = json_parse(call->metadata_json, strlen(call->metadata_json), err);
-        if (!user || !cJSON_IsObject(user)) {
-            cJSON_Delete(user);
-            cJSON_Delete(metadata);
-            return NULL;
-        }
-        for (const cJSON *item = user->child; item; item = item->next) {
-            if (cJSON_IsString(item) && !provider_is_tag(item->string)) {
-                cJSON_AddStringToObject(metadata, item->string, item->valuestring);
-            }
-        }
-        cJSON_Delete(user);
-    }
-    cJSON_AddStringToObject(metadata, PROVIDER_TAG_DEPLOYMENT, text_or_empty(call->deployment_id));
-    cJSON_AddStringToObject(metadata, PROVIDER_TAG_SANDBOX, text_or_empty(call->sandbox_id));
-    cJSON_AddStringToObject(metadata, PROVIDER_TAG_JOB, text_or_empty(call->job_id));
-    return metadata;
+    step_send(call, PHASE_LOOKUP, request, "e2b", ret);
 }
 
 static void send_create(const struct e2b *e2b, struct provider_call *call,
                         struct http_request *request, struct provider_step *ret)
 {
-    struct error err = ERROR_INIT;
-    cJSON *metadata = build_metadata(call, &err);
+    cJSON *metadata = step_tags(call);
     if (!metadata) {
-        fail(ret, OUTCOME_PERMANENT, 0, "e2b create: the metadata is not a JSON object");
+        step_fail(ret, OUTCOME_PERMANENT, 0, "e2b create: the metadata is not a JSON object");
         return;
     }
     const char *template_id =
@@ -343,7 +279,7 @@ static void send_create(const struct e2b *e2b, struct provider_call *call,
     request->once = true;
     memset(&call->result, 0, sizeof(call->result));
     call->result.expires_at_ms = call->now_ms + timeout_seconds(e2b, call) * 1000;
-    send_request(call, PHASE_CREATE, request, ret);
+    step_send(call, PHASE_CREATE, request, "e2b", ret);
 }
 
 /* ---- reading answers ------------------------------------------------------------------------- */
@@ -360,7 +296,7 @@ static bool read_started(const struct e2b *e2b, struct provider_call *call,
                          const struct http_response *last, const char *what,
                          struct provider_step *ret)
 {
-    if (last->transport != HTTP_ANSWERED || !is_success(last->status)) {
+    if (!step_succeeded(last)) {
         fail_response(e2b, call, last, what, ret);
         return false;
     }
@@ -379,8 +315,8 @@ static bool is_ours(const struct provider_call *call, const cJSON *item)
     const cJSON *deployment = cJSON_GetObjectItemCaseSensitive(metadata, PROVIDER_TAG_DEPLOYMENT);
     const cJSON *sandbox = cJSON_GetObjectItemCaseSensitive(metadata, PROVIDER_TAG_SANDBOX);
     return cJSON_IsString(deployment) && cJSON_IsString(sandbox) &&
-           strcmp(deployment->valuestring, text_or_empty(call->deployment_id)) == 0 &&
-           strcmp(sandbox->valuestring, text_or_empty(call->sandbox_id)) == 0;
+           strcmp(deployment->valuestring, step_text(call->deployment_id)) == 0 &&
+           strcmp(sandbox->valuestring, step_text(call->sandbox_id)) == 0;
 }
 
 static void keep_extra(struct provider_call *call, const char *id)
@@ -447,17 +383,17 @@ static void lookup_finished(const struct e2b *e2b, struct provider_call *call,
     struct provider_result *result = &call->result;
     bool found = result->provider_sandbox_id[0] != '\0';
     if (call->op == PROVIDER_LIST) {
-        done(call, ret, PROVIDER_STATE_UNKNOWN);
+        step_done(call, ret, PROVIDER_STATE_UNKNOWN);
         return;
     }
     if (call->scratch & EXTRAS_MORE) {
-        fail(ret, OUTCOME_SNOOZE, 1, "e2b: more copies to remove");
+        step_fail(ret, OUTCOME_SNOOZE, 1, "e2b: more copies to remove");
         return;
     }
     if (!found && call->maybe_sent && call->now_ms < call->settle_until_ms) {
         int64_t rest = call->settle_until_ms - call->now_ms;
-        fail(ret, OUTCOME_SNOOZE, rest < SETTLE_POLL_MS ? rest : SETTLE_POLL_MS,
-             "e2b: an earlier create may still appear");
+        step_fail(ret, OUTCOME_SNOOZE, rest < SETTLE_POLL_MS ? rest : SETTLE_POLL_MS,
+                  "e2b: an earlier create may still appear");
         return;
     }
     if (call->op == PROVIDER_CREATE && found) {
@@ -466,7 +402,7 @@ static void lookup_finished(const struct e2b *e2b, struct provider_call *call,
     } else if (call->op == PROVIDER_CREATE && !call->settle_only) {
         send_create(e2b, call, request, ret);
     } else if (!found) {
-        done(call, ret, PROVIDER_STATE_ABSENT);
+        step_done(call, ret, PROVIDER_STATE_ABSENT);
     } else if (call->op == PROVIDER_DELETE) {
         send_sandbox(e2b, call, PHASE_KILL_FOUND, "DELETE", result->provider_sandbox_id, "", NULL,
                      request, ret);
@@ -493,7 +429,7 @@ static void step_lookup(const struct e2b *e2b, struct provider_call *call,
                         const struct http_response *last, struct http_request *request,
                         struct provider_step *ret)
 {
-    if (last->transport != HTTP_ANSWERED || !is_success(last->status)) {
+    if (!step_succeeded(last)) {
         fail_response(e2b, call, last, "list", ret);
         return;
     }
@@ -502,7 +438,7 @@ static void step_lookup(const struct e2b *e2b, struct provider_call *call,
         return;
     }
     if (last->next_token[0] && strcmp(last->next_token, call->page.data) == 0) {
-        fail(ret, OUTCOME_TRANSIENT, 0, "e2b list: the same page again");
+        step_fail(ret, OUTCOME_TRANSIENT, 0, "e2b list: the same page again");
         return;
     }
     strbuf_reset(&call->page);
@@ -518,11 +454,11 @@ static void step_get(const struct e2b *e2b, struct provider_call *call,
                      const struct http_response *last, struct provider_step *ret)
 {
     struct provider_result *result = &call->result;
-    if (last->transport == HTTP_ANSWERED && last->status == 404) {
-        done(call, ret, PROVIDER_STATE_ABSENT);
+    if (step_answered(last, 404)) {
+        step_done(call, ret, PROVIDER_STATE_ABSENT);
         return;
     }
-    if (last->transport != HTTP_ANSWERED || !is_success(last->status)) {
+    if (!step_succeeded(last)) {
         fail_response(e2b, call, last, "get", ret);
         return;
     }
@@ -534,9 +470,10 @@ static void step_get(const struct e2b *e2b, struct provider_call *call,
         /* of a paused sandbox endAt is the time it was paused */
         result->expires_at_ms = state == PROVIDER_STATE_RUNNING ? e2b_take_time(root, "endAt") : 0;
         if (call->phase == PHASE_PAUSE_CHECK && state == PROVIDER_STATE_RUNNING) {
-            fail(ret, OUTCOME_SNOOZE, TRANSITION_POLL_MS, "e2b pause: another change is under way");
+            step_fail(ret, OUTCOME_SNOOZE, TRANSITION_POLL_MS,
+                      "e2b pause: another change is under way");
         } else {
-            done(call, ret, state);
+            step_done(call, ret, state);
         }
     } else {
         fail_garbage(call, last, "get", ret);
@@ -547,7 +484,7 @@ static void step_get(const struct e2b *e2b, struct provider_call *call,
 static void step_start(const struct e2b *e2b, struct provider_call *call,
                        struct http_request *request, struct provider_step *ret)
 {
-    const char *id = text_or_empty(call->provider_sandbox_id);
+    const char *id = step_text(call->provider_sandbox_id);
     str_copy(call->result.provider_sandbox_id, sizeof(call->result.provider_sandbox_id),
              call->op == PROVIDER_CREATE ? "" : id);
     if (call->op == PROVIDER_CREATE && !call->maybe_sent) {
@@ -559,7 +496,7 @@ static void step_start(const struct e2b *e2b, struct provider_call *call,
             call->op == PROVIDER_GET || call->op == PROVIDER_LIST) {
             send_lookup(e2b, call, request, ret);
         } else {
-            fail(ret, OUTCOME_PERMANENT, 0, "e2b: the sandbox has no provider id yet");
+            step_fail(ret, OUTCOME_PERMANENT, 0, "e2b: the sandbox has no provider id yet");
         }
         return;
     }
@@ -590,11 +527,11 @@ static void step_pause(const struct e2b *e2b, struct provider_call *call,
                        struct provider_step *ret)
 {
     const char *id = call->result.provider_sandbox_id;
-    if (last->transport == HTTP_ANSWERED && is_success(last->status)) {
-        done(call, ret, PROVIDER_STATE_PAUSED);
-    } else if (last->transport == HTTP_ANSWERED && last->status == 404) {
-        done(call, ret, PROVIDER_STATE_ABSENT);
-    } else if (last->transport == HTTP_ANSWERED && last->status == 409) {
+    if (step_succeeded(last)) {
+        step_done(call, ret, PROVIDER_STATE_PAUSED);
+    } else if (step_answered(last, 404)) {
+        step_done(call, ret, PROVIDER_STATE_ABSENT);
+    } else if (step_answered(last, 409)) {
         /* already paused or in another transition: only a GET can tell */
         send_sandbox(e2b, call, PHASE_PAUSE_CHECK, "GET", id, "", NULL, request, ret);
     } else {
@@ -606,10 +543,10 @@ static void step_timeout(const struct e2b *e2b, struct provider_call *call,
                          const struct http_response *last, struct http_request *request,
                          struct provider_step *ret)
 {
-    int status = last->transport == HTTP_ANSWERED ? last->status : 0;
-    if (status == 409) {
-        fail(ret, OUTCOME_SNOOZE, TRANSITION_POLL_MS, "e2b timeout: another change is under way");
-    } else if (is_success(status) || status == 404 || status == 400) {
+    if (step_answered(last, 409)) {
+        step_fail(ret, OUTCOME_SNOOZE, TRANSITION_POLL_MS,
+                  "e2b timeout: another change is under way");
+    } else if (step_succeeded(last) || step_answered(last, 404) || step_answered(last, 400)) {
         /* 204 may have clamped silently, 404 may be a paused one, 400 may mean that the plan's
          * longest life is used up: what was granted is what GET says */
         send_sandbox(e2b, call, PHASE_GET, "GET", call->result.provider_sandbox_id, "", NULL,
@@ -622,20 +559,20 @@ static void step_timeout(const struct e2b *e2b, struct provider_call *call,
 static void step_connect(const struct e2b *e2b, struct provider_call *call,
                          const struct http_response *last, struct provider_step *ret)
 {
-    if (call->op == PROVIDER_RESUME && last->transport == HTTP_ANSWERED && last->status == 404) {
+    if (call->op == PROVIDER_RESUME && step_answered(last, 404)) {
         call->result.expires_at_ms = 0;
-        done(call, ret, PROVIDER_STATE_ABSENT);
+        step_done(call, ret, PROVIDER_STATE_ABSENT);
         return;
     }
     if (read_started(e2b, call, last, "connect", ret)) {
-        done(call, ret, PROVIDER_STATE_RUNNING);
+        step_done(call, ret, PROVIDER_STATE_RUNNING);
     }
 }
 
 /* DELETE: gone now and gone already are the same. */
 static bool is_gone(const struct http_response *last)
 {
-    return last->transport == HTTP_ANSWERED && (is_success(last->status) || last->status == 404);
+    return step_succeeded(last) || step_answered(last, 404);
 }
 
 void e2b_step(struct provider *provider, struct provider_call *call,
@@ -666,7 +603,7 @@ void e2b_step(struct provider *provider, struct provider_call *call,
     case PHASE_KILL_FOUND:
     case PHASE_DELETE:
         if (is_gone(last)) {
-            done(call, ret, PROVIDER_STATE_ABSENT);
+            step_done(call, ret, PROVIDER_STATE_ABSENT);
         } else {
             fail_response(e2b, call, last, "delete", ret);
         }
@@ -676,7 +613,7 @@ void e2b_step(struct provider *provider, struct provider_call *call,
         break;
     case PHASE_CREATE:
         if (read_started(e2b, call, last, "create", ret)) {
-            done(call, ret, PROVIDER_STATE_RUNNING);
+            step_done(call, ret, PROVIDER_STATE_RUNNING);
         }
         break;
     case PHASE_PAUSE:

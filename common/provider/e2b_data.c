@@ -12,6 +12,7 @@
 
 #include "common/base/alloc.h"
 #include "common/provider/e2b.h"
+#include "common/provider/step.h"
 
 enum {
     ANSWER_MAX_BYTES = PROVIDER_LIST_MAX_BYTES, /* no other is nearly as long */
@@ -267,7 +268,7 @@ int e2b_list_dir(struct provider *provider, struct http_client *client,
                        body, 0, &answer, err);
     const cJSON *items = cJSON_GetObjectItemCaseSensitive(answer, "entries");
     if (rc == 0 && (items || !cJSON_IsObject(answer))) { /* left out when there are none */
-        rc = provider_tell_entries(items, read_entry, on_entry, arg, err);
+        rc = step_tell_entries(items, read_entry, on_entry, arg, err);
     }
     cJSON_Delete(answer);
     cJSON_Delete(body);
@@ -333,30 +334,13 @@ static int files_check(const struct e2b *e2b, const struct provider_target *targ
     return -1;
 }
 
-struct download {
-    file_write_fn write;
-    void *arg;
-    bool refused;
-};
-
-static int on_download(void *arg, const void *data, size_t bytes)
-{
-    struct download *download = arg;
-    if (download->write(download->arg, data, bytes) == 0) {
-        return 0;
-    }
-    download->refused = true;
-    return -1;
-}
-
 int e2b_file_read(struct provider *provider, struct http_client *client,
                   const struct provider_target *target, const char *path, file_write_fn write,
                   void *arg, struct error *err)
 {
     const struct e2b *e2b = (struct e2b *)provider;
-    struct download download = {.write = write, .arg = arg};
     struct http_stream stream = {
-        .on_data = on_download, .arg = &download, .body_bytes = -1, .idle_ms = IDLE_MS};
+        .on_data = write, .arg = arg, .body_bytes = -1, .idle_ms = IDLE_MS};
     struct http_request request;
     struct http_response response;
     int rc = -1;
@@ -365,7 +349,7 @@ int e2b_file_read(struct provider *provider, struct http_client *client,
         goto out;
     }
     http_client_stream(client, &request, &stream, &response);
-    if (download.refused) {
+    if (response.stopped) {
         rc = error_set(err, ERR_TOO_LARGE, "reading stopped: the receiver takes no more");
     } else {
         rc = files_check(e2b, target, &response, "read", path, err);

@@ -15,7 +15,6 @@
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
 #include "common/provider/http_internal.h"
-#include "common/provider/text.h"
 
 enum {
     CONNECT_TIMEOUT_MS = 3000,
@@ -437,6 +436,7 @@ void http_exchange_complete(struct http_exchange *x, CURLcode code)
     }
     response->transport = certainly_not_sent(x, code) ? HTTP_NOT_SENT : HTTP_AMBIGUOUS;
     response->too_large = x->too_large;
+    response->stopped = x->stopped;
     const char *text = x->curl_error[0] ? x->curl_error : curl_easy_strerror(code);
     if (x->too_large) {
         text = "the answer is larger than allowed";
@@ -516,65 +516,4 @@ void http_client_drive(struct http_client *client, struct provider *provider,
     ret->verdict = PROVIDER_FAILED;
     ret->outcome = OUTCOME_TRANSIENT;
     str_copy(ret->error, sizeof(ret->error), "the provider's answers lead nowhere");
-}
-
-void provider_call_init(struct provider_call *call)
-{
-    memset(call, 0, sizeof(*call));
-    strbuf_init(&call->page, sizeof(((struct http_response *)0)->next_token));
-}
-
-void provider_call_done(struct provider_call *call)
-{
-    strbuf_done(&call->page);
-    free(call->listed);
-}
-
-int provider_call_list(struct provider_call *call, const char *deployment_id,
-                       const char *sandbox_id, const char *id, enum provider_state state,
-                       int64_t since_ms)
-{
-    if (!call->deployment_id || strcmp(deployment_id, call->deployment_id) != 0 ||
-        !id_is_uuid_lower(sandbox_id)) {
-        return 0;
-    }
-    if (!provider_is_id(id) || call->listed_count >= call->list_max) {
-        return -1;
-    }
-    if (call->listed_count == call->listed_capacity) {
-        call->listed_capacity = call->listed_capacity ? call->listed_capacity * 2 : 128;
-        call->listed = xrealloc(call->listed, call->listed_capacity * sizeof(*call->listed));
-    }
-    struct provider_listed *item = &call->listed[call->listed_count++];
-    memset(item, 0, sizeof(*item));
-    str_copy(item->provider_sandbox_id, sizeof(item->provider_sandbox_id), id);
-    str_copy(item->sandbox_id, sizeof(item->sandbox_id), sandbox_id);
-    item->state = state;
-    item->since_ms = since_ms;
-    return 0;
-}
-
-/* One part of a path, which leads nowhere else. */
-static bool is_entry_name(const char *name)
-{
-    return name[0] && !strchr(name, '/') && strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
-}
-
-int provider_tell_entries(const cJSON *items, int (*read)(const cJSON *item, struct dir_entry *ret),
-                          dir_entry_fn on_entry, void *arg, struct error *err)
-{
-    struct dir_entry entry;
-    bool usable = cJSON_IsArray(items);
-    for (const cJSON *item = usable ? items->child : NULL; item && usable; item = item->next) {
-        usable = read(item, &entry) == 0 && is_entry_name(entry.name);
-    }
-    if (!usable) {
-        return error_set(err, ERR_PROVIDER, "list: unusable answer");
-    }
-    for (const cJSON *item = items->child; item; item = item->next) {
-        if (read(item, &entry) == 0 && on_entry(arg, &entry) != 0) {
-            break;
-        }
-    }
-    return 0;
 }

@@ -49,6 +49,7 @@ struct http_response {
     const char *body; /* not NUL-terminated; valid during the call it is passed to */
     size_t body_bytes;
     bool too_large;  /* HTTP_AMBIGUOUS because of max_response_bytes */
+    bool stopped;    /* HTTP_AMBIGUOUS because a function of the stream ended it */
     char error[256]; /* transport's own words, secret-free (no URL) */
 };
 
@@ -122,11 +123,6 @@ struct provider_call {
 };
 void provider_call_init(struct provider_call *call);
 void provider_call_done(struct provider_call *call);
-/* For backends: one more to call->listed. Passed over unless both tags are there and say that it is
- * this deployment's. -1: `id` is unusable or there are more than list_max; nothing can be said. */
-int provider_call_list(struct provider_call *call, const char *deployment_id,
-                       const char *sandbox_id, const char *id, enum provider_state state,
-                       int64_t since_ms) MUST_CHECK;
 
 /* PROVIDER_WAIT: step again, with no response, after retry_after_ms. */
 enum provider_verdict { PROVIDER_SEND, PROVIDER_WAIT, PROVIDER_DONE, PROVIDER_FAILED };
@@ -182,11 +178,6 @@ struct dir_entry {
 };
 /* Return non-zero to be told of no more, which is no error. */
 typedef int (*dir_entry_fn)(void *arg, const struct dir_entry *entry);
-/* For backends: tells of each of an array, taken from it by `read` (-1: unusable). ERR_PROVIDER,
- * and of none is told, when that is no array or one of them is unusable or has no name of its own.
- */
-int provider_tell_entries(const cJSON *items, int (*read)(const cJSON *item, struct dir_entry *ret),
-                          dir_entry_fn on_entry, void *arg, struct error *err) MUST_CHECK;
 enum { PROVIDER_LIST_MAX_BYTES = 2 * 1024 * 1024 /* of the answer that a listing is read from */ };
 
 struct http_client; /* blocking handle, see http.h */

@@ -1,0 +1,155 @@
+/* step - see step.h. */
+#include "common/provider/step.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/alloc.h"
+#include "common/provider/text.h"
+
+/* ---- a call ---------------------------------------------------------------------------------- */
+
+void provider_call_init(struct provider_call *call)
+{
+    memset(call, 0, sizeof(*call));
+    strbuf_init(&call->page, sizeof(((struct http_response *)0)->next_token));
+}
+
+void provider_call_done(struct provider_call *call)
+{
+    strbuf_done(&call->page);
+    free(call->listed);
+}
+
+/* ---- verdicts -------------------------------------------------------------------------------- */
+
+void step_fail(struct provider_step *ret, enum outcome outcome, int64_t retry_after_ms,
+               const char *format, ...)
+{
+    va_list args;
+    ret->verdict = PROVIDER_FAILED;
+    ret->outcome = outcome;
+    ret->retry_after_ms = retry_after_ms;
+    va_start(args, format);
+    vsnprintf(ret->error, sizeof(ret->error), format, args);
+    va_end(args);
+}
+
+void step_fail_garbage(struct provider_step *ret, enum outcome outcome,
+                       const struct http_response *last, const char *name, const char *what)
+{
+    step_fail(ret, outcome, 0, "%s %s: HTTP %d with an unusable body", name, what, last->status);
+    ret->http_status = last->status;
+}
+
+void step_done(struct provider_call *call, struct provider_step *ret, enum provider_state state)
+{
+    call->result.state = state;
+    ret->verdict = PROVIDER_DONE;
+    ret->outcome = OUTCOME_OK;
+}
+
+void step_send(struct provider_call *call, int phase, const struct http_request *request,
+               const char *name, struct provider_step *ret)
+{
+    call->phase = phase;
+    ret->verdict = PROVIDER_SEND;
+    if (request->url.overflow || request->headers.overflow || request->body.overflow) {
+        step_fail(ret, OUTCOME_PERMANENT, 0, "%s: the request is too large", name);
+    }
+}
+
+/* ---- answers --------------------------------------------------------------------------------- */
+
+bool step_answered(const struct http_response *last, int status)
+{
+    return last->transport == HTTP_ANSWERED && last->status == status;
+}
+
+bool step_succeeded(const struct http_response *last)
+{
+    return last->transport == HTTP_ANSWERED && last->status >= 200 && last->status < 300;
+}
+
+/* ---- what a create carries ------------------------------------------------------------------- */
+
+const char *step_text(const char *text)
+{
+    return text ? text : "";
+}
+
+cJSON *step_tags(const struct provider_call *call)
+{
+    struct error ignored = ERROR_INIT; /* NULL says it */
+    cJSON *tags = cJSON_CreateObject();
+    if (call->metadata_json && call->metadata_json[0]) {
+        cJSON *user = json_parse(call->metadata_json, strlen(call->metadata_json), &ignored);
+        if (!user || !cJSON_IsObject(user)) {
+            cJSON_Delete(user);
+            cJSON_Delete(tags);
+            return NULL;
+        }
+        for (const cJSON *item = user->child; item; item = item->next) {
+            if (cJSON_IsString(item) && !provider_is_tag(item->string)) {
+                cJSON_AddStringToObject(tags, item->string, item->valuestring);
+            }
+        }
+        cJSON_Delete(user);
+    }
+    cJSON_AddStringToObject(tags, PROVIDER_TAG_DEPLOYMENT, step_text(call->deployment_id));
+    cJSON_AddStringToObject(tags, PROVIDER_TAG_SANDBOX, step_text(call->sandbox_id));
+    cJSON_AddStringToObject(tags, PROVIDER_TAG_JOB, step_text(call->job_id));
+    return tags;
+}
+
+/* ---- lists ----------------------------------------------------------------------------------- */
+
+int step_list(struct provider_call *call, const char *deployment_id, const char *sandbox_id,
+              const char *id, enum provider_state state, int64_t since_ms)
+{
+    if (!call->deployment_id || strcmp(deployment_id, call->deployment_id) != 0 ||
+        !id_is_uuid_lower(sandbox_id)) {
+        return 0;
+    }
+    if (!provider_is_id(id) || call->listed_count >= call->list_max) {
+        return -1;
+    }
+    if (call->listed_count == call->listed_capacity) {
+        call->listed_capacity = call->listed_capacity ? call->listed_capacity * 2 : 128;
+        call->listed = xrealloc(call->listed, call->listed_capacity * sizeof(*call->listed));
+    }
+    struct provider_listed *item = &call->listed[call->listed_count++];
+    memset(item, 0, sizeof(*item));
+    str_copy(item->provider_sandbox_id, sizeof(item->provider_sandbox_id), id);
+    str_copy(item->sandbox_id, sizeof(item->sandbox_id), sandbox_id);
+    item->state = state;
+    item->since_ms = since_ms;
+    return 0;
+}
+
+/* One part of a path, which leads nowhere else. */
+static bool is_entry_name(const char *name)
+{
+    return name[0] && !strchr(name, '/') && strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
+}
+
+int step_tell_entries(const cJSON *items, int (*read)(const cJSON *item, struct dir_entry *ret),
+                      dir_entry_fn on_entry, void *arg, struct error *err)
+{
+    struct dir_entry entry;
+    bool usable = cJSON_IsArray(items);
+    for (const cJSON *item = usable ? items->child : NULL; item && usable; item = item->next) {
+        usable = read(item, &entry) == 0 && is_entry_name(entry.name);
+    }
+    if (!usable) {
+        return error_set(err, ERR_PROVIDER, "list: unusable answer");
+    }
+    for (const cJSON *item = items->child; item; item = item->next) {
+        if (read(item, &entry) == 0 && on_entry(arg, &entry) != 0) {
+            break;
+        }
+    }
+    return 0;
+}

@@ -1,0 +1,48 @@
+/*
+ * step - what the step machines of all backends say in the same way.
+ *
+ * Owns: the form of a verdict, the life of a call, our tags on what a create makes, telling of what
+ * was listed. Does not own: which verdict it is, when. Threads: none shared; all is in the call.
+ * Failure: as each says.
+ */
+#ifndef PROVIDER_STEP_H
+#define PROVIDER_STEP_H
+
+#include "common/provider/provider.h"
+
+/* The operation has failed, with these words (cut to what ret->error takes; free of secrets). */
+void step_fail(struct provider_step *ret, enum outcome outcome, int64_t retry_after_ms,
+               const char *format, ...) __attribute__((format(printf, 4, 5)));
+/* A 2xx that says nothing usable to the operation `what` of the backend `name`. */
+void step_fail_garbage(struct provider_step *ret, enum outcome outcome,
+                       const struct http_response *last, const char *name, const char *what);
+/* The operation is done, and this is the sandbox's state now. */
+void step_done(struct provider_call *call, struct provider_step *ret, enum provider_state state);
+/* `request` is to be sent, and its answer is the one of `phase`; OUTCOME_PERMANENT when it has
+ * become too large. `name` is the backend's. */
+void step_send(struct provider_call *call, int phase, const struct http_request *request,
+               const char *name, struct provider_step *ret);
+
+bool step_answered(const struct http_response *last, int status);
+/* Answered with a 2xx. */
+bool step_succeeded(const struct http_response *last);
+
+/* "" for NULL. */
+const char *step_text(const char *text);
+
+/* The user's metadata, then our tags (text.h), which it cannot override; the caller deletes. NULL:
+ * the metadata is no JSON object. */
+cJSON *step_tags(const struct provider_call *call);
+
+/* One more to call->listed. Passed over unless both tags are there and say that it is this
+ * deployment's. -1: `id` is unusable or there are more than list_max; nothing can be said. */
+int step_list(struct provider_call *call, const char *deployment_id, const char *sandbox_id,
+              const char *id, enum provider_state state, int64_t since_ms) MUST_CHECK;
+
+/* Of the data plane: tells of each of an array, taken from it by `read` (-1: unusable).
+ * ERR_PROVIDER, and of none is told, when that is no array or one of them is unusable or has no
+ * name of its own. */
+int step_tell_entries(const cJSON *items, int (*read)(const cJSON *item, struct dir_entry *ret),
+                      dir_entry_fn on_entry, void *arg, struct error *err) MUST_CHECK;
+
+#endif
