@@ -37,7 +37,7 @@ ENV = {
     "WORKER_MAX_CRASHES": "2",
     "REAPER_RECONCILE_MS": "1500", "WORKER_RECONCILE_MIN_AGE_MS": "8000", "WORKER_RECONCILE_SWEEP_MS": "3000",
     "REAPER_OUTBOX_BASE_MS": "1000", "REAPER_HEARTBEAT_MS": "1000", "REAPER_PRUNE_MS": "2000",
-    "REAPER_CONSUMER_IDLE_MS": "10000", "REAPER_STATS_MS": "5000",
+    "REDIS_CONNECTION_MAX_AGE_MS": "5000", "REAPER_CONSUMER_IDLE_MS": "10000", "REAPER_STATS_MS": "5000",
 }
 MEMBERS = [("gateway", "a"), ("gateway", "b"), ("worker", "a"), ("worker", "a"), ("worker", "b"), ("reaper", "a"), ("reaper", "b")]
 SERVICES = ("redis", "postgres", "provider")

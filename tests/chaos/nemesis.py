@@ -144,12 +144,13 @@ class Nemesis:
         self.busy.discard("postgres")
 
     def kill_backends(self):
-        if "postgres" in self.busy:
+        if not self.take("postgres"):
             return
         for _ in range(3):
             self.cluster.postgres.sql("select count(pg_terminate_backend(pid)) from pg_stat_activity "
                                       "where application_name like 'sandbox-%'")
             yield "", 0.2
+        self.busy.discard("postgres")
 
     # ---- the provider, and the ways to it ----------------------------------------------------
 
