@@ -15,7 +15,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <time.h>
 
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
@@ -71,7 +70,6 @@ struct auth {
 
 static void init_locks(struct auth *auth)
 {
-    pthread_condattr_t attributes;
 
     for (int i = 0; i < CACHE_LOCKS; i++) {
         pthread_mutex_init(&auth->cache_locks[i], NULL);
@@ -79,10 +77,7 @@ static void init_locks(struct auth *auth)
     pthread_rwlock_init(&auth->revoked_lock, NULL);
     pthread_mutex_init(&auth->refresh_lock, NULL);
     pthread_mutex_init(&auth->login_lock, NULL);
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&auth->login_free, &attributes);
-    pthread_condattr_destroy(&attributes);
+    clock_cond_init(&auth->login_free);
 }
 
 struct auth *auth_new(const struct auth_options *options, struct store *store, struct error *err)
@@ -357,12 +352,10 @@ int auth_logout(struct auth *auth, const struct principal *principal, struct err
 /* Waits for one of the hashing places; false after LOGIN_WAIT_MS. */
 static bool enter_hashing(struct auth *auth)
 {
-    struct timespec until;
+    const struct timespec until = clock_cond_until(LOGIN_WAIT_MS);
     bool entered;
     int status = 0;
 
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += LOGIN_WAIT_MS / 1000;
     pthread_mutex_lock(&auth->login_lock);
     while (auth->login_running >= auth->login_max_parallel && status == 0) {
         status = pthread_cond_timedwait(&auth->login_free, &auth->login_lock, &until);

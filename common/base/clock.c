@@ -43,6 +43,30 @@ void clock_sleep_ms(int64_t ms)
     while (ms > 0 && nanosleep(&left, &left) < 0 && errno == EINTR) {}
 }
 
+void clock_cond_init(pthread_cond_t *condition)
+{
+    pthread_condattr_t attributes;
+
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(condition, &attributes);
+    pthread_condattr_destroy(&attributes);
+}
+
+struct timespec clock_cond_until(int64_t ms)
+{
+    struct timespec until;
+
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += (time_t)(ms / 1000);
+    until.tv_nsec += (long)(ms % 1000) * 1000000L;
+    if (until.tv_nsec >= 1000000000L) {
+        until.tv_sec++;
+        until.tv_nsec -= 1000000000L;
+    }
+    return until;
+}
+
 const char *clock_format_rfc3339(int64_t wall_ms, char out[CLOCK_RFC3339_BYTES])
 {
     int64_t ms = wall_ms % 1000;

@@ -151,12 +151,7 @@ static void *watchdog_main(void *arg)
         }
         make_room(httpd, now_ms);
         httpd_refused_sweep(httpd, now_ms);
-        clock_gettime(CLOCK_MONOTONIC, &until);
-        until.tv_nsec += WATCHDOG_TICK_MS * 1000000L;
-        if (until.tv_nsec >= 1000000000L) {
-            until.tv_sec++;
-            until.tv_nsec -= 1000000000L;
-        }
+        until = clock_cond_until(WATCHDOG_TICK_MS);
         pthread_cond_timedwait(&httpd->wake, &httpd->lock, &until);
     }
     pthread_mutex_unlock(&httpd->lock);
@@ -376,13 +371,8 @@ static int check_options(const struct httpd_options *options, struct error *err)
 
 static void init_locks(struct httpd *httpd)
 {
-    pthread_condattr_t attributes;
-
     pthread_mutex_init(&httpd->lock, NULL);
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&httpd->wake, &attributes);
-    pthread_condattr_destroy(&attributes);
+    clock_cond_init(&httpd->wake);
 }
 
 static struct mg_context *start_civetweb(struct httpd *httpd, const struct httpd_options *options)

@@ -13,7 +13,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
@@ -38,16 +37,12 @@ struct store {
 struct store *store_new(const struct store_options *options)
 {
     struct store *store = xcalloc(1, sizeof(*store));
-    pthread_condattr_t attributes;
 
     store->conninfo = xstrdup(options->conninfo);
     store->application = xstrdup(options->application);
     store->options = *options;
     pthread_mutex_init(&store->lock, NULL);
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&store->returned, &attributes);
-    pthread_condattr_destroy(&attributes);
+    clock_cond_init(&store->returned);
     return store;
 }
 
@@ -211,15 +206,8 @@ static bool is_alive(struct connection *connection)
 
 static int wait_for_place(struct store *store, struct error *err)
 {
-    struct timespec until;
+    const struct timespec until = clock_cond_until(store->options.pool_wait_ms);
 
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += store->options.pool_wait_ms / 1000;
-    until.tv_nsec += (long)(store->options.pool_wait_ms % 1000) * 1000000L;
-    if (until.tv_nsec >= 1000000000L) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000L;
-    }
     while (store->idle == NULL && store->open >= store->options.pool_size) {
         if (pthread_cond_timedwait(&store->returned, &store->lock, &until) == ETIMEDOUT) {
             return error_set(err, ERR_OVERLOADED, "database: no free connection within %d ms",

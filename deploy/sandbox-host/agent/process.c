@@ -210,9 +210,7 @@ int process_init(struct error *err)
 {
     sigset_t child;
 
-    pthread_condattr_init(&process_table.monotonic);
-    pthread_condattr_setclock(&process_table.monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&process_table.any_ended, &process_table.monotonic);
+    clock_cond_init(&process_table.any_ended);
     process_table.buffer = xmalloc(READ_BYTES);
     process_table.ended_last = &process_table.ended;
     sigemptyset(&child);
@@ -494,7 +492,7 @@ static struct process_sub *sub_add(struct process *process, bool owner)
     sub->process = process;
     sub->owner = owner;
     sub->progress_ms = clock_mono_ms();
-    pthread_cond_init(&sub->wake, &process_table.monotonic);
+    clock_cond_init(&sub->wake);
     sub->next = process->subs;
     process->subs = sub;
     process->refs++;
@@ -568,23 +566,9 @@ int process_connect(const struct process_selector *selector, struct process_sub 
     return result;
 }
 
-struct timespec process_until(int64_t ms)
-{
-    struct timespec until;
-
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += ms / 1000;
-    until.tv_nsec += ms % 1000 * 1000000;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000;
-    }
-    return until;
-}
-
 void process_wait(struct process_sub *sub, int64_t wait_ms, struct process_news *ret)
 {
-    const struct timespec until = process_until(wait_ms);
+    const struct timespec until = clock_cond_until(wait_ms);
 
     ret->count = 0;
     pthread_mutex_lock(&process_table.lock);

@@ -45,7 +45,7 @@ int process_check(const struct process_selector *selector, struct connect_error 
 /* The caller holds the lock and a reference. */
 static void await_end(const struct process *process)
 {
-    const struct timespec until = process_until(KILL_WAIT_MS);
+    const struct timespec until = clock_cond_until(KILL_WAIT_MS);
 
     while (!process->ended &&
            pthread_cond_timedwait(&process_table.any_ended, &process_table.lock, &until) == 0) {}

@@ -53,9 +53,8 @@ struct process_table {
     struct process *ended, **ended_last; /* oldest first */
     int ended_count;
     int epoll_fd, signal_fd, wake_fd;
-    int64_t turn_ms;  /* end of the loop's last turn */
-    int turn_wait_ms; /* and how long it meant to sleep, -1 = until an event */
-    pthread_condattr_t monotonic;
+    int64_t turn_ms;          /* end of the loop's last turn */
+    int turn_wait_ms;         /* and how long it meant to sleep, -1 = until an event */
     pthread_cond_t any_ended; /* broadcast whenever a process ends */
     char *buffer;             /* the loop's read buffer */
 };
@@ -68,8 +67,6 @@ void process_unref(struct process *process);
 void process_kill(struct process *process);
 /* Closes the input unless a writer holds it: that one sees `ended` and closes it itself. */
 void process_close_input_if_free(struct process *process);
-/* ms from now, for waits on conditions of the table. */
-struct timespec process_until(int64_t ms);
 /* NULL + not_found. */
 struct process *process_find(const struct process_selector *selector, bool ended_too,
                              struct connect_error *err);

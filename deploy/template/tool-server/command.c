@@ -240,7 +240,6 @@ static void *read_all(void *arg)
 
 int commands_init(int max, struct error *err)
 {
-    pthread_condattr_t attributes;
     int status;
 
     table.max = max;
@@ -250,10 +249,7 @@ int commands_init(int max, struct error *err)
         source_open(&table.wake, NULL, table.wake.fd) != 0) {
         return error_set_errno(err, ERR_INTERNAL, errno, "epoll");
     }
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&table.news, &attributes);
-    pthread_condattr_destroy(&attributes);
+    clock_cond_init(&table.news);
     status = pthread_create(&table.reader, NULL, read_all, NULL);
     return status == 0 ? 0 : error_set_errno(err, ERR_INTERNAL, status, "starting the reader");
 }
@@ -394,15 +390,8 @@ void command_forget(struct command *command)
 
 void command_wait(struct command *command, uint64_t bytes, int64_t wait_ms)
 {
-    struct timespec until;
+    const struct timespec until = clock_cond_until(wait_ms);
 
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += wait_ms / 1000;
-    until.tv_nsec += wait_ms % 1000 * 1000000L;
-    if (until.tv_nsec >= 1000000000L) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000L;
-    }
     pthread_mutex_lock(&table.lock);
     while (command->state.running && command->state.bytes <= bytes &&
            pthread_cond_timedwait(&table.news, &table.lock, &until) == 0) {}
