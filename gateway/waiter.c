@@ -5,7 +5,6 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
@@ -15,6 +14,7 @@ enum {
     BUCKETS = 1024,
     REPLIES_AT_ONCE = 128,
     REPLY_BLOCK_MS = 500,
+    REPLY_RETRY_MS = 100,
     POLL_EVERY_MS = 200,
     POLL_AFTER_MS = 800, /* a waiter this old no longer trusts the reply stream */
     POLL_BATCH = 512,
@@ -26,6 +26,7 @@ struct waiters {
     pthread_mutex_t lock;
     struct waiter *buckets[BUCKETS];
     int count;
+    int next_bucket; /* of the poller, which begins its next look there */
     pthread_t dispatcher, poller;
     _Atomic bool stopping, cut;
 };
@@ -72,7 +73,7 @@ static void *dispatch(void *arg)
 
         note_state(&down, status < 0, &err);
         if (status < 0) {
-            clock_sleep_ms(100);
+            clock_sleep_ms(REPLY_RETRY_MS);
             continue;
         }
         for (size_t i = 0; i < count; i++) {
@@ -83,19 +84,25 @@ static void *dispatch(void *arg)
     return NULL;
 }
 
-/* Copies the ids of waiters that are due for a look into jobs; returns how many. */
+/* Copies the ids of waiters that are due for a look into jobs; returns how many. What does not fit
+ * comes first the next time: with more waiters than a look takes, too, each has its turn. */
 static size_t collect_due(struct waiters *waiters, struct job *jobs)
 {
-    int64_t now = clock_mono_ms();
+    int64_t now_ms = clock_mono_ms();
     size_t count = 0;
 
     pthread_mutex_lock(&waiters->lock);
-    for (int b = 0; b < BUCKETS && waiters->count > 0; b++) {
-        for (struct waiter *w = waiters->buckets[b]; w != NULL && count < POLL_BATCH; w = w->next) {
-            if (!w->done && (w->urgent || now - w->since_ms >= POLL_AFTER_MS)) {
+    for (int left = waiters->count > 0 ? BUCKETS : 0; left > 0 && count < POLL_BATCH; left--) {
+        struct waiter *w = waiters->buckets[waiters->next_bucket];
+
+        for (; w != NULL && count < POLL_BATCH; w = w->next) {
+            if (!w->done && (w->urgent || now_ms - w->since_ms >= POLL_AFTER_MS)) {
                 memset(&jobs[count], 0, sizeof(jobs[count]));
                 str_copy(jobs[count++].id, UUID_BYTES, w->job_id);
             }
+        }
+        if (w == NULL || left == BUCKETS) { /* one that alone is too much ends its turn, too */
+            waiters->next_bucket = (waiters->next_bucket + 1) % BUCKETS;
         }
     }
     pthread_mutex_unlock(&waiters->lock);
@@ -195,14 +202,10 @@ static void unlink_waiter(struct waiters *waiters, struct waiter *waiter)
 
 void waiter_add(struct waiters *waiters, struct waiter *waiter, const char *job_id)
 {
-    pthread_condattr_t attributes;
 
     *waiter = (struct waiter){.since_ms = clock_mono_ms()};
     str_copy(waiter->job_id, sizeof(waiter->job_id), job_id);
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&waiter->wake, &attributes);
-    pthread_condattr_destroy(&attributes);
+    clock_cond_init(&waiter->wake);
     pthread_mutex_lock(&waiters->lock);
     link_waiter(waiters, waiter);
     pthread_mutex_unlock(&waiters->lock);
@@ -221,16 +224,9 @@ void waiter_change_job(struct waiters *waiters, struct waiter *waiter, const cha
 
 bool waiter_wait(struct waiters *waiters, struct waiter *waiter, int64_t timeout_ms)
 {
-    struct timespec until;
+    const struct timespec until = clock_cond_until(timeout_ms);
     bool done;
 
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += (time_t)(timeout_ms / 1000);
-    until.tv_nsec += (long)(timeout_ms % 1000) * 1000000L;
-    if (until.tv_nsec >= 1000000000L) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000L;
-    }
     pthread_mutex_lock(&waiters->lock);
     while (!waiter->done && !atomic_load(&waiters->cut) &&
            pthread_cond_timedwait(&waiter->wake, &waiters->lock, &until) != ETIMEDOUT) {}
