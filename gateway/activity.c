@@ -53,6 +53,7 @@ void activity_free(struct activity *activity)
     free(activity);
 }
 
+/* Under the lock; NULL when it is not in use. */
 static struct entry *find(struct activity *activity, const char *sandbox_id)
 {
     struct entry *entry = activity->entries;
@@ -60,6 +61,21 @@ static struct entry *find(struct activity *activity, const char *sandbox_id)
     while (entry != NULL && strcmp(entry->sandbox_id, sandbox_id) != 0) {
         entry = entry->next;
     }
+    return entry;
+}
+
+/* Under the lock: its entry, with something to write. */
+static struct entry *mark(struct activity *activity, const char *sandbox_id)
+{
+    struct entry *entry = find(activity, sandbox_id);
+
+    if (entry == NULL) {
+        entry = xcalloc(1, sizeof(*entry));
+        str_copy(entry->sandbox_id, sizeof(entry->sandbox_id), sandbox_id);
+        entry->next = activity->entries;
+        activity->entries = entry;
+    }
+    entry->dirty = true;
     return entry;
 }
 
@@ -74,15 +90,8 @@ int activity_begin(struct activity *activity, const struct sandbox *sandbox, str
         return -1;
     }
     pthread_mutex_lock(&activity->lock);
-    entry = find(activity, id);
-    if (entry == NULL) {
-        entry = xcalloc(1, sizeof(*entry));
-        str_copy(entry->sandbox_id, sizeof(entry->sandbox_id), id);
-        entry->next = activity->entries;
-        activity->entries = entry;
-    }
+    entry = mark(activity, id);
     entry->running++;
-    entry->dirty = true;
     entry->every_ms = sandbox->timeout_ms / SHORT_IDLE_DIVISOR < TOUCH_EVERY_MS
                           ? sandbox->timeout_ms / SHORT_IDLE_DIVISOR
                           : TOUCH_EVERY_MS;
@@ -106,7 +115,7 @@ void activity_end(struct activity *activity, const char *sandbox_id)
 /* Ids to touch now, as a heap array of heap strings; forgets entries that have ended. */
 static char **take_due(struct activity *activity, size_t *ret_count)
 {
-    int64_t now = clock_mono_ms();
+    int64_t now_ms = clock_mono_ms();
     size_t capacity = 0, count = 0;
     char **ids = NULL;
 
@@ -114,14 +123,14 @@ static char **take_due(struct activity *activity, size_t *ret_count)
     for (struct entry **at = &activity->entries; *at != NULL;) {
         struct entry *entry = *at;
 
-        if (entry->dirty || now - entry->touched_ms >= entry->every_ms) {
+        if (entry->dirty || now_ms - entry->touched_ms >= entry->every_ms) {
             if (count == capacity) {
                 capacity = capacity > 0 ? capacity * 2 : 16;
                 ids = xrealloc(ids, capacity * sizeof(*ids));
             }
             ids[count++] = xstrdup(entry->sandbox_id);
             entry->dirty = false;
-            entry->touched_ms = now;
+            entry->touched_ms = now_ms;
         }
         if (entry->running == 0) {
             *at = entry->next;
@@ -135,6 +144,16 @@ static char **take_due(struct activity *activity, size_t *ret_count)
     return ids;
 }
 
+/* Not written: to be taken again, though its call may have ended meanwhile. */
+static void give_back(struct activity *activity, char *const *ids, size_t count)
+{
+    pthread_mutex_lock(&activity->lock);
+    for (size_t i = 0; i < count; i++) {
+        mark(activity, ids[i]);
+    }
+    pthread_mutex_unlock(&activity->lock);
+}
+
 int activity_flush(struct activity *activity, struct error *err)
 {
     size_t count;
@@ -143,6 +162,9 @@ int activity_flush(struct activity *activity, struct error *err)
 
     if (count > 0) {
         status = store_sandbox_touch(activity->store, (const char *const *)ids, count, err);
+        if (status < 0) {
+            give_back(activity, ids, count);
+        }
     }
     for (size_t i = 0; i < count; i++) {
         free(ids[i]);
