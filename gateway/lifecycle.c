@@ -146,7 +146,7 @@ enum lifecycle_end lifecycle_run(struct request *request, const struct lifecycle
                                                     : gateway->config->job_attempts),
         .reply_to = gateway->name,
         .request_id = request->request_id,
-        .traceparent = http_header(request->http, "traceparent"),
+        .traceparent = request->traceparent,
         .join = ask->join,
         .key = ask->keyed && request->idempotency.key[0] != '\0' ? request->idempotency.key : NULL,
         .claim = request->idempotency.claim,
@@ -197,7 +197,7 @@ enum lifecycle_end lifecycle_create(struct request *request, struct sandbox *san
         .max_attempts = (int)gateway->config->job_attempts,
         .reply_to = gateway->name,
         .request_id = request->request_id,
-        .traceparent = http_header(request->http, "traceparent"),
+        .traceparent = request->traceparent,
         .key = request->idempotency.key[0] != '\0' ? request->idempotency.key : NULL,
         .claim = request->idempotency.claim,
     };

@@ -69,6 +69,18 @@ def test_respond_async_answers_202(alice):
     alice.remove(sid)
 
 
+@pytest.mark.parametrize("given, kept", [
+    (b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",) * 2,
+    (b"00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01", b""),
+    (b"00-\xff\xfe-b7ad6b7169203331-01", b""),
+    (b"x" * 3000, b""),
+])
+def test_a_traceparent_is_kept_when_it_is_one_and_else_ignored(alice, stack, given, kept):
+    data = alice.ok(alice.post(f"{BASE}/create", {"user_id": "tests"}, traceparent=given))
+    assert stack.sql(f"select traceparent from jobs where sandbox_id='{data['sandbox_id']}'") == [(kept.decode(),)]
+    alice.remove(data["sandbox_id"])
+
+
 def test_parallel_calls_on_a_paused_sandbox_resume_it_once(alice, stack):
     from concurrent.futures import ThreadPoolExecutor
     sid = alice.create()["sandbox_id"]
