@@ -6,6 +6,7 @@
  * Threads: a client belongs to its caller. Failure: error codes as provider.h lists them; texts
  * carry neither key nor token.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -199,8 +200,9 @@ static int read_int64(const cJSON *item, int64_t *ret)
     if (!cJSON_IsString(item) || !item->valuestring[0]) {
         return -1;
     }
+    errno = 0;
     long long value = strtoll(item->valuestring, &end, 10);
-    if (*end || value < 0) {
+    if (*end || value < 0 || errno != 0) {
         return -1;
     }
     *ret = value;

@@ -750,6 +750,10 @@ static void test_stat(void **state)
     SCRIPT(200, "{\"entry\":{\"size\":\"12x\"}}");
     assert_int_equal(provider->ops->stat_file(provider, client, &target, "/f", &bytes, &err), -1);
     assert_int_equal(err.code, ERR_PROVIDER);
+    /* one more than fits */
+    SCRIPT(200, "{\"entry\":{\"size\":\"9223372036854775808\"}}");
+    assert_int_equal(provider->ops->stat_file(provider, client, &target, "/f", &bytes, &err), -1);
+    assert_int_equal(err.code, ERR_PROVIDER);
     SCRIPT(200, "{}");
     assert_int_equal(provider->ops->stat_file(provider, client, &target, "/f", &bytes, &err), -1);
     assert_int_equal(err.code, ERR_PROVIDER);
