@@ -75,9 +75,6 @@ static const struct {
      METRIC_COUNTER},
 };
 
-static const char *const type_names[] = {
-    [METRIC_COUNTER] = "counter", [METRIC_GAUGE] = "gauge", [METRIC_HISTOGRAM] = "histogram"};
-
 struct fleet *fleet_new(const struct queue_options *redis)
 {
     struct fleet *fleet = xcalloc(1, sizeof(*fleet));
@@ -160,12 +157,6 @@ static int64_t number_of(const cJSON *item)
 static const cJSON *member(const cJSON *object, const char *name)
 {
     return cJSON_GetObjectItemCaseSensitive(object, name);
-}
-
-static void print_head(struct strbuf *out, const char *name, const char *help,
-                       enum metric_type type)
-{
-    strbuf_printf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type_names[type]);
 }
 
 typedef void (*print_fn)(struct strbuf *out, const char *worker, const cJSON *provider,
@@ -261,7 +252,8 @@ void fleet_print(struct fleet *fleet, struct strbuf *out)
     pthread_mutex_lock(&fleet->lock);
     refresh(fleet);
     for (size_t i = 0; i < sizeof(worker_figures) / sizeof(worker_figures[0]); i++) {
-        print_head(out, worker_figures[i].name, worker_figures[i].help, worker_figures[i].type);
+        metric_print_head(out, worker_figures[i].name, worker_figures[i].help,
+                          worker_figures[i].type);
         for (size_t w = 0; w < fleet->count; w++) {
             const cJSON *item = member(fleet->infos[w], worker_figures[i].key);
 
@@ -272,13 +264,13 @@ void fleet_print(struct fleet *fleet, struct strbuf *out)
         }
     }
     for (size_t i = 0; i < sizeof(figures) / sizeof(figures[0]); i++) {
-        print_head(out, figures[i].name, figures[i].help, figures[i].type);
+        metric_print_head(out, figures[i].name, figures[i].help, figures[i].type);
         each_provider(fleet, out, print_figure, &i);
     }
-    print_head(out, calls, "Operations at the provider, by how they ended.", METRIC_COUNTER);
+    metric_print_head(out, calls, "Operations at the provider, by how they ended.", METRIC_COUNTER);
     each_provider(fleet, out, print_calls, calls);
-    print_head(out, times, "Duration of HTTP requests to the provider, in milliseconds.",
-               METRIC_HISTOGRAM);
+    metric_print_head(out, times, "Duration of HTTP requests to the provider, in milliseconds.",
+                      METRIC_HISTOGRAM);
     each_provider(fleet, out, print_times, times);
     pthread_mutex_unlock(&fleet->lock);
 }

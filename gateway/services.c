@@ -57,8 +57,9 @@ int services_check(const struct gateway_config *config, struct error *err)
                               strncmp(at, services[i].name, length) == 0);
         }
         if (!known) {
-            return error_set(err, ERR_CONFIG, "SANDBOX_SERVICES: %.*s is neither mcp nor vscode",
-                             (int)(length < 40 ? length : 40), at);
+            return error_set(err, ERR_CONFIG, "SANDBOX_SERVICES: %.*s is neither %s nor %s",
+                             (int)(length < 40 ? length : 40), at, services[0].name,
+                             services[1].name);
         }
         at += length + (at[length] == ',');
     }

@@ -12,7 +12,8 @@ const int64_t metric_bucket_bounds_ms[METRIC_BUCKETS] = {1,   2,   5,    10,   2
                                                          250, 500, 1000, 2500, 5000, 10000, 30000};
 
 static struct metric *first;
-static const char *const type_names[] = {"counter", "gauge", "histogram"};
+static const char *const type_names[] = {
+    [METRIC_COUNTER] = "counter", [METRIC_GAUGE] = "gauge", [METRIC_HISTOGRAM] = "histogram"};
 
 void metrics_register(struct metric *metric)
 {
@@ -108,14 +109,19 @@ static int64_t resident_bytes(void)
     return pages < 0 ? -1 : pages * sysconf(_SC_PAGESIZE);
 }
 
+void metric_print_head(struct strbuf *out, const char *name, const char *help,
+                       enum metric_type type)
+{
+    strbuf_printf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type_names[type]);
+}
+
 int metrics_print(struct strbuf *out)
 {
     const char *last = "";
 
     for (const struct metric *m = first; m != NULL; m = m->next) {
         if (strcmp(last, m->name) != 0) {
-            strbuf_printf(out, "# HELP %s %s\n# TYPE %s %s\n", m->name, m->help, m->name,
-                          type_names[m->type]);
+            metric_print_head(out, m->name, m->help, m->type);
             last = m->name;
         }
         if (m->type == METRIC_HISTOGRAM) {
@@ -128,14 +134,9 @@ int metrics_print(struct strbuf *out)
                           atomic_load_explicit(&m->value, memory_order_relaxed));
         }
     }
-    strbuf_printf(out,
-                  "# HELP process_resident_memory_bytes Resident memory size in bytes.\n"
-                  "# TYPE process_resident_memory_bytes gauge\n"
-                  "process_resident_memory_bytes %" PRId64 "\n",
-                  resident_bytes());
-    return strbuf_printf(out,
-                         "# HELP process_open_fds Number of open file descriptors.\n"
-                         "# TYPE process_open_fds gauge\n"
-                         "process_open_fds %" PRId64 "\n",
-                         open_fds());
+    metric_print_head(out, "process_resident_memory_bytes", "Resident memory size in bytes.",
+                      METRIC_GAUGE);
+    strbuf_printf(out, "process_resident_memory_bytes %" PRId64 "\n", resident_bytes());
+    metric_print_head(out, "process_open_fds", "Number of open file descriptors.", METRIC_GAUGE);
+    return strbuf_printf(out, "process_open_fds %" PRId64 "\n", open_fds());
 }

@@ -10,6 +10,17 @@ static int sandbox_not_found(struct error *err)
     return error_set(err, ERR_SANDBOX_NOT_FOUND, "no such sandbox");
 }
 
+/* What a job is made with, whatever it is for: six parameters. */
+static void param_job(struct params *p, const struct store_accept *accept)
+{
+    param_text(p, accept->params_json != NULL ? accept->params_json : "{}");
+    param_int(p, accept->max_attempts);
+    param_int(p, accept->deadline_ms);
+    param_text(p, accept->reply_to);
+    param_text(p, accept->request_id);
+    param_text(p, accept->traceparent);
+}
+
 int store_accept_create(struct store *store, const struct sandbox *sandbox,
                         const struct store_accept *accept, const char *job_id,
                         struct wakeup *ret_wakeup, struct error *err)
@@ -29,12 +40,7 @@ int store_accept_create(struct store *store, const struct sandbox *sandbox,
     param_int(&p, sandbox->timeout_ms);
     param_text(&p, sandbox->metadata_json);
     param_text(&p, job_id);
-    param_text(&p, accept->params_json != NULL ? accept->params_json : "{}");
-    param_int(&p, accept->max_attempts);
-    param_int(&p, accept->deadline_ms);
-    param_text(&p, accept->reply_to);
-    param_text(&p, accept->request_id);
-    param_text(&p, accept->traceparent);
+    param_job(&p, accept);
     param_text(&bind, sandbox->owner);
     param_text(&bind, accept->key);
     param_text(&bind, accept->claim);
@@ -75,12 +81,7 @@ int store_accept_job(struct store *store, const struct store_accept *accept, con
     param_text(&p, job_id);
     param_text(&p, job_op_name(accept->op));
     param_text(&p, accept->origin);
-    param_text(&p, accept->params_json != NULL ? accept->params_json : "{}");
-    param_int(&p, accept->max_attempts);
-    param_int(&p, accept->deadline_ms);
-    param_text(&p, accept->reply_to);
-    param_text(&p, accept->request_id);
-    param_text(&p, accept->traceparent);
+    param_job(&p, accept);
     param_int(&p, accept->join);
     param_text(&p, accept->key);
     param_text(&p, accept->claim);
