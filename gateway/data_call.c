@@ -50,7 +50,11 @@ int data_call_run(struct request *request, const char *sandbox_id, data_fn run, 
     return status;
 }
 
-int data_read_path(const cJSON *body, const char *field, const char **ret, struct error *err)
+int data_read_target(const struct request *request, const char *path_field,
+                     char ret_sandbox_id[UUID_BYTES], const char **ret_path, struct error *err)
 {
-    return json_get_string_req(body, field, 1, DATA_PATH_MAX_BYTES, ret, err);
+    return request_sandbox_id(request, ret_sandbox_id, err) < 0
+               ? -1
+               : json_get_string_req(request->body, path_field, 1, DATA_PATH_MAX_BYTES, ret_path,
+                                     err);
 }

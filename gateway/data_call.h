@@ -23,11 +23,15 @@ struct data_call {
  * ERR_SANDBOX_NOT_FOUND, which means that nothing was done. */
 typedef int (*data_fn)(const struct data_call *call, void *arg, struct error *err);
 
+/* -1 with what `run` or lifecycle_get_running() (lifecycle.h) failed with; ERR_PROVIDER when the
+ * provider says that the sandbox runs and reaches it neither time. */
 int data_call_run(struct request *request, const char *sandbox_id, data_fn run, void *arg,
                   struct error *err) MUST_CHECK;
 
-/* A path in a sandbox, from the body. */
-int data_read_path(const cJSON *body, const char *field, const char **ret,
-                   struct error *err) MUST_CHECK;
+/* The body's sandbox_id, and the path in that sandbox in its field `path_field`. *ret_path belongs
+ * to the body. ERR_INVALID. */
+int data_read_target(const struct request *request, const char *path_field,
+                     char ret_sandbox_id[UUID_BYTES], const char **ret_path,
+                     struct error *err) MUST_CHECK;
 
 #endif

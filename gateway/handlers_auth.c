@@ -1,11 +1,18 @@
-/* handlers_auth - login and logout. Passwords stay in this file's stack frames and are wiped. */
+/*
+ * handlers_auth - login and logout.
+ *
+ * Owns: the three ways in which credentials come. Does not own: checking them (auth.h). Threads:
+ * the request's own. Failure: an error body. Our copies of a password are wiped, whatever came of
+ * it; no error, no log line quotes one.
+ */
 #include <sodium.h>
-#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
+#include "common/base/alloc.h"
 #include "common/base/encode.h"
 #include "gateway/handlers.h"
+#include "gateway/views.h"
 
 enum { USERNAME_BYTES = 256, PASSWORD_BYTES = 1024, FORM_MAX_BYTES = 8192 };
 
@@ -69,8 +76,8 @@ static int from_basic(const struct request *request, struct credentials *ret)
         *colon = '\0';
         if (strlen(plain.data) < sizeof(ret->username) &&
             strlen(colon + 1) < sizeof(ret->password)) {
-            snprintf(ret->username, sizeof(ret->username), "%s", plain.data);
-            snprintf(ret->password, sizeof(ret->password), "%s", colon + 1);
+            str_copy(ret->username, sizeof(ret->username), plain.data);
+            str_copy(ret->password, sizeof(ret->password), colon + 1);
             status = 1;
         }
     }
@@ -135,6 +142,7 @@ void handle_login_swagger(struct request *request)
     struct credentials given = {.username = ""};
 
     if (find_credentials(request, &given, &err) < 0) {
+        sodium_memzero(&given, sizeof(given));
         respond_error(request, &err, 0);
     } else {
         log_in(request, &given, false);
@@ -154,22 +162,18 @@ void handle_login(struct request *request)
         respond_error(request, &err, 0);
         return;
     }
-    snprintf(given.username, sizeof(given.username), "%s", username);
-    snprintf(given.password, sizeof(given.password), "%s", password);
+    str_copy(given.username, sizeof(given.username), username);
+    str_copy(given.password, sizeof(given.password), password);
     log_in(request, &given, true);
 }
 
 void handle_logout(struct request *request)
 {
     struct error err = ERROR_INIT;
-    cJSON *data;
 
     if (auth_logout(request->gateway->auth, &request->principal, &err) < 0) {
         respond_error(request, &err, 0);
         return;
     }
-    data = cJSON_CreateObject();
-    cJSON_AddTrueToObject(data, "success");
-    cJSON_AddStringToObject(data, "message", "Logged out");
-    respond_data(request, 200, data);
+    respond_data(request, 200, view_done("Logged out"));
 }

@@ -8,6 +8,7 @@
 #include "common/base/encode.h"
 #include "gateway/data_call.h"
 #include "gateway/handlers.h"
+#include "gateway/views.h"
 
 enum {
     FILE_COST = 6, /* of a byte read: here, in base64, in the tree, in the answer */
@@ -77,15 +78,12 @@ void handle_write_file(struct request *request)
     cJSON *data;
 
     strbuf_init(&file.content, (size_t)request->gateway->config->max_file_bytes);
-    if (request_sandbox_id(request, sandbox_id, &err) < 0 ||
-        data_read_path(request->body, "file_path", &file.path, &err) < 0 ||
+    if (data_read_target(request, "file_path", sandbox_id, &file.path, &err) < 0 ||
         read_content(request, &file.content, &err) < 0 ||
         data_call_run(request, sandbox_id, write_file, &file, &err) < 0) {
         respond_error(request, &err, 0);
     } else {
-        data = cJSON_CreateObject();
-        cJSON_AddTrueToObject(data, "success");
-        cJSON_AddStringToObject(data, "message", "File written successfully");
+        data = view_done("File written successfully");
         json_add_int64(data, "bytes", (int64_t)file.content.length);
         respond_data(request, 200, data);
     }
@@ -136,8 +134,7 @@ void handle_read_file(struct request *request)
     cJSON *data;
 
     strbuf_init(&file.content, (size_t)request->gateway->config->max_file_bytes);
-    if (request_sandbox_id(request, sandbox_id, &err) < 0 ||
-        data_read_path(request->body, "file_path", &file.path, &err) < 0 ||
+    if (data_read_target(request, "file_path", sandbox_id, &file.path, &err) < 0 ||
         data_call_run(request, sandbox_id, read_file, &file, &err) < 0) {
         respond_error(request, &err, 0);
         strbuf_done(&file.content);
@@ -201,8 +198,7 @@ static int read_directory(struct request *request, char sandbox_id[UUID_BYTES],
 
     directory->exist_ok = true;
     if (request->body != NULL) {
-        if (request_sandbox_id(request, sandbox_id, err) < 0 ||
-            data_read_path(request->body, "directory_path", &text, err) < 0 ||
+        if (data_read_target(request, "directory_path", sandbox_id, &text, err) < 0 ||
             json_get_bool(request->body, "exist_ok", true, &directory->exist_ok, err) < 0) {
             return -1;
         }
@@ -235,17 +231,13 @@ void handle_create_directory(struct request *request)
     struct error err = ERROR_INIT;
     char sandbox_id[UUID_BYTES];
     struct directory directory;
-    cJSON *data;
 
     if (read_directory(request, sandbox_id, &directory, &err) < 0 ||
         data_call_run(request, sandbox_id, make_directory, &directory, &err) < 0) {
         respond_error(request, &err, 0);
         return;
     }
-    data = cJSON_CreateObject();
-    cJSON_AddTrueToObject(data, "success");
-    cJSON_AddStringToObject(data, "message", "Directory created");
-    respond_data(request, 200, data);
+    respond_data(request, 200, view_done("Directory created"));
 }
 
 /* ---- listing, removing --------------------------------------------------------------------- */
@@ -313,8 +305,7 @@ void handle_list_files(struct request *request)
     cJSON *data;
 
     listing.entries = cJSON_CreateArray();
-    if (request_sandbox_id(request, sandbox_id, &err) < 0 ||
-        data_read_path(request->body, "path", &listing.path, &err) < 0 ||
+    if (data_read_target(request, "path", sandbox_id, &listing.path, &err) < 0 ||
         data_call_run(request, sandbox_id, list_files, &listing, &err) < 0) {
         cJSON_Delete(listing.entries);
         respond_error(request, &err, 0);
@@ -346,17 +337,12 @@ void handle_remove_file(struct request *request)
     struct error err = ERROR_INIT;
     char sandbox_id[UUID_BYTES];
     struct removal removal;
-    cJSON *data;
 
-    if (request_sandbox_id(request, sandbox_id, &err) < 0 ||
-        data_read_path(request->body, "path", &removal.path, &err) < 0 ||
+    if (data_read_target(request, "path", sandbox_id, &removal.path, &err) < 0 ||
         json_get_bool(request->body, "recursive", false, &removal.recursive, &err) < 0 ||
         data_call_run(request, sandbox_id, remove_file, &removal, &err) < 0) {
         respond_error(request, &err, 0);
         return;
     }
-    data = cJSON_CreateObject();
-    cJSON_AddTrueToObject(data, "success");
-    cJSON_AddStringToObject(data, "message", "Removed");
-    respond_data(request, 200, data);
+    respond_data(request, 200, view_done("Removed"));
 }

@@ -183,6 +183,38 @@ void handle_create(struct request *request)
     job_params_done(&params);
 }
 
+/* What a job's end is answered with. */
+typedef void (*ended_fn)(struct request *request, const char *sandbox_id, const struct job *job);
+
+/* Runs the job asked for and answers with its end, or with `pending` while it is not there. */
+static void run_job(struct request *request, struct lifecycle_ask *ask, const char *pending,
+                    ended_fn respond_ended)
+{
+    struct error err = ERROR_INIT;
+    struct job job;
+
+    ask->no_wait = request_wants_async(request);
+    switch (lifecycle_run(request, ask, &job, &err)) {
+    case LIFECYCLE_ENDED:
+        respond_ended(request, ask->sandbox_id, &job);
+        break;
+    case LIFECYCLE_PENDING:
+        respond_pending(request, ask->sandbox_id, pending);
+        break;
+    case LIFECYCLE_ERROR:
+        respond_job_error(request, &job, &err, NULL);
+        break;
+    }
+    job_done(&job);
+}
+
+static void respond_connected(struct request *request, const char *sandbox_id,
+                              const struct job *job)
+{
+    (void)job; /* the sandbox's row has all of it */
+    respond_created(request, sandbox_id, "Connected");
+}
+
 /* Answers a connect that needs no job; false when it needs one. */
 static bool connect_at_once(struct request *request, const char *sandbox_id)
 {
@@ -217,7 +249,6 @@ void handle_connect(struct request *request)
     char sandbox_id[UUID_BYTES];
     struct lifecycle_ask ask = {
         .sandbox_id = sandbox_id, .op = JOB_RESUME, .join = true, .keyed = true};
-    struct job job;
 
     if (request_sandbox_id(request, sandbox_id, &err) < 0) {
         respond_error(request, &err, 0);
@@ -227,23 +258,11 @@ void handle_connect(struct request *request)
     if (!idempotency_joins(request) && connect_at_once(request, sandbox_id)) {
         return;
     }
-    ask.no_wait = request_wants_async(request);
-    switch (lifecycle_run(request, &ask, &job, &err)) {
-    case LIFECYCLE_ENDED:
-        respond_created(request, sandbox_id, "Connected");
-        break;
-    case LIFECYCLE_PENDING:
-        respond_pending(request, sandbox_id, "The sandbox is being resumed");
-        break;
-    case LIFECYCLE_ERROR:
-        respond_job_error(request, &job, &err, NULL);
-        break;
-    }
-    job_done(&job);
+    run_job(request, &ask, "The sandbox is being resumed", respond_connected);
 }
 
 /* Not every provider keeps as much of a paused sandbox. */
-static void respond_paused(struct request *request)
+static void respond_paused(struct request *request, const char *sandbox_id, const struct job *job)
 {
     struct error err = ERROR_INIT;
     struct sandbox sandbox;
@@ -251,7 +270,8 @@ static void respond_paused(struct request *request)
     bool memory;
     cJSON *data;
 
-    if (lifecycle_get(request, request->path_id, &sandbox, &err) < 0) {
+    (void)job; /* that it is done is all it says */
+    if (lifecycle_get(request, sandbox_id, &sandbox, &err) < 0) {
         respond_error(request, &err, 0);
         return;
     }
@@ -273,7 +293,6 @@ void handle_pause(struct request *request)
     struct lifecycle_ask ask = {
         .sandbox_id = request->path_id, .op = JOB_PAUSE, .join = true, .keyed = true};
     char *params_json;
-    struct job job;
 
     if (http_query_param(request->http, "reason", params.reason, sizeof(params.reason)) < 0) {
         error_set(&err, ERR_INVALID, "reason is malformed or longer than %zu bytes",
@@ -283,19 +302,7 @@ void handle_pause(struct request *request)
     }
     params_json = job_params_format(&params);
     ask.params_json = params_json;
-    ask.no_wait = request_wants_async(request);
-    switch (lifecycle_run(request, &ask, &job, &err)) {
-    case LIFECYCLE_ENDED:
-        respond_paused(request);
-        break;
-    case LIFECYCLE_PENDING:
-        respond_pending(request, request->path_id, "The sandbox is being paused");
-        break;
-    case LIFECYCLE_ERROR:
-        respond_job_error(request, &job, &err, NULL);
-        break;
-    }
-    job_done(&job);
+    run_job(request, &ask, "The sandbox is being paused", respond_paused);
     free(params_json);
 }
 
@@ -363,7 +370,6 @@ void handle_schedule_timeout(struct request *request)
     struct job_params params = {.timeout_ms = 0};
     int64_t timeout_s;
     char *params_json;
-    struct job job;
 
     if (request_sandbox_id(request, sandbox_id, &err) < 0 ||
         json_get_int_req(request->body, "timeout_seconds", 1, TIMEOUT_MAX_S, &timeout_s, &err) <
@@ -376,19 +382,7 @@ void handle_schedule_timeout(struct request *request)
     params.timeout_ms = timeout_s * 1000;
     params_json = job_params_format(&params);
     ask.params_json = params_json;
-    ask.no_wait = request_wants_async(request);
-    switch (lifecycle_run(request, &ask, &job, &err)) {
-    case LIFECYCLE_ENDED:
-        respond_scheduled(request, sandbox_id, &job);
-        break;
-    case LIFECYCLE_PENDING:
-        respond_pending(request, sandbox_id, "The timeout is being scheduled");
-        break;
-    case LIFECYCLE_ERROR:
-        respond_job_error(request, &job, &err, NULL);
-        break;
-    }
-    job_done(&job);
+    run_job(request, &ask, "The timeout is being scheduled", respond_scheduled);
     free(params_json);
 }
 

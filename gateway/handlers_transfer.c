@@ -14,6 +14,7 @@
 #include "common/httpd/multipart.h"
 #include "gateway/data_call.h"
 #include "gateway/handlers.h"
+#include "gateway/views.h"
 
 enum { PIECE_BYTES = 65536, FIELD_COUNT = 2 };
 
@@ -225,9 +226,7 @@ void handle_upload_file(struct request *request)
         data_call_run(request, sandbox_id, send_file, &upload, &err) < 0) {
         respond_error(request, &err, 0);
     } else {
-        data = cJSON_CreateObject();
-        cJSON_AddTrueToObject(data, "success");
-        cJSON_AddStringToObject(data, "message", "File uploaded successfully");
+        data = view_done("File uploaded successfully");
         json_add_int64(data, "bytes", upload.bytes);
         respond_data(request, 200, data);
     }
@@ -298,8 +297,7 @@ void handle_download_file(struct request *request)
     char sandbox_id[UUID_BYTES];
     int status = -1;
 
-    if (request_sandbox_id(request, sandbox_id, &err) == 0 &&
-        data_read_path(request->body, "file_path", &download.path, &err) == 0) {
+    if (data_read_target(request, "file_path", sandbox_id, &download.path, &err) == 0) {
         status = data_call_run(request, sandbox_id, fetch_file, &download, &err);
     }
     if (status == 0 && begin_download(&download) == 0) {

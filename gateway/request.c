@@ -186,7 +186,7 @@ void respond_error(struct request *request, const struct error *err, int retry_a
     respond_error_details(request, err, retry_after_s, NULL, NULL);
 }
 
-int request_sandbox_id(struct request *request, char ret[UUID_BYTES], struct error *err)
+int request_sandbox_id(const struct request *request, char ret[UUID_BYTES], struct error *err)
 {
     const char *text;
 

@@ -60,7 +60,8 @@ int respond_stream(struct request *request, const char *content_type, const char
 cJSON *request_error_json(struct request *request, const struct error *err);
 
 /* sandbox_id of the body: a UUID in either case, lower-cased. */
-int request_sandbox_id(struct request *request, char ret[UUID_BYTES], struct error *err) MUST_CHECK;
+int request_sandbox_id(const struct request *request, char ret[UUID_BYTES],
+                       struct error *err) MUST_CHECK;
 /* True when the client sent `Prefer: respond-async`. */
 bool request_wants_async(const struct request *request);
 

@@ -117,6 +117,15 @@ cJSON *view_created(const struct request *request, const struct sandbox *sandbox
     return data;
 }
 
+cJSON *view_done(const char *message)
+{
+    cJSON *data = cJSON_CreateObject();
+
+    cJSON_AddTrueToObject(data, "success");
+    cJSON_AddStringToObject(data, "message", message);
+    return data;
+}
+
 cJSON *view_status(const char *sandbox_id, const char *status, const char *message)
 {
     cJSON *data = cJSON_CreateObject();
