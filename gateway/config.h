@@ -1,5 +1,8 @@
 /*
- * config - the gateway's settings, one table of environment variables (config.c).
+ * config - what the gateway can be told by its environment.
+ *
+ * Owns: names, ranges, defaults, and the rules between values. Failure: ERR_CONFIG names the
+ * variable.
  */
 #ifndef GATEWAY_CONFIG_H
 #define GATEWAY_CONFIG_H

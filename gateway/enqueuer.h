@@ -1,8 +1,9 @@
 /*
  * enqueuer - one thread that writes the wake-ups of all handlers to Redis, in batches.
  *
- * A handler never waits for Redis: the job is committed already, and a wake-up that cannot be
- * written is dropped, because the reaper adds it again within seconds. Safe from any thread.
+ * A handler never waits for Redis: the job is committed already. Owns: the wake-ups that are not
+ * written yet. Does not own: the jobs (PostgreSQL). Threads: any. Failure: a wake-up that cannot be
+ * written is dropped, because the reaper adds it again within seconds.
  */
 #ifndef GATEWAY_ENQUEUER_H
 #define GATEWAY_ENQUEUER_H

@@ -1,6 +1,9 @@
 /*
- * gateway - what the handlers of one process share. Filled once in main.c, const afterwards but for
- * the parts that lock themselves.
+ * gateway - what the handlers of one process share.
+ *
+ * Owns: the parts, the order in which they start and stop. Does not own: what each of them does.
+ * Threads: filled once before there are any, const afterwards but for the parts that lock
+ * themselves. Failure: gateway_open() says which part could not start.
  */
 #ifndef GATEWAY_GATEWAY_H
 #define GATEWAY_GATEWAY_H

@@ -12,7 +12,8 @@
 #include <stdint.h>
 
 struct login_limit;
-/* Failures allowed in window_s for one user name and for one address (each 1..1000). */
+/* Failures allowed in window_s seconds for one user name and for one address, each at least 1: that
+ * many times are remembered of a key, 8 bytes each. */
 struct login_limit *login_limit_new(int user_max, int address_max, int window_s);
 void login_limit_free(struct login_limit *limit);
 

@@ -1,5 +1,10 @@
 /*
  * router - from a request to its handler: matching, required headers, token, body, log, metrics.
+ *
+ * Owns: the route table (routes.def), the order of the checks before a handler, one log line and
+ * one count for every answer. Does not own: what a call does (handlers_*.c), the forms of an answer
+ * (request.c). Threads: any after router_init(); a request belongs to its thread. Failure: every
+ * request is answered.
  */
 #ifndef GATEWAY_ROUTER_H
 #define GATEWAY_ROUTER_H

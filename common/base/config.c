@@ -53,7 +53,7 @@ static char *find_value(const struct config_entry *entry, bool *ret_failed, stru
     if (value != NULL && *value == '\0') {
         value = NULL;
     }
-    /* a table may have an entry of its own that ends in _FILE; that is not an indirection */
+    /* of texts only: no number and no switch is a secret */
     if (path != NULL && *path != '\0' && entry->type == CONFIG_STRING) {
         if (value != NULL) {
             *ret_failed = true;
@@ -132,7 +132,6 @@ static int load_entry(const struct config_entry *entry, void *target, struct err
         return -1;
     }
     if (text == NULL && entry->required) {
-        free(text);
         return error_set(err, ERR_CONFIG, "%s is not set: %s", entry->name, entry->help);
     }
     if (text == NULL && entry->fallback != NULL) {

@@ -28,7 +28,7 @@ struct config_entry {
     const char *help;     /* one line, with the unit */
 };
 
-/* Shorthand for tables: CONFIG(struct gateway_config, port, ...) */
+/* Shorthand for the offsets of a table: CONFIG_AT(struct e2b_config, api_key). */
 #define CONFIG_AT(type_, field_) offsetof(type_, field_)
 
 /*

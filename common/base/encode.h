@@ -1,5 +1,7 @@
 /*
  * encode - base64, hex, UTF-8 and percent decoding of untrusted bytes.
+ *
+ * Threads: no shared state. Failure: as each says; nothing is read behind `length`.
  */
 #ifndef BASE_ENCODE_H
 #define BASE_ENCODE_H

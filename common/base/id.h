@@ -1,5 +1,7 @@
 /*
- * id - random identifiers and random numbers from libsodium.
+ * id - random identifiers and random numbers from libsodium, and the check of an id from outside.
+ *
+ * Threads: no shared state; sodium_init() comes first (service_init). Failure: none.
  */
 #ifndef BASE_ID_H
 #define BASE_ID_H
