@@ -40,7 +40,7 @@ static bool has_called(const struct gate_counts *counts, int op)
     return sum > 0;
 }
 
-static cJSON *gate_json(const struct gate *gate, int64_t now)
+static cJSON *gate_json(const struct gate *gate, int64_t now_ms)
 {
     const struct gate_counts *counts = &gate->counts;
     cJSON *item = cJSON_CreateObject();
@@ -48,7 +48,8 @@ static cJSON *gate_json(const struct gate *gate, int64_t now)
     json_add_int64(item, "limit", gate_limit(gate));
     cJSON_AddStringToObject(item, "breaker", gate_state_name(gate->state));
     cJSON_AddBoolToObject(item, "key_refused", gate->key_refused);
-    json_add_int64(item, "hold_ms", gate->hold_until_ms > now ? gate->hold_until_ms - now : 0);
+    json_add_int64(item, "hold_ms",
+                   gate->hold_until_ms > now_ms ? gate->hold_until_ms - now_ms : 0);
     json_add_int64(item, "breaker_opened", counts->opened);
     json_add_int64(item, "holds", counts->holds);
     json_add_int64(item, "retries_held", counts->retries_held);
@@ -91,9 +92,10 @@ char *heartbeat_json(const struct worker *worker)
     json_add_int64(root, "copies_killed", counters->copies_killed);
     json_add_int64(root, "provider_requests", counters->requests);
     cJSON *providers = cJSON_AddObjectToObject(root, "providers");
-    int64_t now = clock_mono_ms();
+    int64_t now_ms = clock_mono_ms();
     for (int i = 0; i < worker->gate_count; i++) {
-        cJSON_AddItemToObject(providers, worker->gates[i].name, gate_json(&worker->gates[i], now));
+        cJSON_AddItemToObject(providers, worker->gates[i].name,
+                              gate_json(&worker->gates[i], now_ms));
     }
     struct strbuf text;
     strbuf_init(&text, JSON_MAX_BYTES);

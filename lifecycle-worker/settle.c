@@ -281,11 +281,11 @@ static void finish_singly(struct worker *worker, struct flight **flights,
 
 static void drop_expired(struct worker *worker)
 {
-    int64_t now = clock_mono_ms();
+    int64_t now_ms = clock_mono_ms();
     for (int i = 0; i < worker->inflight.capacity; i++) {
         struct flight *flight = &worker->inflight.flights[i];
         if (flight->phase == FLIGHT_FINISHED && flight->kind == FLIGHT_JOB &&
-            now >= flight->lease_end_ms) {
+            now_ms >= flight->lease_end_ms) {
             const struct job *job = &flight->claimed.job;
             log_context(job->request_id, job->id, job->sandbox_id);
             worker->counters.lease_lost++;

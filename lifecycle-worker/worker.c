@@ -17,17 +17,17 @@
 #include "common/base/log.h"
 #include "common/store/store_config.h"
 
-#define TURN_MAX_MS      1000
-#define STORE_RETRY_MS   250
-#define QUEUE_RETRY_MS   250
-#define QUEUE_POLL_AFTER 2000 /* Redis away this long: ask PostgreSQL what is due */
-#define DUE_POLL_MS      1000
-#define HOLD_POLL_MS     1000
-#define HOLD_FRESH_MS    50 /* before calls are begun */
-#define AUTOCLAIM_MAX_MS 5000
-#define READER_BLOCK_MS  2000
-#define REFILL_MAX       20000 /* the rest is found by the reaper */
-#define OUTBOX_BASE_MS   5000
+#define TURN_MAX_MS         1000
+#define STORE_RETRY_MS      250
+#define QUEUE_RETRY_MS      250
+#define QUEUE_POLL_AFTER_MS 2000 /* Redis away this long: ask PostgreSQL what is due */
+#define DUE_POLL_MS         1000
+#define HOLD_POLL_MS        1000
+#define HOLD_FRESH_MS       50 /* before calls are begun */
+#define AUTOCLAIM_MAX_MS    5000
+#define READER_BLOCK_MS     2000
+#define REFILL_MAX          20000 /* the rest is found by the reaper */
+#define OUTBOX_BASE_MS      5000
 
 /* ---- what we depend on -------------------------------------------------------------------- */
 
@@ -49,20 +49,20 @@ void worker_note_store(struct worker *worker, const struct error *err)
 
 void worker_note_queue(struct worker *worker, const struct error *err)
 {
-    int64_t now = clock_mono_ms();
+    int64_t now_ms = clock_mono_ms();
     if (err == NULL) {
         if (!worker->queue_up) {
-            log_event(LOG_INFO, "queue.up", LOG_I("down_ms", now - worker->queue_down_since_ms));
+            log_event(LOG_INFO, "queue.up", LOG_I("down_ms", now_ms - worker->queue_down_since_ms));
         }
         worker->queue_up = true;
         return;
     }
     if (worker->queue_up) {
         log_error(LOG_ERROR, "queue.down", err);
-        worker->queue_down_since_ms = now;
+        worker->queue_down_since_ms = now_ms;
     }
     worker->queue_up = false;
-    worker->queue_retry_ms = now + QUEUE_RETRY_MS;
+    worker->queue_retry_ms = now_ms + QUEUE_RETRY_MS;
 }
 
 struct gate *worker_gate(struct worker *worker, const char *provider)
@@ -82,13 +82,13 @@ static void probe_store(struct worker *worker)
     if (worker->store_up || clock_mono_ms() < worker->store_retry_ms) {
         return;
     }
-    int64_t start = clock_mono_ms();
+    int64_t start_ms = clock_mono_ms();
     if (store_ping(worker->store, &err) != 0 ||
         (worker->deployment_id[0] == '\0' &&
          store_deployment_id(worker->store, worker->deployment_id, &err) != 0)) {
         worker_note_store(worker, &err);
         /* a host that swallows packets must not take most of the loop's time */
-        worker->store_retry_ms = clock_mono_ms() + STORE_RETRY_MS + (clock_mono_ms() - start);
+        worker->store_retry_ms = clock_mono_ms() + STORE_RETRY_MS + (clock_mono_ms() - start_ms);
         return;
     }
     worker_note_store(worker, NULL);
@@ -191,23 +191,23 @@ static void begin_flight(struct worker *worker, struct store_claimed *claimed, i
 }
 
 /* What the workers together know of the providers' limits, if what we know is older than this. */
-static void read_holds(struct worker *worker, int64_t now, int64_t max_age_ms)
+static void read_holds(struct worker *worker, int64_t now_ms, int64_t max_age_ms)
 {
-    if (now - worker->holds_read_ms < max_age_ms || !worker->queue_up) {
+    if (now_ms - worker->holds_read_ms < max_age_ms || !worker->queue_up) {
         return;
     }
-    worker->holds_read_ms = now;
+    worker->holds_read_ms = now_ms;
     for (int i = 0; i < worker->gate_count; i++) {
         struct gate *gate = &worker->gates[i];
         struct error err = ERROR_INIT;
-        int64_t left = 0;
+        int64_t left_ms = 0;
         char why[QUEUE_HOLD_BYTES];
-        if (queue_hold_get(worker->queue, gate->name, &left, why, &err) != 0) {
+        if (queue_hold_get(worker->queue, gate->name, &left_ms, why, &err) != 0) {
             worker_note_queue(worker, &err);
             return;
         }
         /* the shared hold rules: an operator may delete it to go on at once */
-        gate_hold(gate, now, left, strcmp(why, outcome_name(OUTCOME_AUTH)) == 0);
+        gate_hold(gate, now_ms, left_ms, strcmp(why, outcome_name(OUTCOME_AUTH)) == 0);
     }
 }
 
@@ -279,10 +279,10 @@ static void take_sweeps(struct worker *worker)
 /* How many entries may be read now: free slots, and no more than the providers take. */
 static int read_room(const struct worker *worker)
 {
-    int64_t now = clock_mono_ms();
+    int64_t now_ms = clock_mono_ms();
     int calls = 0;
     for (int i = 0; i < worker->gate_count; i++) {
-        calls += gate_room(&worker->gates[i], now);
+        calls += gate_room(&worker->gates[i], now_ms);
     }
     if (calls > 0 && calls < JOB_OP_COUNT) {
         /* a read of every stream: one after the other, most of them empty, would take long, and
@@ -332,14 +332,15 @@ static void take_entries(struct worker *worker)
 }
 
 /* Entries of workers that died with them. */
-static void take_over(struct worker *worker, int64_t now)
+static void take_over(struct worker *worker, int64_t now_ms)
 {
     struct error err = ERROR_INIT;
-    if (now < worker->next_autoclaim_ms || !may_read(worker) || !worker->queue_up) {
+    if (now_ms < worker->next_autoclaim_ms || !may_read(worker) || !worker->queue_up) {
         return;
     }
-    int64_t every = worker->config->min_idle_ms / 4;
-    worker->next_autoclaim_ms = now + (every < AUTOCLAIM_MAX_MS ? every : AUTOCLAIM_MAX_MS);
+    int64_t every_ms = worker->config->min_idle_ms / 4;
+    worker->next_autoclaim_ms =
+        now_ms + (every_ms < AUTOCLAIM_MAX_MS ? every_ms : AUTOCLAIM_MAX_MS);
     int room = read_room(worker);
     if (room <= 0) {
         return;
@@ -357,13 +358,13 @@ static void take_over(struct worker *worker, int64_t now)
 }
 
 /* Without Redis the table itself says what is due. */
-static void poll_due(struct worker *worker, int64_t now)
+static void poll_due(struct worker *worker, int64_t now_ms)
 {
-    if (worker->queue_up || now - worker->queue_down_since_ms < QUEUE_POLL_AFTER ||
-        now < worker->next_due_ms || !may_read(worker)) {
+    if (worker->queue_up || now_ms - worker->queue_down_since_ms < QUEUE_POLL_AFTER_MS ||
+        now_ms < worker->next_due_ms || !may_read(worker)) {
         return;
     }
-    worker->next_due_ms = now + DUE_POLL_MS;
+    worker->next_due_ms = now_ms + DUE_POLL_MS;
     int room = read_room(worker);
     if (room <= 0) {
         return;
@@ -382,24 +383,25 @@ static void poll_due(struct worker *worker, int64_t now)
     }
     worker->held_count = count;
     if (count == (size_t)room) {
-        worker->next_due_ms = now; /* there may be more */
+        worker->next_due_ms = now_ms; /* there may be more */
     }
     free(ids);
 }
 
 /* ---- timers ------------------------------------------------------------------------------- */
 
-static void heartbeat(struct worker *worker, int64_t now)
+static void heartbeat(struct worker *worker, int64_t now_ms)
 {
     struct error err = ERROR_INIT;
-    if (now < worker->next_heartbeat_ms || (!worker->queue_up && now < worker->queue_retry_ms)) {
+    if (now_ms < worker->next_heartbeat_ms ||
+        (!worker->queue_up && now_ms < worker->queue_retry_ms)) {
         return;
     }
-    worker->next_heartbeat_ms = now + worker->config->heartbeat_ms;
+    worker->next_heartbeat_ms = now_ms + worker->config->heartbeat_ms;
     char *info = heartbeat_json(worker);
     if (queue_heartbeat(worker->queue, worker->identity, 3 * worker->config->heartbeat_ms, info,
                         &err) != 0) {
-        worker->next_heartbeat_ms = now; /* as soon as Redis is back */
+        worker->next_heartbeat_ms = now_ms; /* as soon as Redis is back */
         worker_note_queue(worker, &err);
     } else {
         worker_note_queue(worker, NULL);
@@ -407,45 +409,45 @@ static void heartbeat(struct worker *worker, int64_t now)
     free(info);
 }
 
-static void wake_waiting(struct worker *worker, int64_t now)
+static void wake_waiting(struct worker *worker, int64_t now_ms)
 {
     for (int i = 0; i < worker->inflight.capacity; i++) {
         struct flight *flight = &worker->inflight.flights[i];
-        if (flight->phase == FLIGHT_WAITING && now >= flight->not_before_ms) {
+        if (flight->phase == FLIGHT_WAITING && now_ms >= flight->not_before_ms) {
             apply_wake(worker, flight);
         }
     }
 }
 
-static int64_t sooner(int64_t timeout_ms, int64_t at_ms, int64_t now)
+static int64_t sooner(int64_t timeout_ms, int64_t at_ms, int64_t now_ms)
 {
-    int64_t left = at_ms > now ? at_ms - now : 0;
-    return left < timeout_ms ? left : timeout_ms;
+    int64_t left_ms = at_ms > now_ms ? at_ms - now_ms : 0;
+    return left_ms < timeout_ms ? left_ms : timeout_ms;
 }
 
-static int64_t turn_timeout_ms(const struct worker *worker, int64_t now)
+static int64_t turn_timeout_ms(const struct worker *worker, int64_t now_ms)
 {
-    int64_t timeout = TURN_MAX_MS;
-    timeout =
-        sooner(timeout, worker->queue_up ? worker->next_heartbeat_ms : worker->queue_retry_ms, now);
+    int64_t timeout_ms = TURN_MAX_MS;
+    timeout_ms = sooner(
+        timeout_ms, worker->queue_up ? worker->next_heartbeat_ms : worker->queue_retry_ms, now_ms);
     if (!worker->store_up) {
-        timeout = sooner(timeout, worker->store_retry_ms, now);
+        timeout_ms = sooner(timeout_ms, worker->store_retry_ms, now_ms);
     } else if (worker->held_count > 0 && inflight_room(&worker->inflight) > 0) {
-        timeout = 0;
+        timeout_ms = 0;
     }
     if (worker->drain_end_ms != 0) {
-        timeout = sooner(timeout, worker->drain_end_ms, now);
+        timeout_ms = sooner(timeout_ms, worker->drain_end_ms, now_ms);
     } else if (worker->store_up && !queue_reader_parked(worker->reader)) {
         /* a gate that is shut opens by time */
-        timeout = timeout < 50 ? timeout : 50;
+        timeout_ms = timeout_ms < 50 ? timeout_ms : 50;
     }
     for (int i = 0; i < worker->inflight.capacity; i++) {
         if (worker->inflight.flights[i].phase == FLIGHT_WAITING) {
-            timeout = sooner(timeout, worker->inflight.flights[i].not_before_ms, now);
+            timeout_ms = sooner(timeout_ms, worker->inflight.flights[i].not_before_ms, now_ms);
         }
     }
     /* a Redis that is away does not make this a busy loop */
-    return !worker->queue_up && timeout < 10 ? 10 : timeout;
+    return !worker->queue_up && timeout_ms < 10 ? 10 : timeout_ms;
 }
 
 /* ---- drain -------------------------------------------------------------------------------- */
@@ -500,10 +502,10 @@ static bool drained(const struct worker *worker)
 
 static void turn(struct worker *worker)
 {
-    int64_t now = clock_mono_ms();
+    int64_t now_ms = clock_mono_ms();
     probe_store(worker);
-    heartbeat(worker, now);
-    read_holds(worker, now, HOLD_POLL_MS);
+    heartbeat(worker, now_ms);
+    read_holds(worker, now_ms, HOLD_POLL_MS);
     if (worker->drain_end_ms == 0) {
         park_reader(worker);
     }
@@ -522,11 +524,11 @@ static void turn(struct worker *worker)
         drain_begin(worker);
     }
     take_entries(worker);
-    now = clock_mono_ms();
-    take_over(worker, now);
+    now_ms = clock_mono_ms();
+    take_over(worker, now_ms);
     take_sweeps(worker);
-    poll_due(worker, now);
-    wake_waiting(worker, now);
+    poll_due(worker, now_ms);
+    wake_waiting(worker, now_ms);
     claim_held(worker);
     settle_finished(worker);
     if (worker->queue_up || clock_mono_ms() >= worker->queue_retry_ms) {

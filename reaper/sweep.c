@@ -15,6 +15,7 @@
 #define REFILL_MAX    20000 /* after a wipe; the rest follows by the ordinary search */
 #define RETRY_MS      500
 #define DEAD_CLAIM_MS 10000 /* for sending dead letters, before another reaper does */
+#define ASK_LOOK_MS   1000  /* longest interval of the look whether a sweep is to be asked for */
 #define DEAD_LOOK_MS  5000  /* interval of the look whether their list is there */
 
 /* ---- what we depend on -------------------------------------------------------------------- */
@@ -69,7 +70,7 @@ static void send_wakeups(struct sweep *sweep, struct wakeup *wakeups, size_t cou
 
 /* ---- (a) deadlines ------------------------------------------------------------------------ */
 
-static void run_deadlines(struct sweep *sweep, int64_t now)
+static void run_deadlines(struct sweep *sweep, int64_t now_ms)
 {
     const struct reaper_config *config = sweep->config;
     struct error err = ERROR_INIT;
@@ -87,18 +88,18 @@ static void run_deadlines(struct sweep *sweep, int64_t now)
     }
     send_wakeups(sweep, wakeups, count);
     if (count == (size_t)config->batch) {
-        sweep->next_deadlines_ms = now; /* there are more */
+        sweep->next_deadlines_ms = now_ms; /* there are more */
         return;
     }
-    int64_t wait = config->tick_ms;
-    if (store_next_deadline_ms(sweep->store, config->tick_ms, &wait, &err) != 0) {
+    int64_t wait_ms = config->tick_ms;
+    if (store_next_deadline_ms(sweep->store, config->tick_ms, &wait_ms, &err) != 0) {
         note_store(sweep, &err);
-        wait = config->tick_ms;
+        wait_ms = config->tick_ms;
     }
-    if (wait > config->tick_ms) {
-        wait = config->tick_ms;
+    if (wait_ms > config->tick_ms) {
+        wait_ms = config->tick_ms;
     }
-    sweep->next_deadlines_ms = clock_mono_ms() + (wait > 0 ? wait : 1);
+    sweep->next_deadlines_ms = clock_mono_ms() + (wait_ms > 0 ? wait_ms : 1);
 }
 
 /* ---- (b) lost wake-ups -------------------------------------------------------------------- */
@@ -127,14 +128,14 @@ static void look_for_mark(struct sweep *sweep)
     }
 }
 
-static void run_outbox(struct sweep *sweep, int64_t now)
+static void run_outbox(struct sweep *sweep, int64_t now_ms)
 {
     const struct reaper_config *config = sweep->config;
     struct error err = ERROR_INIT;
     struct wakeup *wakeups = NULL;
     size_t count = 0;
     int limit;
-    sweep->next_outbox_ms = now + config->outbox_ms;
+    sweep->next_outbox_ms = now_ms + config->outbox_ms;
     look_for_mark(sweep);
     if (!sweep->queue_up) {
         return; /* marking jobs as enqueued that are not would only push them back */
@@ -154,7 +155,7 @@ static void run_outbox(struct sweep *sweep, int64_t now)
     if (sweep->queue_up) {
         sweep->refill = false;
         if (count == (size_t)limit) {
-            sweep->next_outbox_ms = now;
+            sweep->next_outbox_ms = now_ms;
         }
     }
 }
@@ -175,14 +176,14 @@ static int send_letters(struct sweep *sweep, const struct store_dead_letter *let
 }
 
 /* The list is there, empty or not, unless Redis was wiped or nothing has died yet. */
-static void look_for_dead_list(struct sweep *sweep, int64_t now)
+static void look_for_dead_list(struct sweep *sweep, int64_t now_ms)
 {
     struct error err = ERROR_INIT;
     bool present = true;
-    if (now < sweep->next_dead_look_ms) {
+    if (now_ms < sweep->next_dead_look_ms) {
         return;
     }
-    sweep->next_dead_look_ms = now + DEAD_LOOK_MS;
+    sweep->next_dead_look_ms = now_ms + DEAD_LOOK_MS;
     if (queue_dead_present(sweep->queue, &present, &err) != 0) {
         note_queue(sweep, &err);
     } else if (!present && store_dead_relist(sweep->store, &err) != 0) {
@@ -190,7 +191,7 @@ static void look_for_dead_list(struct sweep *sweep, int64_t now)
     }
 }
 
-static void run_dead_letters(struct sweep *sweep, int64_t now)
+static void run_dead_letters(struct sweep *sweep, int64_t now_ms)
 {
     struct error err = ERROR_INIT;
     struct store_dead_letter *letters = NULL;
@@ -198,7 +199,7 @@ static void run_dead_letters(struct sweep *sweep, int64_t now)
     if (!sweep->queue_up) {
         return;
     }
-    look_for_dead_list(sweep, now);
+    look_for_dead_list(sweep, now_ms);
     if (store_dead_claim(sweep->store, (int)sweep->config->batch, DEAD_CLAIM_MS, &letters, &count,
                          &err) != 0) {
         note_store(sweep, &err);
@@ -213,10 +214,10 @@ static void run_dead_letters(struct sweep *sweep, int64_t now)
 
 /* ---- (c) provider lifetimes --------------------------------------------------------------- */
 
-static void run_lifetimes(struct sweep *sweep, int64_t now)
+static void run_lifetimes(struct sweep *sweep, int64_t now_ms)
 {
     const struct reaper_config *config = sweep->config;
-    sweep->next_lifetimes_ms = now + config->lifetimes_ms;
+    sweep->next_lifetimes_ms = now_ms + config->lifetimes_ms;
     for (int i = 0; i < config->kind_count; i++) {
         const char *name = provider_kind_name(config->kinds[i]);
         int64_t max_ms = config->lifetimes.max_s[config->kinds[i]] * 1000;
@@ -237,7 +238,7 @@ static void run_lifetimes(struct sweep *sweep, int64_t now)
         }
         send_wakeups(sweep, wakeups, count);
         if (count == (size_t)config->batch) {
-            sweep->next_lifetimes_ms = now;
+            sweep->next_lifetimes_ms = now_ms;
         }
     }
 }
@@ -245,10 +246,11 @@ static void run_lifetimes(struct sweep *sweep, int64_t now)
 /* ---- (d) reconcile ------------------------------------------------------------------------ */
 
 /* Asks more often than is due, because another reaper may have asked just after our last look. */
-static void run_reconcile(struct sweep *sweep, int64_t now)
+static void run_reconcile(struct sweep *sweep, int64_t now_ms)
 {
     const int64_t interval_ms = sweep->config->reconcile_ms;
-    sweep->next_reconcile_ms = now + (interval_ms < 4000 ? interval_ms / 4 : 1000);
+    sweep->next_reconcile_ms =
+        now_ms + (interval_ms / 4 < ASK_LOOK_MS ? interval_ms / 4 : ASK_LOOK_MS);
     if (!sweep->queue_up) {
         return;
     }
@@ -270,10 +272,10 @@ static void run_reconcile(struct sweep *sweep, int64_t now)
 
 /* ---- housekeeping ------------------------------------------------------------------------- */
 
-static void run_prune(struct sweep *sweep, int64_t now)
+static void run_prune(struct sweep *sweep, int64_t now_ms)
 {
     struct error err = ERROR_INIT;
-    sweep->next_prune_ms = now + sweep->config->prune_ms;
+    sweep->next_prune_ms = now_ms + sweep->config->prune_ms;
     if (sweep->queue_up &&
         queue_consumers_prune(sweep->queue, sweep->config->consumer_idle_ms, &err) != 0) {
         note_queue(sweep, &err);
@@ -284,13 +286,13 @@ static void run_prune(struct sweep *sweep, int64_t now)
     }
 }
 
-static void run_stats(struct sweep *sweep, int64_t now)
+static void run_stats(struct sweep *sweep, int64_t now_ms)
 {
     struct error err = ERROR_INIT;
     struct store_stats stats;
     int64_t length = -1;
     int64_t pending = -1;
-    sweep->next_stats_ms = now + sweep->config->stats_ms;
+    sweep->next_stats_ms = now_ms + sweep->config->stats_ms;
     memset(&stats, 0, sizeof(stats));
     if (store_stats(sweep->store, &stats, &err) != 0) {
         note_store(sweep, &err);
@@ -311,10 +313,10 @@ static void run_stats(struct sweep *sweep, int64_t now)
               LOG_I("refills", sweep->refills));
 }
 
-static void run_heartbeat(struct sweep *sweep, int64_t now)
+static void run_heartbeat(struct sweep *sweep, int64_t now_ms)
 {
     struct error err = ERROR_INIT;
-    sweep->next_heartbeat_ms = now + sweep->config->heartbeat_ms;
+    sweep->next_heartbeat_ms = now_ms + sweep->config->heartbeat_ms;
     cJSON *root = cJSON_CreateObject();
     json_add_time(root, "started_at", sweep->started_wall_ms);
     cJSON_AddStringToObject(root, "version", VERSION);
@@ -338,52 +340,52 @@ static void run_heartbeat(struct sweep *sweep, int64_t now)
 
 /* ---- one round ---------------------------------------------------------------------------- */
 
-static void run_store_work(struct sweep *sweep, int64_t now)
+static void run_store_work(struct sweep *sweep, int64_t now_ms)
 {
-    if (now >= sweep->next_deadlines_ms) {
-        run_deadlines(sweep, now);
+    if (now_ms >= sweep->next_deadlines_ms) {
+        run_deadlines(sweep, now_ms);
     }
-    if (sweep->store_up && now >= sweep->next_outbox_ms) {
-        run_outbox(sweep, now);
-        run_dead_letters(sweep, now);
+    if (sweep->store_up && now_ms >= sweep->next_outbox_ms) {
+        run_outbox(sweep, now_ms);
+        run_dead_letters(sweep, now_ms);
     }
-    if (sweep->store_up && now >= sweep->next_lifetimes_ms) {
-        run_lifetimes(sweep, now);
+    if (sweep->store_up && now_ms >= sweep->next_lifetimes_ms) {
+        run_lifetimes(sweep, now_ms);
     }
-    if (sweep->store_up && now >= sweep->next_reconcile_ms) {
-        run_reconcile(sweep, now);
+    if (sweep->store_up && now_ms >= sweep->next_reconcile_ms) {
+        run_reconcile(sweep, now_ms);
     }
-    if (sweep->store_up && now >= sweep->next_stats_ms) {
-        run_stats(sweep, now);
+    if (sweep->store_up && now_ms >= sweep->next_stats_ms) {
+        run_stats(sweep, now_ms);
     }
 }
 
 int64_t sweep_run(struct sweep *sweep)
 {
-    int64_t now = clock_mono_ms();
-    bool store_due = sweep->store_up || now >= sweep->store_retry_ms;
-    bool queue_due = sweep->queue_up || now >= sweep->queue_retry_ms;
-    if (queue_due && now >= sweep->next_heartbeat_ms) {
-        run_heartbeat(sweep, now);
+    int64_t now_ms = clock_mono_ms();
+    bool store_due = sweep->store_up || now_ms >= sweep->store_retry_ms;
+    bool queue_due = sweep->queue_up || now_ms >= sweep->queue_retry_ms;
+    if (queue_due && now_ms >= sweep->next_heartbeat_ms) {
+        run_heartbeat(sweep, now_ms);
     }
     if (store_due) {
         if (!sweep->store_up) {
-            sweep->next_deadlines_ms = now; /* asks whether PostgreSQL is back */
+            sweep->next_deadlines_ms = now_ms; /* asks whether PostgreSQL is back */
         }
-        run_store_work(sweep, now);
+        run_store_work(sweep, now_ms);
     }
-    if (now >= sweep->next_prune_ms) {
-        run_prune(sweep, now);
+    if (now_ms >= sweep->next_prune_ms) {
+        run_prune(sweep, now_ms);
     }
-    now = clock_mono_ms();
-    int64_t wake = sweep->store_up ? sweep->next_deadlines_ms : sweep->store_retry_ms;
-    if (sweep->store_up && sweep->next_outbox_ms < wake) {
-        wake = sweep->next_outbox_ms;
+    now_ms = clock_mono_ms();
+    int64_t wake_ms = sweep->store_up ? sweep->next_deadlines_ms : sweep->store_retry_ms;
+    if (sweep->store_up && sweep->next_outbox_ms < wake_ms) {
+        wake_ms = sweep->next_outbox_ms;
     }
-    if (wake > now + sweep->config->tick_ms) {
-        wake = now + sweep->config->tick_ms;
+    if (wake_ms > now_ms + sweep->config->tick_ms) {
+        wake_ms = now_ms + sweep->config->tick_ms;
     }
-    return wake > now ? wake - now : 0;
+    return wake_ms > now_ms ? wake_ms - now_ms : 0;
 }
 
 void sweep_init(struct sweep *sweep, const struct reaper_config *config)

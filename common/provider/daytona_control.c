@@ -378,10 +378,10 @@ static void after_create(const struct daytona *daytona, struct provider_call *ca
 static void find_empty(const struct daytona *daytona, struct provider_call *call,
                        struct http_request *request, struct provider_step *ret)
 {
-    int64_t rest = call->settle_until_ms - call->now_ms;
+    int64_t rest_ms = call->settle_until_ms - call->now_ms;
     if (call->op != PROVIDER_CREATE) {
-        if (call->maybe_sent && rest > 0) {
-            step_fail(ret, OUTCOME_SNOOZE, rest < SETTLE_POLL_MS ? rest : SETTLE_POLL_MS,
+        if (call->maybe_sent && rest_ms > 0) {
+            step_fail(ret, OUTCOME_SNOOZE, rest_ms < SETTLE_POLL_MS ? rest_ms : SETTLE_POLL_MS,
                       "daytona: an earlier create may still appear");
         } else {
             step_done(call, ret, PROVIDER_STATE_ABSENT);
@@ -393,8 +393,8 @@ static void find_empty(const struct daytona *daytona, struct provider_call *call
                   "daytona create: the name is being freed");
     } else if (call->scratch & MAY_EXIST) {
         step_fail(ret, OUTCOME_AMBIGUOUS, 0, "daytona create: no answer, and no such sandbox yet");
-    } else if (call->settle_only && rest > 0) {
-        step_fail(ret, OUTCOME_SNOOZE, rest < SETTLE_POLL_MS ? rest : SETTLE_POLL_MS,
+    } else if (call->settle_only && rest_ms > 0) {
+        step_fail(ret, OUTCOME_SNOOZE, rest_ms < SETTLE_POLL_MS ? rest_ms : SETTLE_POLL_MS,
                   "daytona: an earlier create may still appear");
     } else if (call->settle_only) {
         step_done(call, ret, PROVIDER_STATE_ABSENT);

@@ -362,8 +362,8 @@ static int put_input(struct follow *follow, const struct exec_request *request, 
 
 static int64_t until(int64_t deadline_ms)
 {
-    int64_t left = deadline_ms - clock_mono_ms();
-    return left < 0 ? 0 : left < FOLLOW_MS ? left : FOLLOW_MS;
+    int64_t left_ms = deadline_ms - clock_mono_ms();
+    return left_ms < 0 ? 0 : left_ms < FOLLOW_MS ? left_ms : FOLLOW_MS;
 }
 
 /* Asks for more output; harmless when repeated, so a lost answer is asked for again. */

@@ -227,9 +227,9 @@ static void send_connect(const struct e2b *e2b, struct provider_call *call, cons
                          struct http_request *request, struct provider_step *ret)
 {
     /* measured from before the send: never later than what the provider grants */
-    int64_t end = call->now_ms + timeout_seconds(e2b, call) * 1000;
-    if (end > call->result.expires_at_ms) {
-        call->result.expires_at_ms = end;
+    int64_t end_ms = call->now_ms + timeout_seconds(e2b, call) * 1000;
+    if (end_ms > call->result.expires_at_ms) {
+        call->result.expires_at_ms = end_ms;
     }
     send_sandbox(e2b, call, PHASE_CONNECT, "POST", id, "/connect", timeout_body(e2b, call), request,
                  ret);
@@ -391,8 +391,8 @@ static void lookup_finished(const struct e2b *e2b, struct provider_call *call,
         return;
     }
     if (!found && call->maybe_sent && call->now_ms < call->settle_until_ms) {
-        int64_t rest = call->settle_until_ms - call->now_ms;
-        step_fail(ret, OUTCOME_SNOOZE, rest < SETTLE_POLL_MS ? rest : SETTLE_POLL_MS,
+        int64_t rest_ms = call->settle_until_ms - call->now_ms;
+        step_fail(ret, OUTCOME_SNOOZE, rest_ms < SETTLE_POLL_MS ? rest_ms : SETTLE_POLL_MS,
                   "e2b: an earlier create may still appear");
         return;
     }

@@ -244,7 +244,7 @@ static int run_start(const struct e2b *e2b, struct http_client *client,
         goto out;
     }
 
-    int64_t deadline = clock_mono_ms() + start->timeout_ms;
+    int64_t deadline_ms = clock_mono_ms() + start->timeout_ms;
     http_client_stream(client, &request, &stream, &response);
 
     if (run->stopped || (run->detach && run->result->started)) {
@@ -270,7 +270,7 @@ static int run_start(const struct e2b *e2b, struct http_client *client,
     } else if (response.transport == HTTP_NOT_SENT) {
         e2b_envd_check(e2b, target, &response, "command", err);
     } else if (start->timeout_ms > 0 && response.transport == HTTP_AMBIGUOUS &&
-               clock_mono_ms() >= deadline) {
+               clock_mono_ms() >= deadline_ms) {
         *ret_late = *ret_maybe_running = true;
         rc = 0;
     } else if (response.transport == HTTP_AMBIGUOUS) {

@@ -188,11 +188,11 @@ static int on_progress(void *arg, curl_off_t dl_total, curl_off_t dl_now, curl_o
     struct http_exchange *x = arg;
     (void)dl_total;
     (void)ul_total;
-    int64_t now = clock_mono_ms();
+    int64_t now_ms = clock_mono_ms();
     if (dl_now + ul_now != x->moved) {
         x->moved = dl_now + ul_now;
-        x->moved_ms = now;
-    } else if (now - x->moved_ms >= x->stream->idle_ms) {
+        x->moved_ms = now_ms;
+    } else if (now_ms - x->moved_ms >= x->stream->idle_ms) {
         x->stalled = true;
         return 1;
     }

@@ -146,12 +146,12 @@ static int link_handshake(struct queue_link *link, struct error *err)
 /* Makes link->context, which is NULL. */
 static int link_connect(struct queue_link *link, struct error *err)
 {
-    int64_t start = clock_mono_ms();
-    if (start < link->next_connect_ms) {
+    int64_t start_ms = clock_mono_ms();
+    if (start_ms < link->next_connect_ms) {
         return error_set(err, ERR_QUEUE_DOWN, "Redis is away; the next attempt is due in %lld ms",
-                         (long long)(link->next_connect_ms - start));
+                         (long long)(link->next_connect_ms - start_ms));
     }
-    link->next_connect_ms = start + RECONNECT_PAUSE_MS;
+    link->next_connect_ms = start_ms + RECONNECT_PAUSE_MS;
     struct timeval connect_limit = to_timeval(link->connect_timeout_ms);
     link->context = link->host[0] == '/'
                         ? redisConnectUnixWithTimeout(link->host, connect_limit)
@@ -167,9 +167,9 @@ static int link_connect(struct queue_link *link, struct error *err)
     }
     if (status != 0) {
         /* a host that swallows packets must not take most of an event loop's time */
-        int64_t took = clock_mono_ms() - start;
-        if (took > RECONNECT_PAUSE_MS) {
-            link->next_connect_ms = start + 3 * took;
+        int64_t took_ms = clock_mono_ms() - start_ms;
+        if (took_ms > RECONNECT_PAUSE_MS) {
+            link->next_connect_ms = start_ms + 3 * took_ms;
         }
         queue_link_drop(link);
         return -1;
@@ -180,8 +180,8 @@ static int link_connect(struct queue_link *link, struct error *err)
 int queue_link_open(struct queue_link *link, bool *ret_fresh, struct error *err)
 {
     redisContext *old = link->context;
-    int64_t now = clock_mono_ms();
-    bool aged = old != NULL && link->max_age_ms > 0 && now >= link->aged_ms;
+    int64_t now_ms = clock_mono_ms();
+    bool aged = old != NULL && link->max_age_ms > 0 && now_ms >= link->aged_ms;
     if (ret_fresh != NULL) {
         *ret_fresh = false;
     }
@@ -189,7 +189,7 @@ int queue_link_open(struct queue_link *link, bool *ret_fresh, struct error *err)
         return 0;
     }
     link->context = NULL;
-    link->aged_ms = now + link->max_age_ms;
+    link->aged_ms = now_ms + link->max_age_ms;
     if (old == NULL) {
         if (link_connect(link, err) != 0) {
             return -1;
