@@ -106,10 +106,11 @@ static void refill_streams(struct worker *worker)
         return;
     }
     if (queue_add(worker->queue, wakeups, count, &err) != 0) {
-        worker_note_queue(worker, &err);
+        worker_note_queue(worker, &err); /* what is missing is found by that search, too */
+    } else {
+        log_event(LOG_WARN, "queue.refilled", LOG_I("jobs", (int64_t)count));
     }
     free(wakeups);
-    log_event(LOG_WARN, "queue.refilled", LOG_I("jobs", (int64_t)count));
 }
 
 static void prepare_queue(struct worker *worker)
