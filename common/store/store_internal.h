@@ -51,8 +51,9 @@ int store_query_batch(struct store *store, struct statement *statements, size_t 
 
 /* ---- the pool (store_pool.c) ---- */
 struct connection {
-    PGconn *pg;   /* NULL once given up in the middle of a statement */
-    bool demoted; /* its server takes no more writes */
+    PGconn *pg;       /* NULL once given up in the middle of a statement */
+    bool demoted;     /* its server takes no more writes */
+    bool took_writes; /* when it was opened */
     bool prepared[QUERY_COUNT];
     struct connection *next;
 };

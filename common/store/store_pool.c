@@ -202,6 +202,16 @@ static bool is_alive(struct connection *connection)
     return PQstatus(connection->pg) == CONNECTION_OK;
 }
 
+/* The server tells with its next answer when these change (PostgreSQL 14). */
+static bool takes_writes(const PGconn *pg)
+{
+    const char *read_only = PQparameterStatus(pg, "default_transaction_read_only");
+    const char *standby = PQparameterStatus(pg, "in_hot_standby");
+
+    return (read_only == NULL || strcmp(read_only, "on") != 0) &&
+           (standby == NULL || strcmp(standby, "on") != 0);
+}
+
 /* ---- lending ------------------------------------------------------------------------------- */
 
 static int wait_for_place(struct store *store, struct error *err)
@@ -226,6 +236,7 @@ static struct connection *open_connection(struct store *store, struct error *err
     if (pg != NULL) {
         connection = xcalloc(1, sizeof(*connection));
         connection->pg = pg;
+        connection->took_writes = takes_writes(pg);
     }
     pthread_mutex_lock(&store->lock);
     store->opening--;
@@ -274,7 +285,9 @@ struct connection *store_borrow(struct store *store, struct error *err)
 
 void store_return(struct store *store, struct connection *connection)
 {
-    bool usable = !connection->demoted && PQstatus(connection->pg) == CONNECTION_OK &&
+    /* who only reads would never be refused, and read for ever what is no longer written there */
+    bool turned = connection->took_writes && !takes_writes(connection->pg);
+    bool usable = !turned && !connection->demoted && PQstatus(connection->pg) == CONNECTION_OK &&
                   PQtransactionStatus(connection->pg) == PQTRANS_IDLE &&
                   PQpipelineStatus(connection->pg) == PQ_PIPELINE_OFF;
 
@@ -290,6 +303,9 @@ void store_return(struct store *store, struct connection *connection)
     }
     pthread_cond_signal(&store->returned);
     pthread_mutex_unlock(&store->lock);
+    if (turned) {
+        store_drop_idle(store);
+    }
 }
 
 void store_drop_idle(struct store *store)

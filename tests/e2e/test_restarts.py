@@ -13,6 +13,7 @@ import threading
 import time
 import uuid
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -224,13 +225,9 @@ def test_postgres_moves_to_another_address(tmp_path, redis, fault_provider, old)
             load.progress()
             if old == "killed":
                 first.kill9()
+                assert second.sql("SELECT pg_promote()") == [("t",)]
             else:
-                # stays up and keeps every connection, but takes no more writes
-                first.sql("ALTER SYSTEM SET default_transaction_read_only = on")
-                first.sql("SELECT pg_reload_conf()")
-                wait_until("the standby has everything", lambda: second.sql(
-                    f"SELECT pg_last_wal_replay_lsn() >= '{first.sql('SELECT pg_current_wal_lsn()')[0][0]}'") == [("t",)])
-            assert second.sql("SELECT pg_promote()") == [("t",)]
+                hand_over(first, second)
             moved = time.monotonic()
             stack.postgres = second
             load.progress(50)
@@ -238,6 +235,41 @@ def test_postgres_moves_to_another_address(tmp_path, redis, fault_provider, old)
             load.end()
             load.once_each()
             assert pids(stack) == before
+    finally:
+        first.stop()
+        second.stop()
+
+
+def hand_over(first: Postgres, second: Postgres) -> None:
+    """The first stays up and keeps every connection, but takes no more writes."""
+    first.sql("ALTER SYSTEM SET default_transaction_read_only = on")
+    first.sql("SELECT pg_reload_conf()")
+    wait_until("the standby has everything", lambda: second.sql(
+        f"SELECT pg_last_wal_replay_lsn() >= '{first.sql('SELECT pg_current_wal_lsn()')[0][0]}'") == [("t",)])
+    assert second.sql("SELECT pg_promote()") == [("t",)]
+
+
+def test_a_call_that_only_waits_hears_from_the_new_primary(tmp_path, redis, fault_provider):
+    """Its gateway writes nothing meanwhile, so nothing is refused there; and no reply comes by way of Redis."""
+    first = Postgres(tmp_path / "first", fsync="off")
+    second = Postgres(tmp_path / "second", standby_of=first, fsync="off")
+    try:
+        with Stack(tmp_path / "s", redis, first, fault_provider, env={"REAPER_OUTBOX_BASE_MS": "500"}) as stack:
+            stack.env["DATABASE_URL"] = (f"postgresql://postgres@127.0.0.1:{first.port},127.0.0.1:{second.port}/"
+                                         f"{stack.database}?target_session_attrs=read-write")
+            restart_with(stack)
+            client = stack.client()
+            assert stack.workers.pop().stop(20) == 0
+            with ThreadPoolExecutor(1) as pool:
+                call = pool.submit(client.create)
+                wait_until("the job", lambda: stack.sql("select count(*) from jobs") == [("1",)])
+                time.sleep(1.2)  # by now it asks PostgreSQL
+                hand_over(first, second)
+                stack.postgres = second
+                redis.cli("FLUSHALL")
+                stack.workers.append(stack.start_worker())
+                wait_until("done", lambda: stack.sql("select state from jobs") == [("done",)], 20)
+                assert call.result(5)["status"] == "running"
     finally:
         first.stop()
         second.stop()
