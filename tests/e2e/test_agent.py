@@ -425,7 +425,7 @@ def test_connect_deadline_ends_only_the_stream(agent):
     stream = agent.start("sleep 60", stdin=False)
     pid = next(iter(stream))["event"]["start"]["pid"]
     stream.close()
-    result = agent.finish(Stream(agent.client, "/process.Process/Connect", {"process": {"pid": pid}}, {"Connect-Timeout-Ms": "200"}))
+    result = agent.finish(Stream(agent.client, "/process.Process/Connect", {"process": {"pid": pid}}, {"Connect-Timeout-Ms": "600"}))
     assert result.pid == pid and result.error["code"] == "deadline_exceeded" and alive(pid)
     agent.process_call("SendSignal", {"process": {"pid": pid}, "signal": "SIGNAL_SIGKILL"})
 
@@ -475,8 +475,8 @@ def test_two_subscribers_see_the_same(agent):
 
 
 def test_keepalive(agent):
-    result = agent.run("sleep 2.5", {"Keepalive-Ping-Interval": "1"})
-    assert result.keepalives == 2
+    result = agent.run("sleep 2.8", {"Keepalive-Ping-Interval": "1"})
+    assert 2 <= result.keepalives <= 4  # a busy machine may be late with either end
     assert agent.run("sleep 0.2", {"Keepalive-Ping-Interval": "0"}).end["exited"]
 
 
@@ -492,7 +492,7 @@ def test_a_reader_that_stops_stalls_nobody_for_good(agent):
     time.sleep(2)
     assert not (agent.home / "lazy-done").exists()
     grown = agent.process.rss_bytes() - before
-    wait_until("the command to finish", (agent.home / "lazy-done").exists, 30)
+    wait_until("the command to finish", (agent.home / "lazy-done").exists, 90)
     lazy.close()
     assert grown < 24 << 20
     assert agent.run("echo alive").stdout == b"alive\n"
@@ -1158,7 +1158,9 @@ def test_agent_descriptors_are_not_inherited(relay):
                    b"Content-Length: %d\r\n\r\n" % len(body) + body)
     answer = b""
     while b"0\r\n\r\n" not in answer:
-        answer += client.recv(65536)
+        piece = client.recv(65536)
+        assert piece, answer
+        answer += piece
     assert b"socket" not in base64.b64decode(answer.split(b'"stdout":"')[1].split(b'"')[0])
 
 

@@ -237,7 +237,7 @@ def test_a_refused_key_stops_that_queue_and_costs_no_attempt(stack, pair):
     assert asked <= 20
     time.sleep(0.7)
     assert pair.e2b.state()["calls"]["create"] - before == asked
-    line = next(json.loads(x) for x in stack.workers[0].log().splitlines() if "provider.key_refused" in x)
+    line = next(e for e in stack.workers[0].events() if e["event"] == "provider.key_refused")
     assert line["level"] == "error" and line["provider"] == "e2b" and "key" in line["remedy"]
     assert client.create()["provider"] == "daytona"
     told = wait_until("readyz", lambda: (t := providers_in_readyz(stack))["e2b"] != "ok" and t)

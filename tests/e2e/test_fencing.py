@@ -83,7 +83,7 @@ def test_a_thousand_random_runs(fault_stack, fault_provider):
             assert status[sid] == "deleted" and effects[sid].count("delete") == 1 and effects[sid][-1] == "delete"
         else:
             assert status[sid] in ("running", "paused")
-    assert had["delete"] > 100 and had["pause"] > 300 and had["resume"] > 30, had
+    assert had["delete"] > 100 and had["pause"] > 300 and had["resume"] > 10, had
     # no two jobs of a sandbox at once: the next is claimed after the one before has ended
     assert stack.sql("select count(*) from jobs a join jobs b on a.sandbox_id = b.sandbox_id and a.seq < b.seq "
                      "where b.started_at < a.finished_at") == [("0",)]

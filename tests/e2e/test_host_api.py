@@ -187,13 +187,14 @@ def test_deadlines_are_kept_within_a_second(client, slow):
     boxes = many(client, 12, timeout=300)
     paused = client.create(timeout=300, autoPause=True)
     for box in boxes + [paused]:
+        asked = time.monotonic()
         assert box.call("timeout", {"timeout": 2}).status_code == 204
     due = time.monotonic() + 2
     assert client.ids() == {box.id for box in boxes} | {paused.id}
     while client.ids() != {paused.id} or paused.get().json()["state"] != "paused":
         assert time.monotonic() < due + 1 * slow, "sandboxes outlived their time by more than a second"
         time.sleep(0.05)
-    assert time.monotonic() > due - 0.1
+    assert time.monotonic() > asked + 2 - 0.05
 
 
 def test_pause_keeps_memory_and_resumes(client, slow):
@@ -230,7 +231,7 @@ def test_a_paused_sandbox_uses_no_cpu(client):
     busy = box.get("/metrics").json()[-1]["cpuUsedPct"]
     assert busy > 3
     box.call("pause")
-    time.sleep(0.6)
+    time.sleep(2)
     # measured over the pause and the moment after it
     box.call("connect", {"timeout": 60})
     assert box.get("/metrics").json()[-1]["cpuUsedPct"] < busy * 0.8

@@ -59,17 +59,18 @@ def test_a_restarted_host_finds_its_living_sandboxes(make, slow):
     assert paused.call("pause").status_code == 204
     before = {box.id: box.get().json() for box in (running, paused)}
     ending.call("timeout", {"timeout": 1})
+    seen = len(running.ok("cat steps").split())
     first.process.kill9()
     time.sleep(1.2)
 
     restart(first)
     again = {name: Box(client, box.made) for name, box in (("running", running), ("paused", paused))}
     # the one whose time was up meanwhile ends at once, within the second
-    wait_until("the one that is due to end", lambda: client.ids() == {running.id, paused.id}, 2 * slow)
+    wait_until("the one that is due to end", lambda: client.ids() == {running.id, paused.id}, 3 * slow)
     for box in again.values():
         assert box.get().json() == before[box.id]
     steps = [int(n) for n in again["running"].ok("cat steps").split()]
-    assert steps == list(range(1, len(steps) + 1)) and len(steps) > 20, "its process went on all the while"
+    assert steps == list(range(1, len(steps) + 1)) and len(steps) > seen + 5, "its process went on all the while"
     assert client.http.get("/files", params={"path": "steps"}, headers=again["running"].headers() | {
         "X-Access-Token": "wrong"}).status_code == 401
     assert again["paused"].get().json()["state"] == "paused"
@@ -79,8 +80,8 @@ def test_a_restarted_host_finds_its_living_sandboxes(make, slow):
     other.ok("echo new")
     for box_id in client.ids():
         assert client.request("DELETE", f"/sandboxes/{box_id}").status_code == 204
-    left = held(first)
-    assert (left["processes"], left["folders"], left["loops"]) == (0, 0, 0), left
+    # the dead are the warden's to collect, and a loop device goes after its last mount
+    wait_until("nothing is left", lambda: all(held(first)[what] == 0 for what in ("processes", "folders", "loops")), 10)
     assert first.process.stop(15) == 0
     assert not cgroups({running.id, paused.id, ending.id})
 
@@ -129,6 +130,7 @@ def test_another_host_lets_the_frozen_dead_die(make):
     inside = descendants(warden)
     first.process.kill9()
     os.kill(warden, signal.SIGKILL)
+    wait_until("the warden to end", lambda: not alive(warden), 10)  # only then are they killed
     living = HostClient(make())
     stays = living.create()
     stays.call("pause")

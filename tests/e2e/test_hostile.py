@@ -106,7 +106,7 @@ class Watch:
         return self.stack.sql("select (select count(*) from sandboxes), (select count(*) from jobs)")
 
     def __enter__(self) -> "Watch":
-        self.mark, self.fds, self.thread_count = len(self.gateway.log()), self.gateway.fd_count(), self.threads()
+        self.mark, self.fds, self.thread_count = len(self.gateway.events()), self.gateway.fd_count(), self.threads()
         self.rss, self.before = self.gateway.rss_bytes(), self.rows()
         return self
 
@@ -115,7 +115,7 @@ class Watch:
             return
         assert self.gateway.alive() and self.rows() == self.before
         assert httpx.get(self.stack.url + "/healthz", trust_env=False).status_code == 200
-        lines = [json.loads(line) for line in self.gateway.log()[self.mark:].splitlines()]
+        lines = self.gateway.events(self.mark)
         loud = [line for line in lines if line["level"] in ("warn", "error")]
         assert not loud, loud[:3]
         text = json.dumps(lines)

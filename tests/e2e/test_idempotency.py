@@ -86,7 +86,7 @@ def test_owners_do_not_share_keys(keys):
 
 def test_pending_is_joined_and_then_final(keys):
     client, key = keys.client(), fresh()
-    keys.provider.config(delay_ms=700)
+    keys.provider.config(delay_ms=1400)
     first = create(client, key, Prefer="respond-async")
     assert first.status_code == 202
     second = create(client, key, Prefer="respond-async")

@@ -8,7 +8,7 @@ import uuid
 import pytest
 
 from tests.harness.providers import PROVIDERS
-from tests.harness.services import free_port
+from tests.harness.services import free_port, wait_until
 from tests.harness.stack import BASE, Stack
 
 
@@ -135,8 +135,8 @@ def test_run_cmd_timeout_kills_the_whole_tree(alice, sandbox, slow):
     assert time.monotonic() - start < 8 * slow
     assert data["timed_out"] is True and data["success"] is False
     assert data["stdout"] == "before\n"
-    left = alice.run(sid, f"pgrep -fc '^sleep {mark}$' || true")["stdout"].strip()
-    assert left == "0"
+    # killed, and soon gone: these sleep for days otherwise
+    wait_until("no sleep", lambda: alice.run(sid, f"pgrep -fc '^sleep {mark}$' || true")["stdout"].strip() == "0", 10, 0.1)
 
 
 def test_background_command_outlives_the_call(alice, sandbox):
@@ -361,7 +361,7 @@ def test_schedule_timeout_pauses_within_a_second(alice, slow):
     # an absolute deadline is moved by no call
     alice.run(sid, "true")
     while alice.status(sid) not in ("paused", "pausing"):
-        assert time.monotonic() - start < 3.2 * slow
+        assert time.monotonic() - start < 4 * slow
         time.sleep(0.05)
     assert time.monotonic() - start > 1.0
     alice.remove(sid)

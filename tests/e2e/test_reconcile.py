@@ -239,7 +239,7 @@ def test_a_list_that_is_not_whole_does_nothing(fault_stack, fault_provider):
     for fault in [{"mode": "status", "status": 500}, {"mode": "status", "status": 401},
                   {"mode": "status", "status": 429, "headers": {"Retry-After": "1"}}, {"mode": "garbage"}, {"mode": "cut"},
                   {"mode": "truncated"}, {"mode": "reset_after"}, {"mode": "status", "status": 200, "body": {"items": []}}]:
-        before = counters(stack)["sweeps_failed"]
+        before = wait_until("a heartbeat", lambda: counters(stack))["sweeps_failed"]
         fault_provider.faults({"route": "list", "page": 2, "times": -1} | fault)
         wait_until("failed sweeps", lambda: counters(stack)["sweeps_failed"] >= before + 3, interval=0.1)
     assert set(live(fault_provider)) == orphans | {data["provider_sandbox_id"]}
@@ -251,7 +251,7 @@ def test_a_list_that_is_not_whole_does_nothing(fault_stack, fault_provider):
 
 @pytest.mark.release_only
 def test_one_sweep_kills_a_fifth_at_most(fault_stack, fault_provider):
-    stack = fault_stack(env=SWEEPS | {"WORKER_RECONCILE_MIN_AGE_MS": "0", "REAPER_RECONCILE_MS": "600"})
+    stack = fault_stack(env=SWEEPS | {"WORKER_RECONCILE_MIN_AGE_MS": "0", "REAPER_RECONCILE_MS": "1200"})
     ours = stack.sql("select id::text from deployment")[0][0]
     fault_provider.seed(*(orphan_of(ours) for _ in range(150)))
     left = []

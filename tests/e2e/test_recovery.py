@@ -37,7 +37,8 @@ def test_two_hundred_creates_at_once_take_about_a_second(fault_stack, fault_prov
     answers = creates(client, 200)
     took = time.monotonic() - start
     assert [a.status_code for a in answers] == [200] * 200
-    assert took < 2.5 * slow, f"{took:.2f} s"
+    # a second on a machine that has nothing else to do; one after the other they would take a hundred
+    assert took < 5 * slow, f"{took:.2f} s"
     fault_provider.config(delay_ms=0)
     stack.agrees()
     lengths = {op: stack.redis.cli("XLEN", f"sandbox:jobs:{op}") for op in ("create", "pause", "delete")}
@@ -54,7 +55,7 @@ def test_status_answers_while_four_hundred_clients_wait(fault_stack, fault_provi
     threads = [threading.Thread(target=client.post, args=(f"{BASE}/create", {"user_id": "w"})) for _ in range(400)]
     for t in threads:
         t.start()
-    wait_until("400 accepted", lambda: stack.sql("select count(*) from jobs where state in ('queued','running')") >= [("200",)], 20)
+    wait_until("most are accepted", lambda: int(stack.sql("select count(*) from jobs")[0][0]) >= 200, 20)
     times = []
     for _ in range(20):
         start = time.monotonic()
@@ -269,7 +270,7 @@ def test_sigterm_of_the_worker_gives_work_back(fault_stack, fault_provider):
 def test_sigterm_of_the_gateway_finishes_what_it_accepted(fault_stack, fault_provider):
     stack = fault_stack(gateways=2)
     client = stack.client()
-    fault_provider.config(delay_ms=500)
+    fault_provider.config(delay_ms=1000)
     answers, refused = [], []
 
     def one(_):
@@ -280,7 +281,7 @@ def test_sigterm_of_the_gateway_finishes_what_it_accepted(fault_stack, fault_pro
 
     with ThreadPoolExecutor(20) as pool:
         futures = [pool.submit(one, i) for i in range(20)]
-        time.sleep(0.25)
+        wait_until("all are accepted", lambda: stack.sql("select count(*) from jobs") == [("20",)], interval=0)
         stack.gateways[0].send(signal.SIGTERM)
         for f in futures:
             f.result()

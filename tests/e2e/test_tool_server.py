@@ -44,6 +44,9 @@ def other_server(tmp_path):
         running.kill()
 
 
+OWN = os.getpid()  # in what the commands sleep, so that no other run's are taken for these
+
+
 def marked(text: str) -> list[int]:
     """The processes with this in their command line."""
     found = []
@@ -252,11 +255,11 @@ def test_long_output_keeps_both_ends(client):
 def test_a_timeout_kills_all_it_started(client):
     start = time.monotonic()
     result = client.call("run_command", timeout_seconds=1,
-                         command="echo begun; sleep 311.1 & setsid sleep 311.2 & (setsid setsid sleep 311.3 &) ; sleep 311.4")
+                         command=f"echo begun; sleep 311{OWN}.1 & setsid sleep 311{OWN}.2 & (setsid setsid sleep 311{OWN}.3 &) ; sleep 311{OWN}.4")
     assert 0.9 < time.monotonic() - start < 10
     assert result["structuredContent"]["timed_out"] is True and result["structuredContent"]["output"] == "begun\n"
     assert "timeout_seconds" in result["content"][0]["text"]
-    gone("sleep\x00311.")
+    gone(f"sleep\x00311{OWN}.")
 
 
 def test_what_it_leaves_running_stays(client):
@@ -271,7 +274,7 @@ def test_what_it_leaves_running_stays(client):
 
 
 def test_background(client):
-    started = client.data("run_command", background=True, command="echo one; read -t 0.4 <> <(:); echo two; sleep 312.1")
+    started = client.data("run_command", background=True, command=f"echo one; read -t 0.4 <> <(:); echo two; sleep 312{OWN}.1")
     name = started["command_id"]
     assert started["running"] is True
     first = client.data("command_output", command_id=name, wait_seconds=10)
@@ -281,21 +284,21 @@ def test_background(client):
     listed = client.data("command_output")["commands"]
     assert [c["running"] for c in listed if c["command_id"] == name] == [True]
     assert client.data("kill_command", command_id=name, signal="TERM") == {"command_id": name, "running": False, "exit_code": 143}
-    gone("sleep\x00312.1")
+    gone(f"sleep\x00312{OWN}.1")
     assert client.data("command_output", command_id=name)["output"] == "one\ntwo\n"
     assert "no command zzz" in client.problem("command_output", command_id="zzz")
     assert "no command zzz" in client.problem("kill_command", command_id="zzz")
 
 
 def test_a_background_command_has_a_timeout_if_it_asks(client):
-    name = client.data("run_command", background=True, command="sleep 313.1", timeout_seconds=1)["command_id"]
+    name = client.data("run_command", background=True, command=f"sleep 313{OWN}.1", timeout_seconds=1)["command_id"]
     data = client.data("command_output", command_id=name, wait_seconds=10)
     assert data["timed_out"] is True and data["exit_code"] == 137
 
 
 def test_the_number_of_commands_is_bounded(other_server):
     client = other_server(MCP_COMMANDS="2").client()
-    names = [client.data("run_command", background=True, command="sleep 314.1")["command_id"] for _ in range(2)]
+    names = [client.data("run_command", background=True, command=f"sleep 314{OWN}.1")["command_id"] for _ in range(2)]
     assert "kill_command" in client.problem("run_command", command="true")
     client.data("kill_command", command_id=names[0])
     assert client.data("run_command", command="echo fits")["output"] == "fits\n"
@@ -303,7 +306,7 @@ def test_the_number_of_commands_is_bounded(other_server):
 
 def test_progress_is_streamed_to_who_asks(client):
     message = client.message("tools/call", {"name": "run_command", "_meta": {"progressToken": "p1"},
-                                            "arguments": {"command": "for i in 1 2 3; do echo line $i; sleep 0.8; done"}})
+                                            "arguments": {"command": "for i in 1 2 3 4; do echo line $i; sleep 0.8; done"}})
     answer = client.post(message)
     assert answer.headers["content-type"] == "text/event-stream"
     events = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: ")]
@@ -320,20 +323,20 @@ def test_progress_is_streamed_to_who_asks(client):
 
 def test_cancelling(server):
     client, stranger = server.client(), server.client()
-    message = client.message("tools/call", {"name": "run_command", "arguments": {"command": "sleep 315.1"}})
+    message = client.message("tools/call", {"name": "run_command", "arguments": {"command": f"sleep 315{OWN}.1"}})
     answers = []
     thread = threading.Thread(target=lambda: answers.append(client.post(message)))
     thread.start()
-    wait_until("it runs", lambda: marked("sleep\x00315.1"), 10)
+    wait_until("it runs", lambda: marked(f"sleep\x00315{OWN}.1"), 10)
     stranger.notify("notifications/cancelled", {"requestId": message["id"]})  # of another session: nothing
-    assert marked("sleep\x00315.1")
+    assert marked(f"sleep\x00315{OWN}.1")
     McpClient(server.url).notify("notifications/cancelled", {"requestId": message["id"]})
-    assert marked("sleep\x00315.1")
+    assert marked(f"sleep\x00315{OWN}.1")
     server_side = McpClient(server.url)
     server_side.headers |= {"Mcp-Session-Id": client.headers["Mcp-Session-Id"]}
     server_side.notify("notifications/cancelled", {"requestId": message["id"], "reason": "test"})
     thread.join(10)
-    gone("sleep\x00315.1")
+    gone(f"sleep\x00315{OWN}.1")
     assert answers[0].status_code == 200 and answers[0].text == ""  # a stream with nothing in it
     assert client.request("ping")["result"] == {}
 
@@ -341,23 +344,23 @@ def test_cancelling(server):
 def test_ending_a_session_ends_its_calls(server):
     client = server.client()
     thread = threading.Thread(target=lambda: client.post(client.message(
-        "tools/call", {"name": "run_command", "arguments": {"command": "sleep 316.1"}})))
+        "tools/call", {"name": "run_command", "arguments": {"command": f"sleep 316{OWN}.1"}})))
     thread.start()
-    wait_until("it runs", lambda: marked("sleep\x00316.1"), 10)
+    wait_until("it runs", lambda: marked(f"sleep\x00316{OWN}.1"), 10)
     assert httpx.delete(server.url + "/mcp", headers=client.headers, trust_env=False).status_code == 204
     thread.join(10)
-    gone("sleep\x00316.1")
+    gone(f"sleep\x00316{OWN}.1")
 
 
 def test_a_client_that_leaves_cancels_nothing(server, client):
     body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call",
-                       "params": {"name": "run_command", "arguments": {"command": "sleep 2.5; echo still here; sleep 317.1"}}}).encode()
+                       "params": {"name": "run_command", "arguments": {"command": f"sleep 2.5{OWN}; echo still here; sleep 317{OWN}.1"}}}).encode()
     with socket.create_connection(("127.0.0.1", server.port)) as raw:
         raw.sendall(b"POST /mcp HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nAccept: " + BOTH.encode() +
                     b"\r\nContent-Length: " + str(len(body)).encode() + b"\r\n\r\n" + body)
-        wait_until("it runs", lambda: marked("sleep\x002.5"), 10)
-    wait_until("it went on", lambda: marked("sleep\x00317.1"), 10)
-    name = [c["command_id"] for c in client.data("command_output")["commands"] if c["running"] and "317.1" in c["command"]][0]
+        wait_until("it runs", lambda: marked(f"sleep\x002.5{OWN}"), 10)
+    wait_until("it went on", lambda: marked(f"sleep\x00317{OWN}.1"), 10)
+    name = [c["command_id"] for c in client.data("command_output")["commands"] if c["running"] and f"317{OWN}.1" in c["command"]][0]
     assert client.data("command_output", command_id=name)["output"] == "still here\n"
     client.data("kill_command", command_id=name)
 
@@ -365,14 +368,14 @@ def test_a_client_that_leaves_cancels_nothing(server, client):
 def test_the_end_takes_the_commands_along(tmp_path):
     server = ToolServer(tmp_path)
     client = server.client()
-    client.data("run_command", background=True, command="setsid sleep 318.1 & sleep 318.2")
+    client.data("run_command", background=True, command=f"setsid sleep 318{OWN}.1 & sleep 318{OWN}.2")
     thread = threading.Thread(target=lambda: client.http.post("/mcp", headers=client.headers, content=json.dumps(client.message(
-        "tools/call", {"name": "run_command", "arguments": {"command": "sleep 318.3"}}))))
+        "tools/call", {"name": "run_command", "arguments": {"command": f"sleep 318{OWN}.3"}}))))
     thread.start()
-    wait_until("all run", lambda: len(marked("sleep\x00318.")) == 3, 10)
+    wait_until("all run", lambda: len(marked(f"sleep\x00318{OWN}.")) == 3, 10)
     server.stop()
     thread.join(10)
-    gone("sleep\x00318.")
+    gone(f"sleep\x00318{OWN}.")
 
 
 # ---- files

@@ -41,9 +41,9 @@ def upload(client: Client, box: str, path: str, content, **headers) -> httpx.Res
 
 
 class Events:
-    """The events of a streamed command, as they come."""
+    """The events of a streamed command, as they come; `begun` is called after the first."""
 
-    def __init__(self, client: Client, box: str, command: str, **fields):
+    def __init__(self, client: Client, box: str, command: str, begun=lambda: None, **fields):
         self.items: list[tuple[str, dict, float]] = []
         body = {"sandbox_id": box, "command": command} | fields
         with client.http.stream("POST", f"{BASE}/run-cmd", json=body,
@@ -56,6 +56,8 @@ class Events:
                     name = line[7:]
                 elif line.startswith("data: "):
                     self.items.append((name, json.loads(line[6:]), time.monotonic()))
+                    if len(self.items) == 1:
+                        begun()
 
     def output(self, stream: str) -> bytes:
         return b"".join(d["text"].encode() if "text" in d else base64.b64decode(d["base64"])
@@ -176,12 +178,12 @@ def test_a_paused_sandbox_is_resumed_for_it(alice):
 
 def test_output_comes_while_the_command_runs(alice, box):
     start = time.monotonic()
-    events = Events(alice, box, "echo one; sleep 1.5; echo two >&2; exit 3")
+    events = Events(alice, box, "echo one; sleep 2; echo two >&2; exit 3")
     assert events.status == 200 and events.headers["Content-Type"].startswith("text/event-stream")
     assert events.output("stdout") == b"one\n" and events.output("stderr") == b"two\n"
     one, two = (t for name, _, t in events.items if name in ("stdout", "stderr"))
     assert two - one > 1.0 and events.end == events.end | {"success": False, "exit_code": 3, "timed_out": False}
-    assert events.end["duration_ms"] >= 1500 and time.monotonic() - start < 20
+    assert events.end["duration_ms"] >= 2000 and time.monotonic() - start < 20
 
 
 def test_streamed_bytes_are_kept_as_they_are(alice, box):
@@ -217,9 +219,8 @@ def test_errors_before_the_stream_are_plain_answers(alice, box):
 def test_a_stream_that_breaks_is_no_exit(alice):
     """The sandbox is deleted under the command: an error, and never an exit."""
     sandbox = alice.create()["sandbox_id"]
-    killer = threading.Timer(1.0, lambda: Client(str(alice.http.base_url), alice.token).remove(sandbox))
-    killer.start()
-    events = Events(alice, sandbox, "echo begun; sleep 30")
+    killer = threading.Thread(target=lambda: Client(str(alice.http.base_url), alice.token).remove(sandbox))
+    events = Events(alice, sandbox, "echo begun; sleep 30", begun=killer.start)
     killer.join()
     assert events.status == 200 and events.output("stdout") == b"begun\n"
     assert [name for name, _, _ in events.items] == ["stdout", "error"], events.items

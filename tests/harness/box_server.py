@@ -109,7 +109,7 @@ async def serve(reader, writer, method, target, headers):
         for i in range(1, 4):
             writer.write(b"data: %d\n\n" % i)
             await writer.drain()
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.5)
     elif path == "/report":
         seen["reports"].append(b"".join([piece async for piece in body_pieces(reader, headers)]))
         writer.write(answer(b""))

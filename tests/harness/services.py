@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import json
 import os
 import pwd
 import random
@@ -17,6 +18,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -27,14 +29,38 @@ def build_dir() -> Path:
     return Path(os.environ.get("BUILD_DIR", ROOT / "build" / "release")).resolve()
 
 
+BLOCK = 32  # ports that are claimed at a time
+_claims: list[socket.socket] = []  # held to the end of the process
+_ports: list[int] = []
+_ports_lock = threading.Lock()
+
+
+def _next_port() -> int:
+    """Each once, and of a block that is this process' own: an abstract name, which the kernel gives to one
+    and takes back with the process, keeps the runs of tests on one machine apart."""
+    outgoing = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    if outgoing <= 12000:
+        return 0
+    with _ports_lock:
+        while not _ports:
+            first = random.SystemRandom().randrange(10000, outgoing - BLOCK, BLOCK)
+            claim = socket.socket(socket.AF_UNIX)
+            try:
+                claim.bind(f"\0sandbox-tests-ports-{first}")
+            except OSError:
+                claim.close()
+                continue
+            _claims.append(claim)
+            _ports.extend(range(first, first + BLOCK))
+        return _ports.pop(0)
+
+
 def free_port() -> int:
     """A port that nobody listens on, outside the range outgoing connections are given, so that it is
     still free when a service comes, and comes back, to it."""
-    outgoing = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    choose = random.SystemRandom()
     while True:
         with socket.socket() as s, contextlib.suppress(OSError):
-            s.bind(("127.0.0.1", choose.randrange(10000, outgoing) if outgoing > 12000 else 0))
+            s.bind(("127.0.0.1", _next_port()))
             return s.getsockname()[1]
 
 
@@ -104,6 +130,11 @@ class Process:
 
     def log(self) -> str:
         return self.log_path.read_text(errors="replace")
+
+    def events(self, since: int = 0) -> list[dict]:
+        """What it has logged, but for the first `since`, and for a last line that is half written."""
+        text = self.log()
+        return [json.loads(line) for line in text[:text.rfind("\n") + 1].splitlines()[since:]]
 
     def rss_bytes(self) -> int:
         for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
