@@ -14,6 +14,8 @@
 /* Integers up to here are exact in a double. */
 static const double exact_max = 9007199254740991.0;
 
+enum { FIELD_MAX_BYTES = 64 };
+
 /* ---- the scan of untrusted bytes: RFC 8259 grammar, no recursion ------------------------------
  */
 
@@ -22,12 +24,28 @@ struct scan {
     size_t length;
     size_t at;
     size_t values;
+    const char *field; /* of the outermost object: whose value is being read */
+    size_t field_length;
     struct error *err;
 };
 
+/* Names the field it is in, unless that looks like none of ours: it is quoted as it came. */
 static int scan_fail(struct scan *s, const char *what)
 {
-    return error_set(s->err, ERR_JSON, "invalid JSON at byte %zu: %s", s->at, what);
+    size_t length = s->field_length;
+
+    for (size_t i = 0; i < s->field_length; i++) {
+        char c = s->field[i];
+
+        length = c == '_' || (c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z')
+                     ? length
+                     : 0;
+    }
+    if (length == 0 || length > FIELD_MAX_BYTES) {
+        return error_set(s->err, ERR_JSON, "invalid JSON at byte %zu: %s", s->at, what);
+    }
+    return error_set(s->err, ERR_JSON, "invalid JSON at byte %zu, in %.*s: %s", s->at, (int)length,
+                     s->field, what);
 }
 
 static int peek(const struct scan *s)
@@ -189,11 +207,19 @@ static int scan_scalar(struct scan *s)
 }
 
 /* The key and colon before a member's value. */
-static int scan_key(struct scan *s)
+static int scan_key(struct scan *s, int depth)
 {
+    size_t start;
+
+    s->field_length = depth == 1 ? 0 : s->field_length;
     skip_space(s);
+    start = s->at + 1;
     if (scan_string(s) < 0) {
         return -1;
+    }
+    if (depth == 1) {
+        s->field = s->text + start;
+        s->field_length = s->at - 1 - start;
     }
     skip_space(s);
     if (peek(s) != ':') {
@@ -227,7 +253,7 @@ static int scan_text(struct scan *s)
             s->at++;
             skip_space(s);
             if (peek(s) != close) {
-                if (close == '}' && scan_key(s) < 0) {
+                if (close == '}' && scan_key(s, depth) < 0) {
                     return -1;
                 }
                 continue;
@@ -239,6 +265,7 @@ static int scan_text(struct scan *s)
         for (;;) {
             skip_space(s);
             if (depth == 0) {
+                s->field_length = 0;
                 return s->at == s->length ? 0 : scan_fail(s, "bytes after the end");
             }
             if (peek(s) == open[depth - 1]) {
@@ -251,7 +278,7 @@ static int scan_text(struct scan *s)
                                                            : "',' or ']' was expected");
             }
             s->at++;
-            if (open[depth - 1] == '}' && scan_key(s) < 0) {
+            if (open[depth - 1] == '}' && scan_key(s, depth) < 0) {
                 return -1;
             }
             break;

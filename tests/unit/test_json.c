@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -154,8 +155,27 @@ static void test_the_message_says_where(void **state)
     struct error err = ERROR_INIT;
 
     (void)state;
-    assert_null(parse(LITERAL("{\"a\": tru}"), &err));
-    assert_string_equal(err.message, "invalid JSON at byte 6: a value was expected");
+    static const struct {
+        const char *text, *message;
+    } cases[] = {
+        {"{\"a\": tru}", "at byte 6, in a: a value was expected"},
+        {"{\"a\":1,\"b_2\":[{\"c\":\"\\u0000\"}]}",
+         "at byte 26, in b_2: \\u0000 is not allowed in a string"},
+        {"{\"a\":1,\"\xff\":2}", "at byte 8: invalid UTF-8"},
+        {"{\"a b\":\"\xff\"}", "at byte 8: invalid UTF-8"},
+        {"{\"a\":1}x", "at byte 7: bytes after the end"},
+        {"{\"a\":1 \"b\":2}", "at byte 7, in a: ',' or '}' was expected"},
+        {"[{\"a\":tru}]", "at byte 6: a value was expected"},
+        {"tru", "at byte 0: a value was expected"},
+    };
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char wanted[128];
+
+        snprintf(wanted, sizeof(wanted), "invalid JSON %s", cases[i].message);
+        assert_null(parse(cases[i].text, strlen(cases[i].text), &err));
+        assert_string_equal(err.message, wanted);
+    }
 }
 
 static void test_integers(void **state)
