@@ -119,14 +119,14 @@ static const struct route *find_route(struct request *request, char *allow, size
 }
 
 /* The caller's X-Request-ID if it is one, else a new id, so that every answer has one. */
-static void take_request_id(struct request *request)
+static void take_request_id(const struct http_exchange *http, char ret[UUID_BYTES])
 {
-    const char *given = http_header(request->http, "X-Request-ID");
+    const char *given = http != NULL ? http_header(http, "X-Request-ID") : NULL;
 
     if (given != NULL && id_is_uuid(given)) {
-        str_copy(request->request_id, sizeof(request->request_id), given);
+        str_copy(ret, UUID_BYTES, given);
     } else {
-        id_uuid(request->request_id);
+        id_uuid(ret);
     }
 }
 
@@ -309,7 +309,7 @@ void router_handle(void *arg, struct http_exchange *http)
     int64_t start_us = clock_mono_us();
     char allow[64];
 
-    take_request_id(&request);
+    take_request_id(http, request.request_id);
     take_traceparent(&request);
     log_context(request.request_id, NULL, NULL);
     request.route = find_route(&request, allow, sizeof(allow), &err);
@@ -332,13 +332,15 @@ void router_handle(void *arg, struct http_exchange *http)
     log_context_clear();
 }
 
-void router_bad_request(void *arg, enum error_code code, const char *message, struct strbuf *body)
+void router_bad_request(void *arg, const struct http_exchange *exchange, enum error_code code,
+                        const char *message, struct strbuf *headers, struct strbuf *body)
 {
     cJSON *tree = cJSON_CreateObject(), *error = cJSON_CreateObject();
     char id[UUID_BYTES];
 
     (void)arg;
-    id_uuid(id);
+    take_request_id(exchange, id);
+    strbuf_printf(headers, "X-Request-ID: %s\r\n", id);
     cJSON_AddStringToObject(error, "type", error_code_name(code));
     cJSON_AddStringToObject(error, "detail", message);
     cJSON_AddNumberToObject(tree, "code", error_code_http_status(code));

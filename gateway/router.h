@@ -33,7 +33,8 @@ extern const char router_refusal_body[];
 /* httpd's handler; arg is the struct gateway. */
 void router_handle(void *arg, struct http_exchange *http);
 /* httpd's answer to a request that broke HTTP itself. */
-void router_bad_request(void *arg, enum error_code code, const char *message, struct strbuf *body);
+void router_bad_request(void *arg, const struct http_exchange *exchange, enum error_code code,
+                        const char *message, struct strbuf *headers, struct strbuf *body);
 
 /* Pure: does `path` match `pattern`? Copies {id}. -1 no, 0 yes, 1 but for a malformed {id}. */
 int route_match(const char *pattern, const char *path, char ret_id[UUID_BYTES]);

@@ -248,22 +248,25 @@ static int on_protocol_error(struct mg_connection *mg, int status, const char *t
 {
     struct httpd *httpd = httpd_of(mg);
     struct httpd_conn *conn = mg_get_user_connection_data(mg);
-    struct strbuf body, out;
+    struct strbuf headers, body, out;
     enum error_code code = status == 413 || status == 431 ? ERR_HEADERS_TOO_LARGE : ERR_INVALID;
 
     (void)text;
+    strbuf_init(&headers, HTTPD_ERROR_BODY_BYTES);
     strbuf_init(&body, HTTPD_ERROR_BODY_BYTES);
-    strbuf_init(&out, 2 * HTTPD_ERROR_BODY_BYTES);
-    httpd->bad_request(httpd->arg, code,
+    strbuf_init(&out, 3 * HTTPD_ERROR_BODY_BYTES);
+    httpd->bad_request(httpd->arg, NULL, code,
                        code == ERR_INVALID
                            ? "the request is malformed, incomplete or its head is too large"
                            : "the request head is too large",
-                       &body);
+                       &headers, &body);
     strbuf_printf(&out,
                   "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n"
-                  "Connection: close\r\n\r\n",
+                  "Connection: close\r\n",
                   error_code_http_status(code),
                   mg_get_response_code_text(mg, error_code_http_status(code)), body.length);
+    strbuf_append(&out, headers.data, headers.length);
+    strbuf_puts(&out, "\r\n");
     strbuf_append(&out, body.data, body.length);
     mg_disable_connection_keep_alive(mg);
     mg_write(mg, out.data, out.length);
@@ -272,6 +275,7 @@ static int on_protocol_error(struct mg_connection *mg, int status, const char *t
     }
     strbuf_done(&out);
     strbuf_done(&body);
+    strbuf_done(&headers);
     return 0;
 }
 
@@ -287,14 +291,16 @@ static int on_log(const struct mg_connection *mg, const char *text)
 static void answer_bad_request(struct http_exchange *exchange, const struct error *err)
 {
     struct httpd *httpd = exchange->httpd;
-    struct strbuf body;
+    struct strbuf headers, body;
 
+    strbuf_init(&headers, HTTPD_ERROR_BODY_BYTES);
     strbuf_init(&body, HTTPD_ERROR_BODY_BYTES);
-    httpd->bad_request(httpd->arg, err->code, err->message, &body);
+    httpd->bad_request(httpd->arg, exchange, err->code, err->message, &headers, &body);
     exchange->close = true;
-    http_respond(exchange, error_code_http_status(err->code), "application/json", "", body.data,
-                 body.length);
+    http_respond(exchange, error_code_http_status(err->code), "application/json", headers.data,
+                 body.data, body.length);
     strbuf_done(&body);
+    strbuf_done(&headers);
 }
 
 /* The only request entry; runs before CivetWeb's own CORS, authentication and file handling, which

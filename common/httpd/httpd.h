@@ -31,8 +31,10 @@ struct httpd_options {
     size_t max_head_bytes;    /* 16384 */
     const char *refusal_body; /* JSON of that 503; NULL = none */
     void (*handler)(void *arg, struct http_exchange *exchange);
-    /* Answers a malformed request that never became an exchange; fill body (JSON). */
-    void (*bad_request)(void *arg, enum error_code code, const char *message, struct strbuf *body);
+    /* Answers a malformed request that the handler never sees: fill body (JSON), and headers with
+     * whole lines. The exchange is for reading its headers; NULL when there are none to read. */
+    void (*bad_request)(void *arg, const struct http_exchange *exchange, enum error_code code,
+                        const char *message, struct strbuf *headers, struct strbuf *body);
     void *arg;
 };
 

@@ -36,7 +36,8 @@ struct httpd_conn {
 struct httpd {
     struct mg_context *context;
     void (*handler)(void *arg, struct http_exchange *exchange);
-    void (*bad_request)(void *arg, enum error_code code, const char *message, struct strbuf *body);
+    void (*bad_request)(void *arg, const struct http_exchange *exchange, enum error_code code,
+                        const char *message, struct strbuf *headers, struct strbuf *body);
     void *arg;
     int keep_alive_ms, request_timeout_ms;
     int port;

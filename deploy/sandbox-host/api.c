@@ -60,9 +60,12 @@ void api_send_failure(struct http_exchange *http, const struct error *err)
     api_send_error(http, status, err->message);
 }
 
-void api_bad_request(void *arg, enum error_code code, const char *message, struct strbuf *body)
+void api_bad_request(void *arg, const struct http_exchange *exchange, enum error_code code,
+                     const char *message, struct strbuf *headers, struct strbuf *body)
 {
     (void)arg;
+    (void)exchange;
+    (void)headers;
     strbuf_printf(body, "{\"code\":%d,\"message\":\"%s\"}", error_code_http_status(code), message);
 }
 

@@ -12,6 +12,7 @@
 
 /* httpd's handler and bad_request; arg is the struct host_config. */
 void api_handle(void *arg, struct http_exchange *exchange);
-void api_bad_request(void *arg, enum error_code code, const char *message, struct strbuf *body);
+void api_bad_request(void *arg, const struct http_exchange *exchange, enum error_code code,
+                     const char *message, struct strbuf *headers, struct strbuf *body);
 
 #endif

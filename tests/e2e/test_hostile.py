@@ -461,7 +461,18 @@ def test_request_smuggling_and_broken_heads(quiet_stack, client):
             answers = len(re.findall(rb"(?:^|\n)HTTP/1\.[01] ", out)) + out.count(b"}HTTP/1.")
             if status not in wanted or answers > 1 or b'"status":"ok"' in out:
                 bad.append(f"{name}: wanted {wanted}, got {status} x{answers} {out[:160]!r}")
+            elif status >= 400:
+                _, fields, body = parse(out)
+                if fields.get("x-request-id") != json.loads(body)["request_id"]:
+                    bad.append(f"{name}: X-Request-ID {fields.get('x-request-id')} with {body[:160]}")
     assert len(table) > 60 and not bad, "\n".join(bad)
+
+
+def test_a_broken_head_that_can_be_read_is_answered_under_its_id(quiet_stack, client):
+    mine = str(uuid.uuid4())
+    headers = client.headers() | {"Host": "t", "X-Request-ID": mine, "Expect": "200-maybe"}
+    status, fields, body = ask(quiet_stack, wire("GET", f"{BASE}/{ID}/status", headers))
+    assert (status, fields["x-request-id"], json.loads(body)["request_id"]) == (400, mine, mine)
 
 
 def test_an_answer_never_carries_what_was_sent_as_a_header(quiet_stack, client):

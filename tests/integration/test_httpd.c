@@ -43,9 +43,11 @@ static _Atomic long stack_bytes;
 
 /* ---- the server under test ------------------------------------------------------------------ */
 
-static void bad_request(void *arg, enum error_code code, const char *message, struct strbuf *body)
+static void bad_request(void *arg, const struct http_exchange *exchange, enum error_code code,
+                        const char *message, struct strbuf *headers, struct strbuf *body)
 {
     (void)arg;
+    strbuf_printf(headers, "X-Exchange: %s\r\n", exchange != NULL ? "yes" : "no");
     strbuf_printf(body, "{\"bad\":\"%s\",\"message\":\"%s\"}", error_code_name(code), message);
 }
 
@@ -358,6 +360,7 @@ static void test_refused_shapes(void **state)
 
         bool answered = strncmp(out.data, "HTTP/1.1 4", 10) == 0 &&
                         strstr(out.data, "{\"bad\":") != NULL &&
+                        strstr(out.data, "X-Exchange: ") != NULL &&
                         strstr(out.data, "Connection: close\r\n") != NULL &&
                         count_of(out.data, "HTTP/1.1 ") == 1;
 
@@ -470,7 +473,8 @@ static const struct {
      "\r\n\r\nabcabcabc"},
     {"stream too short closes", "GET /short HTTP/1.1\r\nHost: a\r\n\r\n", "\r\n\r\nabcabcabc"},
     {"silent handler", "GET /silent HTTP/1.1\r\nHost: a\r\n\r\n",
-     "{\"bad\":\"internal_error\",\"message\":\"the request was not answered\"}"},
+     "X-Exchange: yes\r\n\r\n{\"bad\":\"internal_error\",\"message\":\"the request was not "
+     "answered\"}"},
     {"bad chunk size",
      "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\nhello" SMUGGLED,
      "the body is incomplete or malformed"},

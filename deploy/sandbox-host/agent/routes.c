@@ -51,11 +51,14 @@ void routes_respond_error(struct http_exchange *exchange, int status, const char
     respond_json(exchange, status, error_json(status, message));
 }
 
-void routes_bad_request(void *arg, enum error_code code, const char *message, struct strbuf *body)
+void routes_bad_request(void *arg, const struct http_exchange *exchange, enum error_code code,
+                        const char *message, struct strbuf *headers, struct strbuf *body)
 {
     cJSON *root = error_json(error_code_http_status(code), message);
 
     (void)arg;
+    (void)exchange;
+    (void)headers;
     (void)json_print(root, body);
     cJSON_Delete(root);
 }

@@ -13,7 +13,8 @@
 
 /* struct httpd_options.handler and .bad_request; arg is the const struct agent_config. */
 void routes_serve(void *arg, struct http_exchange *exchange);
-void routes_bad_request(void *arg, enum error_code code, const char *message, struct strbuf *body);
+void routes_bad_request(void *arg, const struct http_exchange *exchange, enum error_code code,
+                        const char *message, struct strbuf *headers, struct strbuf *body);
 
 /* {"code":status,"message":message} */
 void routes_respond_error(struct http_exchange *exchange, int status, const char *message);

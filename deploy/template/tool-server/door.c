@@ -496,11 +496,14 @@ void door_serve(void *arg, struct http_exchange *exchange)
               LOG_I("ms", clock_mono_ms() - reply.started_ms));
 }
 
-void door_bad_request(void *arg, enum error_code code, const char *message, struct strbuf *body)
+void door_bad_request(void *arg, const struct http_exchange *exchange, enum error_code code,
+                      const char *message, struct strbuf *headers, struct strbuf *body)
 {
     cJSON *root = rpc_failure(NULL, RPC_INVALID_REQUEST, message);
 
     (void)arg;
+    (void)exchange;
+    (void)headers;
     (void)code;
     (void)json_print(root, body);
     cJSON_Delete(root);

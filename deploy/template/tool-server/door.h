@@ -23,7 +23,8 @@ struct door {
 
 /* httpd's handler; arg is the door. */
 void door_serve(void *arg, struct http_exchange *exchange);
-void door_bad_request(void *arg, enum error_code code, const char *message, struct strbuf *body);
+void door_bad_request(void *arg, const struct http_exchange *exchange, enum error_code code,
+                      const char *message, struct strbuf *headers, struct strbuf *body);
 
 /* Whether pages of this Origin may call: those of localhost itself, and those listed. */
 bool door_origin_allowed(const char *list /* or NULL */, const char *origin);
