@@ -151,4 +151,5 @@ void gateway_config_free(struct gateway_config *config)
 void gateway_config_help(FILE *out)
 {
     config_print_help(table, COUNT, out);
+    provider_config_help(out);
 }

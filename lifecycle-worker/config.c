@@ -7,6 +7,7 @@
 
 #include "common/base/config.h"
 #include "common/base/log.h"
+#include "common/provider/provider.h"
 #include "common/store/store_config.h"
 
 #define AT(field) offsetof(struct worker_config, field)
@@ -122,4 +123,5 @@ void worker_config_free(struct worker_config *config)
 void worker_config_help(FILE *out)
 {
     config_print_help(table, TABLE_COUNT, out);
+    provider_config_help(out);
 }

@@ -96,6 +96,8 @@ static const char *daytona_default_template(struct provider *provider)
 const struct provider_ops daytona_provider_ops = {
     .name = "daytona",
     .create_by_name = true,
+    .config = config_table,
+    .config_count = CONFIG_COUNT,
     .open = daytona_open,
     .close = daytona_close,
     .step = daytona_step,

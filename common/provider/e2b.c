@@ -219,6 +219,8 @@ bool e2b_is_domain(const char *text)
 const struct provider_ops e2b_provider_ops = {
     .name = "e2b",
     .pause_keeps_memory = true,
+    .config = config_table,
+    .config_count = CONFIG_COUNT,
     .open = e2b_open,
     .close = e2b_close,
     .step = e2b_step,

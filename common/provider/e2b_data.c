@@ -117,6 +117,11 @@ int e2b_envd_check(const struct e2b *e2b, const struct provider_target *target,
     if (response->status == 413 && !error.from_rpc) {
         return error_set(err, ERR_TOO_LARGE, "%s: too large for the provider", what);
     }
+    if (error_code_of(&error) == ERR_PROVIDER) {
+        clean(e2b, target, error.message, text, sizeof(text));
+        return error_set(err, ERR_PROVIDER, "%s: HTTP %d: %s", what, response->status,
+                         text[0] ? text : connect_code_name(error.code));
+    }
     return e2b_rpc_error(e2b, target, &error, what, err);
 }
 

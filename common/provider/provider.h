@@ -13,7 +13,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
+#include "common/base/config.h"
 #include "common/base/error.h"
 #include "common/base/json.h"
 #include "common/base/strbuf.h"
@@ -188,6 +190,8 @@ struct provider_ops {
     const char *name;
     bool create_by_name;     /* a repeated create is refused, not doubled */
     bool pause_keeps_memory; /* else the disk only: processes and what is in memory are lost */
+    const struct config_entry *config; /* what open reads, beside its provider_lifetime_config */
+    size_t config_count;
     /* Reads its own environment (E2B_API_KEY ...). NULL + ERR_CONFIG names the variable; NULL +
      * ERR_NOT_FOUND: not configured here (no key). */
     struct provider *(*open)(struct error *err);
@@ -262,5 +266,7 @@ size_t provider_set_count(const struct provider_set *set);
 struct provider *provider_set_at(struct provider_set *set, size_t index);
 struct provider *provider_set_default(struct provider_set *set);
 struct provider *provider_set_find(struct provider_set *set, const char *name); /* or NULL */
+/* Every variable of every provider, for a program's --help. */
+void provider_config_help(FILE *out);
 
 #endif

@@ -107,3 +107,11 @@ struct provider *provider_set_find(struct provider_set *set, const char *name)
     }
     return NULL;
 }
+
+void provider_config_help(FILE *out)
+{
+    for (int i = 0; i < PROVIDER_KIND_COUNT; i++) {
+        config_print_help(backends[i]->config, backends[i]->config_count, out);
+    }
+    config_print_help(provider_lifetime_config, PROVIDER_KIND_COUNT, out);
+}

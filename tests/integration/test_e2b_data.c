@@ -473,7 +473,7 @@ static void test_edge_answers(void **state)
     assert_int_equal(exec("x", 1000, false), -1);
     assert_int_equal(err.code, ERR_PROVIDER);
     assert_null(strstr(err.message, TOKEN));
-    assert_non_null(strstr(err.message, "token *** is wrong"));
+    assert_non_null(strstr(err.message, "HTTP 401: token *** is wrong"));
     static const struct {
         int status;
         enum error_code code;
