@@ -43,17 +43,18 @@ static void log_in(struct request *request, struct credentials *given, bool enve
     int retry_after_s = 0;
     int status = auth_login(request->gateway->auth, given->username, given->password,
                             http_peer(request->http), &token, &retry_after_s, &err);
+    cJSON *tree;
 
     sodium_memzero(given, sizeof(*given));
     if (status < 0) {
         respond_error(request, &err, retry_after_s);
         return;
     }
+    tree = token_json(&token);
     if (enveloped) {
-        respond_data(request, 200, token_json(&token));
-    } else {
-        respond_json(request, 200, token_json(&token), "Cache-Control: no-store\r\n");
+        tree = request_envelope(200, tree);
     }
+    respond_json(request, 200, tree, "Cache-Control: no-store\r\n");
     sodium_memzero(&token, sizeof(token));
 }
 
@@ -130,8 +131,8 @@ static int find_credentials(struct request *request, struct credentials *ret, st
         return error_set(err, ERR_INVALID, "username or password is malformed or too long");
     }
     if (found == 0) {
-        return error_set(err, ERR_INVALID,
-                         "username and password are required: in the query, a form or HTTP Basic");
+        return error_set(err, ERR_INVALID, "%s is required: in the query, a form or HTTP Basic",
+                         ret->username[0] == '\0' ? "username" : "password");
     }
     return 0;
 }

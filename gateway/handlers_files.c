@@ -3,6 +3,7 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "common/base/alloc.h"
 #include "common/base/encode.h"
@@ -218,9 +219,10 @@ static int read_directory(struct request *request, char sandbox_id[UUID_BYTES],
                          found < 0 ? "directory_path is malformed or too long"
                                    : "directory_path is required");
     }
+    /* Python's requests sends True, where httpx sends true */
     found = http_query_param(request->http, "exist_ok", flag, sizeof(flag));
-    directory->exist_ok = found == 0 || strcmp(flag, "true") == 0 || strcmp(flag, "1") == 0;
-    if (!directory->exist_ok && strcmp(flag, "false") != 0 && strcmp(flag, "0") != 0) {
+    directory->exist_ok = found == 0 || strcasecmp(flag, "true") == 0 || strcmp(flag, "1") == 0;
+    if (!directory->exist_ok && strcasecmp(flag, "false") != 0 && strcmp(flag, "0") != 0) {
         return error_set(err, ERR_INVALID, "exist_ok must be true or false");
     }
     return 0;

@@ -80,6 +80,22 @@ static const struct {
 };
 enum { SERVED_COUNT = sizeof(served) / sizeof(served[0]) };
 
+bool openapi_takes(const char *method, const char *path, const char *name)
+{
+    for (int s = 0; s < SERVED_COUNT; s++) {
+        if (strcmp(served[s].method, method) != 0 || strcmp(served[s].path, path) != 0) {
+            continue;
+        }
+        for (int i = 0; i < FIELD_COUNT; i++) {
+            if (fields[i].call == served[s].call && fields[i].place != IN_ANSWER &&
+                strcmp(fields[i].name, name) == 0) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
 /* ---- schemas ------------------------------------------------------------------------------------
  */
 

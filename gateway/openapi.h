@@ -8,9 +8,13 @@
 #ifndef GATEWAY_OPENAPI_H
 #define GATEWAY_OPENAPI_H
 
+#include <stdbool.h>
+
 #include "common/base/json.h"
 #include "common/base/strbuf.h"
 
+/* Whether the call at this path of routes.def takes a field or parameter of that name. */
+bool openapi_takes(const char *method, const char *path, const char *name);
 /* The document; the caller deletes. */
 cJSON *openapi_json(void);
 /* A page that needs nothing from anywhere: no script, no font, no other file. */

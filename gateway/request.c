@@ -8,6 +8,8 @@
 
 #include "common/base/alloc.h"
 #include "common/base/log.h"
+#include "gateway/openapi.h"
+#include "gateway/router.h"
 
 #define JSON_TYPE "application/json; charset=utf-8"
 
@@ -62,34 +64,37 @@ void respond_json(struct request *request, int status, cJSON *tree, const char *
     send_json(request, status, tree, headers);
 }
 
-void respond_data(struct request *request, int status, cJSON *data)
+cJSON *request_envelope(int status, cJSON *data)
 {
     cJSON *tree = cJSON_CreateObject();
 
     cJSON_AddNumberToObject(tree, "code", status);
     cJSON_AddStringToObject(tree, "msg", status == 202 ? "Accepted" : "OK");
     cJSON_AddItemToObject(tree, "data", data);
-    send_json(request, status, tree, NULL);
+    return tree;
+}
+
+void respond_data(struct request *request, int status, cJSON *data)
+{
+    send_json(request, status, request_envelope(status, data), NULL);
 }
 
 /* A message about a field begins with its name: `metadata.a must be a string`. Other messages are
- * told apart by naming nothing that the caller sent or had to send. */
+ * told apart by naming nothing that the call takes. */
 static void add_fields(const struct request *request, cJSON *details, const struct error *err)
 {
-    char field[128], top[128], value[1];
+    char field[128], top[128];
     size_t length = strcspn(err->message, " ");
     cJSON *fields, *entry;
 
-    if (err->message[length] == '\0' || length >= sizeof(field)) {
+    if (request->route == NULL || err->message[length] == '\0' || length >= sizeof(field)) {
         return;
     }
     memcpy(field, err->message, length);
     field[length] = '\0';
     str_copy(top, sizeof(top), field);
     top[strcspn(top, ".[")] = '\0';
-    if (strcmp(err->message + length, " is required") != 0 &&
-        cJSON_GetObjectItemCaseSensitive(request->body, top) == NULL &&
-        http_query_param(request->http, top, value, sizeof(value)) == 0) {
+    if (!openapi_takes(request->route->method, request->route->path, top)) {
         return;
     }
     fields = cJSON_AddArrayToObject(details, "fields");
@@ -155,7 +160,7 @@ void respond_error_details(struct request *request, const struct error *err, int
     char more[256];
     int used;
 
-    if (err->code == ERR_INVALID) {
+    if (err->code == ERR_INVALID || err->code == ERR_TOO_LARGE) {
         add_fields(request, error, err);
     }
     if (details != NULL) {

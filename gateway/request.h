@@ -35,6 +35,8 @@ struct request {
     const char *error_type; /* answered with, for the log; NULL = none */
 };
 
+/* The envelope of a success. Takes `data`. */
+cJSON *request_envelope(int status, cJSON *data);
 /* 200 (or 202) with the envelope. Takes `data`. */
 void respond_data(struct request *request, int status, cJSON *data);
 /* The failure envelope for err. retry_after_s > 0 adds Retry-After (503 always has one). */

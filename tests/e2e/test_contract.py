@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.harness.stack import BASE, Client
+from tests.harness.stack import BASE, PASSWORD, Client
 
 EXAMPLE = Path(__file__).with_name("contract_example.py")
 
@@ -39,6 +39,46 @@ def test_the_contracts_python_example_runs_as_printed(stack):
     done = subprocess.run([sys.executable, str(EXAMPLE), stack.url], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert "Created: " in done.stdout and "Output: Python 3" in done.stdout and "Deleted" in done.stdout
+
+
+def test_flags_in_a_query_are_as_clients_write_them(alice, sandbox):
+    path = f"{BASE}/create-directory?sandbox_id={sandbox['sandbox_id']}&directory_path=/tmp/flags"
+    for flag in ("", "&exist_ok=true", "&exist_ok=True", "&exist_ok=1"):
+        assert alice.post(path + flag).status_code == 200, flag
+    for flag in ("false", "False", "0"):
+        assert alice.post(f"{path}&exist_ok={flag}").status_code == 409, flag
+    answer = alice.post(f"{path}&exist_ok=perhaps")
+    assert answer.status_code == 400 and answer.json()["error"]["fields"][0]["field"] == "exist_ok"
+
+
+@pytest.mark.parametrize("given,missing", [({}, "username"), ({"username": "alice"}, "password"), ({"password": "x"}, "username")])
+def test_login_names_what_is_missing(stack, given, missing):
+    for how in ("params", "data"):
+        answer = Client(stack.url).http.post("/api/v1/auth/login/swagger", **{how: given})
+        assert answer.status_code == 400, answer.text
+        assert [f["field"] for f in answer.json()["error"]["fields"]] == [missing], answer.text
+
+
+def test_no_answer_with_a_token_is_cached(stack, alice):
+    given = {"username": "alice", "password": PASSWORD}
+    http = Client(stack.url).http
+    for answer in (http.post("/api/v1/auth/login/swagger", params=given), http.post("/api/v1/auth/login", json=given)):
+        assert answer.status_code == 200 and answer.headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize("value", ['"\\u0000"', '"\xff"', "[" * 40, "01", "tru", "'a'"])
+def test_json_that_is_not_good_names_the_field_it_is_in(alice, value):
+    answer = alice.post(f"{BASE}/create", f'{{"user_id":"a","metadata":{{"x":{value}}}}}'.encode("latin-1"))
+    assert answer.status_code == 400 and answer.json()["error"]["type"] == "invalid_json"
+    assert "in metadata: " in answer.json()["msg"], answer.text
+
+
+@pytest.mark.parametrize("given,field", [
+    ({}, "sandbox_id"), ({"sandbox_id": "x", "file_path": "/tmp/f"}, "sandbox_id"), ({"sandbox_id": str(uuid.uuid4())}, "file_path"),
+    ({"sandbox_id": str(uuid.uuid4()), "file_path": "x" * 5000}, "file_path")])
+def test_an_upload_names_the_bad_part(alice, given, field):
+    answer = alice.http.post(f"{BASE}/upload-file", data=given, files={"file": b"x"}, headers=alice.headers())
+    assert answer.status_code == 400 and [f["field"] for f in answer.json()["error"]["fields"]] == [field], answer.text
 
 
 def test_list_pages_and_filters(stack):
