@@ -2,7 +2,7 @@
 # The rules of the tree that a compiler does not check. Prints file:line of each breach; exits 1 if any.
 set -u
 shopt -s lastpipe # a breach at the end of a pipe counts here, not in a subshell
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit 1
 failed=0
 breach() { # title, then lines on stdin
     local lines
@@ -74,6 +74,8 @@ while read -r header; do
 done < <(grep '\.h$' <<<"$product") | breach 'header that does not compile alone'
 
 /usr/bin/python3 tests/lint_template.py | breach 'deploy/template'
+
+git ls-files '*.sh' '.ci/run' | xargs -r shellcheck -f gcc 2>&1 | breach 'not as shellcheck has it'
 
 # one shape of code; .clang-format is for the version that Debian 12 has
 xargs -r clang-format --dry-run <<<"$everything" 2>&1 | grep -E 'clang-format-violations' | cut -d: -f1,2 | breach 'not as clang-format has it (make format)'

@@ -38,7 +38,15 @@ secret() { # a secret made once: name, bytes
     [ -s "$var/secrets/$1" ] || (umask 077; od -An -N"$2" -tx1 /dev/urandom | tr -d ' \n' >"$var/secrets/$1")
     cat "$var/secrets/$1"
 }
-alive() { [ -s "$run/$1.supervisor.pid" ] && kill -0 "$(cat "$run/$1.supervisor.pid")" 2>/dev/null; }
+# The process of a pid file (see supervise.sh), if it still runs: pids come again, above all after a reboot,
+# and then belong to something else.
+pid_of() { # file
+    local pid started stat
+    read -r pid started 2>/dev/null <"$1" && stat=$(cat "/proc/$pid/stat" 2>/dev/null) || return 1 # a bare return is 0 in a trap
+    read -r -a stat <<<"${stat##*) }"
+    [ "${stat[0]}" != Z ] && [ "${stat[19]}" = "$started" ] && echo "$pid"
+}
+alive() { pid_of "$run/$1.supervisor.pid" >/dev/null; }
 running() { alive gateway; }
 
 # PostgreSQL refuses root, and sandboxes run under user ids of their own: where others cannot enter
@@ -55,7 +63,7 @@ open_dir() { # name
     fi
 }
 as_postgres() { if [ "$(id -u)" -eq 0 ]; then runuser -u postgres -- "$@"; else "$@"; fi; }
-pg_bin() { ls -d /usr/lib/postgresql/*/bin | sort -V | tail -1; }
+pg_bin() { printf '%s\n' /usr/lib/postgresql/*/bin | sort -V | tail -1; }
 
 configure() {
     load_dotenv
@@ -77,7 +85,8 @@ configure() {
     if [ -z "${DATABASE_URL:-}" ]; then
         start_postgres=1
         pg_port=$(free_port 5490)
-        export DATABASE_URL="postgresql://sandbox:$(secret postgres_password 16)@127.0.0.1:$pg_port/sandbox"
+        DATABASE_URL="postgresql://sandbox:$(secret postgres_password 16)@127.0.0.1:$pg_port/sandbox"
+        export DATABASE_URL
     fi
     export JWT_SECRET_KEY=${JWT_SECRET_KEY:-$(secret jwt_secret 32)}
     export GATEWAY_LISTEN=${GATEWAY_LISTEN:-127.0.0.1:8000}
@@ -85,7 +94,8 @@ configure() {
         start_host=1
         host_port=$(free_port "${SANDBOX_HOST_PORT:-3900}")
         export SANDBOX_HOST_LISTEN=127.0.0.1:$host_port SANDBOX_HOST_DOMAIN=localhost:$host_port
-        export SANDBOX_HOST_API_KEY="e2b_$(secret host_api_key 20)"
+        SANDBOX_HOST_API_KEY="e2b_$(secret host_api_key 20)"
+        export SANDBOX_HOST_API_KEY
         SANDBOX_HOST_STATE_DIR=$(open_dir sandbox-host)
         mkdir -p "$(dirname "$SANDBOX_HOST_STATE_DIR")"
         export SANDBOX_HOST_STATE_DIR SANDBOX_HOST_ANY_TEMPLATE=1
@@ -136,8 +146,6 @@ redis_cli() { # as the running configuration says
 
 start() {
     running && { echo "already running; 'make status' shows it"; return 0; }
-    # leftovers of a stack that was killed hard
-    stop_all
     [ -x "$bin/sandbox-gateway" ] || die "not built: run make build"
     port_free "${GATEWAY_LISTEN##*:}" || die "port ${GATEWAY_LISTEN##*:} is taken; set GATEWAY_LISTEN=127.0.0.1:PORT"
     write_environment
@@ -196,26 +204,29 @@ start_postgres() {
             --encoding=UTF8 --locale=C.UTF-8 >>"$log/postgres.log" 2>&1 || die "initdb failed; see $log/postgres.log"
         rm -f "$pwfile"
     fi
+    local as_user=()
+    if [ "$(id -u)" -eq 0 ]; then as_user=(setpriv --reuid=postgres --regid=postgres --init-groups); fi
     # SIGINT = fast shutdown: a stop does not wait for idle connections
-    launch postgres INT $( [ "$(id -u)" -eq 0 ] && echo "setpriv --reuid=postgres --regid=postgres --init-groups" ) \
-        "$(pg_bin)/postgres" -D "$data" -p "$pg_port" -c listen_addresses=127.0.0.1 \
+    launch postgres INT "${as_user[@]}" "$(pg_bin)/postgres" -D "$data" -p "$pg_port" -c listen_addresses=127.0.0.1 \
         -c unix_socket_directories= -c logging_collector=off -c max_connections=200
 }
 
 stop_one() {
-    local name=$1 pid until
-    [ -s "$run/$name.supervisor.pid" ] || return 0
-    pid=$(cat "$run/$name.supervisor.pid")
-    kill -TERM "$pid" 2>/dev/null || { rm -f "$run/$name.supervisor.pid" "$run/$name.pid"; return 0; }
-    until=$((SECONDS + 35))
-    # the supervisor removes its pid file last; its process may stay a zombie until init reaps it
-    while [ -e "$run/$name.supervisor.pid" ] && kill -0 "$pid" 2>/dev/null; do
-        if [ $SECONDS -ge $until ]; then
-            echo "stack: $name did not stop, killing it" >&2
-            kill -KILL "$(cat "$run/$name.pid")" "$pid" 2>/dev/null || true
-            break
-        fi
-        sleep 0.05
+    local name=$1 file pid until
+    # its supervisor, which takes it along, or the program itself where that was killed
+    for file in "$run/$name.supervisor.pid" "$run/$name.pid"; do
+        pid=$(pid_of "$file") || continue
+        kill -TERM "$pid" 2>/dev/null || true
+        until=$((SECONDS + 35))
+        while pid_of "$file" >/dev/null; do
+            if [ $SECONDS -ge $until ]; then
+                echo "stack: $name did not stop, killing it" >&2
+                kill -KILL "$pid" 2>/dev/null || true
+                if pid=$(pid_of "$run/$name.pid"); then kill -KILL "$pid" 2>/dev/null || true; fi
+                break
+            fi
+            sleep 0.05
+        done
     done
     rm -f "$run/$name.supervisor.pid" "$run/$name.pid"
 }
@@ -224,6 +235,11 @@ stop_all() {
     for name in $programs; do reversed="$name $reversed"; done
     for name in $reversed; do stop_one "$name"; done
     rm -f "$run/environment"
+}
+
+# of a stack that was killed hard; before its ports are looked for
+clear_leftovers() {
+    running || stop_all
 }
 
 banner() {
@@ -246,7 +262,7 @@ status() {
     local name state
     for name in $programs; do
         if alive "$name"; then
-            state="running, pid $(cat "$run/$name.pid" 2>/dev/null || echo '?')"
+            state="running, pid $(pid_of "$run/$name.pid" || echo '?')"
         else
             state="not running"
             case $name in
@@ -269,6 +285,7 @@ status() {
 
 case ${1:-} in
 run)
+    clear_leftovers
     configure
     running && die "already running; 'make stop' first"
     trap 'trap "" INT TERM; echo; echo "stopping"; stop_all; exit 0' INT TERM
@@ -279,6 +296,7 @@ run)
     while running; do sleep 0.5 & wait $!; done
     ;;
 start)
+    clear_leftovers
     configure
     trap 'stop_all' ERR
     start
@@ -295,7 +313,8 @@ logs) exec tail -n 50 -F "$log"/*.log ;;
 env)
     configure
     for name in $(exported_names); do printf 'export %s=%q\n' "$name" "${!name}"; done
-    printf 'export PATH=%q:$PATH\n' "$bin"
+    # shellcheck disable=SC2016 # for whoever evaluates it
+    printf 'export PATH=%q:"$PATH"\n' "$bin"
     ;;
 *) die "usage: stack.sh run|start|stop|status|logs|env" ;;
 esac

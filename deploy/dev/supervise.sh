@@ -1,19 +1,25 @@
 #!/bin/bash
 # Keeps one program running: restarts it when it dies, until told to stop.
 # Usage: supervise.sh NAME RUN_DIR STOP_SIGNAL -- command ...
-# Own pid -> RUN_DIR/NAME.supervisor.pid, the program's -> RUN_DIR/NAME.pid. SIGTERM passes
-# STOP_SIGNAL to the program, waits for it and ends.
+# Own pid -> RUN_DIR/NAME.supervisor.pid, the program's -> RUN_DIR/NAME.pid, each with its start time
+# (/proc/PID/stat), which tells it from a later process of the same number. SIGTERM passes STOP_SIGNAL
+# to the program, waits for it and ends.
 set -u
 name=$1 run_dir=$2 stop_signal=$3
 shift 4
-echo $$ >"$run_dir/$name.supervisor.pid"
+note() { # pid, file: whole or not at all
+    local stat
+    stat=$(cat "/proc/$1/stat") && read -r -a stat <<<"${stat##*) }"
+    echo "$1 ${stat[19]:-}" >"$2.new" && mv "$2.new" "$2"
+}
+note $$ "$run_dir/$name.supervisor.pid"
 child=0 stopping=0
 trap 'stopping=1; [ $child -ne 0 ] && kill -s "$stop_signal" $child 2>/dev/null' TERM INT
 while [ $stopping -eq 0 ]; do
     started=$SECONDS
     "$@" &
     child=$!
-    echo $child >"$run_dir/$name.pid"
+    note $child "$run_dir/$name.pid"
     while kill -0 $child 2>/dev/null; do wait $child; status=$?; done
     [ $stopping -ne 0 ] && break
     echo "{\"event\":\"supervisor.restart\",\"service\":\"$name\",\"status\":${status:-0}}" >&2
