@@ -28,6 +28,8 @@ enum {
     RETRY_LATE_S = 15,
 };
 
+#define CURSOR_MAX_US INT64_C(253402300799999999) /* the year 9999: what a row's time can be */
+
 /* 202: the work goes on without the caller. */
 static void respond_pending(struct request *request, const char *sandbox_id, const char *message)
 {
@@ -523,7 +525,8 @@ static int read_list_filter(struct request *request, struct store_list_filter *f
         char *end;
 
         filter->before_created_us = strtoll(cursor, &end, 10);
-        if (*end != '_' || filter->before_created_us <= 0 || !id_is_uuid_lower(end + 1)) {
+        if (*end != '_' || filter->before_created_us <= 0 ||
+            filter->before_created_us > CURSOR_MAX_US || !id_is_uuid_lower(end + 1)) {
             return error_set(err, ERR_INVALID, "cursor is not one that was given out");
         }
         filter->before_id = end + 1;

@@ -308,6 +308,7 @@ def test_paths(quiet_stack, client):
 def test_queries(quiet_stack, client):
     queries = ["limit=0", "limit=201", "limit=-1", "limit=1e3", "limit=99999999999999999999", "limit=%31x", "limit=" + "1" * 1000,
                "status=nonsense", "status=running%00", "status=%ff", "status=" + "r" * 5000, "cursor=x", "cursor=1_x", "cursor=-5_" + ID,
+               "cursor=253402300800000000_" + ID, "cursor=9223372036854775807_" + ID,
                "cursor=" + "9" * 300, "user_id=" + "u" * 2000, "user_id=%ff", "limit=%", "cursor=1%00_" + ID, "status=running&limit=abc"]
     with Watch(quiet_stack):
         for query in queries:
