@@ -129,6 +129,13 @@ static void prepare_queue(struct worker *worker)
 
 /* ---- claiming ----------------------------------------------------------------------------- */
 
+/* A read may give one entry of each stream where there is room for fewer. */
+static size_t held_max(const struct worker_config *config)
+{
+    size_t slots = (size_t)config->max_in_flight;
+    return slots < JOB_OP_COUNT ? JOB_OP_COUNT : slots;
+}
+
 static void forget_held(struct worker *worker, size_t index)
 {
     worker->held_count--;
@@ -264,6 +271,28 @@ static void claim_held(struct worker *worker)
     free(copies);
 }
 
+/* To whichever worker has room, at once. */
+static void give_back_held(struct worker *worker)
+{
+    sift_held(worker);
+    for (size_t i = 0; i < worker->held_count; i++) {
+        if (worker->held[i].id[0] != '\0') {
+            settle_wake(worker, &worker->held[i].wakeup);
+            settle_ack(worker, &worker->held[i]);
+        }
+    }
+    worker->held_count = 0;
+}
+
+/* What was read beyond the room there is must not grow old here. */
+static void give_back_excess(struct worker *worker)
+{
+    if (worker->held_count > 0 && worker->store_up && inflight_room(&worker->inflight) == 0) {
+        log_event(LOG_INFO, "entries.given_back", LOG_I("count", (int64_t)worker->held_count));
+        give_back_held(worker);
+    }
+}
+
 static void take_sweeps(struct worker *worker)
 {
     for (size_t i = 0; i < worker->held_count && worker->store_up;) {
@@ -284,11 +313,6 @@ static int read_room(const struct worker *worker)
     int calls = 0;
     for (int i = 0; i < worker->gate_count; i++) {
         calls += gate_room(&worker->gates[i], now_ms);
-    }
-    if (calls > 0 && calls < JOB_OP_COUNT) {
-        /* a read of every stream: one after the other, most of them empty, would take long, and
-         * what finds no place after all is put off */
-        calls = JOB_OP_COUNT;
     }
     int slots = inflight_room(&worker->inflight);
     return slots < calls ? slots : calls;
@@ -319,7 +343,7 @@ static void take_entries(struct worker *worker)
     if (worker->reader == NULL || !queue_reader_parked(worker->reader) || worker->held_count > 0) {
         return;
     }
-    if (queue_reader_take(worker->reader, worker->held, (size_t)worker->inflight.capacity,
+    if (queue_reader_take(worker->reader, worker->held, held_max(worker->config),
                           &worker->held_count, &done, &err) != 0) {
         if (err.code == ERR_NOT_FOUND) {
             log_event(LOG_WARN, "queue.no_group", LOG_S("error", err.message));
@@ -461,15 +485,7 @@ static void drain_begin(struct worker *worker)
     take_entries(worker);
     queue_reader_free(worker->reader);
     worker->reader = NULL;
-    for (size_t i = 0; i < worker->held_count; i++) {
-        struct queue_entry *entry = &worker->held[i];
-        if (entry->wakeup.job_id[0] != '\0' && entry->id[0] != '\0' &&
-            inflight_find(&worker->inflight, entry->wakeup.job_id) == NULL) {
-            settle_wake(worker, &entry->wakeup); /* for another worker, at once */
-            settle_ack(worker, entry);
-        }
-    }
-    worker->held_count = 0;
+    give_back_held(worker);
 }
 
 /* Time is up: what is still in flight is given back. */
@@ -531,7 +547,12 @@ static void turn(struct worker *worker)
     poll_due(worker, now_ms);
     wake_waiting(worker, now_ms);
     claim_held(worker);
+    give_back_excess(worker);
     settle_finished(worker);
+    /* Redis finds what the freed slots can take while it is told of what has ended */
+    if (worker->drain_end_ms == 0) {
+        park_reader(worker);
+    }
     if (worker->queue_up || clock_mono_ms() >= worker->queue_retry_ms) {
         settle_send(worker);
     }
@@ -608,7 +629,7 @@ int worker_init(struct worker *worker, const struct worker_config *config, int s
     worker->reader = queue_reader_new(&redis, worker->identity, READER_BLOCK_MS);
     worker->http = http_multi_new((int)config->max_in_flight);
     inflight_init(&worker->inflight, (int)config->max_in_flight);
-    worker->held = xcalloc((size_t)config->max_in_flight, sizeof(*worker->held));
+    worker->held = xcalloc(held_max(config), sizeof(*worker->held));
     worker->queue_up = true;
     worker->store_up = false; /* the first turn asks */
     return 0;

@@ -53,7 +53,7 @@ struct worker {
     struct gate gates[WORKER_PROVIDERS_MAX];
     int gate_count;
     struct inflight inflight;
-    struct queue_entry *held; /* read, not yet claimed; capacity of the table */
+    struct queue_entry *held; /* read, not yet claimed */
     size_t held_count;
     struct worker_outgoing outgoing;
     struct worker_counters counters;

@@ -132,10 +132,14 @@ int queue_consumers_prune(struct queue *queue, int64_t idle_ms, struct error *er
 /* ---- parked reader (worker's event loop) --------------------------------------------------- */
 
 /*
- * One XREADGROUP over all work streams, parked on a connection of its own, so that an event loop
- * can poll its fd. Usage: when there is room and none is parked: queue_reader_park(max). When fd is
- * readable or block_ms + 3000 ms have passed: queue_reader_take().
- * After each connect the pending entries of this consumer (id 0) are read first, then '>'.
+ * One read over all work streams, parked on a connection of its own, so that an event loop can poll
+ * its fd. Usage: when there is room and none is parked: queue_reader_park(max). When fd is readable
+ * or block_ms + 3000 ms have passed: queue_reader_take().
+ * After each connect the pending entries of this consumer (id 0) are read first. Then what is there
+ * (answered at once, at most `max` of all streams together), and when that is no more, an
+ * XREADGROUP that blocks until something comes. To the latter Redis may give one entry of each
+ * stream whatever `max` was, if several streams get one between the two: rare, and the caller's to
+ * give back.
  */
 struct queue_reader;
 struct queue_reader *queue_reader_new(const struct queue_options *options, const char *consumer,
@@ -145,9 +149,9 @@ void queue_reader_free(struct queue_reader *reader);
 int queue_reader_park(struct queue_reader *reader, int max, struct error *err) MUST_CHECK;
 bool queue_reader_parked(const struct queue_reader *reader);
 int queue_reader_fd(const struct queue_reader *reader); /* -1 when not connected */
-/* Reads what has arrived. *ret_done: the parked command has answered (perhaps with 0 entries), park
- * again. NOGROUP and UNBLOCKED are ERR_NOT_FOUND: call queue_prepare(). Entries beyond `max` cannot
- * happen (COUNT is spread over the streams). */
+/* Reads what has arrived into ret, of `max` elements: those parked for, or JOB_OP_COUNT if that is
+ * more. *ret_done: the parked command has answered (perhaps with 0 entries), park again. NOGROUP
+ * and UNBLOCKED are ERR_NOT_FOUND: call queue_prepare(). */
 int queue_reader_take(struct queue_reader *reader, struct queue_entry *ret, size_t max,
                       size_t *ret_count, bool *ret_done, struct error *err) MUST_CHECK;
 

@@ -16,9 +16,9 @@
 #include "common/queue/link.h"
 #include "common/queue/queue.h"
 
-#define BLOCK_MAX_MS    2000
-#define BLOCK_GRACE_MS  3000
-#define BLOCK_SUBSET_MS 100 /* when there is room for fewer entries than there are streams */
+#define BLOCK_MAX_MS   2000
+#define BLOCK_GRACE_MS 3000
+#define EMPTY_FRESH_MS 20 /* how long streams found empty are believed to be */
 
 struct queue_reader {
     struct queue_link link;
@@ -27,10 +27,13 @@ struct queue_reader {
     int block_ms;
     bool parked;
     int64_t parked_at_ms;
+    int asked;  /* fewer new entries than this mean that there are no more */
+    bool empty; /* the last read found no more, at emptied_at_ms */
+    int64_t emptied_at_ms;
     /* what was delivered to this consumer and not acknowledged is read again after a connect */
     bool history[JOB_OP_COUNT];
     char after[JOB_OP_COUNT][32];
-    int rotation;
+    int first; /* the op whose stream is read first */
 };
 
 struct queue_reader *queue_reader_new(const struct queue_options *options, const char *consumer,
@@ -70,26 +73,88 @@ static void reader_drop(struct queue_reader *reader)
     reader->parked = false;
 }
 
-/* Picks the streams of the next read into ops; returns how many. */
-static int reader_pick(struct queue_reader *reader, int max, enum job_op ops[JOB_OP_COUNT],
-                       bool *ret_history)
+/* Up to `max` entries of what this consumer had been given before. False: there are none. */
+static bool park_history(struct queue_reader *reader, int max)
 {
+    struct queue_args *args = &reader->args;
+    enum job_op ops[JOB_OP_COUNT];
     int count = 0;
     for (int op = 0; op < JOB_OP_COUNT && count < max; op++) {
         if (reader->history[op]) {
             ops[count++] = (enum job_op)op;
         }
     }
-    *ret_history = count > 0;
-    if (count > 0) {
-        return count;
+    if (count == 0) {
+        return false;
     }
-    int wanted = max < JOB_OP_COUNT ? max : JOB_OP_COUNT;
-    for (int i = 0; i < wanted; i++) {
-        ops[count++] = (enum job_op)((reader->rotation + i) % JOB_OP_COUNT);
+    reader->asked = 0; /* says nothing of new entries */
+    queue_args_pair(args, "XREADGROUP", "GROUP");
+    queue_args_pair(args, QUEUE_GROUP, reader->consumer);
+    queue_args_text(args, "COUNT"); /* counts per stream */
+    queue_args_int(args, max / count);
+    queue_args_text(args, "STREAMS");
+    for (int i = 0; i < count; i++) {
+        queue_args_text(args, queue_stream_key(ops[i]));
     }
-    reader->rotation = (reader->rotation + wanted) % JOB_OP_COUNT;
-    return count;
+    for (int i = 0; i < count; i++) {
+        queue_args_text(args, reader->after[ops[i]]);
+    }
+    return true;
+}
+
+static void put_streams(struct queue_reader *reader)
+{
+    for (int i = 0; i < JOB_OP_COUNT; i++) {
+        queue_args_text(&reader->args,
+                        queue_stream_key((enum job_op)((reader->first + i) % JOB_OP_COUNT)));
+    }
+}
+
+/*
+ * Up to `max` new entries of all streams together, answered at once. COUNT alone cannot say that:
+ * it counts per stream. Each stream is first offered an even share of what is left, then what the
+ * others did not use; the next read begins behind the last stream that gave something.
+ */
+static void park_backlog(struct queue_reader *reader, int max)
+{
+    static const char script[] =
+        "local left, out = tonumber(ARGV[3]), {} "
+        "for pass = 1, 2 do "
+        "  for i, key in ipairs(KEYS) do "
+        "    if left == 0 then return out end "
+        "    local share = pass == 1 and math.ceil(left / (#KEYS - i + 1)) or left "
+        "    local got = redis.pcall('XREADGROUP', 'GROUP', ARGV[1], ARGV[2], 'COUNT', share, "
+        "                            'STREAMS', key, '>') "
+        "    if got and got.err then return #out > 0 and out or got end "
+        "    if got then out[#out + 1] = got[1] left = left - #got[1][2] end "
+        "  end "
+        "end "
+        "return out";
+    struct queue_args *args = &reader->args;
+    reader->asked = max;
+    queue_args_pair(args, "EVAL", script);
+    queue_args_int(args, JOB_OP_COUNT);
+    put_streams(reader);
+    queue_args_pair(args, QUEUE_GROUP, reader->consumer);
+    queue_args_int(args, max);
+}
+
+/* Waits for new entries in any stream. */
+static void park_blocked(struct queue_reader *reader, int max)
+{
+    struct queue_args *args = &reader->args;
+    reader->asked = max < JOB_OP_COUNT ? 1 : max / JOB_OP_COUNT;
+    queue_args_pair(args, "XREADGROUP", "GROUP");
+    queue_args_pair(args, QUEUE_GROUP, reader->consumer);
+    queue_args_text(args, "COUNT");
+    queue_args_int(args, reader->asked);
+    queue_args_text(args, "BLOCK");
+    queue_args_int(args, reader->block_ms);
+    queue_args_text(args, "STREAMS");
+    put_streams(reader);
+    for (int i = 0; i < JOB_OP_COUNT; i++) {
+        queue_args_text(args, ">");
+    }
 }
 
 int queue_reader_park(struct queue_reader *reader, int max, struct error *err)
@@ -97,38 +162,30 @@ int queue_reader_park(struct queue_reader *reader, int max, struct error *err)
     if (reader->parked || max < 1) {
         return 0;
     }
-    bool fresh;
+    bool fresh = false;
     if (queue_link_open(&reader->link, &fresh, err) != 0) {
         return -1;
     }
     if (fresh) {
+        reader->empty = false;
         for (int op = 0; op < JOB_OP_COUNT; op++) {
             reader->history[op] = true;
             str_copy(reader->after[op], sizeof(reader->after[op]), "0-0");
         }
     }
-    enum job_op ops[JOB_OP_COUNT];
-    bool history;
-    int streams = reader_pick(reader, max, ops, &history);
-    struct queue_args *args = &reader->args;
-    queue_args_reset(args);
-    queue_args_pair(args, "XREADGROUP", "GROUP");
-    queue_args_pair(args, QUEUE_GROUP, reader->consumer);
-    queue_args_text(args, "COUNT"); /* counts per stream */
-    queue_args_int(args, max / streams);
-    if (!history) {
-        queue_args_text(args, "BLOCK");
-        bool subset = streams < JOB_OP_COUNT && reader->block_ms > BLOCK_SUBSET_MS;
-        queue_args_int(args, subset ? BLOCK_SUBSET_MS : reader->block_ms);
+    int64_t now = clock_mono_ms();
+    if (max < JOB_OP_COUNT && now - reader->emptied_at_ms > EMPTY_FRESH_MS) {
+        reader->empty = false; /* a blocking read may give one of each stream: more than `max` */
     }
-    queue_args_text(args, "STREAMS");
-    for (int i = 0; i < streams; i++) {
-        queue_args_text(args, queue_stream_key(ops[i]));
+    queue_args_reset(&reader->args);
+    if (!park_history(reader, max)) {
+        if (reader->empty) {
+            park_blocked(reader, max);
+        } else {
+            park_backlog(reader, max);
+        }
     }
-    for (int i = 0; i < streams; i++) {
-        queue_args_text(args, history ? reader->after[ops[i]] : ">");
-    }
-    queue_link_append(&reader->link, args);
+    queue_link_append(&reader->link, &reader->args);
     int flushed = 0;
     while (flushed == 0) {
         if (redisBufferWrite(reader->link.context, &flushed) != REDIS_OK) {
@@ -138,7 +195,7 @@ int queue_reader_park(struct queue_reader *reader, int max, struct error *err)
         }
     }
     reader->parked = true;
-    reader->parked_at_ms = clock_mono_ms();
+    reader->parked_at_ms = now;
     return 0;
 }
 
@@ -163,6 +220,8 @@ static size_t reader_collect(struct queue_reader *reader, const redisReply *repl
         const redisReply *entries = stream->element[1];
         if (entries->elements == 0) {
             reader->history[op] = false;
+        } else {
+            reader->first = (op + 1) % JOB_OP_COUNT;
         }
         for (size_t j = 0; j < entries->elements && count < max; j++) {
             if (queue_entry_parse(entries->element[j], (enum job_op)op, &ret[count]) == 0) {
@@ -222,6 +281,8 @@ int queue_reader_take(struct queue_reader *reader, struct queue_entry *ret, size
         }
     } else {
         *ret_count = reader_collect(reader, reply, ret, max);
+        reader->empty = *ret_count < (size_t)reader->asked;
+        reader->emptied_at_ms = clock_mono_ms();
     }
     freeReplyObject(reply);
     return status;

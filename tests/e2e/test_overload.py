@@ -94,6 +94,32 @@ def test_the_queue_is_bounded_before_anything_is_accepted(fault_stack):
 
 
 @pytest.mark.release_only
+def test_a_worker_with_few_slots_keeps_them_busy(fault_stack, fault_provider):
+    stack = fault_stack(env={"WORKER_MAX_IN_FLIGHT": "8"})
+    client = stack.client()
+    fault_provider.config(delay_ms=200)  # 40 creates/s is what 8 slots can do
+
+    def rate(count: int = 48) -> float:
+        stack.workers[0].send(signal.SIGSTOP)  # the clients' own pace does not matter
+        try:
+            answers = at_once(8, lambda _: [client.post(f"{BASE}/create", {"user_id": "q"}, Prefer="respond-async").status_code
+                                            for _ in range(count // 8)])
+        finally:
+            stack.workers[0].send(signal.SIGCONT)
+        assert answers == [[202] * (count // 8)] * 8
+        stack.quiet()
+        (seconds,), = stack.sql("select extract(epoch from max(finished_at) - min(started_at)) from (select started_at, finished_at "
+                                f"from jobs where op = 'create' and state = 'done' order by created_at desc limit {count}) last")
+        return count / float(seconds)
+
+    # the machine may be busy with something else for a moment
+    rates: list[float] = []
+    while not rates or (max(rates) < 24 and len(rates) < 4):
+        rates.append(rate())
+    assert max(rates) >= 24, rates
+
+
+@pytest.mark.release_only
 def test_a_full_queue_takes_deletes_only(fault_stack):
     stack = fault_stack(env={"ADMISSION_QUEUE_DEPTH": "4", "ADMISSION_QUEUE_MAX": "8"})
     client = stack.client()

@@ -239,6 +239,57 @@ static void test_count_is_kept(void **state)
     queue_free(queue);
 }
 
+/* Where there is room for fewer entries than there are streams, one read finds what there is. */
+static void test_little_room(void **state)
+{
+    (void)state;
+    struct error err = ERROR_INIT;
+    struct queue *queue = fresh_queue();
+    struct queue_options options = options_for(redis_port);
+    struct queue_reader *reader = queue_reader_new(&options, "host:1:a", 2000);
+    struct queue_entry entries[JOB_OP_COUNT];
+    struct wakeup sent[16];
+
+    for (int i = 0; i < 16; i++) {
+        sent[i] = wakeup_new(i < 10 ? JOB_TIMEOUT : JOB_CREATE);
+    }
+    assert_int_equal(read_once(reader, entries, JOB_OP_COUNT), 0); /* nothing from before */
+    /* one stream alone has entries: every read finds them, and as many as there is room for */
+    OK(queue_add(queue, sent, 10, &err));
+    assert_int_equal(read_once(reader, entries, 1), 1);
+    assert_string_equal(entries[0].wakeup.job_id, sent[0].job_id);
+    assert_int_equal(read_once(reader, entries, 1), 1);
+    assert_int_equal(read_once(reader, entries, 4), 4);
+    assert_string_equal(entries[3].wakeup.job_id, sent[5].job_id);
+    /* two streams take turns */
+    OK(queue_add(queue, sent + 10, 6, &err));
+    int creates = 0;
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(read_once(reader, entries, 1), 1);
+        creates += entries[0].op == JOB_CREATE;
+    }
+    assert_int_equal(creates, 2);
+    assert_int_equal(read_once(reader, entries, 5), 5); /* all but one of what is left */
+    assert_int_equal(read_once(reader, entries, 5), 1);
+    /* streams found empty a while ago are looked at again before a read that may give one of each
+     */
+    OK(queue_add(queue, (struct wakeup[]){wakeup_new(JOB_CREATE), wakeup_new(JOB_PAUSE)}, 2, &err));
+    clock_sleep_ms(100);
+    assert_int_equal(read_once(reader, entries, 1), 1);
+    assert_int_equal(read_once(reader, entries, 1), 1);
+    /* and one that has found nothing waits for any of them */
+    assert_int_equal(read_once(reader, entries, 1), 0);
+    for (int op = 0; op < JOB_OP_COUNT; op++) {
+        struct wakeup late = wakeup_new((enum job_op)op);
+        OK(queue_reader_park(reader, 1, &err));
+        OK(queue_add(queue, &late, 1, &err));
+        assert_int_equal(read_many(reader, entries, 1), 1);
+        assert_string_equal(entries[0].wakeup.job_id, late.job_id);
+    }
+    queue_reader_free(reader);
+    queue_free(queue);
+}
+
 static void test_id_zero_first_after_reconnect(void **state)
 {
     (void)state;
@@ -421,7 +472,9 @@ static void test_wiped_in_the_middle(void **state)
     bool wiped = false;
     bool present = true;
 
-    while (read_once(reader, entries, 8) > 0) {}
+    /* nothing was given before, nothing is new: the next read waits */
+    assert_int_equal(read_once(reader, entries, 8), 0);
+    assert_int_equal(read_once(reader, entries, 8), 0);
     /* a blocked reader is woken by the flush */
     OK(queue_reader_park(reader, 8, &err));
     clock_sleep_ms(50);
@@ -601,6 +654,7 @@ static void test_server_killed_and_restarted(void **state)
     assert_int_equal(count, 1);
     clock_sleep_ms(1100); /* appendfsync everysec */
 
+    assert_int_equal(read_once(reader, entries, 8), 0); /* no more: the next read waits */
     OK(queue_reader_park(reader, 8, &err));
     server_kill(&server);
     struct pollfd poll_fd = {.fd = queue_reader_fd(reader), .events = POLLIN};
@@ -657,6 +711,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_round_trip),
         cmocka_unit_test(test_count_is_kept),
+        cmocka_unit_test(test_little_room),
         cmocka_unit_test(test_id_zero_first_after_reconnect),
         cmocka_unit_test(test_malformed_entries),
         cmocka_unit_test(test_autoclaim),
