@@ -527,6 +527,7 @@ void httpd_stop(struct httpd *httpd)
     atomic_store(&httpd->draining, true);
     close_idle(httpd, SHUT_RDWR);
     if (httpd->context != NULL) {
+        httpd_accept_shut(httpd);
         mg_stop(httpd->context);
     }
     httpd_accept_end(httpd);

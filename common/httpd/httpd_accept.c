@@ -68,6 +68,17 @@ void httpd_accept_started(void)
     starting = NULL;
 }
 
+/* CivetWeb's accepting thread looks whether it is to end every two seconds, and when it is woken.
+ */
+void httpd_accept_shut(struct httpd *httpd)
+{
+    pthread_mutex_lock(&listeners_lock);
+    for (int i = 0; i < LISTENERS_MAX; i++)
+        if (listeners[i].httpd == httpd)
+            (void)shutdown(listeners[i].fd, SHUT_RDWR);
+    pthread_mutex_unlock(&listeners_lock);
+}
+
 void httpd_accept_end(struct httpd *httpd)
 {
     pthread_mutex_lock(&listeners_lock);

@@ -90,6 +90,8 @@ bool httpd_is_crowded(const struct httpd *httpd);
 /* Around mg_start, on the thread that calls it; end after mg_stop. */
 void httpd_accept_begin(struct httpd *httpd, int max_connections, const char *refusal_body);
 void httpd_accept_started(void);
+/* Right before mg_stop: nobody is accepted any more. */
+void httpd_accept_shut(struct httpd *httpd);
 void httpd_accept_end(struct httpd *httpd);
 void httpd_connection_closed(struct httpd *httpd);
 /* Closes refused connections whose time is up. Caller holds httpd->lock. */

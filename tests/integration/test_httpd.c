@@ -999,6 +999,19 @@ static void test_drain(void **state)
     server = main_server;
 }
 
+/* Nobody waits until CivetWeb looks by itself whether it is to end. */
+static void test_stop_is_prompt(void **state)
+{
+    struct httpd *idle = start(8);
+    int64_t start_ms;
+
+    (void)state;
+    clock_sleep_ms(100); /* its threads wait by now */
+    start_ms = clock_mono_ms();
+    httpd_stop(idle);
+    assert_true(clock_mono_ms() - start_ms < 1500);
+}
+
 static void test_start_errors(void **state)
 {
     char taken[32];
@@ -1067,6 +1080,7 @@ int main(void)
         cmocka_unit_test(test_bounded_connections),
         cmocka_unit_test(test_idle_makes_room),
         cmocka_unit_test(test_drain),
+        cmocka_unit_test(test_stop_is_prompt),
         cmocka_unit_test(test_start_errors),
     };
 
