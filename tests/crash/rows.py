@@ -86,6 +86,8 @@ def gateway_between_commit_and_wakeup(scene: Scene, kind: Kind) -> float:
 
 @row("a job that nobody waits for", 1, Timing.lost_reply)
 def gateway_while_the_caller_waits(scene: Scene, kind: Kind) -> float:
+    # the gateway's thread that dies is not the one that answers: no answer before its death
+    scene.fault(kind, "delay", delay_ms=300)
     return gateway_dies(scene, kind, "gateway_enqueued")
 
 
