@@ -223,4 +223,4 @@ format-check:
 	@clang-format --dry-run -Werror $(FORMATTED)
 
 help:
-	@sed -n 's/^#   //p' Makefile; echo "targets: run start stop status logs env test mutation takeover isolation fuzz chaos soak bench lint format clean"
+	@sed -n 's/^#   //p' Makefile; echo "targets: build run start stop status logs env test mutation takeover isolation fuzz fuzz-keep chaos soak bench host-bench host-churn lint format format-check clean"

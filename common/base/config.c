@@ -205,7 +205,7 @@ void config_print_help(const struct config_entry *table, size_t count, FILE *out
         fprintf(out, "  %-32s %s", entry->name, entry->help);
         if (entry->required) {
             fputs(" (required)", out);
-        } else if (entry->fallback != NULL && !entry->secret) {
+        } else if (entry->fallback != NULL && entry->fallback[0] != '\0' && !entry->secret) {
             fprintf(out, " (default %s)", entry->fallback);
         }
         if (entry->type == CONFIG_INT) {

@@ -21,6 +21,7 @@ def settings() -> dict[str, str | None]:
     found: dict[str, str | None] = {}
     for program in PROGRAMS:
         text = subprocess.run([build_dir() / program, "--help"], capture_output=True, text=True, check=True).stdout
+        assert "(default )" not in text, program
         for name, rest in re.findall(r"^  ([A-Z][A-Z0-9_]+)\s+(.*)$", text, re.M):
             default = re.search(r"\((?:default (.*?)|(required))\)(?: \[.*\])?$", rest)
             value = (default[1] or default[2]) if default else None
