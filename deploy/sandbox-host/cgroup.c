@@ -13,16 +13,11 @@
 
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
+#include "common/base/log.h"
 
 #define PARENT "sandbox-host"
 
-enum {
-    ROOTS = 5,
-    PATH_BYTES = 256,
-    FREEZE_TIMEOUT_MS = 5000,
-    STOP_ROUNDS = 200,
-    KILL_ROUNDS = 100
-};
+enum { ROOTS = 5, PATH_BYTES = 256, FREEZE_TIMEOUT_MS = 5000, STOP_ROUNDS = 200, KILL_ROUNDS = 50 };
 
 /* Where each controller lives; "" = not usable. On v2 all are the same folder. */
 static struct {
@@ -270,7 +265,11 @@ void cgroup_thaw_killed(void)
         /* one process is enough: all of a sandbox are killed together */
         if (read_text(path, "cgroup.procs", text, sizeof(text)) == 0 &&
             is_killed((pid_t)strtol(text, NULL, 10))) {
-            (void)cgroup_remove(entry->d_name); /* what stays is tried again at the next start */
+            struct error err = ERROR_INIT;
+
+            if (cgroup_remove(entry->d_name, &err) < 0) { /* tried again at the next start */
+                log_error(LOG_WARN, "cgroup.not_removed", &err);
+            }
         }
     }
     if (all != NULL) {
@@ -278,10 +277,10 @@ void cgroup_thaw_killed(void)
     }
 }
 
-bool cgroup_remove(const char *id)
+int cgroup_remove(const char *id, struct error *err)
 {
     char path[PATH_BYTES];
-    bool gone = true;
+    int status = 0;
 
     cgroup_let_die(id);
     for (int i = 0; i < ROOTS; i++) {
@@ -289,13 +288,18 @@ bool cgroup_remove(const char *id)
             continue;
         }
         group_path(path, all_roots()[i], id);
-        for (int round = 0; round < KILL_ROUNDS && rmdir(path) < 0 && errno == EBUSY; round++) {
+        int failure = rmdir(path) < 0 ? errno : 0;
+
+        for (int round = 0; round < KILL_ROUNDS && failure == EBUSY; round++) {
             kill_group(path);
             clock_sleep_ms(10);
+            failure = rmdir(path) < 0 ? errno : 0;
         }
-        gone = gone && access(path, F_OK) < 0;
+        if (failure != 0 && failure != ENOENT) {
+            status = error_set_errno(err, ERR_INTERNAL, failure, "removing %s", path);
+        }
     }
-    return gone;
+    return status;
 }
 
 /* The number behind `name` in a file of lines "name number"; name "" = the file is one number. */

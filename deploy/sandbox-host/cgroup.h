@@ -38,8 +38,8 @@ void cgroup_create(const char *id, const struct cgroup_limits *limits);
 void cgroup_enter(const char *id);
 /* Thaws it if it is frozen: a frozen process does not die of SIGKILL. */
 void cgroup_let_die(const char *id);
-/* Kills what is left in it and removes it; false: something in it does not die. */
-bool cgroup_remove(const char *id);
+/* Kills what is left in it and removes it. One that is not there is removed. */
+int cgroup_remove(const char *id, struct error *err) MUST_CHECK;
 /* Freezes or thaws every process of the sandbox; `init_pid` is its first process as seen from here.
  */
 int cgroup_freeze(const char *id, pid_t init_pid, bool frozen, struct error *err) MUST_CHECK;

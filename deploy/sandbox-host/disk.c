@@ -258,12 +258,12 @@ int disk_usage(pid_t init_pid, int64_t *ret_used, int64_t *ret_total, struct err
 static int try_image(struct error *err)
 {
     char dir[PATH_MAX], device[DISK_DEVICE_BYTES];
+    struct error left = ERROR_INIT;
     int fd = -1, status;
     pid_t pid;
 
     snprintf(dir, sizeof(dir), "%s/disk-check", config->state_dir);
-    files_remove_tree(dir);
-    status = files_make_dir(dir, 0711, err);
+    status = files_remove_tree(dir, err) < 0 ? -1 : files_make_dir(dir, 0711, err);
     if (status == 0) {
         mode = DISK_IMAGE;
         status = disk_make(dir, NULL, 0, device, &fd, err);
@@ -287,7 +287,10 @@ static int try_image(struct error *err)
     if (fd >= 0) {
         close(fd);
     }
-    files_remove_tree(dir);
+    if (files_remove_tree(dir, &left) < 0 && status == 0) {
+        *err = left;
+        status = -1;
+    }
     return status;
 }
 

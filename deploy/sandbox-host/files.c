@@ -241,11 +241,34 @@ static int remove_entry(const char *path, const struct stat *status, int kind, s
     return 0;
 }
 
-bool files_remove_tree(const char *path)
+/* Ends the walk with the reason of the first entry that stays. */
+static int remove_or_say(const char *path, const struct stat *status, int kind, struct FTW *walk)
 {
+    (void)status;
+    (void)kind;
+    (void)walk;
+    return remove(path) == 0 || errno == ENOENT ? 0 : errno;
+}
+
+static bool is_gone(const char *path)
+{
+    return access(path, F_OK) < 0 && errno == ENOENT;
+}
+
+int files_remove_tree(const char *path, struct error *err)
+{
+    int failure;
+
     /* each round opens one more level of folders that were closed to their own owner */
-    for (int round = 0; round < COPY_DEPTH_MAX && access(path, F_OK) == 0; round++) {
+    for (int round = 0; round < COPY_DEPTH_MAX && !is_gone(path); round++) {
         nftw(path, remove_entry, WALK_FDS, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
     }
-    return access(path, F_OK) < 0;
+    if (is_gone(path)) {
+        return 0;
+    }
+    failure = nftw(path, remove_or_say, WALK_FDS, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
+    if (is_gone(path)) {
+        return 0;
+    }
+    return error_set_errno(err, ERR_INTERNAL, failure > 0 ? failure : errno, "removing %s", path);
 }

@@ -7,7 +7,6 @@
 #ifndef SANDBOX_HOST_FILES_H
 #define SANDBOX_HOST_FILES_H
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 
@@ -28,7 +27,7 @@ int files_copy(const char *from, const char *to, mode_t mode, struct error *err)
 int files_copy_public(const char *from, const char *to, struct error *err) MUST_CHECK;
 /* Copies a folder's content into an existing folder, all of it, owned by uid (0 = by us). */
 int files_copy_home(const char *from, const char *to, uid_t uid, struct error *err) MUST_CHECK;
-/* Removes a folder with all in it, on one file system; false: something could not be removed. */
-bool files_remove_tree(const char *path);
+/* Removes a folder with all in it, on one file system. One that is not there is removed. */
+int files_remove_tree(const char *path, struct error *err) MUST_CHECK;
 
 #endif

@@ -3,7 +3,8 @@
  *
  * Owns: ending or pausing sandboxes whose time is up or whose processes died, within a tick;
  * regular samples of what they use. Ends in two steps, so that a hundred deadlines at once are kept
- * as well as one: the keeper kills, the burier waits for the dead and removes what they leave.
+ * as well as one: the keeper kills, the burier waits for the dead and removes what they leave,
+ * again and again until nothing stays.
  */
 #include <stdatomic.h>
 
@@ -11,7 +12,7 @@
 #include "common/base/log.h"
 #include "deploy/sandbox-host/sandbox_internal.h"
 
-enum { TICK_MS = 50, BURY_MAX = 8192 };
+enum { TICK_MS = 50, BURY_MAX = 8192, BURY_AGAIN_MS = 1000, IDLE_MS = 60000 };
 
 static pthread_t keeper, burier;
 static _Atomic bool stopping;
@@ -21,7 +22,8 @@ static struct {
     pthread_cond_t changed;
     struct box *list[BURY_MAX];
     size_t count;
-} dead = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+    bool draining; /* no more will come */
+} dead = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static bool is_due(const struct box *box, int64_t now_ms)
 {
@@ -43,13 +45,13 @@ static struct box *take_due(int64_t now_ms)
     return box;
 }
 
-/* Hands a killed one, and the reference to it, to the burier. */
-static void hand_over(struct box *box)
+void keeper_bury(struct box *box)
 {
     pthread_mutex_lock(&dead.lock);
     while (dead.count == BURY_MAX) {
         pthread_cond_wait(&dead.changed, &dead.lock);
     }
+    box->bury_at_ms = box->burials == 0 ? 0 : clock_mono_ms() + BURY_AGAIN_MS;
     dead.list[dead.count++] = box;
     pthread_cond_broadcast(&dead.changed);
     pthread_mutex_unlock(&dead.lock);
@@ -77,7 +79,7 @@ static void end_due(struct box *box)
     }
     pthread_mutex_unlock(&box->transition);
     if (ended) {
-        hand_over(box);
+        keeper_bury(box);
     } else {
         table_release(box);
     }
@@ -133,26 +135,56 @@ static void *keep(void *arg)
     return NULL;
 }
 
+/* With the lock held: the first whose time has come, or any when all is to end. */
+static struct box *take_dead(int64_t now_ms)
+{
+    for (size_t i = 0; i < dead.count; i++) {
+        struct box *box = dead.list[i];
+
+        if (dead.draining || box->bury_at_ms <= now_ms) {
+            dead.list[i] = dead.list[--dead.count];
+            return box;
+        }
+    }
+    return NULL;
+}
+
 static void *bury(void *arg)
 {
     (void)arg;
     for (;;) {
         struct box *box;
+        bool last;
 
         pthread_mutex_lock(&dead.lock);
-        while (dead.count == 0 && !atomic_load(&stopping)) {
-            pthread_cond_wait(&dead.changed, &dead.lock);
+        while ((box = take_dead(clock_mono_ms())) == NULL && !dead.draining) {
+            const struct timespec until = clock_cond_until(dead.count > 0 ? TICK_MS : IDLE_MS);
+
+            pthread_cond_timedwait(&dead.changed, &dead.lock, &until);
         }
-        box = dead.count > 0 ? dead.list[--dead.count] : NULL;
+        last = dead.draining;
         pthread_cond_broadcast(&dead.changed);
         pthread_mutex_unlock(&dead.lock);
         if (box == NULL) {
             return NULL;
         }
         pthread_mutex_lock(&box->transition);
-        box_bury(box);
-        table_give_back(box);
+        if (box_bury(box) == 0) {
+            table_give_back(box);
+        } else if (last) {
+            /* the warden tries once more as it ends, and then the next start of the host */
+            table_remove(box);
+            table_give_back(box);
+        } else {
+            pthread_mutex_unlock(&box->transition);
+            keeper_bury(box);
+        }
     }
+}
+
+void keeper_init(void)
+{
+    clock_cond_init(&dead.changed);
 }
 
 int keeper_start(struct error *err)
@@ -170,7 +202,12 @@ void keeper_stop(void)
 {
     atomic_store(&stopping, true);
     pthread_join(keeper, NULL);
+}
+
+void keeper_drain(void)
+{
     pthread_mutex_lock(&dead.lock);
+    dead.draining = true;
     pthread_cond_broadcast(&dead.changed);
     pthread_mutex_unlock(&dead.lock);
     pthread_join(burier, NULL);

@@ -99,6 +99,7 @@ static int try_sandbox(struct error *err)
 static int doctor(struct host_config *config, struct error *err)
 {
     char folder[] = "/tmp/sandbox-doctor-XXXXXX", *own = config->state_dir;
+    struct error left = ERROR_INIT;
     int status;
 
     if (mkdtemp(folder) == NULL || chmod(folder, 0711) < 0) {
@@ -114,7 +115,9 @@ static int doctor(struct host_config *config, struct error *err)
         printf("%-15s FAILED: %s\n", "start", err->message);
     }
     config->state_dir = own;
-    files_remove_tree(folder);
+    if (files_remove_tree(folder, &left) < 0) {
+        printf("%-15s %s\n", "LEFT BEHIND", left.message);
+    }
     return status;
 }
 
@@ -160,6 +163,9 @@ static int serve(struct host_config *config, int signal_fd, struct error *err)
         status = atomic_load(&warden_lost)
                      ? error_set(err, ERR_INTERNAL, "the warden died, and all sandboxes with it")
                      : 0;
+    }
+    if (atomic_load(&warden_lost)) {
+        spawn_kill_strays();
     }
     close_host();
     if (front != NULL) {

@@ -73,7 +73,7 @@ static void note_output(struct box *box, const struct strbuf *output)
     table_unlock();
 }
 
-/* Starts its processes and the template's command; nothing of it is left on failure. */
+/* Starts its processes and the template's command. On failure they are killed: to be buried. */
 static int start_box(struct box *box, const struct box_options *options,
                      const struct template *template, const char *closed, bool connected,
                      struct error *err)
@@ -89,14 +89,14 @@ static int start_box(struct box *box, const struct box_options *options,
     struct spawn_box processes;
     struct strbuf output;
     int64_t now;
-    int status;
+    int status = spawn_start(&request, &processes, err);
 
-    if (spawn_start(&request, &processes, err) < 0) {
-        return -1;
-    }
     table_lock(); /* the warden's news are looked up by them */
     box->processes = processes;
     table_unlock();
+    if (status < 0) {
+        return -1;
+    }
     strbuf_init(&output, GUEST_OUTPUT_BYTES);
     status = guest_bring_up(box->view.id, token, template, &output, err);
     note_output(box, &output);
@@ -109,7 +109,6 @@ static int start_box(struct box *box, const struct box_options *options,
     table_unlock();
     if (status < 0 || record_write(box, err) < 0) {
         spawn_kill(box->view.id, &box->processes);
-        spawn_bury(box->view.id, &box->processes);
         return -1;
     }
     return 0;
@@ -127,6 +126,36 @@ static int plan_network(const struct box_options *options, struct strbuf *closed
     return egress_plan(&wish, closed, ret_connected, err);
 }
 
+int box_bury(struct box *box)
+{
+    struct error err = ERROR_INIT;
+
+    if (spawn_bury(box->view.id, &box->processes, &err) < 0) {
+        /* once: it is tried again and again */
+        log_event(box->burials++ == 0 ? LOG_ERROR : LOG_DEBUG, "sandbox.not_buried",
+                  LOG_S("sandbox", box->view.id), LOG_S("why", err.message));
+        return -1;
+    }
+    if (box->burials > 0) {
+        log_event(LOG_INFO, "sandbox.buried", LOG_S("sandbox", box->view.id),
+                  LOG_I("tries", box->burials + 1));
+    }
+    table_remove(box);
+    return 0;
+}
+
+/* Usually nothing is left when the caller gets its answer; what takes longer does not keep it
+ * waiting. Takes the transition lock and the reference. */
+static void bury_or_hand_over(struct box *box)
+{
+    if (box_bury(box) == 0) {
+        table_give_back(box);
+        return;
+    }
+    pthread_mutex_unlock(&box->transition);
+    keeper_bury(box);
+}
+
 static int create_from(const struct box_options *options, const struct template *template,
                        const char *closed, bool connected, struct box_view *ret, struct error *err)
 {
@@ -138,8 +167,9 @@ static int create_from(const struct box_options *options, const struct template 
     describe(box, options, template);
     if (start_box(box, options, template, closed, connected, err) < 0) {
         log_error(LOG_WARN, "sandbox.start_failed", err);
-        table_remove(box);
-        table_release(box);
+        pthread_mutex_lock(&box->transition);
+        table_set_state(box, BOX_ENDING);
+        bury_or_hand_over(box);
         return -1;
     }
     table_lock();
@@ -185,12 +215,6 @@ void box_end_locked(struct box *box, const char *why)
     box_note(box, JOURNAL_INFO, "sandbox.ended", why);
 }
 
-void box_bury(struct box *box)
-{
-    spawn_bury(box->view.id, &box->processes);
-    table_remove(box);
-}
-
 int box_kill(const char *id, struct error *err)
 {
     struct box *box = table_take_locked(id, err);
@@ -199,8 +223,7 @@ int box_kill(const char *id, struct error *err)
         return -1;
     }
     box_end_locked(box, "killed");
-    box_bury(box);
-    table_give_back(box);
+    bury_or_hand_over(box);
     return 0;
 }
 
@@ -496,9 +519,11 @@ static int adopt(const char *id, bool warden_lives, struct error *err)
         (!warden_lives && error_set(err, ERR_NOT_FOUND, "its warden is gone") < 0) ||
         cgroup_freeze(id, box->processes.init.pid, box->view.state == BOX_PAUSED, err) < 0 ||
         (!table_adopt(box) && error_set(err, ERR_CONFLICT, "its user id is another's") < 0)) {
+        str_copy(box->view.id, sizeof(box->view.id), id); /* there may be no record of it */
         spawn_kill(id, &box->processes);
-        spawn_bury(id, &box->processes);
-        box_free(box);
+        box->references++;
+        pthread_mutex_lock(&box->transition);
+        bury_or_hand_over(box);
         return -1;
     }
     box_note(box, JOURNAL_INFO, "sandbox.adopted", "found again by a restarted host");
@@ -533,7 +558,11 @@ int boxes_init(const struct host_config *host_config, int64_t first_uid, bool wa
 {
     config = host_config;
     table_init(config, first_uid);
+    keeper_init();
     cgroup_thaw_killed();
+    if (!warden_lives) {
+        spawn_kill_strays();
+    }
     if (adopt_all(warden_lives, err) < 0) {
         return -1;
     }
@@ -566,5 +595,6 @@ void boxes_done(void)
         box_view_done(&views[i]);
     }
     free(views);
+    keeper_drain();
     table_done();
 }

@@ -23,6 +23,8 @@ struct box {
     struct journal journal;
     struct meter meter;
     int references;
+    int burials;                /* tried in vain */
+    int64_t bury_at_ms;         /* monotonic, the next try */
     pthread_mutex_t transition; /* held over a pause, resume or end */
     struct box *next;
 };
@@ -60,14 +62,23 @@ void box_note(struct box *box, enum journal_level level, const char *event, cons
 
 /* With the transition lock held. */
 int box_pause_locked(struct box *box, struct error *err) MUST_CHECK;
-/* Kills it; box_bury() waits until it is gone and takes it out of the table. */
+/* Kills it; box_bury() waits until it is gone and takes it out of the table. -1, with the reason in
+ * the log: something of it stays, and with it its place in the table and its user id. */
 void box_end_locked(struct box *box, const char *why);
-void box_bury(struct box *box);
+int box_bury(struct box *box) MUST_CHECK;
 
 /* ---- keeper.c ---- */
 
+/* Before anything else of it. */
+void keeper_init(void);
 int keeper_start(struct error *err) MUST_CHECK;
+/* Ends the keeping of deadlines. */
 void keeper_stop(void);
+/* Takes over a killed one and the caller's reference, to bury it in the background: at once, and
+ * again until nothing of it is left. Without the transition lock. */
+void keeper_bury(struct box *box);
+/* Ends that too, after one more try of each. */
+void keeper_drain(void);
 
 /* ---- record.c: one file in the sandbox's folder, of what a restarted host must know ---- */
 

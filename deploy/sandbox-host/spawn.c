@@ -1,6 +1,7 @@
 /* spawn - see spawn.h. */
 #include "deploy/sandbox-host/spawn.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -29,13 +30,14 @@
 #include "deploy/sandbox-host/warden.h"
 
 enum {
-    /* where the warden puts the descriptors of an order; 3 and 4 are the agent's contract */
-    INFO_FD = 5,
-    FILTER_FD = 6,
+    /* where the warden puts the descriptors of an order; 3, 4 and 5 are the agent's contract */
+    INFO_FD = 6,
+    FILTER_FD = 7,
     AGENT_CONFIG_MAX_BYTES = 8 << 20,
     RELAY_BACKLOG = 256,
     INFO_MAX_BYTES = 4096,
-    GONE_MS = 5000, /* for killed processes to be gone */
+    COMMAND_LINE_BYTES = 256 * 1024,
+    GONE_MS = 2000, /* for killed processes to be gone; then it is tried again */
     /* what the agent and its company (bubblewrap, slirp4netns) need on top of what the sandbox may
      * have: a thread for each connection it serves, and a few */
     AGENT_THREADS = 128,
@@ -404,7 +406,6 @@ int spawn_start(const struct spawn_request *request, struct spawn_box *ret, stru
             error_set(err, ERR_INTERNAL, "the sandbox ended at once (the host's log says why)");
         }
         spawn_kill(request->id, ret);
-        spawn_bury(request->id, ret);
     }
     return status;
 }
@@ -427,26 +428,76 @@ void spawn_kill(const char *id, const struct spawn_box *box)
     warden_kill(id);
 }
 
-void spawn_bury(const char *id, struct spawn_box *box)
+int spawn_bury(const char *id, struct spawn_box *box, struct error *err)
 {
     char dir[SPAWN_PATH_BYTES];
-    const char *left = NULL;
 
     if (!has_ended(box->init.fd, GONE_MS) || !has_ended(box->wrapper.fd, GONE_MS)) {
-        left = "its processes";
+        return error_set(err, ERR_INTERNAL, "its processes do not end");
     }
     close_fd(&box->init.fd);
     close_fd(&box->wrapper.fd);
-    if (!cgroup_remove(id)) {
-        left = "its cgroup";
-    }
     spawn_dir(dir, id);
-    if (!files_remove_tree(dir)) {
-        left = dir;
+    return cgroup_remove(id, err) < 0 || files_remove_tree(dir, err) < 0 ? -1 : 0;
+}
+
+/* Whether the process is a bubblewrap of this state folder. */
+static bool is_ours(const char *pid, char *text, size_t size)
+{
+    char path[64], mark[SPAWN_PATH_BYTES];
+    size_t length, in = 0;
+    ssize_t n;
+    int fd;
+
+    snprintf(path, sizeof(path), "/proc/%.20s/cmdline", pid);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return false; /* it ended meanwhile */
     }
-    if (left != NULL) {
-        log_event(LOG_ERROR, "sandbox.not_buried", LOG_S("sandbox", id), LOG_S("left", left));
+    while ((n = read(fd, text + in, size - 1 - in)) > 0) {
+        in += (size_t)n;
     }
+    close(fd);
+    text[in] = '\0';
+    if (strcmp(text, "bwrap") != 0) {
+        return false;
+    }
+    snprintf(mark, sizeof(mark), "%.60s/", config->state_dir);
+    length = strlen(mark);
+    for (const char *word = text; word < text + in; word += strlen(word) + 1) {
+        if (strncmp(word, mark, length) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void spawn_kill_strays(void)
+{
+    char *text = xmalloc(COMMAND_LINE_BYTES);
+    DIR *proc = opendir("/proc");
+    struct dirent *entry;
+
+    if (proc == NULL) {
+        log_event(LOG_ERROR, "sandbox.strays_unseen", LOG_S("what", "/proc cannot be read"));
+    }
+    while (proc != NULL && (entry = readdir(proc)) != NULL) {
+        struct spawn_process stray = {.pid = (pid_t)strtol(entry->d_name, NULL, 10), .fd = -1};
+
+        if (stray.pid <= 0) {
+            continue;
+        }
+        stray.fd = (int)syscall(SYS_pidfd_open, stray.pid, 0);
+        if (stray.fd >= 0 && is_ours(entry->d_name, text, COMMAND_LINE_BYTES)) {
+            kill_process(&stray);
+            log_event(LOG_WARN, "sandbox.stray_killed", LOG_I("pid", stray.pid));
+        }
+        close_fd(&stray.fd);
+    }
+    if (proc != NULL) {
+        closedir(proc);
+    }
+    free(text);
 }
 
 /* ---- reaching a port inside

@@ -48,16 +48,21 @@ struct spawn_box {
 int spawn_init(const struct host_config *config, struct error *err) MUST_CHECK;
 void spawn_dir(char out[SPAWN_PATH_BYTES], const char *id);
 
-/* Starts the sandbox and waits until its agent answers. Nothing of it is left on failure. */
+/* Starts the sandbox and waits until its agent answers. On failure it is killed: to be buried. */
 int spawn_start(const struct spawn_request *request, struct spawn_box *ret,
                 struct error *err) MUST_CHECK;
 /* Finds the processes of an earlier run again by pid and start time. -1: they are gone. */
 int spawn_find(struct spawn_box *box, struct error *err) MUST_CHECK;
 bool spawn_alive(const struct spawn_box *box);
-/* Kills everything of it; spawn_bury() waits until all is gone and removes its folder. What stays
- * is said in the log, and its folder is buried again by the next start of the host. */
+/* Kills everything of it. */
 void spawn_kill(const char *id, const struct spawn_box *box);
-void spawn_bury(const char *id, struct spawn_box *box);
+/* Waits until all of a killed one is gone and removes its cgroup and its folder. -1: something of
+ * it stays; to be called again. */
+int spawn_bury(const char *id, struct spawn_box *box, struct error *err) MUST_CHECK;
+
+/* When the warden is dead: kills what outlived it. The first process of a sandbox waits for a word
+ * of bubblewrap, without end when that is killed just then; the rest the kernel ends. */
+void spawn_kill_strays(void);
 
 /* A connection to a port inside. Returns a socket; ERR_CONFLICT: nothing listens there;
  * ERR_NOT_FOUND: the sandbox does not answer. */

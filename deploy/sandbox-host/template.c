@@ -165,8 +165,7 @@ static int unpacked_root(const char *name, const char *archive, const struct sta
              (long long)status->st_mtim.tv_sec, (long long)status->st_size);
     if (access(folder, F_OK) != 0) {
         snprintf(fresh, sizeof(fresh), "%s/t/%s.unpacking", config->state_dir, name);
-        files_remove_tree(fresh);
-        result = files_make_dir(fresh, 0755, err);
+        result = files_remove_tree(fresh, err) < 0 ? -1 : files_make_dir(fresh, 0755, err);
         if (result == 0) {
             result = unpack(archive, fresh, err);
         }
@@ -174,7 +173,11 @@ static int unpacked_root(const char *name, const char *archive, const struct sta
             result = error_set_errno(err, ERR_INTERNAL, errno, "%s", folder);
         }
         if (result < 0) {
-            files_remove_tree(fresh);
+            struct error left = ERROR_INIT;
+
+            if (files_remove_tree(fresh, &left) < 0) { /* the next unpacking tries again */
+                log_error(LOG_WARN, "template.not_removed", &left);
+            }
             return -1;
         }
     }

@@ -1,7 +1,10 @@
 /* warden - the process; see warden.h. */
 #include "deploy/sandbox-host/warden.h"
 
+#include <ctype.h>
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -22,11 +25,12 @@
 #include "deploy/sandbox-host/files.h"
 #include "deploy/sandbox-host/warden_wire.h"
 
-enum { END_MS = 5000 };
+enum { END_MS = 5000, BURY_AGAIN_MS = 100 };
 
 struct child {
     char id[WARDEN_ID_BYTES];
     pid_t pid;
+    int lifeline; /* -1 = none; closed with it, or with us: the agent then ends */
     struct child *next;
 };
 
@@ -47,19 +51,84 @@ static void tell(struct warden *w, const struct wire_answer *answer, const int *
     }
 }
 
+static void close_if_open(int fd)
+{
+    if (fd >= 0) {
+        close(fd);
+    }
+}
+
 /* ---- children ---- */
 
-static void reap(struct warden *w)
+static pid_t parent_of(const char *pid)
 {
+    char path[64], text[512], *after_name;
+    ssize_t n;
+    int fd;
+
+    snprintf(path, sizeof(path), "/proc/%.20s/stat", pid);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return -1; /* it ended meanwhile */
+    }
+    n = read(fd, text, sizeof(text) - 1);
+    close(fd);
+    text[n > 0 ? n : 0] = '\0';
+    after_name = strrchr(text, ')'); /* ") S 123", the state and the parent */
+    return after_name != NULL && strlen(after_name) > 4 ? (pid_t)strtol(after_name + 4, NULL, 10)
+                                                        : -1;
+}
+
+static bool is_known(const struct warden *w, pid_t pid)
+{
+    const struct child *child = w->children;
+
+    while (child != NULL && child->pid != pid) {
+        child = child->next;
+    }
+    return child != NULL;
+}
+
+/* What a dead child leaves becomes the warden's own (PR_SET_CHILD_SUBREAPER) before the dead one
+ * can be reaped, and has nobody who knows it: a sandbox's first process asks to die with bubblewrap
+ * only just before it becomes the agent, so bubblewrap may be killed before that. */
+static void kill_orphans(const struct warden *w)
+{
+    const pid_t self = getpid();
+    struct dirent *entry;
+    DIR *proc = opendir("/proc");
+
+    if (proc == NULL) {
+        log_event(LOG_ERROR, "warden.orphans_unseen", LOG_S("what", "/proc cannot be read"));
+        return;
+    }
+    while ((entry = readdir(proc)) != NULL) {
+        if (isdigit((unsigned char)entry->d_name[0]) && parent_of(entry->d_name) == self) {
+            pid_t pid = (pid_t)strtol(entry->d_name, NULL, 10);
+
+            if (!is_known(w, pid)) {
+                kill(pid, SIGKILL); /* our child: the number is no other's until it is reaped */
+            }
+        }
+    }
+    closedir(proc);
+}
+
+/* Returns whether any child is left. */
+static bool reap(struct warden *w)
+{
+    bool reaped = false;
     int status;
     pid_t pid;
 
     while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+        reaped = true;
         for (struct child **at = &w->children; *at != NULL; at = &(*at)->next) {
             struct child *child = *at;
 
             if (child->pid == pid) {
                 *at = child->next;
+                close_if_open(child->lifeline);
                 free(child);
                 tell(w, &(struct wire_answer){.type = WIRE_EXITED, .pid = pid, .status = status},
                      NULL, 0);
@@ -67,6 +136,10 @@ static void reap(struct warden *w)
             }
         }
     }
+    if (reaped) {
+        kill_orphans(w);
+    }
+    return pid == 0;
 }
 
 static void kill_children(struct warden *w, const char *id)
@@ -79,33 +152,45 @@ static void kill_children(struct warden *w, const char *id)
     }
 }
 
+/* Removes the cgroups and folders of all sandboxes. Returns what could not be removed. */
+static int bury_all(const struct warden *w, struct error *err)
+{
+    char all[WARDEN_PATH_BYTES], folder[WARDEN_PATH_BYTES];
+    struct dirent *entry;
+    DIR *sandboxes;
+    int left = 0;
+
+    snprintf(all, sizeof(all), "%.60s/s", w->config->state_dir);
+    sandboxes = opendir(all);
+    if (sandboxes == NULL) {
+        return errno == ENOENT ? 0 : (error_set_errno(err, ERR_INTERNAL, errno, "%s", all), 1);
+    }
+    while ((entry = readdir(sandboxes)) != NULL) {
+        if (entry->d_name[0] != '.') {
+            snprintf(folder, sizeof(folder), "%.62s/%.31s", all, entry->d_name);
+            left += cgroup_remove(entry->d_name, err) < 0 || files_remove_tree(folder, err) < 0;
+        }
+    }
+    closedir(sandboxes);
+    return left;
+}
+
 /* Ends everything and removes what it leaves. */
 static void end_all(struct warden *w)
 {
     int64_t until_ms = clock_mono_ms() + END_MS;
-    char folder[WARDEN_PATH_BYTES];
-    struct child *left = NULL;
+    struct error err = ERROR_INIT;
 
-    for (struct child *child = w->children; child != NULL; child = child->next) {
-        struct child *copy = xcalloc(1, sizeof(*copy));
-
-        *copy = *child;
-        copy->next = left;
-        left = copy;
-    }
-    while (w->children != NULL && clock_mono_ms() < until_ms) {
+    do {
         kill_children(w, NULL);
         clock_sleep_ms(5);
-        reap(w);
-    }
-    while (left != NULL) {
-        struct child *first = left;
-
-        left = first->next;
-        cgroup_remove(first->id);
-        snprintf(folder, sizeof(folder), "%.60s/s/%s", w->config->state_dir, first->id);
-        files_remove_tree(folder);
-        free(first);
+    } while (reap(w) && clock_mono_ms() < until_ms);
+    while (bury_all(w, &err) > 0) {
+        if (clock_mono_ms() > until_ms) {
+            log_error(LOG_ERROR, "warden.not_buried", &err);
+            return; /* the next start tries again */
+        }
+        clock_sleep_ms(BURY_AGAIN_MS);
     }
 }
 
@@ -115,6 +200,7 @@ static void run(struct warden *w, const struct wire_request *request, const char
     struct warden_order order = {.kind = (enum warden_kind)request->kind,
                                  .id = request->id,
                                  .fd_count = fd_count,
+                                 .parent = getpid(),
                                  .uid = request->uid,
                                  .processes = request->processes,
                                  .disk = request->disk[0] != '\0' ? request->disk : NULL,
@@ -123,9 +209,10 @@ static void run(struct warden *w, const struct wire_request *request, const char
     const char *at = text, *end = text + text_bytes;
     struct child *child;
     char **argv;
-    int pidfd = -1;
+    int pidfd = -1, lifeline[2] = {-1, -1};
 
-    if (request->argc == 0 || request->argc > WIRE_ARGS_MAX || text_bytes == 0 || end[-1] != '\0') {
+    if (request->argc == 0 || request->argc > WIRE_ARGS_MAX || text_bytes == 0 || end[-1] != '\0' ||
+        (order.kind == WARDEN_SANDBOX && (fd_count < WARDEN_LIFELINE || fd_count >= WARDEN_FDS))) {
         answer.status = EPROTO;
         tell(w, &answer, NULL, 0);
         return;
@@ -139,21 +226,36 @@ static void run(struct warden *w, const struct wire_request *request, const char
     }
     order.argv = argv;
     memcpy(order.fds, fds, (size_t)fd_count * sizeof(int));
+    if (order.kind == WARDEN_SANDBOX && pipe2(lifeline, O_CLOEXEC) < 0) {
+        answer.status = errno;
+        tell(w, &answer, NULL, 0);
+        free(argv);
+        return;
+    }
+    if (order.kind == WARDEN_SANDBOX) {
+        memmove(order.fds + WARDEN_LIFELINE + 1, order.fds + WARDEN_LIFELINE,
+                (size_t)(order.fd_count - WARDEN_LIFELINE) * sizeof(int));
+        order.fds[WARDEN_LIFELINE] = lifeline[0];
+        order.fd_count++;
+    }
     answer.pid = fork();
     if (answer.pid == 0) {
         warden_child(&order);
     }
     if (answer.pid < 0) {
         answer.status = errno;
+        close_if_open(lifeline[1]);
     } else {
         child = xcalloc(1, sizeof(*child));
         str_copy(child->id, sizeof(child->id), request->id);
         child->pid = answer.pid;
+        child->lifeline = lifeline[1];
         child->next = w->children;
         w->children = child;
         /* before anything is reaped, so it cannot be another process'*/
         pidfd = (int)syscall(SYS_pidfd_open, answer.pid, 0);
     }
+    close_if_open(lifeline[0]);
     tell(w, &answer, &pidfd, pidfd >= 0);
     if (pidfd >= 0) {
         close(pidfd);

@@ -5,7 +5,8 @@
  * Owns: forking what runs in and beside sandboxes, reaping it, ending all of it. The host asks it
  * over a socket in the state folder. When the host is gone, it waits SANDBOX_HOST_ADOPT_SECONDS for
  * the next one, which finds its sandboxes alive; then it ends them, removes what they leave and
- * goes. When the warden itself is gone, the kernel ends all sandboxes with it (--die-with-parent).
+ * goes. When the warden itself is gone, the kernel ends all sandboxes with it (--die-with-parent),
+ * and the lifeline those whose first process had not asked for that yet.
  * Does not own: which sandboxes there are and what they may do (sandbox.c, spawn.c).
  * Threads: the warden is one thread, and forks from one thread only; the client side is safe from
  * any thread. Failure: -1 with the reason; a warden that dies is told to the client's callback.
@@ -20,10 +21,11 @@
 #include "common/base/error.h"
 #include "deploy/sandbox-host/config.h"
 
-enum { WARDEN_ID_BYTES = 32, WARDEN_PATH_BYTES = 128, WARDEN_FDS = 5 };
+enum { WARDEN_ID_BYTES = 32, WARDEN_PATH_BYTES = 128, WARDEN_FDS = 5, WARDEN_LIFELINE = 2 };
 
 enum warden_kind {
-    WARDEN_SANDBOX, /* fds: relay, settings, info, seccomp filter */
+    WARDEN_SANDBOX, /* fds: relay, settings, info, seccomp filter; the warden puts a lifeline third
+                     */
     WARDEN_NETWORK, /* fds: ready, user namespace, network namespace */
 };
 
@@ -34,6 +36,7 @@ struct warden_order {
     char *const *argv;
     int fds[WARDEN_FDS];
     int fd_count;
+    pid_t parent;      /* the warden itself */
     uid_t uid;         /* to run as; 0 = as the warden */
     int64_t processes; /* limit for this user id; 0 = none */
     const char *disk;  /* block device to mount at dir/disk first, or NULL */

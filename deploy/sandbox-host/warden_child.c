@@ -121,13 +121,22 @@ static void limit(void)
     }
 }
 
+/* The death of a parent that died before this call is not told. */
+static void die_with(pid_t parent)
+{
+    prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+    if (getppid() != parent) {
+        _exit(CANNOT);
+    }
+}
+
 _Noreturn void warden_child(const struct warden_order *order)
 {
     struct error err = ERROR_INIT;
     sigset_t none;
 
     setsid();
-    prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+    die_with(order->parent);
     cgroup_enter(order->id);
     if (order->kind == WARDEN_SANDBOX) {
         mount_disk(order);
@@ -143,8 +152,7 @@ _Noreturn void warden_child(const struct warden_order *order)
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) {
         fail("no_new_privs", errno);
     }
-    /* changing the user id cleared it */
-    prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+    die_with(order->parent); /* changing the user id cleared it */
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     signal(SIGPIPE, SIG_DFL);

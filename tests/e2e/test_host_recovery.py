@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -9,10 +10,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.harness.host_client import Box, HostClient
-from tests.harness.leaks import cgroups, descendants, held, loops, warden_of
+from tests.harness.leaks import cgroups, descendants, held, lines, loops, warden_of
 from tests.harness.services import build_dir, wait_until
 from tests.harness.stack import SandboxHost
 
@@ -34,8 +36,8 @@ def restart(host: SandboxHost) -> None:
 def make(tmp_path):
     made = []
 
-    def start(**env: str) -> SandboxHost:
-        made.append(SandboxHost(tmp_path, **env))
+    def start(prefix: tuple[str, ...] = (), **env: str) -> SandboxHost:
+        made.append(SandboxHost(tmp_path, prefix, **env))
         return made[-1]
 
     yield start
@@ -196,3 +198,89 @@ def test_churn_leaks_nothing(make):
     wait_until("the last to end", empty, 15)
     wait_until("the same as before", lambda: all(held(host)[what] <= before[what] + (1 if what == "host_fds" else 0)
                                                  for what in before), 10)
+
+
+# a machine that has no cgroup to kill a sandbox by
+NO_CGROUP = ("unshare", "-m", "sh", "-c", 'mount -t tmpfs none /sys/fs/cgroup && exec "$0"') if os.geteuid() == 0 else ()
+NO_LIMITS = {"SANDBOX_HOST_WITHOUT": "users,memory,cpu,processes,disk"}
+
+
+def strays(host: SandboxHost) -> list[str]:
+    """Command lines, other than the warden's, that name this host's folder."""
+    return lines("pgrep", "-af", f"bwrap .*{host.state}/")
+
+
+def create_and_hit(client: HostClient, warden: int, hit) -> None:
+    """Creates a sandbox while `hit` gets the pid of its wrapper as soon as there is one."""
+    children = Path(f"/proc/{warden}/task/{warden}/children")
+    before = set(children.read_text().split())
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(client.try_create, allow_internet_access=False)
+        while not (fresh := set(children.read_text().split()) - before) and not answer.done():
+            pass
+        hit([int(pid) for pid in fresh])
+        with contextlib.suppress(httpx.TransportError):  # of a host that was killed
+            answer.result(30)
+
+
+def kill(pids: list[int]) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def test_a_wrapper_killed_at_its_start_leaves_nothing(make):
+    """The inside asks to die with the wrapper late, and waits for its word before: no moment is safe."""
+    host = make(NO_CGROUP, **NO_LIMITS)
+    client, warden = HostClient(host), warden_of(host)
+    for n in range(16):
+        def hit(pids: list[int], after_s: float = n * 0.002) -> None:
+            time.sleep(after_s)
+            kill(pids)
+        create_and_hit(client, warden, hit)
+    for box_id in client.ids():  # whose wrapper was not seen in time
+        assert client.request("DELETE", f"/sandboxes/{box_id}").status_code in (204, 404)
+    wait_until("all of them to be gone", lambda: client.ids() == set() and not list((host.state / "s").iterdir()), 30)
+    wait_until("their processes to be gone", lambda: descendants(warden) == [] and strays(host) == [], 30)
+
+
+@pytest.mark.release_only
+def test_a_warden_killed_while_one_starts_leaves_nothing(make):
+    host = make(NO_CGROUP, **NO_LIMITS)
+    client = HostClient(host)
+    for n in range(4):
+        warden = warden_of(host)
+
+        def hit(pids: list[int], after_s: float = n * 0.003, host_pid: int = host.process.proc.pid, warden: int = warden) -> None:
+            time.sleep(after_s)
+            kill([host_pid, warden])
+        create_and_hit(client, warden, hit)
+        host.process.kill9()
+        restart(host)
+        wait_until("what it left to be gone", lambda: strays(host) == [], 30)
+        wait_until("the folders to be gone", lambda: not list((host.state / "s").iterdir()), 30)
+    client.create(allow_internet_access=False).ok("echo well")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="nothing resists an ordinary user's removal of its own files")
+def test_what_cannot_be_removed_is_tried_again(make):
+    host = make(SANDBOX_HOST_MAX_SANDBOXES="1")
+    client = HostClient(host)
+    box = client.create()
+    pinned = host.state / "s" / box.id / "pinned"
+    pinned.write_text("x")
+    subprocess.run(["mount", "--bind", str(pinned), str(pinned)], check=True)
+    try:
+        start = time.monotonic()
+        assert box.kill().status_code == 204
+        assert time.monotonic() - start < 10, "the caller waits for what does not go"
+        assert box.get().status_code == 404
+        wait_until("the reason in the log", lambda: "sandbox.not_buried" in host.process.log(), 10)
+        assert "busy" in host.process.log()
+        # it has its user id and its place still
+        assert client.try_create().status_code == 429
+    finally:
+        subprocess.run(["umount", str(pinned)], check=True)
+    wait_until("it to be buried", lambda: "sandbox.buried" in host.process.log(), 10)
+    assert not (host.state / "s" / box.id).exists()
+    assert client.try_create().status_code == 201

@@ -216,7 +216,8 @@ class SandboxHost:
     home = "/home/user"
     keeps_memory = True
 
-    def __init__(self, folder: Path, **env: str):
+    def __init__(self, folder: Path, prefix: tuple[str, ...] = (), **env: str):
+        """`prefix` is a command that ends by becoming the program it is given."""
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.key = "e2b_" + secrets.token_hex(20)
@@ -224,7 +225,7 @@ class SandboxHost:
         self.own_env = {"SANDBOX_HOST_LISTEN": f"127.0.0.1:{self.port}", "SANDBOX_HOST_API_KEY": self.key,
                         "SANDBOX_HOST_STATE_DIR": str(self.state), "SANDBOX_HOST_DOMAIN": f"localhost:{self.port}",
                         "SANDBOX_HOST_ANY_TEMPLATE": "1"} | self.allowances() | env
-        self.process = Process("sandbox-host", [str(build_dir() / "sandbox-host")],
+        self.process = Process("sandbox-host", [*prefix, str(build_dir() / "sandbox-host")],
                                dict(os.environ) | self.own_env, folder / "sandbox-host.log")
         wait_until("sandbox host", lambda: httpx.get(
             f"{self.url}/v2/sandboxes", headers={"X-API-Key": self.key}, **LOCAL).status_code == 200)

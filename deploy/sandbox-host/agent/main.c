@@ -2,8 +2,9 @@
  * sandbox-agent - the first process of a sandbox: its init, its door for the host, its envd.
  *
  * Owns: start-up order, the main loop, the end. Descriptors it is given: 3, a listening UNIX socket
- * (relay.h); 4, a pipe with the configuration, one JSON object to EOF (agent.h). With --standalone
- * there are neither: the configuration is SANDBOX_AGENT_CONFIG, and only HTTP is served.
+ * (relay.h); 4, a pipe with the configuration, one JSON object to EOF (agent.h); 5, a pipe that
+ * closes when the sandbox is to end because nobody outside holds it any more. With --standalone
+ * there are none: the configuration is SANDBOX_AGENT_CONFIG, and only HTTP is served.
  * Failure: anything missing at start is logged and ends the program.
  */
 #include <errno.h>
@@ -32,6 +33,7 @@
 
 #define RELAY_FD         3
 #define CONFIG_FD        4
+#define LIFELINE_FD      5
 #define CONFIG_MAX_BYTES (8u << 20)
 #define END_MS           2000 /* for killed processes to be reaped */
 
@@ -100,6 +102,13 @@ static int load_config(struct agent_config *config, const struct agent_env *env,
     return result;
 }
 
+static int keep_to_self(int fd, struct error *err)
+{
+    return fcntl(fd, F_SETFD, FD_CLOEXEC) != 0
+               ? error_set_errno(err, ERR_CONFIG, errno, "descriptor %d", fd)
+               : 0;
+}
+
 /* Children get the limit the agent was started with; the agent itself needs one per connection. */
 static void raise_nofile(struct agent_config *config)
 {
@@ -109,7 +118,8 @@ static void raise_nofile(struct agent_config *config)
     }
 }
 
-static void run(int signal_fd)
+/* lifeline_fd -1: there is none */
+static void run(int signal_fd, int lifeline_fd)
 {
     int timeout = 0;
     int64_t until_ms = INT64_MAX;
@@ -123,10 +133,15 @@ static void run(int signal_fd)
         struct pollfd waits[] = {
             {.fd = process_loop_fd(), .events = POLLIN},
             {.fd = signal_fd, .events = POLLIN},
+            {.fd = lifeline_fd, .events = 0},
         };
-        (void)poll(waits, 2, until_ms == INT64_MAX ? timeout : END_MS / 10);
+        (void)poll(waits, 3, until_ms == INT64_MAX ? timeout : END_MS / 10);
         if ((waits[1].revents & POLLIN) != 0) {
             service_read_signals(signal_fd);
+        }
+        if (waits[2].revents != 0) {
+            log_event(LOG_WARN, "agent.let_go");
+            _exit(EXIT_RUNTIME); /* the kernel ends what else is in the sandbox */
         }
         timeout = process_loop_turn();
     }
@@ -192,13 +207,12 @@ int main(int argc, char **argv)
     if (httpd == NULL) {
         goto out;
     }
-    if (!standalone && (fcntl(RELAY_FD, F_SETFD, FD_CLOEXEC) != 0
-                            ? error_set_errno(&err, ERR_CONFIG, errno, "descriptor %d", RELAY_FD)
-                            : relay_start(RELAY_FD, &err)) != 0) {
+    if (!standalone && (keep_to_self(RELAY_FD, &err) != 0 || keep_to_self(LIFELINE_FD, &err) != 0 ||
+                        relay_start(RELAY_FD, &err) != 0)) {
         goto out;
     }
     log_event(LOG_INFO, "agent.ready", LOG_I("port", httpd_port(httpd)));
-    run(signal_fd);
+    run(signal_fd, standalone ? -1 : LIFELINE_FD);
     status = EXIT_OK;
     if (!standalone) {
         _exit(status); /* the relay's thread has no end of its own */
