@@ -538,7 +538,7 @@ static void test_timeout_kills_the_tree(void **state)
     int64_t took = clock_mono_ms() - before;
     assert_true(result.timed_out);
     assert_false(result.exited);
-    assert_in_range(took, 700, 5000);
+    assert_in_range(took, 700, 20000);
     assert_string_equal(output.text[EXEC_STDOUT], "before\n");
     assert_int_equal(count_processes(mark), 0);
 }
