@@ -16,6 +16,7 @@
 #include "common/queue/keys.h"
 
 #define RECONNECT_PAUSE_MS 250
+#define AWAY_SHARE         60 /* a connection that still does is tried anew for 1/60 of the time */
 
 static const char *const stream_keys[JOB_OP_COUNT] = {
 #define X(code, name) [code] = QUEUE_KEY_JOBS_PREFIX name,
@@ -122,7 +123,7 @@ static int link_handshake(struct queue_link *link, struct error *err)
 {
     struct queue_args args;
     queue_args_init(&args);
-    size_t replies = 0;
+    size_t replies = 1;
     if (link->password != NULL && link->password[0] != '\0') {
         queue_args_text(&args, "AUTH");
         if (link->username != NULL && link->username[0] != '\0') {
@@ -139,8 +140,12 @@ static int link_handshake(struct queue_link *link, struct error *err)
         queue_link_append(link, &args);
         replies++;
     }
+    /* what accepts a connection need not be a server that answers */
+    queue_args_reset(&args);
+    queue_args_text(&args, "PING");
+    queue_link_append(link, &args);
     queue_args_done(&args);
-    return replies == 0 ? 0 : queue_link_skip(link, replies, err);
+    return queue_link_skip(link, replies, err);
 }
 
 /* Makes link->context, which is NULL. */
@@ -198,6 +203,8 @@ int queue_link_open(struct queue_link *link, bool *ret_fresh, struct error *err)
         struct error no_better = ERROR_INIT; /* the old one may still do */
         if (link_connect(link, &no_better) != 0) {
             link->context = old;
+            /* nor may one that keeps silent, or the name's server, when the old one is well */
+            link->aged_ms += AWAY_SHARE * (clock_mono_ms() - now_ms);
             return 0;
         }
         redisFree(old);

@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -628,6 +629,58 @@ static void test_a_name_that_moves_is_followed(void **state)
     server_done(&after);
 }
 
+/* Connections made to a listening socket since the last look. */
+static int connections_to(int listener)
+{
+    int count = 0;
+    struct pollfd waiting = {.fd = listener, .events = POLLIN};
+    while (poll(&waiting, 1, 0) == 1) {
+        int fd = accept(listener, NULL, NULL);
+        assert_true(fd >= 0);
+        close(fd);
+        count++;
+    }
+    return count;
+}
+
+/* What the name points to now takes connections and says nothing: the old server does, and is not
+ * left waiting for each time. */
+static void test_a_silent_successor_is_not_taken(void **state)
+{
+    (void)state;
+    enum { MAX_AGE_MS = 60000, SILENCE_MS = 1000 };
+    struct server server;
+    server_new(&server);
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    snprintf(address.sun_path, sizeof(address.sun_path), "%s/silent", server.folder);
+    int silent = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(silent, (struct sockaddr *)&address, sizeof(address)), 0);
+    assert_int_equal(listen(silent, 4), 0);
+    char name[96];
+    snprintf(name, sizeof(name), "%s/name", server.folder);
+    assert_int_equal(symlink(server.socket, name), 0);
+    struct queue_options options = options_for(0);
+    options.host = name;
+    options.max_age_ms = MAX_AGE_MS;
+    options.command_timeout_ms = SILENCE_MS;
+    struct queue *queue = queue_new(&options);
+    adds_to(queue, &server);
+    assert_int_equal(unlink(name), 0);
+    assert_int_equal(symlink(address.sun_path, name), 0);
+    clock_test_advance_ms(MAX_AGE_MS);
+    adds_to(queue, &server);
+    assert_int_equal(connections_to(silent), 1);
+    clock_test_advance_ms(MAX_AGE_MS);
+    adds_to(queue, &server);
+    assert_int_equal(connections_to(silent), 0);
+    clock_test_advance_ms((int64_t)1000 * SILENCE_MS);
+    adds_to(queue, &server);
+    assert_int_equal(connections_to(silent), 1);
+    queue_free(queue);
+    close(silent);
+    server_done(&server);
+}
+
 static void test_server_killed_and_restarted(void **state)
 {
     (void)state;
@@ -719,6 +772,7 @@ int main(void)
         cmocka_unit_test(test_wiped_in_the_middle),
         cmocka_unit_test(test_wrong_password_is_an_error),
         cmocka_unit_test(test_a_name_that_moves_is_followed),
+        cmocka_unit_test(test_a_silent_successor_is_not_taken),
         cmocka_unit_test(test_server_killed_and_restarted),
     };
     const char *host = getenv("REDIS_HOST");
