@@ -13,6 +13,7 @@
 
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
+#include "common/base/crashpoint.h"
 #include "common/base/log.h"
 #include "lifecycle-worker/compare.h"
 #include "lifecycle-worker/drive.h"
@@ -152,6 +153,7 @@ void reconcile_killed(struct worker *worker, const struct flight *flight)
     const struct sandbox *box = &flight->claimed.sandbox;
     struct error err = ERROR_INIT;
     char reason[REASON_BYTES];
+    CRASHPOINT(sweep_killed);
     worker_gate(worker, box->provider)->counts.orphans++;
     snprintf(reason, sizeof(reason), "orphan %s at %s killed: sandbox %s does not name it",
              flight->kill_id, box->provider, box->id);
@@ -238,6 +240,7 @@ static int act_on_rows(struct worker *worker, const struct targets *checks,
                               &wakeups, &result->checked, err) != 0) {
             return -1;
         }
+        CRASHPOINT(sweep_asked);
         wake_all(worker, wakeups, result->checked);
     }
     if (adopts->count > 0) {
@@ -319,6 +322,7 @@ static int judge(struct worker *worker, struct flight *flight, struct sweep_resu
     struct store_sighting *sightings = NULL;
     size_t count;
     int status = -1;
+    CRASHPOINT(sweep_listed);
     if (store_sweep_rows(worker->store, provider, (int)worker->config->reconcile_max_sandboxes,
                          &rows, &result->rows, err) != 0) {
         return -1;
@@ -334,9 +338,9 @@ static int judge(struct worker *worker, struct flight *flight, struct sweep_resu
         sightings[i].finding = compare_kind_name(findings[i].kind);
     }
     if (store_sweep_note(worker->store, flight->claimed.job.id, provider, sightings, count, err) ==
-            0 &&
-        act(worker, provider, findings, sightings, count, result, err) == 0) {
-        status = 0;
+        0) {
+        CRASHPOINT(sweep_noted);
+        status = act(worker, provider, findings, sightings, count, result, err);
     }
     free(sightings);
     free(findings);

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.crash.scene import CREATE_SENT_SLACK_MS, KIND, KINDS, PATIENCE_S, SLACK_MS, TIMING, Kind, Scene, Timing
+from tests.crash.scene import CREATE_SENT_SLACK_MS, KIND, KINDS, LOOK, PATIENCE_S, SLACK_MS, TIMING, Kind, Scene, Timing
 from tests.harness.services import Postgres, Process, wait_until
 
 
@@ -35,6 +36,7 @@ class Row:
 
 
 ROWS: list[Row] = []
+WORKERS_KINDS = (*KINDS, LOOK)
 
 
 def row(left: str, promise_s: float, bound: Callable[[Timing], int], kinds: tuple[Kind, ...] = KINDS,
@@ -108,18 +110,18 @@ def worker_dies(scene: Scene, kind: Kind, point: str) -> float:
     return took
 
 
-@row("a pending entry", 6, Timing.lost_wakeup)
+@row("a pending entry", 6, Timing.lost_wakeup, kinds=WORKERS_KINDS)
 def worker_between_read_and_claim(scene: Scene, kind: Kind) -> float:
     return worker_dies(scene, kind, "worker_read")
 
 
-@row("a pending entry", 50, Timing.pending_entry)
+@row("a pending entry", 50, Timing.pending_entry, kinds=WORKERS_KINDS)
 def worker_leaves_its_entry(scene: Scene, kind: Kind) -> float:
     worker_dies(scene, kind, "worker_read")
     return scene.streams_empty(TIMING.pending_entry() + SLACK_MS)
 
 
-@row("a running job, nothing sent", 45, Timing.lost_lease, kinds=tuple(k for k in KINDS if k.op != "create"))
+@row("a running job, nothing sent", 45, Timing.lost_lease, kinds=tuple(k for k in WORKERS_KINDS if k.op != "create"))
 def worker_between_claim_and_send(scene: Scene, kind: Kind) -> float:
     return worker_dies(scene, kind, "worker_claimed")
 
@@ -200,7 +202,7 @@ def worker_waits_for_what_never_comes(scene: Scene, kind: Kind) -> float:
     return provider_outlives_worker(scene, kind, "hang")
 
 
-@row("an effect that nobody wrote down", 45, Timing.lost_lease)
+@row("an effect that nobody wrote down", 45, Timing.lost_lease, kinds=WORKERS_KINDS)
 def worker_between_reply_and_commit(scene: Scene, kind: Kind) -> float:
     return worker_dies(scene, kind, "worker_ended")
 
@@ -210,7 +212,7 @@ def worker_between_commit_and_reply(scene: Scene, kind: Kind) -> float:
     return worker_dies(scene, kind, "worker_committed")
 
 
-@row("a done job, its entry pending", 50, Timing.pending_entry)
+@row("a done job, its entry pending", 50, Timing.pending_entry, kinds=WORKERS_KINDS)
 def worker_between_commit_and_ack(scene: Scene, kind: Kind) -> float:
     worker_dies(scene, kind, "worker_committed")
     return scene.streams_empty(TIMING.pending_entry() + SLACK_MS)
@@ -271,18 +273,18 @@ def zombie_wakes(scene: Scene, kind: Kind, point: str, effects: tuple[int, ...])
     return took
 
 
-@row("a zombie that has sent nothing", 49, Timing.frozen_create)
+@row("a zombie that has sent nothing", 49, Timing.frozen_create, kinds=WORKERS_KINDS)
 def zombie_before_it_looks_at_its_lease(scene: Scene, kind: Kind) -> float:
     return zombie_wakes(scene, kind, "worker_claimed", (1,))
 
 
-@row("a zombie that makes one late call", 49, Timing.frozen_create)
+@row("a zombie that makes one late call", 49, Timing.frozen_create, kinds=WORKERS_KINDS)
 def zombie_after_it_looked_at_its_lease(scene: Scene, kind: Kind) -> float:
     # a late create makes a copy, which is killed; a late deadline is set again to the same end
     return zombie_wakes(scene, kind, "worker_sending", (1, 2) if kind.op in ("create", "timeout") else (1,))
 
 
-@row("a zombie with an effect to write down", 46, Timing.frozen)
+@row("a zombie with an effect to write down", 46, Timing.frozen, kinds=WORKERS_KINDS)
 def zombie_before_its_commit(scene: Scene, kind: Kind) -> float:
     return zombie_wakes(scene, kind, "worker_ended", (1, 2) if kind.op == "timeout" else (1,))
 
@@ -345,7 +347,7 @@ def zombie_dies_of_its_late_call(scene: Scene, kind: Kind) -> float:
     return took
 
 
-@row("a zombie with an effect to write down, while another has the job", 46, Timing.frozen)
+@row("a zombie with an effect to write down, while another has the job", 46, Timing.frozen, kinds=WORKERS_KINDS)
 def zombie_while_another_works(scene: Scene, kind: Kind) -> float:
     """Only the lease token tells the two holders apart."""
     scene.prepare(kind)
@@ -365,6 +367,78 @@ def zombie_while_another_works(scene: Scene, kind: Kind) -> float:
     scene.went(kind)
     scene.retire(zombie)
     return took
+
+
+@row("a zombie that saw what has changed since", 46, Timing.frozen, kinds=(LOOK,))
+def zombie_with_an_old_look(scene: Scene, kind: Kind) -> float:
+    """What it saw is true no longer: to write it down would say paused of a sandbox that runs."""
+    zombie, took = overtaken(scene, kind, "worker_ended")
+    scene.answered(scene.ask(KIND["resume"]), time.monotonic())
+    zombie.send(signal.SIGCONT)
+    told(zombie)
+    scene.settled(kind)
+    assert scene.sql("select status from sandboxes") == [("running",)]
+    scene.retire(zombie)
+    return took
+
+
+# ---- a sweep ----------------------------------------------------------------------------------------
+
+def sweep_dies(scene: Scene, point: str, nth: int, killed: tuple[int, ...]) -> float:
+    """What the list said is found again: three to be killed, two in one sweep at most, and a row to be corrected.
+    One at the provider is not ours."""
+    scene.prepare(LOOK)
+    scene.retire(scene.worker)
+    ((ours,),) = scene.sql("select id from deployment")
+    *orphans, stranger = scene.truth.seed(*({"sandbox_deployment": of, "sandbox_id": str(uuid.uuid4()), "sandbox_job": "j"}
+                                            for of in (ours, ours, ours, str(uuid.uuid4()))))
+    for orphan in orphans:
+        scene.truth.set(orphan, born=time.time() - 3600)
+    ((pid,),) = scene.sql("select provider_sandbox_id from sandboxes")
+    scene.truth.set(pid, state="paused")
+    died = scene.died(scene.next_worker(CRASHPOINT=f"{point}:{nth}:KILL"))
+    assert len(deaths(scene)) in killed
+    scene.next_worker()
+
+    def repaired() -> bool:
+        return set(scene.truth.state()["sandboxes"]) == {pid, stranger} and \
+            scene.sql("select status, status_reason from sandboxes") == [("paused", "seen_at_provider")]
+
+    wait_until("what the sweep had found", repaired, PATIENCE_S)
+    took = (time.monotonic() - died) * 1000
+    scene.quiet(PATIENCE_S)
+    assert sorted(deaths(scene)) == sorted(orphans), "each once"
+    assert scene.sql("select state, count(*) from jobs where op = 'reconcile' group by state") == [("done", "1")]
+    scene.went(LOOK)
+    return took
+
+
+def deaths(scene: Scene) -> list[str]:
+    return [effect["id"] for effect in scene.truth.effects() if effect["effect"] == "delete"]
+
+
+SWEEP = Kind("sweep", "list", "delete", None, (), "")
+HALF = {"WORKER_RECONCILE_MAX_PERCENT": "50"}
+
+
+@row("a list that nobody has judged", 300, Timing.lost_sweep, kinds=(SWEEP,), **HALF)
+def worker_between_list_and_judgement(scene: Scene, kind: Kind) -> float:
+    return sweep_dies(scene, "sweep_listed", TIMING.WORKER_RECONCILE_CONFIRM, (0,))
+
+
+@row("findings that are sure, and nothing done", 300, Timing.lost_sweep, kinds=(SWEEP,), **HALF)
+def worker_between_judgement_and_acts(scene: Scene, kind: Kind) -> float:
+    return sweep_dies(scene, "sweep_noted", TIMING.WORKER_RECONCILE_CONFIRM, (0,))
+
+
+@row("a look that is asked for, nobody woken, no kill sent", 300, Timing.lost_sweep, kinds=(SWEEP,), **HALF)
+def worker_between_two_acts_of_a_sweep(scene: Scene, kind: Kind) -> float:
+    return sweep_dies(scene, "sweep_asked", 1, (0,))
+
+
+@row("one killed, its fellow perhaps, the others alive", 300, Timing.lost_sweep, kinds=(SWEEP,), **HALF)
+def worker_in_the_middle_of_a_sweeps_kills(scene: Scene, kind: Kind) -> float:
+    return sweep_dies(scene, "sweep_killed", 1, (1, 2))
 
 
 # ---- the reaper -------------------------------------------------------------------------------------

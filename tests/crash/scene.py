@@ -38,6 +38,7 @@ class Timing:
     REAPER_LIFETIMES_MS: int
     WORKER_RECONCILE_CONFIRM: int
     WORKER_RECONCILE_MIN_AGE_MS: int
+    WORKER_RECONCILE_SWEEP_MS: int
 
     @classmethod
     def production(cls) -> "Timing":
@@ -87,6 +88,10 @@ class Timing:
         """Seen by as many sweeps as make it sure, the first of them an interval away."""
         return (self.WORKER_RECONCILE_CONFIRM + 1) * self.REAPER_RECONCILE_MS
 
+    def lost_sweep(self) -> int:
+        """The next one waits for the lease of the lost one, and counts again what may not have been written down."""
+        return self.WORKER_RECONCILE_SWEEP_MS + min(self.WORKER_RECONCILE_SWEEP_MS, 15000) + self.swept()
+
     def extended(self) -> int:
         return self.REAPER_LIFETIMES_MS
 
@@ -97,7 +102,8 @@ class Timing:
 
 SCALED = Timing(WORKER_ATTEMPT_MS=1500, WORKER_LEASE_MS=1800, WORKER_MIN_IDLE_MS=2000, SANDBOX_SETTLE_MS=2500,
                 REAPER_TICK_MS=50, REAPER_OUTBOX_MS=100, REAPER_OUTBOX_BASE_MS=600, SANDBOX_IDEMPOTENCY_CLAIM_MS=500,
-                REAPER_LIFETIMES_MS=100, REAPER_RECONCILE_MS=500, WORKER_RECONCILE_CONFIRM=2, WORKER_RECONCILE_MIN_AGE_MS=1500)
+                REAPER_LIFETIMES_MS=100, REAPER_RECONCILE_MS=500, WORKER_RECONCILE_CONFIRM=2, WORKER_RECONCILE_MIN_AGE_MS=1500,
+                WORKER_RECONCILE_SWEEP_MS=1000)
 QUICKLY = {"E2B_REQUEST_TIMEOUT_MS": "1400", "WORKER_RETRY_BASE_MS": "50", "WORKER_RETRY_CAP_MS": "200",
            "WORKER_HEARTBEAT_MS": "300"}
 SLOWLY = {"E2B_REQUEST_TIMEOUT_MS": "20000", "WORKER_RETRY_BASE_MS": "1000", "WORKER_RETRY_CAP_MS": "60000"}
@@ -134,7 +140,9 @@ KINDS = (
     Kind("delete", "delete", "delete", "running", ("deleting", "deleted"), "resume"),
     Kind("timeout", "timeout", "timeout", "running", (), "pause"),
 )
-KIND = {kind.op: kind for kind in KINDS}
+# asked for by what a sweep sees, never by a caller: the sandbox is paused behind our back
+LOOK = Kind("reconcile", "get", "set", "running", ("paused",), "resume")
+KIND = {kind.op: kind for kind in (*KINDS, LOOK)}
 
 
 class Scene(Stack):
@@ -236,9 +244,18 @@ class Scene(Stack):
             return client.post(f"{BASE}/{self.sandbox}/pause", **headers)
         if kind.op == "resume":
             return client.post(f"{BASE}/connect", body, **headers)
+        if kind.op == "reconcile":
+            return self.paused_behind_our_back(client)
         if kind.op == "delete":
             return client.delete(f"{BASE}/{self.sandbox}", **headers)
         return client.post(f"{BASE}/schedule-timeout", body | {"timeout_seconds": seconds}, **headers)
+
+    def paused_behind_our_back(self, client: Client) -> httpx.Response:
+        """As by a zombie's late call; answered when the row says so too."""
+        ((pid,),) = self.sql("select provider_sandbox_id from sandboxes")
+        self.truth.set(pid, state="paused")
+        wait_until("the row follows", lambda: client.status(self.sandbox) == "paused", PATIENCE_S)
+        return client.get(f"{BASE}/{self.sandbox}/status")
 
     def ask(self, kind: Kind) -> "Future[httpx.Response]":
         self.client()  # the login is no part of the call
