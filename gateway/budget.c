@@ -3,6 +3,11 @@
 
 #include "common/base/json.h"
 
+enum {
+    NAME_COST = 8, /* of a byte of a name: in the tree, escaped in the answer */
+    NAME_MAX_BYTES = 255
+};
+
 int budget_take(struct budget *budget, struct budget_share *share, int64_t bytes, struct error *err)
 {
     if (atomic_fetch_add(&budget->used_bytes, bytes) + bytes > budget->max_bytes) {
@@ -26,4 +31,18 @@ int64_t budget_json_bytes(int64_t length)
     int64_t values = length / 2 < JSON_MAX_VALUES ? length / 2 : JSON_MAX_VALUES;
 
     return 2 * length + values * JSON_VALUE_BYTES;
+}
+
+int64_t budget_entry_bytes(int64_t name_length)
+{
+    enum { VALUES = 4, TEXT_BYTES = 128 };
+
+    return VALUES * JSON_VALUE_BYTES + TEXT_BYTES + NAME_COST * name_length;
+}
+
+int64_t budget_listing_bytes(int64_t entries, int64_t length)
+{
+    int64_t names = entries * NAME_MAX_BYTES < length ? entries * NAME_MAX_BYTES : length;
+
+    return budget_json_bytes(length) + entries * budget_entry_bytes(0) + NAME_COST * names;
 }

@@ -33,4 +33,9 @@ void budget_give(struct budget *budget, struct budget_share *share, int64_t byte
 /* Most that a JSON body of `length` bytes takes while it is parsed: text, tree and strings. */
 int64_t budget_json_bytes(int64_t length);
 
+/* Most that an entry of a listing takes in the answer that is made of it. */
+int64_t budget_entry_bytes(int64_t name_length);
+/* Most that a listing of so many entries takes, read from at most `length` bytes. */
+int64_t budget_listing_bytes(int64_t entries, int64_t length);
+
 #endif

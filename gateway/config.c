@@ -14,6 +14,7 @@
 #define COUNT     (sizeof(table) / sizeof(table[0]))
 
 enum {
+    LISTING_BODY_BYTES = 8192,   /* of a call for one: the longest path, some of it escaped */
     JSON_OVERHEAD_BYTES = 65536, /* of a file's JSON body, beside the content */
     JSON_GROWTH = 2              /* of content in JSON: base64, or text with its escapes */
 };
@@ -134,11 +135,15 @@ int gateway_config_load(struct gateway_config *config, struct error *err)
         return error_set(err, ERR_CONFIG,
                          "GATEWAY_BUFFER_BYTES does not take one file of GATEWAY_MAX_FILE_BYTES");
     }
-    if (config->buffer_bytes < budget_json_bytes(PROVIDER_LIST_MAX_BYTES)) {
+    const int64_t listing =
+        budget_listing_bytes(config->list_max_entries, PROVIDER_LIST_MAX_BYTES) +
+        budget_json_bytes(LISTING_BODY_BYTES);
+    if (config->buffer_bytes < listing) {
         gateway_config_free(config);
         return error_set(err, ERR_CONFIG,
-                         "GATEWAY_BUFFER_BYTES does not take one listing: at least %lld",
-                         (long long)budget_json_bytes(PROVIDER_LIST_MAX_BYTES));
+                         "GATEWAY_BUFFER_BYTES does not take one listing of "
+                         "GATEWAY_LIST_MAX_ENTRIES: at least %lld",
+                         (long long)listing);
     }
     return 0;
 }

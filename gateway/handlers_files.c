@@ -12,9 +12,7 @@
 #include "gateway/views.h"
 
 enum {
-    FILE_COST = 6, /* of a byte read: here, in base64, in the tree, in the answer */
-    NAME_COST = 8, /* of a byte of a name: in the tree, escaped in the answer */
-    ENTRY_COST = 4 * JSON_VALUE_BYTES + 128 /* of an entry beside its name */
+    FILE_COST = 6 /* of a byte read: here, in base64, in the tree, in the answer */
 };
 
 struct file {
@@ -266,7 +264,7 @@ static int add_entry(void *arg, const struct dir_entry *entry)
         return -1;
     }
     if (budget_take(&request->gateway->buffers, &request->buffers,
-                    ENTRY_COST + NAME_COST * (int64_t)strlen(entry->name), &listing->full) < 0) {
+                    budget_entry_bytes((int64_t)strlen(entry->name)), &listing->full) < 0) {
         return -1;
     }
     item = cJSON_CreateObject();

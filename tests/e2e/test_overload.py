@@ -2,8 +2,10 @@
 
 import json
 import re
+import shlex
 import signal
 import socket
+import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.harness.services import wait_until
+from tests.harness.services import ROOT, build_dir, wait_until
 from tests.harness.stack import BASE, PASSWORD, Client, Stack
 
 
@@ -282,6 +284,27 @@ def test_large_bodies_share_one_budget(fault_stack):
     assert client.post(f"{BASE}/write-file", text).status_code != 503
 
 
+def test_a_listing_that_runs_out_of_memory_is_refused_whole(tmp_path, redis, postgres, host):
+    """There is room for the provider's answer and for some of the entries; a part of a folder would look like all of it."""
+    with Stack(tmp_path / "s", redis, postgres, host, env={
+            "GATEWAY_MAX_FILE_BYTES": "1048576", "GATEWAY_BUFFER_BYTES": "24000000"}) as own:
+        client = own.client()
+        box = client.create()["sandbox_id"]
+        client.run(box, "mkdir /tmp/d && cd /tmp/d && tail=$(printf %0200d 0) && for n in $(seq 1000 1999); do : > $n$tail; done")
+        listing = {"sandbox_id": box, "path": "/tmp/d"}
+        assert len(client.ok(client.post(f"{BASE}/list-files", listing))["entries"]) == 1000
+        held = raw(client, f"{BASE}/write-file", b'{"sandbox_id":"', 50_000)
+        other = dial(own.url, held)
+        wait_until("it is being read", lambda: metric(own.url, "sandbox_gateway_buffer_bytes") > 1_000_000, 10)
+        assert_refused(client.post(f"{BASE}/list-files", listing))
+        # what fits is still answered
+        assert client.ok(client.post(f"{BASE}/list-files", listing | {"path": "/home/user"}))["truncated"] is False
+        other.close()
+        wait_until("given back", lambda: metric(own.url, "sandbox_gateway_buffer_bytes") == 0, 10)
+        assert len(client.ok(client.post(f"{BASE}/list-files", listing))["entries"]) == 1000
+        client.remove(box)
+
+
 @pytest.mark.release_only
 def test_logins_are_bounded(fault_stack):
     """Hashing a password takes memory and a core: few at once, the rest hear 429, reads go on."""
@@ -294,6 +317,25 @@ def test_logins_are_bounded(fault_stack):
     assert all(int(a.headers["Retry-After"]) >= 1 for a in answers if a.status_code == 429)
     assert PASSWORD not in stack.gateways[0].log() and "wrong" not in stack.gateways[0].log()
     assert client.get(f"{BASE}/").status_code == 200
+
+
+def runbook_command(beginning: str) -> str:
+    """The one that begins so in deploy/OPERATIONS.md."""
+    text = (ROOT / "deploy/OPERATIONS.md").read_text().replace("|\n", "|")
+    (command,) = re.findall(rf"^\$ ({re.escape(beginning)}.*)$", text, re.M)
+    return command
+
+
+def runbook(stack: Stack, name: str, **values: str) -> str:
+    """What the operator's handbook says to type for Redis, as it stands there."""
+    told = shlex.split(runbook_command(f"docker compose exec -T redis redis-cli {name}"), comments=True)
+    return stack.redis.cli(*(values.get(word, word) for word in told[6:]))
+
+
+def redrive_all(stack: Stack) -> str:
+    told = runbook_command("docker compose exec -T gateway sandbox-gateway jobs list dead |")
+    here = told.replace("docker compose exec -T gateway sandbox-gateway", str(build_dir() / "sandbox-gateway"))
+    return subprocess.run(["sh", "-c", here], env=stack.env, capture_output=True, text=True, timeout=60, check=True).stdout
 
 
 @pytest.mark.release_only
@@ -315,24 +357,46 @@ def test_a_poison_job_ends_in_the_dead_letters_and_can_be_redriven(fault_stack, 
     assert job in stack.run("jobs", "list", "dead") and job not in stack.run("jobs", "list", "done")
     shown = stack.run("jobs", "show", job)
     assert "dead" in shown and "crashes 2" in shown and box in shown
-    letters = wait_until("the dead letter", lambda: stack.redis.cli("XRANGE", "sandbox:jobs:dead", "-", "+"), 5)
+    letters = wait_until("the dead letter", lambda: runbook(stack, "XREVRANGE"), 5)
     assert job in letters and box in letters
     # the list is made anew when Redis has lost it, and a letter that was dealt with stays away
     stack.redis.cli("FLUSHALL")
     letters = wait_until("the letter again", lambda: stack.redis.cli("XRANGE", "sandbox:jobs:dead", "-", "+"), 15)
     assert letters.count(job) == 1
-    stack.redis.cli("XDEL", "sandbox:jobs:dead", letters.split()[0])
+    assert runbook(stack, "XDEL", ENTRY_ID=letters.split()[0]) == "1"
     assert stack.redis.cli("EXISTS", "sandbox:jobs:dead") == "1" and stack.redis.cli("XLEN", "sandbox:jobs:dead") == "0"
     # said in the database after the letter is there
     wait_until("it is said to be there", lambda: stack.sql(f"select enqueued_at is null from jobs where id = '{job}'") == [("f",)])
+    # an entry wakes the living only
+    assert runbook(stack, "XADD", JOB_ID=job, SANDBOX_ID=box)
+    wait_until("it is taken", lambda: stack.redis.cli("XLEN", "sandbox:jobs:pause") == "0", 10)
+    assert stack.sql(f"select state from jobs where id = '{job}'") == [("dead",)]
     assert client.status(box) == "running"  # nothing pretends that it was paused
     # the cause is mended; the job is given another try, as a new one
     fault_provider.faults()
     fault_provider.http.post("/_faults", json=[]).raise_for_status()
-    again = stack.run("jobs", "redrive", job).strip()
+    again = redrive_all(stack).strip()
     wait_until("done", lambda: stack.sql(f"select state from jobs where id = '{again}'") == [("done",)], 20)
     assert client.status(box) == "paused"
     assert stack.sql(f"select parent_id from jobs where id = '{again}'") == [(job,)]
     # once is enough
     with pytest.raises(AssertionError, match="unfinished|cannot|redrive|conflict|found"):
         stack.run("jobs", "redrive", again)
+
+
+@pytest.mark.release_only
+def test_a_job_whose_wakeup_was_lost_is_woken_by_the_operator(fault_stack):
+    """The reaper would do it in ten minutes."""
+    stack = fault_stack(env={"REAPER_OUTBOX_BASE_MS": "600000"})
+    client = stack.client()
+    box = client.create()["sandbox_id"]
+    assert stack.workers.pop().stop(10) == 0
+    answer = client.post(f"{BASE}/{box}/pause", None, Prefer="respond-async")
+    assert answer.status_code == 202, answer.text
+    wait_until("its entry", lambda: stack.redis.cli("XLEN", "sandbox:jobs:pause") == "1", 10)
+    assert stack.redis.cli("XTRIM", "sandbox:jobs:pause", "MAXLEN", "0") == "1"
+    stack.start_worker()
+    ((job, state),) = stack.sql("select id, state from jobs where op = 'pause'")
+    assert state == "queued"
+    runbook(stack, "XADD", JOB_ID=job, SANDBOX_ID=box)
+    wait_until("paused", lambda: client.status(box) == "paused", 15)
