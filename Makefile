@@ -153,7 +153,7 @@ clean:
 # as written: the scripts take it relative to the top, which may have spaces in its name
 STACK := BUILD_DIR='$(BUILD)' deploy/dev/stack.sh
 
-.PHONY: run start stop status logs env test mutation takeover isolation fuzz fuzz-keep chaos soak bench lint format format-check install-build install-run install-test help
+.PHONY: run start stop status logs env test mutation takeover isolation fuzz fuzz-keep chaos soak bench dashboard-shot lint format format-check install-build install-run install-test help
 install-build:
 	@deploy/dev/install.sh build
 install-run:
@@ -207,6 +207,13 @@ bench:
 	@$(MAKE) --no-print-directory -j2 -s build
 	@BUILD_DIR='$(BUILD)' /usr/bin/python3 tests/bench/bench.py
 
+# the Grafana dashboard with the live data of a system under load, as a picture; five minutes
+OUT ?= build/dashboard.png
+dashboard-shot:
+	@deploy/dev/install.sh build run test dashboard
+	@$(MAKE) --no-print-directory -j2 -s build
+	@BUILD_DIR='$(BUILD)' /usr/bin/python3 tests/dashboard/main.py --out '$(OUT)'
+
 # the local sandbox host's promises in numbers; host-churn takes ten minutes
 .PHONY: host-bench host-churn
 host-bench host-churn:
@@ -223,4 +230,4 @@ format-check:
 	@clang-format --dry-run -Werror $(FORMATTED)
 
 help:
-	@sed -n 's/^#   //p' Makefile; echo "targets: build run start stop status logs env test mutation takeover isolation fuzz fuzz-keep chaos soak bench host-bench host-churn lint format format-check clean"
+	@sed -n 's/^#   //p' Makefile; echo "targets: build run start stop status logs env test mutation takeover isolation fuzz fuzz-keep chaos soak bench host-bench host-churn dashboard-shot lint format format-check clean"
