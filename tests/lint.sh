@@ -61,6 +61,11 @@ grep -oE '^X\([a-z_]+' common/base/crashpoints.def | cut -c3- | while read -r na
     xargs -r grep -qE "CRASHPOINT\($name\)" <<<"$product" || echo "$name"
 done | breach 'in crashpoints.def and in no program'
 
+# a mutant that fits no longer proves nothing, and is not seen before the next mutation run
+for patch in tests/mutation/*.patch; do
+    git apply --check "$patch" 2>/dev/null || echo "$patch"
+done | breach 'does not fit its source'
+
 # style
 grep_in '\b(TODO|FIXME|XXX|HACK)\b' <<<"$(git ls-files -- '*.c' '*.h' '*.sh' '*.py' | grep -v '^tests/lint.sh')" | breach 'left open'
 grep_in '^[^"]*[^:"]//' <<<"$everything" | grep -vE 'https?://' | breach 'not a /* comment */'
