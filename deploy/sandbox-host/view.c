@@ -14,10 +14,9 @@
 enum { SANDBOX_UID = 1000 };
 
 const struct view_folder view_folders[] = {
-    {"home", "/home/user", 0755},
-    {"root", "/root", 0700},
-    {"tmp", "/tmp", 01777},
-    {"vartmp", "/var/tmp", 01777},
+    {"top", "/", 0755}, /* first: all else lies on it */
+    {"home", "/home/user", 0755}, {"root", "/root", 0700},
+    {"tmp", "/tmp", 01777},       {"vartmp", "/var/tmp", 01777},
 };
 const int view_folder_count = sizeof(view_folders) / sizeof(view_folders[0]);
 
@@ -117,6 +116,21 @@ static void add_memory_folder(struct view_argv *argv, const char *inside, int64_
     add2(argv, "--tmpfs", inside);
 }
 
+/* One of view_folders, on the sandbox's disk. */
+static void add_own_folder(struct view_argv *argv, const struct view_request *request, int i)
+{
+    char text[PATH_MAX];
+
+    if (request->memory_disk_bytes > 0) {
+        snprintf(text, sizeof(text), "%o", view_folders[i].mode);
+        add2(argv, "--perms", text);
+        add_memory_folder(argv, view_folders[i].inside, request->memory_disk_bytes);
+    } else {
+        snprintf(text, sizeof(text), "%s/disk/%s", request->dir, view_folders[i].name);
+        add3(argv, "--bind", text, view_folders[i].inside);
+    }
+}
+
 void view_build(struct view_argv *argv, const struct view_request *request)
 {
     char text[PATH_MAX];
@@ -143,30 +157,23 @@ void view_build(struct view_argv *argv, const struct view_request *request)
         snprintf(text, sizeof(text), "%d", request->filter_fd);
         add2(argv, "--seccomp", text);
     }
+    add_own_folder(argv, request, 0);
     add_userland(argv, request->template);
     add3(argv, "--ro-bind", request->template->etc, "/etc");
     add2(argv, "--proc", "/proc");
     add2(argv, "--dev", "/dev");
     add_memory_folder(argv, "/run", request->memory_folder_bytes);
     add_memory_folder(argv, "/dev/shm", request->memory_folder_bytes);
-    for (int i = 0; i < view_folder_count; i++) {
-        if (request->memory_disk_bytes > 0) {
-            snprintf(text, sizeof(text), "%o", view_folders[i].mode);
-            add2(argv, "--perms", text);
-            add_memory_folder(argv, view_folders[i].inside, request->memory_disk_bytes);
-        } else {
-            snprintf(text, sizeof(text), "%s/disk/%s", request->dir, view_folders[i].name);
-            add3(argv, "--bind", text, view_folders[i].inside);
-        }
+    for (int i = 1; i < view_folder_count; i++) {
+        add_own_folder(argv, request, i);
     }
     cJSON_ArrayForEach(mount, request->template->mounts)
     {
         add3(argv, "--ro-bind", mount->valuestring, mount->string);
     }
     add3(argv, "--ro-bind", request->kit->folder, "/.sandbox");
-    /* the root and /dev are memory: what is made in them would escape every other limit */
+    /* /dev is memory: what is made in it would escape every other limit */
     add2(argv, "--remount-ro", "/dev");
-    add2(argv, "--remount-ro", "/");
     add2(argv, "--chdir", "/home/user");
     add3(argv, "--setenv", "PATH",
          "/.sandbox/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");

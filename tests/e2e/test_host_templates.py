@@ -74,7 +74,7 @@ def test_base_is_this_machines_userland(client):
     box = client.create(envVars={"OVER": "sandbox"})
     assert box.made["templateID"] == "base"
     assert box.ok("echo $FROM_TEMPLATE $OVER; python3 -c 'print(6*7)'").split() == ["1", "sandbox", "42"]
-    assert "Read-only file system" in box.run("touch /usr/x /etc/x /x /dev/x").out
+    assert "Read-only file system" in box.run("touch /usr/x /etc/x /dev/x").out
 
 
 @pytest.mark.parametrize("template", ["own", "packed"])

@@ -26,6 +26,18 @@ test('a file belongs to the user, and commands see it', async (sandbox) => {
   assert.equal(done.stdout, 'user 755\nuser 755\nuser 644\nx')
 })
 
+test('files in new folders at the top, many at once', async (sandbox) => {
+  const entries = ['/top-a/one', '/top-b/deep/two', '/home/user/three'].map((path) => ({ path, data: `of ${path}` }))
+  const infos = await sandbox.files.write(entries)
+  assert.deepEqual(infos.map((info) => info.path), entries.map((entry) => entry.path))
+  for (const { path, data } of entries) {
+    assert.equal(await sandbox.files.read(path), data)
+  }
+  assert.equal((await sandbox.files.makeDir('/top-c')), true)
+  await sandbox.files.remove('/top-a')
+  assert.equal(await sandbox.files.exists('/top-a'), false)
+})
+
 test('bytes, blobs and streams', async (sandbox) => {
   const bytes = new Uint8Array(300_000).map((_, i) => (i * 7) % 256)
   await sandbox.files.write('bytes', bytes.buffer)
