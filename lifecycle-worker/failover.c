@@ -61,12 +61,28 @@ static int64_t age_ms(const struct flight *flight)
     return since_ms(flight, job_of(flight)->created_at_ms);
 }
 
-/* The provider has not answered a question about this create for too long. */
+/* Its provider cannot be asked: not about this create, nor about any other. One that answers some
+ * questions will answer this one; to wait for that is what keeps a create from being made twice. */
 static bool is_unsettled_too_long(const struct flight *flight)
 {
     int64_t limit_ms = flight->worker->config->failover_unsettled_ms;
     int64_t sent_ms = flight_sent_before_ms(flight);
-    return limit_ms > 0 && sent_ms > 0 && since_ms(flight, sent_ms) >= limit_ms;
+    const struct gate *gate = worker_gate(flight->worker, box_of(flight)->provider);
+    return limit_ms > 0 && sent_ms > 0 && since_ms(flight, sent_ms) >= limit_ms && gate != NULL &&
+           gate_is_silent(gate, clock_mono_ms(), limit_ms);
+}
+
+void failover_note(const struct flight *flight, enum outcome outcome)
+{
+    bool unknown =
+        outcome == OUTCOME_AMBIGUOUS || outcome == OUTCOME_TRANSIENT || outcome == OUTCOME_AUTH;
+    if (flight->gate == NULL || flight->kind != FLIGHT_JOB || job_of(flight)->op != JOB_CREATE) {
+        return;
+    }
+    /* the answer to a create that went out for the first time tells nothing of those before it */
+    if (flight->claimed.create_maybe_sent || outcome == OUTCOME_AMBIGUOUS) {
+        gate_note_asked(flight->gate, flight->entered_ms, !unknown);
+    }
 }
 
 /*
@@ -103,7 +119,7 @@ static bool move(struct flight *flight, const struct move *how)
     const struct job_place *place = &flight->params.places[to];
     struct gate *left = worker_gate(flight->worker, box_of(flight)->provider);
     flight_finish_init(flight);
-    finish->set |= STORE_SET_PLACE;
+    finish->set |= STORE_SET_PLACE | (how->unsettled ? STORE_DROP_PLACE : 0);
     if (!how->unsettled) {
         finish->values.create_sent_at_ms = 0;
     }
@@ -172,7 +188,8 @@ bool failover_outcome(struct flight *flight, const struct provider_step *step,
         /* what should have told was not answered either */
         how.unsettled = true;
         how.why = "does not answer, not even whether it made one";
-        return is_unsettled_too_long(flight) && move(flight, &how);
+        return job_of(flight)->outcome != OUTCOME_SNOOZE /* the last time it did answer */ &&
+               is_unsettled_too_long(flight) && move(flight, &how);
     }
     if (step->may_exist || flight->claimed.create_maybe_sent) {
         return false;

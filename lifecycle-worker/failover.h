@@ -11,9 +11,9 @@
  *   - when the provider certainly made nothing: it is out of reach or failing, has no capacity,
  *     or holds it off for longer than the patience;
  *   - when it is not known what it made: first the create is settled. One that was made is kept;
- *     one that was not moves on. Only while the provider cannot be asked at all for
- *     SANDBOX_FAILOVER_UNSETTLED_MS does the create move unsettled; what it may have left is
- *     tagged with our deployment and removed by the sweep over what no row names.
+ *     one that was not moves on. Only when the provider has told nobody here what became of any
+ *     create for SANDBOX_FAILOVER_UNSETTLED_MS does the create move unsettled, and never back.
+ *     What it may have left is tagged with it, and killed by the first sweep that finds it.
  */
 #ifndef WORKER_FAILOVER_H
 #define WORKER_FAILOVER_H
@@ -22,6 +22,9 @@
 
 /* May this create be made elsewhere, were its provider not to do it? */
 bool failover_possible(const struct flight *flight);
+
+/* A call of this flight has ended like this: does its provider tell what becomes of creates? */
+void failover_note(const struct flight *flight, enum outcome outcome);
 
 /* Each of these either moves the create, which finishes the flight, or returns false. */
 

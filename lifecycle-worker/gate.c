@@ -213,6 +213,20 @@ void gate_hold(struct gate *gate, int64_t now_ms, int64_t left_ms, bool key_refu
     }
 }
 
+void gate_note_asked(struct gate *gate, int64_t asked_ms, bool answered)
+{
+    if (answered) {
+        gate->silent_since_ms = 0;
+    } else if (gate->silent_since_ms == 0) {
+        gate->silent_since_ms = asked_ms;
+    }
+}
+
+bool gate_is_silent(const struct gate *gate, int64_t now_ms, int64_t for_ms)
+{
+    return gate->silent_since_ms != 0 && now_ms - gate->silent_since_ms >= for_ms;
+}
+
 void gate_count_request(struct gate *gate, int op, int64_t took_ms)
 {
     int bucket = 0;

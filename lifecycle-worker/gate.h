@@ -70,6 +70,7 @@ struct gate {
     int64_t open_until_ms;
     bool key_refused; /* that is why it is open */
     int64_t retry_milli, retry_ms;
+    int64_t silent_since_ms; /* it has told of no create since, though asked; 0 = it tells */
     struct gate_counts counts;
 };
 
@@ -94,6 +95,10 @@ bool gate_leave(struct gate *gate, const struct gate_policy *policy, int64_t now
 enum gate_told gate_told_by(enum outcome outcome, int http_status);
 /* The hold that all workers share: left_ms 0 = there is none (any more). */
 void gate_hold(struct gate *gate, int64_t now_ms, int64_t left_ms, bool key_refused);
+/* A create, or a look for what one has made, that began at asked_ms was answered or was not. */
+void gate_note_asked(struct gate *gate, int64_t asked_ms, bool answered);
+/* Has nobody here been told what became of a create for so long, though asking? */
+bool gate_is_silent(const struct gate *gate, int64_t now_ms, int64_t for_ms);
 void gate_count_request(struct gate *gate, int op, int64_t took_ms);
 
 #endif

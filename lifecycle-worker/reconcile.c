@@ -276,7 +276,9 @@ static int act(struct worker *worker, const char *provider, const struct compare
         result->found[finding->kind]++;
         switch (finding->kind) {
         case COMPARE_ORPHAN:
-            if (!sure || !is_old_enough(worker, finding->listed, &sightings[i])) {
+            /* what a create left where it went on unsettled: there is nothing to wait for */
+            if (!sightings[i].copy &&
+                (!sure || !is_old_enough(worker, finding->listed, &sightings[i]))) {
                 break;
             }
             if (result->killed < kills) {
@@ -336,6 +338,8 @@ static int judge(struct worker *worker, struct flight *flight, struct sweep_resu
                                                ? findings[i].listed->provider_sandbox_id
                                                : findings[i].row->provider_sandbox_id;
         sightings[i].finding = compare_kind_name(findings[i].kind);
+        sightings[i].sandbox_id = findings[i].listed != NULL ? findings[i].listed->sandbox_id
+                                                             : findings[i].row->sandbox_id;
     }
     if (store_sweep_note(worker->store, flight->claimed.job.id, provider, sightings, count, err) ==
         0) {

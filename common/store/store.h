@@ -216,6 +216,7 @@ enum store_set {
     STORE_SET_STOPPED = 1 << 4, /* stopped_at = now() */
     STORE_SET_SENT = 1 << 5,    /* create_sent_at_ms; 0 = no create can have had an effect */
     STORE_SET_PLACE = 1 << 7,   /* RETRY_WAIT only: provider, template_id, their reason = reason */
+    STORE_DROP_PLACE = 1 << 8,  /* with STORE_SET_PLACE: the place that is left is none any more */
     STORE_START_IDLE = 1 << 6,  /* TIMEOUT_IDLE: expires_at = now() + timeout_ms (resume, create) */
 };
 
@@ -323,9 +324,11 @@ int store_sweep_rows(struct store *store, const char *provider, int limit,
 struct store_sighting {
     const char *provider_sandbox_id;
     const char *finding; /* a word */
+    const char *sandbox_id;
     /* results */
     int times;      /* complete sweeps in a row that found the same */
     int64_t age_ms; /* since the first of them */
+    bool copy; /* its sandbox has come up at another provider: nobody will ever want this one */
 };
 /* Notes what a complete sweep found, forgetting what it no longer finds. ERR_FENCED when the
  * sweep's lease has run out: its view is too old to act on, and nothing is noted. */

@@ -114,6 +114,7 @@ static void read_sightings(const PGresult *result, struct store_sighting *items,
         if (found != NULL) {
             (*found)->times = (int)row_int(result, row, 1);
             (*found)->age_ms = row_int(result, row, 2);
+            (*found)->copy = row_int(result, row, 3) != 0;
         }
     }
     free(sorted);
@@ -125,22 +126,27 @@ int store_sweep_note(struct store *store, const char *sweep_id, const char *prov
     struct params p = {.count = 0};
     const char **ids = xcalloc(count + 1, sizeof(*ids));
     const char **findings = xcalloc(count + 1, sizeof(*findings));
-    char *id_array, *finding_array;
+    const char **boxes = xcalloc(count + 1, sizeof(*boxes));
+    char *id_array, *finding_array, *box_array;
     PGresult *result;
     int status;
 
     for (size_t i = 0; i < count; i++) {
         ids[i] = items[i].provider_sandbox_id;
         findings[i] = items[i].finding;
+        boxes[i] = items[i].sandbox_id;
         items[i].times = 0;
         items[i].age_ms = 0;
+        items[i].copy = false;
     }
     id_array = param_id_array(ids, count);
     finding_array = param_id_array(findings, count);
+    box_array = param_id_array(boxes, count);
     param_text(&p, sweep_id);
     param_text(&p, provider);
     param_text(&p, id_array);
     param_text(&p, finding_array);
+    param_text(&p, box_array);
     status = store_query(store, Q_SWEEP_NOTE, &p, &result, err);
     if (status == 0) {
         if (PQntuples(result) == 0) {
@@ -150,8 +156,10 @@ int store_sweep_note(struct store *store, const char *sweep_id, const char *prov
         }
         PQclear(result);
     }
+    free(box_array);
     free(finding_array);
     free(id_array);
+    free(boxes);
     free(findings);
     free(ids);
     return status;

@@ -300,16 +300,36 @@ def test_templates_are_mapped(own_stack, own_pair):
 
 
 def test_what_an_unsettled_create_left_is_removed(own_stack, own_pair):
-    """The first made one, and answered nothing for so long that the create went on: two for a while, one in the end."""
-    stack = own_stack(env={"REAPER_RECONCILE_MS": "300", "WORKER_RECONCILE_MIN_AGE_MS": "500"})
+    """The first made one, and answered nothing for so long that the create went on: two for a while, one in the end.
+    It does not go back, full as the second is; and the copy is killed when it is first seen, not after minutes."""
+    stack = own_stack(env={"REAPER_RECONCILE_MS": "300"})
+    client = stack.client()
     own_pair.e2b.faults({"route": "create", "mode": "hang_after", "times": 1}, {"route": "*", "mode": "hang", "times": -1})
-    data = stack.client().create()
+    own_pair.daytona.faults({"route": "create", "mode": "status", "status": 400, "times": 2,
+                             "body": {"statusCode": 400, "message": "Total CPU limit exceeded"}})
+    data = client.create()
+    sid = data["sandbox_id"]
     assert data["provider"] == "daytona" and "does not answer" in data["provider_reason"]
-    assert own_pair.made()[data["sandbox_id"]] == ["e2b", "daytona"]
+    assert moves(client, sid) == [data["provider_reason"]]
+    assert own_pair.made()[sid] == ["e2b", "daytona"]
+    copy = next(iter(own_pair.e2b.state()["sandboxes"]))
     own_pair.e2b.faults()
     wait_until("the copy is gone", lambda: not own_pair.e2b.state()["sandboxes"], 20)
+    wait_until("and that is told", lambda: any(
+        e["reason"].startswith(f"orphan {copy} at e2b killed") for e in client.ok(client.get(f"{BASE}/{sid}/events"))["items"]))
     assert own_pair.daytona.ids() == [data["provider_sandbox_id"]]
-    assert stack.client().status(data["sandbox_id"]) == "running"
+    assert client.status(sid) == "running"
+
+
+def test_a_provider_that_answers_some_questions_is_waited_for(own_stack, own_pair):
+    """Its create appears late, and of two looks for it one is answered and one is not."""
+    stack = own_stack(env={"SANDBOX_FAILOVER_UNSETTLED_MS": "1000", "SANDBOX_SETTLE_MS": "20000", "REAPER_RECONCILE_MS": "600000"})
+    wait_until("the first sweep is over", lambda: stack.sql("select count(*) from provider_sweeps where state = 'done'") == [("2",)])
+    own_pair.e2b.faults({"route": "create", "mode": "late", "delay_ms": 2600}, {"route": "list", "mode": "delay", "delay_ms": 1},
+                        {"route": "list", "mode": "status", "status": 500})
+    data = stack.client().create()
+    assert (data["provider"], data["provider_reason"]) == ("e2b", None)
+    assert own_pair.made() == {data["sandbox_id"]: ["e2b"]}
 
 
 def test_no_provider_left_is_said_so(own_stack, own_pair):

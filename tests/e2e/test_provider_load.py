@@ -92,7 +92,7 @@ def test_primary_down(run, pair, way):
 def test_a_thousand_creates_with_random_ambiguous_failures_double_none(run, pair):
     """Both providers lose answers, answer late, hang, fail and refuse, at random."""
     stack = run(workers=2, env=FAILOVER_FAST | {
-        "SANDBOX_FAILOVER_UNSETTLED_MS": "0", "WORKER_BREAKER_FAILURES": "50", "WORKER_BREAKER_OPEN_MS": "500",
+        "SANDBOX_FAILOVER_UNSETTLED_MS": "30000", "WORKER_BREAKER_FAILURES": "50", "WORKER_BREAKER_OPEN_MS": "500",
         "SANDBOX_JOB_ATTEMPTS": "50", "WORKER_RETRY_BUDGET_PER_SECOND": "1000"})
     client = stack.client()
     fault = lambda mode, probability, **more: {"route": "create", "mode": mode, "probability": probability, "times": -1} | more  # noqa: E731

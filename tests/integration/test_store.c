@@ -289,12 +289,17 @@ static void test_a_create_moves(void **state)
     bool joined;
 
     (void)state;
-    for (int overtaken = 0; overtaken < 2; overtaken++) {
+    for (int round = 0; round < 3; round++) {
+        bool overtaken = round == 1, unsettled = round == 2;
+
         new_sandbox(&sandbox, &wakeup);
+        sql("UPDATE jobs SET params = '{\"places\": [{\"provider\": \"e2b\"}, {\"provider\": "
+            "\"daytona\"}, {\"provider\": \"third\"}]}' WHERE id = '%s'",
+            wakeup.job_id);
         claim_one(wakeup.job_id, &claimed);
         finish = finish_of(&claimed, JOB_STATE_RETRY_WAIT, SANDBOX_CREATING);
         finish.change_status = false;
-        finish.set = STORE_SET_PLACE | STORE_SET_SENT;
+        finish.set = STORE_SET_PLACE | STORE_SET_SENT | (unsettled ? STORE_DROP_PLACE : 0);
         finish.values.create_sent_at_ms = claimed.claimed_at_ms;
         str_copy(finish.values.provider, PROVIDER_BYTES, "daytona");
         str_copy(finish.values.template_id, TEMPLATE_BYTES, "snap");
@@ -314,6 +319,14 @@ static void test_a_create_moves(void **state)
         assert_string_equal(sandbox.provider_reason, overtaken ? "" : "because");
         assert_int_equal(sandbox.create_sent_at_ms != 0, overtaken);
         assert_int_equal(count, overtaken ? 1 : 2);
+        assert_int_equal(sql("SELECT count(*) FROM jobs, jsonb_array_elements(params->'places') p "
+                             "WHERE id = '%s' AND p->>'provider' IN ('e2b', 'daytona', 'third')",
+                             wakeup.job_id),
+                         unsettled ? 2 : 3);
+        assert_int_equal(sql("SELECT count(*) FROM jobs WHERE id = '%s' AND params @> "
+                             "'{\"places\": [{\"provider\": \"e2b\"}]}'",
+                             wakeup.job_id),
+                         !unsettled);
         if (!overtaken) {
             assert_string_equal(sandbox.template_id, "snap");
             assert_string_equal(events[1].from, "creating");

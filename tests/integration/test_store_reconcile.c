@@ -16,6 +16,8 @@ static int close_fixture(void **state)
     return 0;
 }
 
+static const char nobody[] = "00000000-0000-4000-8000-000000000000"; /* no row has this id */
+
 static void ask(const char *provider, int64_t interval_ms, struct wakeup *wakeup, bool expected)
 {
     bool asked = !expected;
@@ -107,9 +109,10 @@ static void test_one_sweep_at_a_time(void **state)
 
 static void test_sightings_count_in_a_row(void **state)
 {
-    struct store_sighting items[] = {{.provider_sandbox_id = "a", .finding = "orphan"},
-                                     {.provider_sandbox_id = "b", .finding = "absent"},
-                                     {.provider_sandbox_id = "c", .finding = "orphan"}};
+    struct store_sighting items[] = {
+        {.provider_sandbox_id = "a", .finding = "orphan", .sandbox_id = nobody},
+        {.provider_sandbox_id = "b", .finding = "absent", .sandbox_id = nobody},
+        {.provider_sandbox_id = "c", .finding = "orphan", .sandbox_id = nobody}};
     struct wakeup sweep;
 
     (void)state;
@@ -133,7 +136,8 @@ static void test_sightings_count_in_a_row(void **state)
 
 static void test_a_sweep_without_its_lease_notes_nothing(void **state)
 {
-    struct store_sighting item = {.provider_sandbox_id = "z", .finding = "orphan"};
+    struct store_sighting item = {
+        .provider_sandbox_id = "z", .finding = "orphan", .sandbox_id = nobody};
     struct wakeup sweep, newer;
 
     (void)state;
@@ -253,7 +257,8 @@ static void test_adopting_wakes_the_create_that_waits(void **state)
 
 static void test_a_killed_orphan_leaves_a_line_and_no_sighting(void **state)
 {
-    struct store_sighting item = {.provider_sandbox_id = "copy", .finding = "orphan"};
+    struct store_sighting item = {
+        .provider_sandbox_id = "copy", .finding = "orphan", .sandbox_id = nobody};
     struct sandbox sandbox;
     struct store_event *events;
     struct wakeup sweep;
@@ -287,6 +292,32 @@ static void test_a_killed_orphan_leaves_a_line_and_no_sighting(void **state)
         1);
 }
 
+/* A create that went on while its first provider said nothing. */
+static void test_a_copy_of_what_came_up_elsewhere_is_told_apart(void **state)
+{
+    struct sandbox running, creating;
+    struct wakeup sweep, job;
+
+    (void)state;
+    create_running(&running);
+    new_sandbox(&creating, &job);
+    struct store_sighting items[] = {
+        {.provider_sandbox_id = "its-copy", .finding = "orphan", .sandbox_id = running.id},
+        {.provider_sandbox_id = "unsure", .finding = "orphan", .sandbox_id = creating.id},
+        {.provider_sandbox_id = "foreign", .finding = "orphan", .sandbox_id = nobody}};
+    claim_sweep("first", 60000, &sweep);
+    OK(store_sweep_note(store, sweep.job_id, "first", items, 3, &err));
+    assert_true(items[0].copy);
+    assert_false(items[1].copy);
+    assert_false(items[2].copy);
+    OK(store_sweep_end(store, sweep.job_id, NULL, &err));
+    /* what is at the provider that the row names is no copy, whatever else may be wrong with it */
+    claim_sweep(running.provider, 60000, &sweep);
+    OK(store_sweep_note(store, sweep.job_id, running.provider, items, 1, &err));
+    assert_false(items[0].copy);
+    assert_int_equal(items[0].times, 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -298,6 +329,7 @@ int main(void)
         cmocka_unit_test(test_a_check_is_a_job_in_the_sandboxes_order),
         cmocka_unit_test(test_adopting_wakes_the_create_that_waits),
         cmocka_unit_test(test_a_killed_orphan_leaves_a_line_and_no_sighting),
+        cmocka_unit_test(test_a_copy_of_what_came_up_elsewhere_is_told_apart),
     };
     return cmocka_run_group_tests(tests, open_fixture, close_fixture);
 }

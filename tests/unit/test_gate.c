@@ -185,6 +185,21 @@ static void test_retries_have_a_budget(void **state)
     assert_int_equal(granted, 10);
 }
 
+static void test_silent_is_who_answered_no_question_for_long(void **state)
+{
+    (void)state;
+    assert_false(gate_is_silent(&gate, T0 + 99999, 3000)); /* nobody asked */
+    gate_note_asked(&gate, T0, false);
+    gate_note_asked(&gate, T0 + 2000, false); /* since the first of them */
+    assert_false(gate_is_silent(&gate, T0 + 2999, 3000));
+    assert_true(gate_is_silent(&gate, T0 + 3000, 3000));
+    gate_note_asked(&gate, T0 + 2500, true); /* one answer is enough */
+    assert_false(gate_is_silent(&gate, T0 + 3000, 3000));
+    gate_note_asked(&gate, T0 + 4000, false);
+    assert_false(gate_is_silent(&gate, T0 + 6999, 3000));
+    assert_true(gate_is_silent(&gate, T0 + 7000, 3000));
+}
+
 static void test_what_an_outcome_tells(void **state)
 {
     (void)state;
@@ -224,6 +239,7 @@ int main(void)
         T(test_the_limit_halves_once_a_burst_and_grows_by_one_a_round),
         T(test_a_limit_that_nobody_uses_does_not_grow),
         T(test_retries_have_a_budget),
+        T(test_silent_is_who_answered_no_question_for_long),
         T(test_what_an_outcome_tells),
         T(test_requests_are_counted_by_time),
     };
