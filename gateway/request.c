@@ -175,7 +175,7 @@ void respond_error_details(struct request *request, const struct error *err, int
     cJSON_AddItemToObject(tree, "error", error);
     cJSON_AddStringToObject(tree, "request_id", request->request_id);
     if (status == 503 && retry_after_s <= 0) {
-        retry_after_s = RETRY_AFTER_S;
+        retry_after_s = err->retry_after_s > 0 ? err->retry_after_s : RETRY_AFTER_S;
     }
     used = snprintf(more, sizeof(more), "%s%s", status == 401 ? "WWW-Authenticate: Bearer\r\n" : "",
                     headers != NULL ? headers : "");

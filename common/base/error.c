@@ -28,6 +28,7 @@ int error_set(struct error *err, enum error_code code, const char *format, ...)
 
     va_start(args, format);
     err->code = code;
+    err->retry_after_s = 0;
     vsnprintf(err->message, sizeof(err->message), format, args);
     va_end(args);
     cut_at_character(err);
@@ -51,12 +52,15 @@ int error_prefix(struct error *err, const char *format, ...)
     va_list args;
     char prefix[ERROR_MESSAGE_BYTES];
     char rest[ERROR_MESSAGE_BYTES];
+    int retry_after_s = err->retry_after_s;
 
     va_start(args, format);
     vsnprintf(prefix, sizeof(prefix), format, args);
     va_end(args);
     memcpy(rest, err->message, sizeof(rest));
-    return error_set(err, err->code, "%s: %s", prefix, rest);
+    error_set(err, err->code, "%s: %s", prefix, rest);
+    err->retry_after_s = retry_after_s;
+    return -1;
 }
 
 const char *error_code_name(enum error_code code)

@@ -23,6 +23,7 @@ enum error_code {
 
 struct error {
     enum error_code code;
+    int retry_after_s; /* who refused asked for so much patience; 0 = for none */
     char message[ERROR_MESSAGE_BYTES];
 };
 
@@ -32,7 +33,7 @@ struct error {
     }
 #define MUST_CHECK __attribute__((warn_unused_result))
 
-/* Fills *err (message truncated at a UTF-8 boundary) and returns -1. */
+/* Fills *err (message truncated at a UTF-8 boundary, no retry_after_s) and returns -1. */
 int error_set(struct error *err, enum error_code code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
@@ -40,7 +41,7 @@ int error_set(struct error *err, enum error_code code, const char *format, ...)
 int error_set_errno(struct error *err, enum error_code code, int errnum, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 
-/* Puts "<formatted>: " before the present message; keeps the code; returns -1. */
+/* Puts "<formatted>: " before the present message; keeps the rest; returns -1. */
 int error_prefix(struct error *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Stable wire name ("sandbox_not_found") and HTTP status of a code. */

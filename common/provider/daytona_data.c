@@ -67,7 +67,9 @@ int daytona_toolbox_check(const struct daytona *daytona, const struct http_respo
     } else if (status == 408 || status == 429 || status == 503 || status == 504) {
         code = ERR_PROVIDER_DOWN;
     }
-    return error_set(err, code, "%s: HTTP %d%s%s", what, status, text[0] ? ": " : "", text);
+    error_set(err, code, "%s: HTTP %d%s%s", what, status, text[0] ? ": " : "", text);
+    err->retry_after_s = (int)((response->retry_after_ms + 999) / 1000);
+    return -1;
 }
 
 /* ---- files ----------------------------------------------------------------------------------- */

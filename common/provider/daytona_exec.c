@@ -35,8 +35,9 @@ enum {
     FOLLOW_MS = 10 * 1000, /* longest time one request waits for output */
     SPARE_MS = 15 * 1000,  /* for the request itself, beside what it waits */
     KILL_TIMEOUT_MS = 10 * 1000,
-    FOLLOW_TRIES = 4,
-    REST_MS = 120 * 1000, /* for the output that is left when a command is over */
+    TRIES = 4,
+    PATIENCE_MS = 10 * 1000, /* longest wait for a rate limit between two of them */
+    REST_MS = 120 * 1000,    /* for the output that is left when a command is over */
     RETRY_MS = 250,
 };
 
@@ -124,6 +125,7 @@ struct follow {
     int exit_code;
     int64_t pid;
     bool stopped; /* on_output asked to stop */
+    bool refused; /* the last request was, and would be again: not for what is busy or broken */
     struct strbuf script, bytes, input;
 };
 
@@ -163,7 +165,7 @@ static const char *script_output(const cJSON *answer, const char *id, struct err
  * Runs `line` with /bin/sh and `input` as its stdin. *ret is the parsed answer (caller deletes).
  * *ret_maybe_ran: -1 was returned, yet the line may have been run.
  */
-static int execute(const struct follow *follow, const char *line, const struct strbuf *input,
+static int execute(struct follow *follow, const char *line, const struct strbuf *input,
                    int64_t wait_ms, cJSON **ret, bool *ret_maybe_ran, struct error *err)
 {
     struct error parse = ERROR_INIT;
@@ -203,6 +205,8 @@ static int execute(const struct follow *follow, const char *line, const struct s
     *ret_maybe_ran =
         response.transport == HTTP_AMBIGUOUS ||
         (response.transport == HTTP_ANSWERED && (response.status == 408 || response.status >= 500));
+    follow->refused = response.transport == HTTP_ANSWERED && response.status >= 400 &&
+                      response.status < 500 && response.status != 408 && response.status != 429;
     if (daytona_toolbox_check(follow->daytona, &response, "command", err) != 0) {
         goto out;
     }
@@ -366,6 +370,20 @@ static int64_t until(int64_t deadline_ms)
     return left_ms < 0 ? 0 : left_ms < FOLLOW_MS ? left_ms : FOLLOW_MS;
 }
 
+/* Waits before the next try of what may be repeated, for as long as the provider asks for; false
+ * when there is to be none. */
+static bool wait_to_try(const struct follow *follow, int tried, const struct error *err)
+{
+    int64_t wait_ms = (int64_t)RETRY_MS << (tried - 1);
+    int64_t asked_ms = (int64_t)err->retry_after_s * 1000;
+    if (tried >= TRIES || follow->refused || err->code == ERR_SANDBOX_NOT_FOUND ||
+        err->code == ERR_INVALID || asked_ms > PATIENCE_MS) {
+        return false;
+    }
+    clock_sleep_ms(wait_ms > asked_ms ? wait_ms : asked_ms);
+    return true;
+}
+
 /* Asks for more output; harmless when repeated, so a lost answer is asked for again. */
 static int follow_on(struct follow *follow, const char *mode, int64_t wait_ms, struct error *err)
 {
@@ -378,14 +396,13 @@ static int follow_on(struct follow *follow, const char *mode, int64_t wait_ms, s
             cJSON_Delete(answer);
             return rc;
         }
-        if (try == FOLLOW_TRIES || err->code == ERR_SANDBOX_NOT_FOUND || err->code == ERR_INVALID) {
+        if (!wait_to_try(follow, try, err)) {
             return -1;
         }
-        clock_sleep_ms((int64_t)RETRY_MS << (try - 1));
     }
 }
 
-/* Leaves nothing of the command alive. */
+/* Leaves nothing of the command alive; it can be killed twice. */
 static int kill_tree(struct follow *follow, struct error *err)
 {
     cJSON *answer = NULL;
@@ -394,9 +411,12 @@ static int kill_tree(struct follow *follow, struct error *err)
     strbuf_puts(&follow->script, "exec /bin/sh -c ");
     put_quoted(&follow->script, provider_kill_script);
     strbuf_printf(&follow->script, " sh %s 0", follow->id);
-    if (execute(follow, follow->script.data, NULL, KILL_TIMEOUT_MS, &answer, &maybe_ran, err) !=
-        0) {
-        return -1;
+    for (int try = 1;
+         execute(follow, follow->script.data, NULL, KILL_TIMEOUT_MS, &answer, &maybe_ran, err) != 0;
+         try++) {
+        if (!wait_to_try(follow, try, err)) {
+            return -1;
+        }
     }
     const cJSON *code = cJSON_GetObjectItemCaseSensitive(answer, "exitCode");
     if (!code) {

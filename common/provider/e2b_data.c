@@ -122,7 +122,9 @@ int e2b_envd_check(const struct e2b *e2b, const struct provider_target *target,
         return error_set(err, ERR_PROVIDER, "%s: HTTP %d: %s", what, response->status,
                          text[0] ? text : connect_code_name(error.code));
     }
-    return e2b_rpc_error(e2b, target, &error, what, err);
+    e2b_rpc_error(e2b, target, &error, what, err);
+    err->retry_after_s = (int)((response->retry_after_ms + 999) / 1000);
+    return -1;
 }
 
 /* ---- unary RPCs ------------------------------------------------------------------------------ */

@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "common/base/clock.h"
 #include "common/provider/daytona.h"
 #include "tests/integration/mini_server.h"
 #include "tests/integration/told.h"
@@ -29,6 +30,7 @@ static char domain[64];
 static struct {
     int status;
     const char *headers, *body;
+    int delay_ms;
     long announced; /* Content-Length, when it is not the body's; the connection is closed then */
 } answers[8];
 static int answer_count;
@@ -68,6 +70,7 @@ static enum mini_after handle(struct mini_server *s, struct mini_request *r)
     atomic_fetch_add(&runs, strstr(r->body, " sh run ") != NULL);
     int at = nth < answer_count ? nth : answer_count - 1;
     const char *body = answers[at].body;
+    clock_sleep_ms(answers[at].delay_ms);
     if (strncmp(body, "S ", 2) == 0 || strncmp(body, "P ", 2) == 0 || strncmp(body, "E ", 2) == 0) {
         answer_run(r, body);
         return MINI_KEEP;
@@ -96,6 +99,7 @@ static void then(int status, const char *body)
 {
     answers[answer_count].status = status;
     answers[answer_count].headers = "";
+    answers[answer_count].delay_ms = 0;
     answers[answer_count].announced = 0;
     answers[answer_count++].body = body;
 }
@@ -487,6 +491,66 @@ static void test_a_lost_answer_is_asked_for_again(void **state)
     assert_int_equal(result.exit_code, 0);
 }
 
+/* A rate limit does not end a command that runs, nor does it leave one alive that must not be. */
+static void test_a_rate_limit_under_a_command_is_waited_for(void **state)
+{
+    struct exec_result result;
+    (void)state;
+    then(200, "S - 0 0 0\\n.\\n.\\n");
+    then(429, "");
+    answers[1].headers = "Retry-After-authenticated: 1\r\n";
+    then(200, "S 0 2 0 0\\naGk=\\n.\\n.\\n");
+    int64_t start_ms = clock_mono_ms();
+    assert_int_equal(run(&(struct exec_request){.command = "x", .timeout_ms = 60000}, &result), 0);
+    assert_true(clock_mono_ms() - start_ms >= 1000);
+    assert_string_equal(printed[EXEC_STDOUT], "hi");
+    assert_int_equal(atomic_load(&seen), 3);
+
+    script();
+    then(200, "S - 0 0 0\\n.\\n.\\n");
+    answers[0].delay_ms = 20; /* by then it is late */
+    then(429, "");            /* the kill */
+    then(200, "{\"exitCode\":0,\"result\":\"\"}");
+    then(200, "S 137 2 0 0\\naGk=\\n.\\n.\\n");
+    assert_int_equal(run(&(struct exec_request){.command = "x", .timeout_ms = 1}, &result), 0);
+    assert_true(result.timed_out);
+    assert_string_equal(printed[EXEC_STDOUT], "hi");
+    assert_int_equal(atomic_load(&seen), 4);
+}
+
+/* For longer than a caller would wait, or when nothing has begun, the limit is passed on. */
+static void test_a_rate_limit_is_passed_on(void **state)
+{
+    struct exec_result result;
+    (void)state;
+    then(429, "");
+    answers[0].headers = "Retry-After-authenticated: 7\r\nRetry-After: 3\r\n";
+    assert_int_equal(run(&(struct exec_request){.command = "x", .timeout_ms = 60000}, &result), -1);
+    assert_int_equal(err.code, ERR_PROVIDER_DOWN);
+    assert_int_equal(err.retry_after_s, 7);
+    assert_int_equal(atomic_load(&seen), 1); /* nothing ran, nothing is to be killed */
+
+    script();
+    then(200, "S - 0 0 0\\n.\\n.\\n");
+    then(429, "");
+    answers[1].headers = "Retry-After: 60\r\n";
+    assert_int_equal(run(&(struct exec_request){.command = "x", .timeout_ms = 60000}, &result), -1);
+    assert_int_equal(err.retry_after_s, 60);
+}
+
+static void test_what_is_refused_is_not_asked_again(void **state)
+{
+    struct exec_result result;
+    (void)state;
+    then(200, "S - 0 0 0\\n.\\n.\\n");
+    then(403, "");                                 /* follow */
+    then(200, "{\"exitCode\":0,\"result\":\"\"}"); /* kill */
+    then(200, "E gone\\n");
+    assert_int_equal(run(&(struct exec_request){.command = "x", .timeout_ms = 60000}, &result), -1);
+    assert_int_equal(err.code, ERR_PROVIDER);
+    assert_non_null(strstr(err.message, "403"));
+}
+
 static void test_answers_that_are_none_are_never_an_exit_0(void **state)
 {
     static const char *const bodies[] = {
@@ -601,6 +665,9 @@ int main(void)
         T(test_a_background_command_answers_its_pid),
         T(test_a_run_without_an_answer_is_not_repeated),
         T(test_a_lost_answer_is_asked_for_again),
+        T(test_a_rate_limit_under_a_command_is_waited_for),
+        T(test_a_rate_limit_is_passed_on),
+        T(test_what_is_refused_is_not_asked_again),
         T(test_answers_that_are_none_are_never_an_exit_0),
         T(test_what_a_shell_cannot_carry_is_refused),
         T(test_port_url),
