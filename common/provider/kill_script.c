@@ -4,7 +4,7 @@
 #include "common/provider/kill_script.h"
 
 const char provider_kill_script[] =
-    "id=$1; seen=' '; round=0\n"
+    "id=$1; seen=' '; round=0; empty=0\n"
     "mark() {\n"
     "  case $1 in 0|1|$$|*[!0-9]*|'') return 1;; esac\n"
     "  case \"$seen\" in *\" $1 \"*) return 1;; esac\n"
@@ -37,10 +37,11 @@ const char provider_kill_script[] =
     "mark \"$2\"\n"
     "while [ $round -lt 60 ]; do\n"
     "  round=$((round+1)); collect\n"
-    "  [ \"$seen\" = ' ' ] && exit 0\n"
-    "  kill -KILL $seen 2>/dev/null\n"
-    "  if ! alive; then\n"
-    "    seen=' '; collect; [ \"$seen\" = ' ' ] && exit 0\n"
+    /* what is in the middle of an exec has no environment to be told by: a second look counts */
+    "  if [ \"$seen\" = ' ' ]; then\n"
+    "    empty=$((empty+1)); [ $empty -lt 2 ] || exit 0\n"
+    "  else\n"
+    "    empty=0; kill -KILL $seen 2>/dev/null; alive || { seen=' '; continue; }\n"
     "  fi\n"
     "  sleep 0.05\n"
     "done\n"
