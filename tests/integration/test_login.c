@@ -132,28 +132,31 @@ static void test_wrong_credentials(void **state)
     free(longest);
 }
 
-static int64_t fastest_us(const char *user)
+/* Of this try and those before it. */
+static int64_t faster_us(const char *user, int64_t best_us)
 {
-    int64_t best_us = INT64_MAX;
+    struct auth_token token;
+    int64_t start_us = clock_mono_us(), took_us;
 
-    for (int i = 0; i < 5; i++) {
-        struct auth_token token;
-        int64_t start_us = clock_mono_us(), took_us;
-
-        assert_int_equal(login(gateways[0], user, "wrong", &token), ERR_CREDENTIALS);
-        took_us = clock_mono_us() - start_us;
-        best_us = took_us < best_us ? took_us : best_us;
-    }
-    return best_us;
+    assert_int_equal(login(gateways[0], user, "wrong", &token), ERR_CREDENTIALS);
+    took_us = clock_mono_us() - start_us;
+    return took_us < best_us ? took_us : best_us;
 }
 
-/* The times of a known and an unknown name overlap: both hash once. */
+/* The times of a known and an unknown name overlap: both hash once. In turns, and until they are
+ * alike, for what else the machine does makes single tries longer. */
 static void test_unknown_user_costs_the_same(void **state)
 {
-    int64_t known_us = fastest_us(alice), unknown_us = fastest_us("nobody-at-all");
+    int64_t known_us = INT64_MAX, unknown_us = INT64_MAX;
+    bool alike = false;
 
     (void)state;
-    assert_true(unknown_us * 2 > known_us && known_us * 2 > unknown_us);
+    for (int i = 0; i < 40 && !(alike && i >= 5); i++) {
+        known_us = faster_us(alice, known_us);
+        unknown_us = faster_us("nobody-at-all", unknown_us);
+        alike = unknown_us < known_us * 2 && known_us < unknown_us * 2;
+    }
+    assert_true(alike);
 }
 
 static void test_attempts_are_limited(void **state)
