@@ -8,17 +8,28 @@ static int call_once(struct request *request, const struct sandbox *sandbox, dat
                      struct error *err)
 {
     struct data_call call = {.request = request};
+    struct gateway *gateway = request->gateway;
     int status;
 
     call.provider = view_provider(request, sandbox, err);
     call.target = view_target(sandbox);
-    if (call.provider == NULL || activity_begin(request->gateway->activity, sandbox, err) < 0) {
+    if (call.provider == NULL) {
         return -1;
     }
-    call.client = client_pool_take(request->gateway->clients);
-    status = run(&call, arg, err);
-    client_pool_give(request->gateway->clients, call.client);
-    activity_end(request->gateway->activity, sandbox->id);
+    if (!share_take(&gateway->shares, sandbox->provider)) {
+        return error_set(err, ERR_OVERLOADED,
+                         "%d calls into sandboxes at %s are being served, "
+                         "which is all at once",
+                         gateway->shares.max, sandbox->provider);
+    }
+    status = activity_begin(gateway->activity, sandbox, err);
+    if (status == 0) {
+        call.client = client_pool_take(gateway->clients);
+        status = run(&call, arg, err);
+        client_pool_give(gateway->clients, call.client);
+        activity_end(gateway->activity, sandbox->id);
+    }
+    share_give(&gateway->shares, sandbox->provider);
     return status;
 }
 

@@ -55,6 +55,7 @@ int gateway_open(struct gateway *gateway, const struct gateway_config *config, s
         (gateway->ticker = ticker_start(gateway, &redis, err)) == NULL) {
         return -1;
     }
+    shares_init(&gateway->shares, gateway->providers, gateway->max_work);
     return 0;
 }
 

@@ -20,6 +20,7 @@
 #include "gateway/enqueuer.h"
 #include "gateway/fleet.h"
 #include "gateway/placement.h"
+#include "gateway/share.h"
 #include "gateway/ticker.h"
 #include "gateway/waiter.h"
 
@@ -39,6 +40,7 @@ struct gateway {
     struct budget buffers;
     int max_work; /* WORK calls served at once; the other threads stay free for the rest */
     _Atomic int working;
+    struct shares shares; /* of these, by provider */
 };
 
 /* Builds all of it and starts its threads. After a failure, too, gateway_close() is due. */

@@ -205,12 +205,15 @@ enum lifecycle_end lifecycle_create(struct request *request, struct sandbox *san
     enum lifecycle_end end = LIFECYCLE_ERROR;
     struct waiter waiter;
     struct wakeup wakeup;
+    bool may_wait;
 
     memset(ret_job, 0, sizeof(*ret_job));
     if (idempotency_joins(request)) {
         str_copy(sandbox->id, sizeof(sandbox->id), request->idempotency.sandbox_id);
         return join_earlier(request, no_wait, ret_job, err);
     }
+    /* without a place to wait in, the answer is at once that it is on its way */
+    may_wait = !no_wait && share_take(&gateway->shares, sandbox->provider);
     id_uuid(job_id);
     log_context(request->request_id, job_id, sandbox->id);
     waiter_add(gateway->waiters, &waiter, job_id);
@@ -220,7 +223,10 @@ enum lifecycle_end lifecycle_create(struct request *request, struct sandbox *san
         CRASHPOINT(gateway_accepted);
         ticker_accepted(gateway->ticker);
         enqueuer_add(gateway->enqueuer, &wakeup);
-        end = wait_for_end(request, &waiter, no_wait, ret_job, err);
+        end = wait_for_end(request, &waiter, !may_wait, ret_job, err);
+    }
+    if (may_wait) {
+        share_give(&gateway->shares, sandbox->provider);
     }
     waiter_remove(gateway->waiters, &waiter);
     hide_fence(err);

@@ -3,6 +3,7 @@ whatever happens. E2B is the fault provider, Daytona its double; both keep a gro
 
 import json
 import re
+import threading
 import time
 from email.utils import formatdate
 
@@ -11,7 +12,7 @@ import pytest
 
 from tests.harness.providers import FAILOVER_FAST as FAST, Pair
 from tests.harness.services import wait_until
-from tests.harness.stack import BASE, Stack
+from tests.harness.stack import BASE, Client, Stack
 
 
 @pytest.fixture(scope="module")
@@ -330,6 +331,37 @@ def test_a_provider_that_answers_some_questions_is_waited_for(own_stack, own_pai
     data = stack.client().create()
     assert (data["provider"], data["provider_reason"]) == ("e2b", None)
     assert own_pair.made() == {data["sandbox_id"]: ["e2b"]}
+
+
+def test_a_silent_provider_does_not_take_all_of_the_gateway(own_stack, own_pair):
+    """Of 20 places to wait in it gets 15; what is beyond them is answered, and the other provider finds room."""
+    stack = own_stack(env={"GATEWAY_THREADS": "40", "GATEWAY_WORK_PERCENT": "50", "E2B_REQUEST_TIMEOUT_MS": "30000"})
+    client = stack.client()
+    box = client.create(provider="e2b")["sandbox_id"]
+
+    def fill(route: str, path: str, body: dict, refused: int) -> list[threading.Thread]:
+        """Calls that wait in all of its places; the next are answered at once, and not the other provider's."""
+        before = own_pair.e2b.state()["calls"][route]
+        own_pair.e2b.faults({"route": route, "mode": "hang", "times": -1})
+        waiting = [threading.Thread(target=lambda: Client(stack.url, client.token).post(BASE + path, body)) for _ in range(15)]
+        for thread in waiting:
+            thread.start()
+        wait_until("all of them wait", lambda: own_pair.e2b.state()["calls"][route] == before + 15)
+        assert [client.post(BASE + path, body).status_code for _ in range(7)] == [refused] * 7
+        assert client.create(provider="daytona")["provider"] == "daytona"
+        return waiting
+
+    waiting = fill("exec", "/run-cmd", {"sandbox_id": box, "command": "true"}, 503)
+    own_pair.e2b.process.kill9()
+    for thread in waiting:
+        thread.join(60)
+    own_pair.e2b.process.start()
+    wait_until("the provider", own_pair.e2b.state)
+    waiting = fill("create", "/create", {"user_id": "x", "provider": "e2b"}, 202)
+    own_pair.e2b.process.kill9()
+    stack.sql("update jobs set state = 'superseded' where state in ('queued', 'running', 'retry_wait')")
+    for thread in waiting:
+        thread.join(60)
 
 
 def test_no_provider_left_is_said_so(own_stack, own_pair):

@@ -1,0 +1,29 @@
+/*
+ * share - how many of the threads that may wait are in calls about one provider.
+ *
+ * A provider that answers nothing keeps each call about it for as long as the call may take. Where
+ * there are several, one of them gets no more than three quarters of those threads, so that calls
+ * about the others find one. Owns: the counts. Threads: any; they are atomic.
+ */
+#ifndef GATEWAY_SHARE_H
+#define GATEWAY_SHARE_H
+
+#include <stdbool.h>
+
+#include "common/provider/provider.h"
+
+enum { SHARE_PROVIDERS_MAX = 8 };
+
+struct shares {
+    struct provider_set *providers;
+    int max; /* of one provider */
+    _Atomic int held[SHARE_PROVIDERS_MAX];
+};
+
+void shares_init(struct shares *shares, struct provider_set *providers, int max_work);
+/* A place for a call about a provider; false when it has all that it may have. One that is not
+ * configured here is not limited. */
+bool share_take(struct shares *shares, const char *provider);
+void share_give(struct shares *shares, const char *provider);
+
+#endif
