@@ -482,6 +482,29 @@ static bool key_is_right(const struct call *call)
            sodium_memcmp(key, call->config->api_key, length) == 0;
 }
 
+/* What E2B's API has and this host has not: to be told apart from a sandbox that is not there. */
+static bool is_absent_here(const char *path)
+{
+    static const char *const places[] = {"/snapshots", "/volumes", "/templates", "/v2/templates",
+                                         "/v3/templates"};
+    static const char *const actions[] = {"/snapshots", "/fork", "/network"};
+    char id[BOX_ID_BYTES];
+
+    for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+        size_t n = strlen(places[i]);
+
+        if (strncmp(path, places[i], n) == 0 && (path[n] == '\0' || path[n] == '/')) {
+            return true;
+        }
+    }
+    for (size_t i = 0; i < sizeof(actions) / sizeof(actions[0]); i++) {
+        if (match(path, "/sandboxes/", actions[i], id) != MATCH_NO) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void api_handle(void *arg, struct http_exchange *exchange)
 {
     struct call call = {.config = arg, .http = exchange};
@@ -514,6 +537,13 @@ void api_handle(void *arg, struct http_exchange *exchange)
             routes[i].run(&call);
         }
         cJSON_Delete(call.body);
+        return;
+    }
+    if (!known_path && is_absent_here(http_path(exchange))) {
+        api_send_error(
+            exchange, 501,
+            "this host has no snapshots, forks, volumes, template builds or changes of a "
+            "running sandbox's network");
         return;
     }
     api_send_error(exchange, known_path ? 405 : 404,

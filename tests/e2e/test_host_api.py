@@ -299,3 +299,15 @@ def test_a_sandbox_that_ends_by_itself_is_gone(client):
     box.run("(sleep 0.2; kill -TERM 1) >/dev/null 2>&1 & disown")
     wait_until("gone", lambda: box.get().status_code == 404, 10)
     assert box.port(80).status_code == 502
+
+
+def test_what_this_host_has_not_is_said(client):
+    box = client.create()
+    for method, path in (("POST", f"/sandboxes/{box.id}/snapshots"), ("POST", f"/sandboxes/{box.id}/fork"),
+                         ("PUT", f"/sandboxes/{box.id}/network"), ("GET", "/snapshots"), ("POST", "/volumes"),
+                         ("GET", "/templates"), ("POST", "/v3/templates"), ("DELETE", "/templates/base")):
+        answer = client.request(method, path, {})
+        assert (answer.status_code, answer.json()["code"]) == (501, 501), (method, path, answer.text)
+        assert "snapshots" in answer.json()["message"]
+    assert client.request("GET", "/snapshotsx").status_code == 404
+    box.kill()
