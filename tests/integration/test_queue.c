@@ -385,7 +385,7 @@ static void test_autoclaim(void **state)
     size_t count;
     OK(queue_autoclaim(queue, "host:2:b", 60000, taken, 128, &count, &err));
     assert_int_equal(count, 0);
-    clock_sleep_ms(30);
+    clock_sleep_ms(550);
     /* two entries vanish: Redis 7 names them, older ones answer nil; neither is an error */
     char command[256];
     for (int i = 0; i < 2; i++) {
@@ -393,10 +393,10 @@ static void test_autoclaim(void **state)
                  job_op_name(entries[i].op), entries[i].id);
         assert_int_equal(raw_int(command), 1);
     }
-    OK(queue_autoclaim(queue, "host:2:b", 20, taken, 7, &count, &err));
+    OK(queue_autoclaim(queue, "host:2:b", 500, taken, 7, &count, &err));
     assert_int_equal(count, 7);
     size_t total = count;
-    OK(queue_autoclaim(queue, "host:3:c", 20, taken, 128, &count, &err));
+    OK(queue_autoclaim(queue, "host:3:c", 500, taken, 128, &count, &err));
     total += count;
     assert_int_equal(total, 58);
 
@@ -721,7 +721,7 @@ static void test_server_killed_and_restarted(void **state)
         assert_int_equal(queue_ping(queue, &err), -1);
         assert_int_equal(err.code, ERR_QUEUE_DOWN);
     }
-    assert_true(clock_mono_ms() - start < 500); /* an absent server costs no time */
+    assert_true(clock_mono_ms() - start < 2000); /* an absent server costs no time */
 
     server_start(&server);
     clock_sleep_ms(260);

@@ -70,11 +70,11 @@ static void test_claim_is_exclusive_and_tells_a_takeover(void **state)
 
     (void)state;
     new_sandbox(&sandbox, &wakeup);
-    assert_int_equal(claim(wakeup.job_id, &first, 100), 1);
+    assert_int_equal(claim(wakeup.job_id, &first, 500), 1);
     assert_false(first->create_maybe_sent);
     assert_int_equal(claim(wakeup.job_id, &second, 100), 0);
     free(second);
-    clock_sleep_ms(150);
+    clock_sleep_ms(550);
     assert_int_equal(claim(wakeup.job_id, &second, 10000), 1);
     assert_true(second->took_over);
     assert_true(second->create_maybe_sent);
@@ -194,14 +194,14 @@ static void test_retry_wait_and_refund(void **state)
     finish = finish_of(claimed, JOB_STATE_RETRY_WAIT, SANDBOX_CREATING);
     finish.change_status = false;
     finish.refund_attempt = true;
-    finish.delay_ms = 200;
+    finish.delay_ms = 600;
     finish.outcome = OUTCOME_RATE_LIMITED;
     finish.set = STORE_SET_SENT; /* create_sent_at_ms 0 */
     OK(store_jobs_finish(store, &finish, 1, "tester", &err));
     store_claimed_free(claimed, 1);
     assert_int_equal(claim(wakeup.job_id, &claimed, 10000), 0);
     free(claimed);
-    clock_sleep_ms(250);
+    clock_sleep_ms(650);
     assert_int_equal(claim(wakeup.job_id, &claimed, 10000), 1);
     assert_int_equal(claimed->job.attempt, 1);
     assert_false(claimed->create_maybe_sent);
