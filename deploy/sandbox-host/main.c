@@ -189,6 +189,23 @@ static void raise_descriptor_limit(void)
     }
 }
 
+/* Its user ids and its state folder are those of the host that started it, which the environment
+ * need not say: what the warden removes at its end is in that folder. */
+static int warden(struct host_config *config, char **argv)
+{
+    char *own = config->state_dir;
+    int status;
+
+    config->first_uid = strtoll(argv[2], NULL, 10);
+    config->state_dir = argv[3];
+    cgroup_detect();
+    fcntl(WARDEN_LISTENER, F_SETFD, FD_CLOEXEC);
+    fcntl(WARDEN_LISTENER + 1, F_SETFD, FD_CLOEXEC);
+    status = warden_main(config, WARDEN_LISTENER);
+    config->state_dir = own;
+    return status;
+}
+
 static int run(struct host_config *config, int argc, char **argv, struct error *err)
 {
     const char *verb = argc > 1 ? argv[1] : "serve";
@@ -198,13 +215,8 @@ static int run(struct host_config *config, int argc, char **argv, struct error *
                  config->log_level) < 0) {
         return error_set(err, ERR_CONFIG, "LOG_LEVEL is none of debug info warn error");
     }
-    if (strcmp(verb, "warden") == 0 && argc == 3) {
-        /* its user ids are those the host that started it had claimed */
-        config->first_uid = strtoll(argv[2], NULL, 10);
-        cgroup_detect();
-        fcntl(WARDEN_LISTENER, F_SETFD, FD_CLOEXEC);
-        fcntl(WARDEN_LISTENER + 1, F_SETFD, FD_CLOEXEC);
-        return warden_main(config, WARDEN_LISTENER);
+    if (strcmp(verb, "warden") == 0 && argc == 4) {
+        return warden(config, argv);
     }
     if (service_init(&signal_fd, err) < 0) {
         return -1;

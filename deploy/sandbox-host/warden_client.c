@@ -65,13 +65,14 @@ static int open_listener(const struct host_config *config, struct error *err)
 }
 
 /* Starts `sandbox-host warden` in a session of its own, so that a signal to ours spares it. Its
- * settings are this process' environment; `first_uid` and the claim on it (uids.h) go along. */
+ * settings are this process' environment; `first_uid` with the claim on it (uids.h) and the state
+ * folder, which may be another than the environment's (`doctor`), go along. */
 static int start_warden(const struct host_config *config, struct error *err)
 {
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
     char first_uid[32];
-    char *argv[] = {"sandbox-host", "warden", first_uid, NULL};
+    char *argv[] = {"sandbox-host", "warden", first_uid, config->state_dir, NULL};
     int opened = open_listener(config, err), listener, claim, failure;
     sigset_t none;
     pid_t pid;

@@ -49,13 +49,18 @@ def test_two_hosts_share_no_user_id(tmp_path_factory):
             host.stop()
 
 
-def test_doctor_says_what_works(host):
-    env = dict(os.environ) | host.own_env | {"SANDBOX_HOST_STATE_DIR": f"{host.state}-doctor"}
-    done = subprocess.run([str(build_dir() / "sandbox-host"), "doctor"], env=env, capture_output=True, text=True)
-    subprocess.run(["rm", "-rf", f"{host.state}-doctor"], check=True)
+def test_doctor_says_what_works_and_disturbs_no_host(host):
+    box = create(host)
+    done = subprocess.run([str(build_dir() / "sandbox-host"), "doctor"], env=dict(os.environ) | host.own_env,
+                          capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"^sandbox +starts and answers$", done.stdout, re.M), done.stdout
     assert re.search(r"^pause +works$", done.stdout, re.M), done.stdout
+    # the host of the same settings still has its warden's socket, and its sandbox is reached
+    assert (host.state / "warden").exists() and (host.state / "s" / box / "record.json").exists()
+    health = httpx.get(f"{host.url}/health", headers={"E2b-Sandbox-Id": box, "E2b-Sandbox-Port": "49983"}, trust_env=False)
+    assert health.status_code == 204, health.text
+    assert httpx.delete(f"{host.url}/sandboxes/{box}", headers={"X-API-Key": host.key}, trust_env=False).status_code == 204
 
 
 def test_a_bad_setting_is_named_at_start(host):
