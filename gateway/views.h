@@ -16,9 +16,9 @@ void view_add_urls(const struct request *request, const struct sandbox *sandbox,
 /* URL of one port. */
 int view_port_url(const struct request *request, const struct sandbox *sandbox, int port,
                   struct strbuf *ret, struct error *err) MUST_CHECK;
-/* {success, sandbox_id, status, message} */
 /* {success, message}: it was done, and there is no more to say but what is added. */
 cJSON *view_done(const char *message);
+/* {success, sandbox_id, status, message} */
 cJSON *view_status(const char *sandbox_id, const char *status, const char *message);
 
 /* The sandbox's provider, still configured here. */

@@ -19,6 +19,7 @@
 
 #define LIFETIME_GRACE_MS 600000 /* the provider's own end lies this far behind the deadline */
 #define REQUEST_MIN_MS    100    /* a request with less time left is not worth beginning */
+#define UNSENT_RETRY_MS   500    /* a create whose sending could not be written is tried again */
 
 static void flight_step(struct flight *flight, const struct http_response *last);
 
@@ -152,8 +153,8 @@ static void flight_hold(struct flight *flight, const struct http_request *reques
     flight_ended(flight, &step);
 }
 
-/* Ends the attempt in place of a request, which it takes. */
-static void flight_unsent(struct flight *flight, struct http_request *request, const char *error)
+/* The attempt is over before the request could go out. Takes it. */
+static void flight_run_out(struct flight *flight, struct http_request *request)
 {
     /* what went out before may have had its effect, for a create at least */
     bool unsure =
@@ -161,45 +162,48 @@ static void flight_unsent(struct flight *flight, struct http_request *request, c
     struct provider_step step = {.verdict = PROVIDER_FAILED,
                                  .may_exist = unsure,
                                  .outcome = unsure ? OUTCOME_AMBIGUOUS : OUTCOME_TRANSIENT};
-    str_copy(step.error, sizeof(step.error), error);
+    str_copy(step.error, sizeof(step.error), "the attempt ran out of time");
     http_request_done(request);
     flight_ended(flight, &step);
 }
 
 /*
  * A create goes out now, and should this worker die, the next one must know when. The claim has
- * written that time for one that goes out at once, which nearly all do.
+ * written that time for one that goes out at once, which nearly all do. False when it is not known
+ * to be written: then nothing may go out.
  */
-static int mark_create_sending(struct flight *flight, struct error *err)
+static bool mark_create_sending(struct flight *flight)
 {
+    struct error err = ERROR_INIT;
     bool ours;
     if (clock_mono_ms() - flight->began_ms < CREATE_SENT_SLACK_MS) {
-        return 0;
+        return true;
     }
     if (store_create_sending(flight->worker->store, job_of(flight)->id,
-                             flight->claimed.job.lease_token, &ours, err) < 0) {
-        return -1;
+                             flight->claimed.job.lease_token, &ours, &err) < 0) {
+        worker_note_store(flight->worker, &err);
+        return false;
     }
-    return ours ? 0 : error_set(err, ERR_CONFLICT, "the lease is over");
+    return ours; /* else the lease is over, as the finish will find */
 }
 
 /* Takes the request. */
 static void flight_send(struct flight *flight, struct http_request *request)
 {
     struct worker *worker = flight->worker;
-    struct error err = ERROR_INIT;
     if (flight->gate->hold_until_ms > clock_mono_ms()) {
         flight_hold(flight, request, flight->gate->hold_until_ms);
         return;
     }
-    if (request->once && mark_create_sending(flight, &err) < 0) {
-        flight_unsent(flight, request, err.message);
+    if (request->once && !mark_create_sending(flight)) {
+        http_request_done(request);
+        apply_release(worker, flight, UNSENT_RETRY_MS); /* nothing of this was the provider's */
         return;
     }
     int64_t now = clock_mono_ms();
     int64_t left = flight->attempt_end_ms - now;
     if (left < REQUEST_MIN_MS) {
-        flight_unsent(flight, request, "the attempt ran out of time");
+        flight_run_out(flight, request);
         return;
     }
     if (request->timeout_ms <= 0 || request->timeout_ms > left) {

@@ -364,6 +364,25 @@ def test_a_silent_provider_does_not_take_all_of_the_gateway(own_stack, own_pair)
         thread.join(60)
 
 
+def test_a_database_that_refuses_is_no_fault_of_the_provider(own_stack, own_pair):
+    """A create that is sent long after its claim is written down first. When that is refused, nothing is sent: it is
+    tried again where it was, and the provider's circuit, which one failure would open, stays closed."""
+    stack = own_stack(env={"WORKER_BREAKER_FAILURES": "1"})
+    stack.sql("create sequence turns; create sequence refusals; create function refuse() returns trigger language plpgsql as "
+              "$$ declare turn bigint := nextval('turns'); begin "
+              "if turn = 1 then perform pg_sleep(1.1); "  # in the claim: longer than CREATE_SENT_SLACK_MS
+              "elsif turn = 2 and current_query() like 'UPDATE sandboxes s SET create_sent_at%' then "
+              "perform nextval('refusals'); raise exception 'no'; end if; return new; end $$; "
+              "create trigger refuse before update of create_sent_at on sandboxes for each row execute function refuse()")
+    client = stack.client()
+    data = client.create()
+    assert stack.sql("select is_called from refusals") == [("t",)]
+    assert data["provider"] == "e2b" and moves(client, data["sandbox_id"]) == []
+    assert own_pair.made() == {data["sandbox_id"]: ["e2b"]}
+    assert stack.sql("select attempt from jobs") == [("1",)]
+    assert all('"provider.breaker_open"' not in worker.log() for worker in stack.workers)
+
+
 def test_no_provider_left_is_said_so(own_stack, own_pair):
     stack = own_stack(env={"SANDBOX_JOB_ATTEMPTS": "3"})
     own_pair.e2b.process.kill9()
