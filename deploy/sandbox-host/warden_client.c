@@ -260,6 +260,7 @@ int warden_run(const struct warden_order *order, struct error *err)
                                    .uid = (uint32_t)order->uid,
                                    .processes = order->processes};
     struct strbuf text;
+    bool closing;
     int status;
 
     str_copy(request.id, sizeof(request.id), order->id);
@@ -279,8 +280,10 @@ int warden_run(const struct warden_order *order, struct error *err)
     pthread_mutex_lock(&wire.lock);
     wire.answered = false;
     wire.pidfd = -1;
+    closing = wire.closing;
     pthread_mutex_unlock(&wire.lock);
-    status = send_request(&request, &text, order->fds, order->fd_count, err);
+    status = closing ? error_set(err, ERR_DRAINING, "the host is stopping")
+                     : send_request(&request, &text, order->fds, order->fd_count, err);
     if (status == 0) {
         status = wait_started(order, err);
     }
@@ -311,7 +314,9 @@ void warden_close(void)
     pthread_mutex_unlock(&wire.lock);
     (void)!send_request(&request, NULL, NULL, 0, &gone);
     pthread_join(wire.reader, NULL); /* it closes its end when all is gone */
+    pthread_mutex_lock(&wire.order); /* an order under way ends without an answer */
     close(wire.fd);
     wire.fd = -1;
+    pthread_mutex_unlock(&wire.order);
     while (waitpid(-1, NULL, WNOHANG) > 0) {} /* the warden, when it was our child */
 }
