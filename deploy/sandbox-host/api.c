@@ -174,7 +174,8 @@ static int refuse_fields(const cJSON *object, const char *prefix, const char *co
 
 static int read_network(struct box_options *options, struct error *err)
 {
-    static const char *const unsupported[] = {"egressProxy", "rules", "maskRequestHost", NULL};
+    static const char *const unsupported[] = {"egressProxy", "rules", NULL};
+    const char *mask;
     bool is_public;
 
     if (options->network == NULL || cJSON_IsNull(options->network)) {
@@ -184,8 +185,14 @@ static int read_network(struct box_options *options, struct error *err)
     if (!cJSON_IsObject(options->network)) {
         return error_set(err, ERR_INVALID, "network: not an object");
     }
-    if (json_get_bool(options->network, "allowPublicTraffic", true, &is_public, err) < 0) {
+    if (json_get_bool(options->network, "allowPublicTraffic", true, &is_public, err) < 0 ||
+        json_get_string(options->network, "maskRequestHost", ROUTE_MASK_BYTES - 1, "", &mask, err) <
+            0) {
         return error_prefix(err, "network");
+    }
+    if (*mask != '\0' && !route_mask_valid(mask)) {
+        return error_set(err, ERR_INVALID,
+                         "network.maskRequestHost: not the name of a host, with or without a port");
     }
     options->private_traffic = !is_public;
     if (!is_public && !options->secure) {

@@ -125,8 +125,10 @@ static int connect_api(int port)
     return fd;
 }
 
-/* A socket into the sandbox, or -1 with the client answered. */
-static int connect_sandbox(int fd, const char *head, const struct route_target *target)
+/* A socket into the sandbox, and what its server is told as Host ("" = what the client said); or -1
+ * with the client answered. */
+static int connect_sandbox(int fd, const char *head, const struct route_target *target,
+                           char ret_host[ROUTE_MASK_BYTES])
 {
     char access[128], traffic[128];
     const bool has_access = head_value(head, "X-Access-Token", access, sizeof(access));
@@ -134,7 +136,7 @@ static int connect_sandbox(int fd, const char *head, const struct route_target *
     struct error err = ERROR_INIT;
 
     if (box_admit(target->id, target->port, has_access ? access : NULL,
-                  has_traffic ? traffic : NULL, &err) < 0) {
+                  has_traffic ? traffic : NULL, ret_host, &err) < 0) {
         answer_refusal(fd, head, target,
                        err.code == ERR_TOKEN_MISSING     ? REFUSE_TOKEN_MISSING
                        : err.code == ERR_TOKEN_SIGNATURE ? REFUSE_TOKEN_WRONG
@@ -274,6 +276,7 @@ static size_t read_head(struct client *client, bool first)
 static bool serve_request(struct client *client, const char *head, bool *ret_gone)
 {
     struct route_target target = {.port = 0};
+    char host[ROUTE_MASK_BYTES];
     struct pass_spec spec = {.client = client->fd,
                              .head = head,
                              .ahead = &client->ahead,
@@ -303,10 +306,11 @@ static bool serve_request(struct client *client, const char *head, bool *ret_gon
             return false;
         }
     } else {
-        spec.inside = connect_sandbox(client->fd, head, &target);
+        spec.inside = connect_sandbox(client->fd, head, &target, host);
         if (spec.inside < 0) {
             return false;
         }
+        spec.host = host[0] != '\0' ? host : NULL;
     }
     const enum pass_result result = pass_exchange(&spec);
     close(spec.inside);

@@ -176,14 +176,18 @@ static bool is_hop_header(const char *head, const char *line, bool upgrade)
     return head_lists(head, "Connection", name);
 }
 
-void head_rewrite(const char *head, bool upgrade, const char *connection, const char *extra,
-                  struct strbuf *out)
+void head_rewrite(const char *head, bool upgrade, const char *connection, const char *host,
+                  const char *extra, struct strbuf *out)
 {
     for (const char *line = head; line != NULL; line = next_line(line)) {
         const char *end = strstr(line, "\r\n");
+        const bool masked = host != NULL && is_header(line, "Host");
 
-        if (line == head || !is_hop_header(head, line, upgrade)) {
+        if (line == head || (!masked && !is_hop_header(head, line, upgrade))) {
             strbuf_append(out, line, (size_t)(end - line) + 2);
+        }
+        if (line == head && host != NULL) {
+            strbuf_printf(out, "Host: %s\r\n", host);
         }
     }
     if (!upgrade) {

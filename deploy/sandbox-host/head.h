@@ -35,10 +35,10 @@ bool head_keeps_alive(const char *head);
 int head_status(const char *head);
 
 /* Appends the head without what belongs to one hop (Connection and what it names, Keep-Alive,
- * Proxy-Connection) and with `connection` in its place; `extra` are whole lines or "". With
- * `upgrade`, Connection and Upgrade stay as they are. */
-void head_rewrite(const char *head, bool upgrade, const char *connection, const char *extra,
-                  struct strbuf *out);
+ * Proxy-Connection) and with `connection` in its place; `host` replaces every Host, NULL = as they
+ * are; `extra` are whole lines or "". With `upgrade`, Connection and Upgrade stay as they are. */
+void head_rewrite(const char *head, bool upgrade, const char *connection, const char *host,
+                  const char *extra, struct strbuf *out);
 
 /* How far a body goes. */
 struct body_scan {

@@ -179,14 +179,14 @@ static void begin_answer(struct pass *pass, const char *head, int status)
     if (status == 101) {
         pass->tunnel = true;
         pass->keep_alive = false;
-        head_rewrite(head, true, "", "", &down->lead);
+        head_rewrite(head, true, "", NULL, "", &down->lead);
         return;
     }
     body_scan_response(&pass->response, head, head_method_is(spec->head, "HEAD"));
     if (pass->response.kind == BODY_TO_END) {
         pass->keep_alive = false;
     }
-    head_rewrite(head, false, pass->keep_alive ? "keep-alive" : "close",
+    head_rewrite(head, false, pass->keep_alive ? "keep-alive" : "close", NULL,
                  own_cors ? "" : spec->cors_lines, &down->lead);
 }
 
@@ -428,7 +428,8 @@ enum pass_result pass_exchange(const struct pass_spec *spec)
     }
     flow_init(&pass.up, spec->client, spec->inside);
     flow_init(&pass.down, spec->inside, spec->client);
-    head_rewrite(spec->head, head_has(spec->head, "Upgrade"), "close", "", &pass.up.lead);
+    head_rewrite(spec->head, head_has(spec->head, "Upgrade"), "close", spec->host, "",
+                 &pass.up.lead);
     if (!pass.up.lead.overflow && take_ahead(&pass) == 0) {
         while (verdict(&pass, &result) > 0) {
             if (turn(&pass) != 0) {

@@ -20,6 +20,7 @@ enum { PASS_AHEAD_BYTES = 128 * 1024 };
 struct pass_spec {
     int client, inside;
     const char *head; /* of the request, NUL-terminated */
+    const char *host; /* what the inside is told as Host, NULL = what the client said */
     /* In: what the client sent behind the head. Out: what belongs to its next request. */
     struct strbuf *ahead;
     bool keep_alive;        /* the client's connection may go on after this */

@@ -2,8 +2,10 @@
 #include "deploy/sandbox-host/route.h"
 
 #include <arpa/inet.h>
+#include <assert.h>
 #include <ctype.h>
 #include <sodium.h>
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
@@ -40,6 +42,50 @@ bool route_parse_port(const char *text, size_t length, int *ret)
     *ret = port;
     return port >= 1 && port <= 65535;
 }
+
+/* ---- masks ---- */
+
+#define MASK_PORT "${PORT}"
+/* no port has as many digits: what a mask makes is no longer than the mask */
+enum { MASK_PORT_BYTES = sizeof(MASK_PORT) - 1 };
+
+bool route_mask_valid(const char *mask)
+{
+    if (*mask == '\0' || strlen(mask) >= ROUTE_MASK_BYTES) {
+        return false;
+    }
+    while (*mask != '\0') {
+        if (strncmp(mask, MASK_PORT, MASK_PORT_BYTES) == 0) {
+            mask += MASK_PORT_BYTES;
+        } else if (isalnum((unsigned char)*mask) || strchr("-._:[]", *mask) != NULL) {
+            mask++;
+        } else {
+            return false; /* what would end the line, and whatever else is in no host's name */
+        }
+    }
+    return true;
+}
+
+void route_mask_host(const char *mask, int port, char ret[ROUTE_MASK_BYTES])
+{
+    char digits[16];
+    size_t at = 0;
+
+    assert(strlen(mask) < ROUTE_MASK_BYTES && port <= 65535);
+    snprintf(digits, sizeof(digits), "%d", port);
+    while (*mask != '\0') {
+        if (strncmp(mask, MASK_PORT, MASK_PORT_BYTES) == 0) {
+            memcpy(ret + at, digits, strlen(digits));
+            at += strlen(digits);
+            mask += MASK_PORT_BYTES;
+        } else {
+            ret[at++] = *mask++;
+        }
+    }
+    ret[at] = '\0';
+}
+
+/* ---- targets ---- */
 
 /* "{port}-{id}.…", and with the client id that older SDKs append, "{port}-{id}-{client}.…" */
 static bool parse_label(const char *host, struct route_target *ret)

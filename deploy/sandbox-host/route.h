@@ -2,8 +2,9 @@
  * route - where a request goes: the control plane, or a port of a sandbox.
  *
  * Owns: host names ({port}-{id}.<anything>), the headers E2b-Sandbox-Id / E2b-Sandbox-Port, the
- * query of a signed file URL. Does not own: which sandboxes there are. Threads: no shared state.
- * Failure: a malformed target is ROUTE_BAD, never a guess.
+ * query of a signed file URL, the Host that a sandbox's servers are told instead. Does not own:
+ * which sandboxes there are. Threads: no shared state. Failure: a malformed target is ROUTE_BAD,
+ * never a guess.
  */
 #ifndef SANDBOX_HOST_ROUTE_H
 #define SANDBOX_HOST_ROUTE_H
@@ -11,7 +12,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-enum { ROUTE_ENVD_PORT = 49983, ROUTE_ID_BYTES = 32 };
+enum { ROUTE_ENVD_PORT = 49983, ROUTE_ID_BYTES = 32, ROUTE_MASK_BYTES = 272 };
 
 enum route_kind { ROUTE_API, ROUTE_SANDBOX, ROUTE_BAD };
 
@@ -26,6 +27,12 @@ enum route_kind route_request(const char *host, const char *id_header, const cha
 
 /* 1..65535 and nothing else. */
 bool route_parse_port(const char *text, size_t length, int *ret);
+
+/* A mask is a host name or address, with or without a port, in which each "${PORT}" stands for the
+ * port that is asked for. */
+bool route_mask_valid(const char *mask);
+/* Of a valid one. */
+void route_mask_host(const char *mask, int port, char ret[ROUTE_MASK_BYTES]);
 
 /*
  * A file URL that a client signed (GET or POST /files?path=&username=&signature=…). E2B's SDKs put

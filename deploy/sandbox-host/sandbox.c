@@ -382,8 +382,20 @@ static int check_tokens(const struct box *box, int port, const char *access_toke
                          : error_set(err, ERR_TOKEN_SIGNATURE, "the sandbox's token is wrong");
 }
 
+/* network.maskRequestHost, which is the agent's port's no more than the traffic token is. With the
+ * table's lock held. */
+static void mask_host(const struct box *box, int port, char ret_host[ROUTE_MASK_BYTES])
+{
+    const char *mask = json_text(box->view.network, "maskRequestHost");
+
+    ret_host[0] = '\0';
+    if (port != SPAWN_ENVD_PORT) {
+        route_mask_host(mask, port, ret_host);
+    }
+}
+
 int box_admit(const char *id, int port, const char *access_token, const char *traffic_token,
-              struct error *err)
+              char ret_host[ROUTE_MASK_BYTES], struct error *err)
 {
     struct box *box = table_take(id, err);
     bool paused, resumes;
@@ -395,6 +407,7 @@ int box_admit(const char *id, int port, const char *access_token, const char *tr
     table_lock();
     paused = box->view.state == BOX_PAUSED;
     resumes = box->view.auto_resume;
+    mask_host(box, port, ret_host);
     table_unlock();
     status = paused && !resumes ? table_no_such(id, err)
                                 : check_tokens(box, port, access_token, traffic_token, paused, err);

@@ -18,6 +18,7 @@
 #include "deploy/sandbox-host/config.h"
 #include "deploy/sandbox-host/journal.h"
 #include "deploy/sandbox-host/meter.h"
+#include "deploy/sandbox-host/route.h"
 
 enum box_state { BOX_STARTING, BOX_RUNNING, BOX_PAUSED, BOX_ENDING };
 enum box_internet { BOX_INTERNET_UNSET, BOX_INTERNET_YES, BOX_INTERNET_NO };
@@ -78,10 +79,11 @@ int box_connect(const char *id, int64_t timeout_ms, bool *ret_resumed, struct bo
 int box_set_timeout(const char *id, int64_t timeout_ms, bool extend_only,
                     struct error *err) MUST_CHECK;
 /* Before traffic goes to a port: checks the tokens it brings (NULL = none) and resumes a paused one
- * that resumes by traffic. ERR_NOT_FOUND: not there, or paused for good; ERR_TOKEN_MISSING,
- * ERR_TOKEN_SIGNATURE (a wrong one). */
+ * that resumes by traffic. ret_host: what the server there is to be told as Host, "" = what the
+ * client said. ERR_NOT_FOUND: not there, or paused for good; ERR_TOKEN_MISSING, ERR_TOKEN_SIGNATURE
+ * (a wrong one). */
 int box_admit(const char *id, int port, const char *access_token, const char *traffic_token,
-              struct error *err) MUST_CHECK;
+              char ret_host[ROUTE_MASK_BYTES], struct error *err) MUST_CHECK;
 /* Copies; done with journal_done() and free(). */
 int box_journal(const char *id, struct journal *ret, struct error *err) MUST_CHECK;
 /* Samples from the oldest on, the last of them taken now where it runs. */

@@ -91,6 +91,8 @@ def test_create_refuses(client):
         "network.rules": {"network": {"rules": {"a.com": []}}},
         "network.denyOut": {"network": {"denyOut": ["example.com"]}},
         "network.allowOut": {"network": {"allowOut": ["10.0.0.0/33"]}},
+        "maskRequestHost": {"network": {"maskRequestHost": "a\r\nX-Evil: 1"}},
+        "network: maskRequestHost": {"network": {"maskRequestHost": 80}},
     }.items():
         check_error(client.try_create(**body), 400, field)
     check_error(client.request("POST", "/sandboxes", "text"), 400)

@@ -425,6 +425,21 @@ def test_ports_that_are_not_public(proxy_host):
         closed.kill()
 
 
+def test_a_server_inside_may_be_told_another_host(proxy_host):
+    masked = Box(proxy_host, network={"maskRequestHost": "inside.example.com:${PORT}"})
+    try:
+        serve_in(masked)
+        assert masked.fetch(PORT, "/headers").text.splitlines()[0] == f"host: inside.example.com:{PORT}"
+        assert httpx.Headers(dict(line.split(": ", 1) for line in masked.fetch(
+            PORT, "/headers", **{"X-Host": "mine"}).text.splitlines()))["x-host"] == "mine"
+        # what names the sandbox is still the client's own Host
+        refused = masked.fetch(9, "/")
+        assert refused.status_code == 502 and refused.json()["port"] == 9
+        assert masked.get().json()["network"] == {"maskRequestHost": "inside.example.com:${PORT}"}
+    finally:
+        masked.kill()
+
+
 def test_traffic_resumes_a_sandbox_that_wants_it(proxy_host):
     asleep = Box(proxy_host, autoPause=True, autoResume={"enabled": True})
     try:

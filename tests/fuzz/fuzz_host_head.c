@@ -1,8 +1,8 @@
 /*
  * Fuzz target: what the sandbox host understands of a message: its head, how it is rewritten, how
  * far its body goes. The first byte chooses how the body is split. Whatever comes in: the rewritten
- * head is one head without hop-by-hop lines of its sender; whatever the split, the body ends at the
- * same byte.
+ * head is one head without hop-by-hop lines of its sender, and a masked one knows one host;
+ * whatever the split, the body ends at the same byte.
  */
 #include <stdint.h>
 #include <stdlib.h>
@@ -18,12 +18,19 @@ static void check_rewrite(const char *head)
     char value[64];
 
     strbuf_init(&out, 1 << 20);
-    head_rewrite(head, false, "close", "X-Extra: 1\r\n", &out);
+    head_rewrite(head, false, "close", NULL, "X-Extra: 1\r\n", &out);
     if (out.overflow || head_length(out.data, out.length) != out.length ||
         !head_value(out.data, "Connection", value, sizeof(value)) || strcmp(value, "close") != 0 ||
         head_has(out.data, "Keep-Alive") || !head_has(out.data, "X-Extra") ||
         head_has(out.data, "Content-Length") != head_has(head, "Content-Length") ||
         head_has(out.data, "Transfer-Encoding") != head_has(head, "Transfer-Encoding")) {
+        abort();
+    }
+    strbuf_reset(&out);
+    head_rewrite(head, false, "close", "mask:1", "", &out);
+    if (head_length(out.data, out.length) != out.length ||
+        !head_value(out.data, "Host", value, sizeof(value)) || strcmp(value, "mask:1") != 0 ||
+        head_has(strstr(out.data, "\r\n") + 2, "Host")) {
         abort();
     }
     strbuf_done(&out);

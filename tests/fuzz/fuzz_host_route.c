@@ -1,7 +1,8 @@
 /*
  * Fuzz target: where the sandbox host sends a request. Lines of the input are the host name, the
- * two routing headers, the query and the target's path. Whatever comes in: a target has a
- * well-formed id and port, and a signed URL matches only the token that made its signature.
+ * two routing headers, the query and the target's path; the first is a mask too. Whatever comes in:
+ * a target has a well-formed id and port, a signed URL matches only the token that made its
+ * signature, and a mask that is taken makes one word of a line.
  */
 #include <ctype.h>
 #include <stdint.h>
@@ -52,6 +53,19 @@ static void check_signed(const char *path, const char *query)
     }
 }
 
+static void check_mask(const char *mask)
+{
+    char host[ROUTE_MASK_BYTES];
+
+    if (!route_mask_valid(mask)) {
+        return;
+    }
+    route_mask_host(mask, 65535, host);
+    if (host[0] == '\0' || strlen(host) > strlen(mask) || strpbrk(host, " \t\r\n/${}") != NULL) {
+        abort();
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct route_target target;
@@ -69,6 +83,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     if (route_request(lines[0], lines[1], lines[2], &target) == ROUTE_SANDBOX) {
         check_target(&target);
+    }
+    if (lines[0] != NULL) {
+        check_mask(lines[0]);
     }
     if (lines[3] != NULL) {
         check_signed(lines[4] != NULL ? lines[4] : "/files", lines[3]);

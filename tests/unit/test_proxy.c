@@ -69,6 +69,43 @@ static void test_where_a_request_goes(void **state)
     }
 }
 
+static void test_a_host_is_masked(void **state)
+{
+    static const struct {
+        const char *mask, *host; /* host NULL = not valid */
+    } cases[] = {
+        {"example.com", "example.com"},
+        {"localhost:${PORT}", "localhost:65535"},
+        {"${PORT}", "65535"},
+        {"${PORT}-a.b:${PORT}", "65535-a.b:65535"},
+        {"[::1]:80", "[::1]:80"},
+        {"", NULL},
+        {"a b", NULL},
+        {"a\r\nX-Evil: 1", NULL},
+        {"a/b", NULL},
+        {"$PORT", NULL},
+        {"a${PORT", NULL},
+        {"ex\xc3\xa4mple.com", NULL},
+    };
+    char host[ROUTE_MASK_BYTES], longest[ROUTE_MASK_BYTES + 1];
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        assert_int_equal(route_mask_valid(cases[i].mask), cases[i].host != NULL);
+        if (cases[i].host != NULL) {
+            route_mask_host(cases[i].mask, 65535, host);
+            assert_string_equal(host, cases[i].host);
+        }
+    }
+    memset(longest, 'a', sizeof(longest));
+    longest[ROUTE_MASK_BYTES] = '\0';
+    assert_false(route_mask_valid(longest));
+    longest[ROUTE_MASK_BYTES - 1] = '\0';
+    assert_true(route_mask_valid(longest));
+    route_mask_host(longest, 1, host);
+    assert_string_equal(host, longest);
+}
+
 static void test_signed_urls(void **state)
 {
     char made[SIGNATURE_BYTES];
@@ -108,16 +145,25 @@ static void test_a_head_is_rewritten(void **state)
 
     (void)state;
     strbuf_init(&out, HEAD_MAX_BYTES);
-    head_rewrite(head, false, "close", "X-More: 3\r\n", &out);
+    head_rewrite(head, false, "close", NULL, "X-More: 3\r\n", &out);
     assert_string_equal(out.data, "GET http://h/a?b HTTP/1.1\r\nHost: h\r\nX-Stay: 2\r\n"
                                   "Connection: close\r\nX-More: 3\r\n\r\n");
     strbuf_reset(&out);
-    head_rewrite(upgrade, true, "close", "", &out);
+    head_rewrite(upgrade, true, "close", NULL, "", &out);
     assert_string_equal(out.data, upgrade);
+    strbuf_reset(&out);
+    head_rewrite("GET / HTTP/1.1\r\nhost: a\r\nX-Host: b\r\nHOST: c\r\n\r\n", false, "close",
+                 "masked:80", "", &out);
+    assert_string_equal(out.data, "GET / HTTP/1.1\r\nHost: masked:80\r\nX-Host: b\r\n"
+                                  "Connection: close\r\n\r\n");
+    strbuf_reset(&out);
+    head_rewrite(upgrade, true, "close", "masked", "", &out);
+    assert_string_equal(out.data, "GET /ws HTTP/1.1\r\nHost: masked\r\nConnection: Upgrade\r\n"
+                                  "Upgrade: websocket\r\n\r\n");
     /* what frames the body stays, whatever Connection says of it */
     strbuf_reset(&out);
     head_rewrite("POST / HTTP/1.1\r\nConnection: Content-Length\r\nContent-Length: 1\r\n\r\n",
-                 false, "close", "", &out);
+                 false, "close", NULL, "", &out);
     assert_true(head_has(out.data, "content-length"));
     strbuf_done(&out);
     assert_true(head_target(head, path, sizeof(path), query, sizeof(query)));
@@ -206,6 +252,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_where_a_request_goes),
+        cmocka_unit_test(test_a_host_is_masked),
         cmocka_unit_test(test_signed_urls),
         cmocka_unit_test(test_a_head_is_rewritten),
         cmocka_unit_test(test_ambiguous_requests_are_refused),
