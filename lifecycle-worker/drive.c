@@ -69,7 +69,7 @@ static void leave_gate(struct flight *flight, const struct provider_step *step)
         counts->ended[gate_op(flight)][outcome]++;
         counts->orphans += flight->call.result.extras_killed;
     }
-    failover_note(flight, outcome);
+    failover_note(flight, outcome, step->looked);
     flight_leave_gate(flight, gate_told_by(outcome, step->http_status));
 }
 

@@ -72,10 +72,10 @@ static bool is_unsettled_too_long(const struct flight *flight)
            gate_is_silent(gate, clock_mono_ms(), limit_ms);
 }
 
-void failover_note(const struct flight *flight, enum outcome outcome)
+void failover_note(const struct flight *flight, enum outcome outcome, bool looked)
 {
-    bool unknown =
-        outcome == OUTCOME_AMBIGUOUS || outcome == OUTCOME_TRANSIENT || outcome == OUTCOME_AUTH;
+    bool unknown = !looked && (outcome == OUTCOME_AMBIGUOUS || outcome == OUTCOME_TRANSIENT ||
+                               outcome == OUTCOME_AUTH);
     if (flight->gate == NULL || flight->kind != FLIGHT_JOB || job_of(flight)->op != JOB_CREATE) {
         return;
     }

@@ -23,8 +23,9 @@
 /* May this create be made elsewhere, were its provider not to do it? */
 bool failover_possible(const struct flight *flight);
 
-/* A call of this flight has ended like this: does its provider tell what becomes of creates? */
-void failover_note(const struct flight *flight, enum outcome outcome);
+/* A call of this flight has ended like this: does its provider tell what becomes of creates?
+ * `looked`: it was asked what one has made, and answered. */
+void failover_note(const struct flight *flight, enum outcome outcome, bool looked);
 
 /* Each of these either moves the create, which finishes the flight, or returns false. */
 

@@ -393,6 +393,7 @@ static void find_empty(const struct daytona *daytona, struct provider_call *call
                   "daytona create: the name is being freed");
     } else if (call->scratch & MAY_EXIST) {
         step_fail(ret, OUTCOME_AMBIGUOUS, 0, "daytona create: no answer, and no such sandbox yet");
+        ret->looked = true;
     } else if (call->settle_only && rest_ms > 0) {
         step_fail(ret, OUTCOME_SNOOZE, rest_ms < SETTLE_POLL_MS ? rest_ms : SETTLE_POLL_MS,
                   "daytona: an earlier create may still appear");

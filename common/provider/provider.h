@@ -134,7 +134,8 @@ struct provider_step {
     enum outcome outcome;
     int64_t retry_after_ms;
     int http_status;
-    bool may_exist;  /* create: whatever the outcome, something of it may be at the provider */
+    bool may_exist; /* create: whatever the outcome, something of it may be at the provider */
+    bool looked;    /* create: not answered, but the look for what it made was: there is none yet */
     char error[256]; /* for people, secret-free, bounded */
 };
 

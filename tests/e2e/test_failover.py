@@ -333,6 +333,16 @@ def test_a_provider_that_answers_some_questions_is_waited_for(own_stack, own_pai
     assert own_pair.made() == {data["sandbox_id"]: ["e2b"]}
 
 
+def test_a_provider_that_makes_nothing_but_says_so_is_waited_for(own_stack, own_pair):
+    """It answers no create in time, and each time that there is no such sandbox: it is asked until none can appear."""
+    own_pair.order = "daytona,e2b"
+    stack = own_stack(env={"SANDBOX_SETTLE_MS": "2000", "WORKER_RETRY_BASE_MS": "300"})
+    own_pair.daytona.faults({"route": "create", "mode": "hang", "times": -1})
+    data = stack.client().create()
+    assert data["provider"] == "e2b" and data["provider_reason"].endswith("did not say what became of it, and made none")
+    assert own_pair.made() == {data["sandbox_id"]: ["e2b"]}
+
+
 def test_a_silent_provider_does_not_take_all_of_the_gateway(own_stack, own_pair):
     """Of 20 places to wait in it gets 15; what is beyond them is answered, and the other provider finds room."""
     stack = own_stack(env={"GATEWAY_THREADS": "40", "GATEWAY_WORK_PERCENT": "50", "E2B_REQUEST_TIMEOUT_MS": "30000"})
