@@ -1,9 +1,11 @@
 /*
- * share - how many of the threads that may wait are in calls about one provider.
+ * share - how many of the threads that may wait are in creates at one provider, and in calls into
+ * its sandboxes.
  *
- * A provider that answers nothing keeps each call about it for as long as the call may take. Where
- * there are several, one of them gets no more than three quarters of those threads, so that calls
- * about the others find one. Owns: the counts. Threads: any; they are atomic.
+ * A provider that answers nothing keeps each of these for as long as it may take. Where there are
+ * several, one of them gets no more than three quarters of those threads, so that calls about the
+ * others find one. Owns: the counts. Does not own: waits for other changes of a sandbox, which are
+ * not counted. Threads: any; they are atomic.
  */
 #ifndef GATEWAY_SHARE_H
 #define GATEWAY_SHARE_H

@@ -62,8 +62,8 @@ static const struct config_entry table[] = {
      false, false, "how long a create waits for a provider's rate limit before it goes to another"},
     {"SANDBOX_FAILOVER_UNSETTLED_MS", CONFIG_INT, AT(failover_unsettled_ms), 0, 86400000, "30000",
      false, false,
-     "a create whose provider does not answer what became of it goes elsewhere after this; 0 = "
-     "never"},
+     "a create whose provider has told of no create for so long, nor of this one, goes elsewhere; "
+     "0 = never"},
     {"WORKER_RECONCILE_SWEEP_MS", CONFIG_INT, AT(reconcile_sweep_ms), 1000, 3600000, "120000",
      false, false, "time for the list of one provider's sandboxes, all pages; beyond it, no sweep"},
     {"WORKER_RECONCILE_MIN_AGE_MS", CONFIG_INT, AT(reconcile_min_age_ms), 0, 86400000, "300000",
