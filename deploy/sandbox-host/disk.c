@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/loop.h>
+#include <linux/openat2.h>
 #include <sched.h>
 #include <spawn.h>
 #include <stdlib.h>
@@ -14,6 +15,7 @@
 #include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -238,14 +240,38 @@ int disk_mount(const char *device, const char *dir, const char *home, uid_t uid,
     return make_folders(dir, home, uid, err);
 }
 
+/* A folder as the process sees it. The links on the way are the sandbox's: none leads out of it. */
+static int open_inside(pid_t pid, const char *folder)
+{
+    const struct open_how how = {.flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_IN_ROOT};
+    char root[64];
+    int top, fd, failure;
+
+    snprintf(root, sizeof(root), "/proc/%ld/root", (long)pid);
+    top = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (top < 0) {
+        return -1;
+    }
+    fd = (int)syscall(SYS_openat2, top, folder, &how, sizeof(how));
+    failure = errno;
+    close(top);
+    errno = failure;
+    return fd;
+}
+
 int disk_usage(pid_t init_pid, int64_t *ret_used, int64_t *ret_total, struct error *err)
 {
-    char path[64];
+    /* in memory each folder is a file system of its own */
+    int fd = open_inside(init_pid, mode == DISK_MEMORY ? "home/user" : "."), failure;
     struct statvfs disk;
 
-    snprintf(path, sizeof(path), "/proc/%ld/root/home/user", (long)init_pid);
-    if (statvfs(path, &disk) < 0) {
-        return error_set_errno(err, ERR_INTERNAL, errno, "%s", path);
+    failure = fd < 0 || fstatvfs(fd, &disk) < 0 ? errno : 0;
+    if (fd >= 0) {
+        close(fd);
+    }
+    if (failure != 0) {
+        return error_set_errno(err, ERR_INTERNAL, failure, "the disk of process %ld",
+                               (long)init_pid);
     }
     *ret_used = (int64_t)((disk.f_blocks - disk.f_bfree) * disk.f_frsize);
     *ret_total = mode == DISK_FOLDER ? 0 : (int64_t)(disk.f_blocks * disk.f_frsize);

@@ -200,6 +200,17 @@ def test_symlinks_and_dots_in_file_calls_stay_inside(client, box, host, neighbou
     assert not Path("/x").exists() and not Path("/new").exists() and "pwned" not in Path("/etc/passwd").read_text()
 
 
+@as_root  # else there may be nothing to measure by
+def test_a_link_does_not_lead_the_host_out(box, tmp_path):
+    """The host itself looks at the disk of a sandbox, whose top may hold what it likes."""
+    (tmp_path / "user").mkdir()
+    before = box.get("/metrics").json()[-1]
+    box.ok(f"mv /home /away && ln -s {tmp_path} /home")
+    after = wait_until("another sample", lambda: next((s for s in box.get("/metrics").json()
+                                                       if s["timestampUnix"] > before["timestampUnix"]), None))
+    assert after["diskTotal"] == before["diskTotal"]
+
+
 def test_one_sandbox_cannot_reach_anothers_files_or_api(client, box, neighbour):
     assert box.run("grep -rs neighbours-secret /home /tmp /var /root /run /proc/*/cwd 2>/dev/null").out == ""
     # its token is not the neighbour's, and the neighbour's port is not in its network
