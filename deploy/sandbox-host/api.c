@@ -154,6 +154,20 @@ static int timeout_of(const cJSON *body, const char *field, int64_t fallback_s, 
     return 0;
 }
 
+static int internet_of(const cJSON *body, enum box_internet *ret, struct error *err)
+{
+    const cJSON *field = cJSON_GetObjectItemCaseSensitive(body, "allow_internet_access");
+    bool allowed;
+
+    if (json_get_bool(body, "allow_internet_access", true, &allowed, err) < 0) {
+        return -1;
+    }
+    *ret = field == NULL || cJSON_IsNull(field) ? BOX_INTERNET_UNSET
+           : allowed                            ? BOX_INTERNET_YES
+                                                : BOX_INTERNET_NO;
+    return 0;
+}
+
 /* Fields of E2B's that this host cannot honour are refused, not ignored; absent, null and empty
  * ones ask for nothing. */
 static int refuse_fields(const cJSON *object, const char *prefix, const char *const *names,
@@ -231,15 +245,13 @@ static int read_create(const struct call *call, bool v2, struct box_options *opt
                        struct error *err)
 {
     static const char *const unsupported[] = {"iam", "volumeMounts", NULL};
-    const cJSON *internet = cJSON_GetObjectItemCaseSensitive(call->body, "allow_internet_access");
-    bool allowed;
 
     if (json_get_string_req(call->body, "templateID", 1, BOX_TEXT_BYTES - 1, &options->template_id,
                             err) < 0 ||
         timeout_of(call->body, "timeout", v2 ? V2_TIMEOUT_S : DEFAULT_TIMEOUT_S,
                    &options->timeout_ms, err) < 0 ||
         json_get_bool(call->body, "secure", false, &options->secure, err) < 0 ||
-        json_get_bool(call->body, "allow_internet_access", true, &allowed, err) < 0 ||
+        internet_of(call->body, &options->internet, err) < 0 ||
         json_get_string_map(call->body, "metadata", ENTRIES_MAX, ENTRY_KEY_BYTES, ENTRY_VALUE_BYTES,
                             &options->metadata, err) < 0 ||
         json_get_string_map(call->body, "envVars", ENTRIES_MAX, ENTRY_KEY_BYTES, ENTRY_VALUE_BYTES,
@@ -247,9 +259,6 @@ static int read_create(const struct call *call, bool v2, struct box_options *opt
         refuse_fields(call->body, "", unsupported, err) < 0) {
         return -1;
     }
-    options->internet = internet == NULL || cJSON_IsNull(internet) ? BOX_INTERNET_UNSET
-                        : allowed                                  ? BOX_INTERNET_YES
-                                                                   : BOX_INTERNET_NO;
     options->secure = options->secure || v2;
     options->network = cJSON_GetObjectItemCaseSensitive(call->body, "network");
     return read_lifecycle(call, options, err) < 0 ? -1 : read_network(options, err);
@@ -347,6 +356,24 @@ static void do_refresh(struct call *call)
     answer_empty(call, status, &err);
 }
 
+static void do_network(struct call *call)
+{
+    static const char *const unsupported[] = {"egressProxy", "rules", NULL};
+    enum box_internet internet = BOX_INTERNET_UNSET;
+    struct error err = ERROR_INIT;
+    int status;
+
+    if (!cJSON_IsObject(call->body)) {
+        status = error_set(&err, ERR_INVALID, "the body is not an object");
+    } else {
+        status = refuse_fields(call->body, "network.", unsupported, &err) < 0 ||
+                         internet_of(call->body, &internet, &err) < 0
+                     ? -1
+                     : box_set_network(call->id, internet, call->body, &err);
+    }
+    answer_empty(call, status, &err);
+}
+
 static void connect_box(struct call *call, int64_t fallback_s, bool resume_only)
 {
     struct error err = ERROR_INIT;
@@ -410,6 +437,7 @@ static const struct {
     {"POST", "/v2/sandboxes/", "/connect", do_connect_v2},
     {"POST", "/sandboxes/", "/timeout", do_timeout},
     {"POST", "/sandboxes/", "/refreshes", do_refresh},
+    {"PUT", "/sandboxes/", "/network", do_network},
     {"GET", "/sandboxes/", "/metrics", api_metrics},
     {"GET", "/sandboxes/", "/logs", api_logs},
     {"GET", "/v2/sandboxes/", "/logs", api_logs_v2},
@@ -494,7 +522,7 @@ static bool is_absent_here(const char *path)
 {
     static const char *const places[] = {"/snapshots", "/volumes", "/templates", "/v2/templates",
                                          "/v3/templates"};
-    static const char *const actions[] = {"/snapshots", "/fork", "/network"};
+    static const char *const actions[] = {"/snapshots", "/fork"};
     char id[BOX_ID_BYTES];
 
     for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
@@ -547,10 +575,8 @@ void api_handle(void *arg, struct http_exchange *exchange)
         return;
     }
     if (!known_path && is_absent_here(http_path(exchange))) {
-        api_send_error(
-            exchange, 501,
-            "this host has no snapshots, forks, volumes, template builds or changes of a "
-            "running sandbox's network");
+        api_send_error(exchange, 501,
+                       "this host has no snapshots, forks, volumes or template builds");
         return;
     }
     api_send_error(exchange, known_path ? 405 : 404,

@@ -7,14 +7,17 @@
 #include <ifaddrs.h>
 #include <linux/nsfs.h>
 #include <linux/rtnetlink.h>
+#include <net/if.h>
 #include <poll.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -31,10 +34,17 @@ enum {
     READY_MS = 5000,
     ENTRIES_MAX = 256,
     TUN_MAJOR = 10,
-    TUN_MINOR = 200
+    TUN_MINOR = 200,
+    DUMP_BYTES = 65536
 };
 /* slirp4netns's own network: gateway and resolver, and nothing of this machine's */
 static const struct cidr own_network = {.address = UINT32_C(0x0a000200), .bits = 24};
+
+#define TAP "tap0"
+/* Halves are narrower than slirp4netns's own routes and leave those where they are. Its resolver's
+ * come first: a set takes nothing that is covered already. */
+#define EVERYTHING "10.0.2.0/25 10.0.2.128/25 0.0.0.0/1 128.0.0.0/1"
+enum { WAY_OUT = '+', NO_WAY_OUT = '-' };
 
 static const struct host_config *config;
 static bool available;
@@ -248,14 +258,19 @@ static int wait_mapped(pid_t pid, struct error *err)
 
 /* The sandbox's network, and the user namespace that owns it: bubblewrap makes one more for its
  * commands, which has no rights over the network. */
-static int open_namespaces(pid_t pid, int *ret_net, int *ret_user, struct error *err)
+static int open_namespaces(const struct egress_box *box, int *ret_net, int *ret_user,
+                           struct error *err)
 {
+    struct pollfd ended = {.fd = box->init_fd, .events = POLLIN};
     char path[64];
 
-    snprintf(path, sizeof(path), "/proc/%ld/ns/net", (long)pid);
+    snprintf(path, sizeof(path), "/proc/%ld/ns/net", (long)box->init_pid);
     *ret_net = open(path, O_RDONLY | O_CLOEXEC);
     if (*ret_net < 0) {
         return error_set_errno(err, ERR_INTERNAL, errno, "%s", path);
+    }
+    if (box->init_fd < 0 || poll(&ended, 1, 0) != 0) {
+        return error_set(err, ERR_NOT_FOUND, "the sandbox has ended");
     }
     *ret_user = ioctl(*ret_net, NS_GET_USERNS);
     if (*ret_user < 0) {
@@ -266,63 +281,48 @@ static int open_namespaces(pid_t pid, int *ret_net, int *ret_user, struct error 
                : 0;
 }
 
-static int wait_ready(int fd, struct error *err)
+/* One byte, or -1: none came in time, or its writer ended without one. */
+static int read_answer(int answers, char *ret, const char *who, struct error *err)
 {
-    struct pollfd readable = {.fd = fd, .events = POLLIN};
-    char byte;
+    struct pollfd readable = {.fd = answers, .events = POLLIN};
 
     if (poll(&readable, 1, READY_MS) <= 0) {
-        return error_set(err, ERR_TIMEOUT, "slirp4netns was not ready in time");
+        return error_set(err, ERR_TIMEOUT, "%s was not ready in time", who);
     }
-    return read(fd, &byte, 1) == 1 ? 0 : error_set(err, ERR_INTERNAL, "slirp4netns failed");
+    return read(answers, ret, 1) == 1 ? 0 : error_set(err, ERR_INTERNAL, "%s failed", who);
 }
 
-int egress_start(const char *id, pid_t init_pid, uid_t uid, const char *closed, struct error *err)
+/* Has the warden run what acts on a sandbox's network and waits for its answer, the first byte on
+ * its first descriptor. Without one it is killed. The namespaces come as descriptors, so that it
+ * needs no right to look at the sandbox's processes. */
+static int run_in_network(const struct egress_box *box, struct warden_order *order, const char *who,
+                          char *ret_answer, struct error *err)
 {
-    /* the namespaces come as descriptors, so that the program needs no right to look at the
-     * sandbox's processes */
-    static char *const argv[] = {"slirp4netns",
-                                 "--configure",
-                                 "--mtu=65520",
-                                 "--disable-host-loopback",
-                                 "--ready-fd=3",
-                                 "--userns-path=/proc/self/fd/4",
-                                 "--netns-type=path",
-                                 "/proc/self/fd/5",
-                                 "tap0",
-                                 NULL};
-    int ready[2] = {-1, -1}, user = -1, net = -1, pidfd = -1;
-    int status = -1;
+    int answers[2] = {-1, -1}, user = -1, net = -1, pidfd = -1, status = -1;
     pid_t pid;
 
-    if (wait_mapped(init_pid, err) < 0 || open_namespaces(init_pid, &net, &user, err) < 0) {
+    if (wait_mapped(box->init_pid, err) < 0 || open_namespaces(box, &net, &user, err) < 0) {
         goto out;
     }
-    if (pipe2(ready, O_CLOEXEC) < 0) {
+    if (pipe2(answers, O_CLOEXEC) < 0) {
         error_set_errno(err, ERR_INTERNAL, errno, "pipe");
         goto out;
     }
-    const struct warden_order order = {.kind = WARDEN_NETWORK,
-                                       .id = id,
-                                       .argv = argv,
-                                       .fds = {ready[1], user, net},
-                                       .fd_count = 3,
-                                       .uid = uid,
-                                       .text = closed,
-                                       .pid = &pid,
-                                       .pidfd = &pidfd};
-    status = warden_run(&order, err);
-    close(ready[1]);
-    ready[1] = -1;
-    if (status == 0) {
-        status = wait_ready(ready[0], err);
+    order->id = box->id;
+    order->uid = box->uid;
+    order->fds[0] = answers[1];
+    order->fds[1] = user;
+    order->fds[2] = net;
+    order->fd_count = 3;
+    order->pid = &pid;
+    order->pidfd = &pidfd;
+    status = warden_run(order, err);
+    close(answers[1]);
+    if (status == 0 && (status = read_answer(answers[0], ret_answer, who, err)) < 0 && pidfd >= 0) {
+        (void)!syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0); /* or it has ended */
     }
+    close(answers[0]);
 out:
-    for (int i = 0; i < 2; i++) {
-        if (ready[i] >= 0) {
-            close(ready[i]);
-        }
-    }
     if (pidfd >= 0) {
         close(pidfd);
     }
@@ -335,6 +335,38 @@ out:
     return status;
 }
 
+int egress_start(const struct egress_box *box, const char *closed, struct error *err)
+{
+    static char *const argv[] = {"slirp4netns",
+                                 "--configure",
+                                 "--mtu=65520",
+                                 "--disable-host-loopback",
+                                 "--ready-fd=3",
+                                 "--userns-path=/proc/self/fd/4",
+                                 "--netns-type=path",
+                                 "/proc/self/fd/5",
+                                 TAP,
+                                 NULL};
+    struct warden_order order = {.kind = WARDEN_NETWORK, .argv = argv, .text = closed};
+    char ready;
+
+    return run_in_network(box, &order, "slirp4netns", &ready, err);
+}
+
+int egress_change(const struct egress_box *box, const char *closed, bool connected,
+                  struct error *err)
+{
+    static char *const no_program[] = {NULL};
+    struct warden_order order = {
+        .kind = WARDEN_ROUTES, .argv = no_program, .text = connected ? closed : EVERYTHING};
+    char answer;
+
+    if (run_in_network(box, &order, "the change of routes", &answer, err) < 0) {
+        return -1;
+    }
+    return answer == NO_WAY_OUT && connected ? egress_start(box, closed, err) : 0;
+}
+
 /* ---- routes, in the warden's child ---- */
 
 struct route_request {
@@ -344,12 +376,13 @@ struct route_request {
     struct in_addr address;
 };
 
-static int close_network(int netlink, struct cidr network, struct error *err)
+/* Closes a network (RTM_NEWROUTE), or takes back that it was closed (RTM_DELROUTE). */
+static int set_route(int netlink, uint16_t type, struct cidr network, struct error *err)
 {
     struct route_request request = {
         .head = {.nlmsg_len = sizeof(request),
-                 .nlmsg_type = RTM_NEWROUTE,
-                 .nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE},
+                 .nlmsg_type = type,
+                 .nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK},
         .route = {.rtm_family = AF_INET,
                   .rtm_dst_len = (unsigned char)network.bits,
                   .rtm_table = RT_TABLE_MAIN,
@@ -364,20 +397,23 @@ static int close_network(int netlink, struct cidr network, struct error *err)
         char rest[512];
     } answer;
 
+    if (type == RTM_NEWROUTE) {
+        request.head.nlmsg_flags |= NLM_F_CREATE | NLM_F_REPLACE;
+    }
     if (send(netlink, &request, sizeof(request), 0) < 0 ||
         recv(netlink, &answer, sizeof(answer), 0) < (ssize_t)sizeof(answer.head)) {
         return error_set_errno(err, ERR_INTERNAL, errno, "netlink");
     }
     if (answer.head.nlmsg_type != NLMSG_ERROR || answer.error.error != 0) {
-        return error_set_errno(err, ERR_INTERNAL, -answer.error.error, "closing a network");
+        return error_set_errno(err, ERR_INTERNAL, -answer.error.error, "a route");
     }
     return 0;
 }
 
-static int close_all(const char *closed, struct error *err)
+/* A socket that speaks of the sandbox's routes. The caller is in its network from then on. */
+static int enter_network(struct error *err)
 {
-    struct cidr_set networks = {.list = NULL};
-    int netlink, status;
+    int netlink;
 
     /* an ordinary user has rights over the network only inside the sandbox's user namespace */
     if ((geteuid() != 0 && setns(USERNS_FD, CLONE_NEWUSER) < 0) ||
@@ -385,15 +421,151 @@ static int close_all(const char *closed, struct error *err)
         return error_set_errno(err, ERR_INTERNAL, errno, "entering the sandbox's network");
     }
     netlink = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+    return netlink < 0 ? error_set_errno(err, ERR_INTERNAL, errno, "netlink") : netlink;
+}
+
+static int close_networks(int netlink, const struct cidr_set *networks, struct error *err)
+{
+    for (size_t i = 0; i < networks->count; i++) {
+        if (set_route(netlink, RTM_NEWROUTE, networks->list[i], err) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int close_all(const char *closed, struct error *err)
+{
+    struct cidr_set networks = {.list = NULL};
+    int netlink = enter_network(err), status;
+
     if (netlink < 0) {
-        return error_set_errno(err, ERR_INTERNAL, errno, "netlink");
+        return -1;
     }
-    status = cidr_set_add_list(&networks, closed, err);
-    for (size_t i = 0; i < networks.count && status == 0; i++) {
-        status = close_network(netlink, networks.list[i], err);
-    }
+    status =
+        cidr_set_add_list(&networks, closed, err) < 0 || close_networks(netlink, &networks, err) < 0
+            ? -1
+            : 0;
     cidr_set_done(&networks);
     close(netlink);
+    return status;
+}
+
+/* ---- their change ---- */
+
+/* What is closed now: networks in no order, which may lie in one another. */
+struct closed_now {
+    struct cidr *list;
+    size_t count, room;
+};
+
+static void take_route(struct closed_now *now, const struct nlmsghdr *message)
+{
+    const struct rtmsg *route = NLMSG_DATA(message);
+    int left = (int)RTM_PAYLOAD(message);
+
+    if (message->nlmsg_type != RTM_NEWROUTE || route->rtm_type != RTN_UNREACHABLE ||
+        route->rtm_table != RT_TABLE_MAIN) {
+        return;
+    }
+    for (const struct rtattr *at = RTM_RTA(route); RTA_OK(at, left); at = RTA_NEXT(at, left)) {
+        struct in_addr address;
+
+        if (at->rta_type == RTA_DST && RTA_PAYLOAD(at) == sizeof(address)) {
+            memcpy(&address, RTA_DATA(at), sizeof(address));
+            if (now->count == now->room) {
+                now->room = now->room * 2 + 64;
+                now->list = xrealloc(now->list, now->room * sizeof(*now->list));
+            }
+            now->list[now->count++] =
+                (struct cidr){.address = ntohl(address.s_addr), .bits = route->rtm_dst_len};
+        }
+    }
+}
+
+static int list_closed(int netlink, struct closed_now *ret, struct error *err)
+{
+    struct {
+        struct nlmsghdr head;
+        struct rtmsg route;
+    } request = {.head = {.nlmsg_len = sizeof(request),
+                          .nlmsg_type = RTM_GETROUTE,
+                          .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP},
+                 .route = {.rtm_family = AF_INET}};
+    char *packet = xmalloc(DUMP_BYTES);
+    int status = 1;
+
+    if (send(netlink, &request, sizeof(request), 0) < 0) {
+        status = error_set_errno(err, ERR_INTERNAL, errno, "netlink");
+    }
+    while (status > 0) {
+        const ssize_t n = recv(netlink, packet, DUMP_BYTES, 0);
+        int left = n > 0 ? (int)n : 0;
+
+        if (n <= 0) {
+            status = error_set_errno(err, ERR_INTERNAL, errno, "netlink");
+        }
+        for (struct nlmsghdr *at = (struct nlmsghdr *)(void *)packet;
+             status > 0 && NLMSG_OK(at, (unsigned)left); at = NLMSG_NEXT(at, left)) {
+            if (at->nlmsg_type == NLMSG_ERROR || (at->nlmsg_flags & NLM_F_DUMP_INTR) != 0) {
+                status = error_set(err, ERR_INTERNAL, "the routes could not be listed");
+            } else if (at->nlmsg_type == NLMSG_DONE) {
+                status = 0;
+            } else {
+                take_route(ret, at);
+            }
+        }
+    }
+    free(packet);
+    return status;
+}
+
+static bool is_listed(const struct cidr_set *set, struct cidr network)
+{
+    for (size_t i = 0; i < set->count; i++) {
+        if (set->list[i].address == network.address && set->list[i].bits == network.bits) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int replace_routes(int netlink, const char *closed, struct error *err)
+{
+    struct cidr_set wanted = {.list = NULL};
+    struct closed_now now = {.list = NULL};
+    int status = cidr_set_add_list(&wanted, closed, err) < 0 ||
+                         list_closed(netlink, &now, err) < 0 ||
+                         close_networks(netlink, &wanted, err) < 0
+                     ? -1
+                     : 0;
+
+    for (size_t i = 0; i < now.count && status == 0; i++) {
+        if (!is_listed(&wanted, now.list[i])) {
+            status = set_route(netlink, RTM_DELROUTE, now.list[i], err);
+        }
+    }
+    cidr_set_done(&wanted);
+    free(now.list);
+    return status;
+}
+
+int egress_replace(const char *closed, struct error *err)
+{
+    int netlink = enter_network(err), status = 0;
+    char answer = NO_WAY_OUT;
+
+    if (netlink < 0) {
+        return -1;
+    }
+    if (if_nametoindex(TAP) != 0) {
+        answer = WAY_OUT;
+        status = replace_routes(netlink, closed, err);
+    }
+    close(netlink);
+    if (status == 0 && write(READY_FD, &answer, 1) != 1) {
+        status = error_set_errno(err, ERR_INTERNAL, errno, "answering");
+    }
     return status;
 }
 

@@ -115,13 +115,13 @@ static int start_box(struct box *box, const struct box_options *options,
 }
 
 /* What the sandbox may reach, from what was asked for. */
-static int plan_network(const struct box_options *options, struct strbuf *closed,
+static int plan_network(enum box_internet internet, const cJSON *network, struct strbuf *closed,
                         bool *ret_connected, struct error *err)
 {
     const struct egress_wish wish = {
-        .internet = options->internet != BOX_INTERNET_NO,
-        .allow_out = cJSON_GetObjectItemCaseSensitive(options->network, "allowOut"),
-        .deny_out = cJSON_GetObjectItemCaseSensitive(options->network, "denyOut")};
+        .internet = internet != BOX_INTERNET_NO,
+        .allow_out = cJSON_GetObjectItemCaseSensitive(network, "allowOut"),
+        .deny_out = cJSON_GetObjectItemCaseSensitive(network, "denyOut")};
 
     return egress_plan(&wish, closed, ret_connected, err);
 }
@@ -194,7 +194,7 @@ int box_create(const struct box_options *options, struct box_view *ret, struct e
         return -1;
     }
     strbuf_init(&closed, CLOSED_MAX_BYTES);
-    status = plan_network(options, &closed, &connected, err);
+    status = plan_network(options->internet, options->network, &closed, &connected, err);
     if (status == 0) {
         status = template_take(options->template_id, &template, err);
     }
@@ -351,6 +351,61 @@ int box_set_timeout(const char *id, int64_t timeout_ms, bool extend_only, struct
     } else {
         move_end(box, timeout_ms, extend_only);
     }
+    table_give_back(box);
+    return status;
+}
+
+/* ---- where it may go ---- */
+
+static void describe_network(struct box *box, enum box_internet internet, const cJSON *network)
+{
+    static const char *const fields[] = {"allowOut", "denyOut"};
+
+    table_lock();
+    box->view.internet = internet;
+    if (box->view.network == NULL) {
+        box->view.network = cJSON_CreateObject();
+    }
+    for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
+        const cJSON *field = cJSON_GetObjectItemCaseSensitive(network, fields[i]);
+
+        cJSON_DeleteItemFromObjectCaseSensitive(box->view.network, fields[i]);
+        if (field != NULL) {
+            cJSON_AddItemToObject(box->view.network, fields[i], cJSON_Duplicate(field, true));
+        }
+    }
+    table_unlock();
+}
+
+int box_set_network(const char *id, enum box_internet internet, const cJSON *network,
+                    struct error *err)
+{
+    struct box *box = table_take_locked(id, err);
+    struct strbuf closed;
+    bool connected;
+    int status;
+
+    if (box == NULL) {
+        return -1;
+    }
+    strbuf_init(&closed, CLOSED_MAX_BYTES);
+    status = box->view.state == BOX_PAUSED
+                 ? table_no_such(id, err)
+                 : plan_network(internet, network, &closed, &connected, err);
+    if (status == 0) {
+        const struct egress_box outward = {.id = id,
+                                           .init_pid = box->processes.init.pid,
+                                           .init_fd = box->processes.init.fd,
+                                           .uid = box->uid};
+
+        status = egress_change(&outward, closed.data, connected, err);
+    }
+    if (status == 0) {
+        describe_network(box, internet, network);
+        keep_record(box);
+        box_note(box, JOURNAL_INFO, "sandbox.network_changed", "network changed");
+    }
+    strbuf_done(&closed);
     table_give_back(box);
     return status;
 }

@@ -78,6 +78,10 @@ int box_connect(const char *id, int64_t timeout_ms, bool *ret_resumed, struct bo
  * `extend_only`: a shorter one is ignored. */
 int box_set_timeout(const char *id, int64_t timeout_ms, bool extend_only,
                     struct error *err) MUST_CHECK;
+/* Replaces where a running one may go: `network` has allowOut and denyOut, or is NULL; the rest of
+ * what its create said stays. ERR_INVALID; ERR_NOT_FOUND also when paused. */
+int box_set_network(const char *id, enum box_internet internet, const cJSON *network,
+                    struct error *err) MUST_CHECK;
 /* Before traffic goes to a port: checks the tokens it brings (NULL = none) and resumes a paused one
  * that resumes by traffic. ret_host: what the server there is to be told as Host, "" = what the
  * client said. ERR_NOT_FOUND: not there, or paused for good; ERR_TOKEN_MISSING, ERR_TOKEN_SIGNATURE

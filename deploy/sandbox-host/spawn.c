@@ -370,8 +370,9 @@ static int bring_up(const struct spawn_request *request, struct ends *ends, stru
         return -1;
     }
     /* the agent starts meanwhile */
-    if (request->connected &&
-        egress_start(request->id, box->init.pid, request->uid, request->closed, err) < 0) {
+    const struct egress_box outward = {
+        .id = request->id, .init_pid = box->init.pid, .init_fd = box->init.fd, .uid = request->uid};
+    if (request->connected && egress_start(&outward, request->closed, err) < 0) {
         return -1;
     }
     return wait_healthy(request->id, box, err);

@@ -211,7 +211,8 @@ static void run(struct warden *w, const struct wire_request *request, const char
     char **argv;
     int pidfd = -1, lifeline[2] = {-1, -1};
 
-    if (request->argc == 0 || request->argc > WIRE_ARGS_MAX || text_bytes == 0 || end[-1] != '\0' ||
+    if ((request->argc == 0) != (order.kind == WARDEN_ROUTES) || request->argc > WIRE_ARGS_MAX ||
+        text_bytes == 0 || end[-1] != '\0' ||
         (order.kind == WARDEN_SANDBOX && (fd_count < WARDEN_LIFELINE || fd_count >= WARDEN_FDS))) {
         answer.status = EPROTO;
         tell(w, &answer, NULL, 0);

@@ -27,6 +27,7 @@ enum warden_kind {
     WARDEN_SANDBOX, /* fds: relay, settings, info, seccomp filter; the warden puts a lifeline third
                      */
     WARDEN_NETWORK, /* fds: ready, user namespace, network namespace */
+    WARDEN_ROUTES,  /* the same; changes the routes of a sandbox and becomes no program */
 };
 
 /* What is to be run. Descriptors arrive as 3, 4, ... in their order. */
@@ -41,7 +42,7 @@ struct warden_order {
     int64_t processes; /* limit for this user id; 0 = none */
     const char *disk;  /* block device to mount at dir/disk first, or NULL */
     const char *dir;   /* the sandbox's folder */
-    const char *text;  /* or NULL. SANDBOX: folder whose content its home starts with; NETWORK: the
+    const char *text;  /* or NULL. SANDBOX: folder whose content its home starts with; others: the
                           networks to close */
     int *pidfd;        /* a descriptor of the process, close-on-exec */
     pid_t *pid;

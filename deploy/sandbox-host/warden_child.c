@@ -130,9 +130,23 @@ static void die_with(pid_t parent)
     }
 }
 
+static void prepare_network(const struct warden_order *order)
+{
+    const char *closed = order->text != NULL ? order->text : "";
+    struct error err = ERROR_INIT;
+
+    if ((order->kind == WARDEN_NETWORK && egress_prepare(closed, &err) < 0) ||
+        (order->kind == WARDEN_ROUTES && egress_replace(closed, &err) < 0)) {
+        log_error(LOG_ERROR, "warden.child_failed", &err);
+        _exit(CANNOT);
+    }
+    if (order->kind == WARDEN_ROUTES) {
+        _exit(0);
+    }
+}
+
 _Noreturn void warden_child(const struct warden_order *order)
 {
-    struct error err = ERROR_INIT;
     sigset_t none;
 
     setsid();
@@ -143,11 +157,7 @@ _Noreturn void warden_child(const struct warden_order *order)
     }
     place_descriptors(order);
     limit();
-    if (order->kind == WARDEN_NETWORK &&
-        egress_prepare(order->text != NULL ? order->text : "", &err) < 0) {
-        log_error(LOG_ERROR, "warden.child_failed", &err);
-        _exit(CANNOT);
-    }
+    prepare_network(order);
     become_user(order);
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) {
         fail("no_new_privs", errno);

@@ -11,7 +11,7 @@
 
 #include "deploy/sandbox-host/warden.h"
 
-enum { WIRE_VERSION = 2, WIRE_TEXT_BYTES = 128 * 1024, WIRE_ARGS_MAX = 4096 };
+enum { WIRE_VERSION = 3, WIRE_TEXT_BYTES = 128 * 1024, WIRE_ARGS_MAX = 4096 };
 #define WIRE_SOCKET "warden"
 
 enum wire_type { WIRE_HELLO, WIRE_RUN, WIRE_KILL, WIRE_QUIT, WIRE_STARTED, WIRE_EXITED };

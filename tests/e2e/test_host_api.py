@@ -306,7 +306,7 @@ def test_a_sandbox_that_ends_by_itself_is_gone(client):
 def test_what_this_host_has_not_is_said(client):
     box = client.create()
     for method, path in (("POST", f"/sandboxes/{box.id}/snapshots"), ("POST", f"/sandboxes/{box.id}/fork"),
-                         ("PUT", f"/sandboxes/{box.id}/network"), ("GET", "/snapshots"), ("POST", "/volumes"),
+                         ("GET", "/snapshots"), ("POST", "/volumes"),
                          ("GET", "/templates"), ("POST", "/v3/templates"), ("DELETE", "/templates/base")):
         answer = client.request(method, path, {})
         assert (answer.status_code, answer.json()["code"]) == (501, 501), (method, path, answer.text)

@@ -338,10 +338,11 @@ def test_no_internet_is_no_interface(client):
     box.kill()
 
 
-@as_root
-def test_internet_where_it_is_allowed(client, host, tmp_path):
+@contextlib.contextmanager
+def internet():
     """203.0.113.0/24 (documentation) stands for the internet: an address of it on this machine, opened by
-    SANDBOX_HOST_EGRESS_ALLOW, since a test reaches no other machine."""
+    SANDBOX_HOST_EGRESS_ALLOW, since a test reaches no other machine. Gives the address and the port of a
+    server there."""
     if shutil.which("slirp4netns") is None or not Path("/dev/net/tun").exists():
         pytest.skip("no slirp4netns or /dev/net/tun: sandboxes have no internet on this machine")
     address = f"203.0.113.{os.getpid() % 200 + 10}"
@@ -357,6 +358,17 @@ def test_internet_where_it_is_allowed(client, host, tmp_path):
     greeter = threading.Thread(target=greet)
     greeter.start()
     try:
+        yield address, port
+    finally:
+        server.shutdown(socket.SHUT_RDWR)  # wakes who waits in accept()
+        server.close()
+        greeter.join()
+        subprocess.run(["ip", "addr", "del", f"{address}/32", "dev", "lo"], check=False)
+
+
+@as_root
+def test_internet_where_it_is_allowed(client, host):
+    with internet() as (address, port):
         box = client.create()
         assert box.ok(f"timeout 5 cat </dev/tcp/{address}/{port} | head -1").strip() == "hello"
         # what the create closes is closed, and what it opens again is open
@@ -375,11 +387,49 @@ def test_internet_where_it_is_allowed(client, host, tmp_path):
                 if Path(f"/proc/{pid}/comm").read_text() == "slirp4netns\n":
                     owners.add(os.stat(f"/proc/{pid}").st_uid)
         assert owners and 0 not in owners
-    finally:
-        server.shutdown(socket.SHUT_RDWR)  # wakes who waits in accept()
-        server.close()
-        greeter.join()
-        subprocess.run(["ip", "addr", "del", f"{address}/32", "dev", "lo"], check=False)
+
+
+def closed_in(box: Box) -> list[str]:
+    return sorted(box.ok("ip route show type unreachable").split("\n"))
+
+
+@as_root
+def test_where_a_running_sandbox_may_go_is_changed(client):
+    with internet() as (address, port):
+        changed, offline = client.create(network={"denyOut": [address]}), client.create(allow_internet_access=False)
+        plain = closed_in(client.create())
+        for box in (changed, offline):
+            assert not reach(box, address, port)
+            for body, open_, online in (
+                    ({}, True, True), ({"denyOut": [address]}, False, True), ({"allow_internet_access": False}, False, False),
+                    ({"denyOut": ["0.0.0.0/0"], "allowOut": [address]}, True, True),
+                    ({"denyOut": ["0.0.0.0/0"]}, False, False), ({"allowOut": ["169.254.169.254"]}, True, True)):
+                answer = client.request("PUT", f"/sandboxes/{box.id}/network", body)
+                assert answer.status_code == 204, answer.text
+                assert reach(box, address, port) == open_, body
+                assert (box.run("ip route get 10.0.2.3").code == 0) == online, body  # the way to names
+                # what the operator closes stays closed, whatever a sandbox is given
+                assert not reach(box, "169.254.169.254", 80), body
+                detail = box.get().json()
+                assert detail["network"] == {k: v for k, v in body.items() if k != "allow_internet_access"}
+                assert detail["allowInternetAccess"] == body.get("allow_internet_access")
+            # nothing is left of what was closed meanwhile
+            assert closed_in(box) == plain
+        # what cannot be done changes nothing
+        refused = client.request("PUT", f"/sandboxes/{changed.id}/network", {"denyOut": [address, "example.com"]})
+        assert refused.status_code == 400 and "example.com" in refused.json()["message"]
+        assert client.request("PUT", f"/sandboxes/{changed.id}/network", {"rules": {"a.com": []}}).status_code == 400
+        assert client.request("PUT", f"/sandboxes/{changed.id}/network", []).status_code == 400
+        assert reach(changed, address, port)
+        # the routes are the sandbox's as long as it lives, paused or not
+        assert client.request("PUT", f"/sandboxes/{changed.id}/network", {"denyOut": [address]}).status_code == 204
+        assert changed.call("pause").status_code == 204
+        assert client.request("PUT", f"/sandboxes/{changed.id}/network", {}).status_code == 404
+        assert changed.call("connect", {"timeout": 60}).status_code == 201
+        assert not reach(changed, address, port)
+        for box in (changed, offline):
+            assert box.kill().status_code == 204
+        assert client.request("PUT", f"/sandboxes/{changed.id}/network", {}).status_code == 404
 
 
 # ---- what is missing is said ----

@@ -56,4 +56,57 @@ test('two sandboxes have the same port each for itself', async (sandbox) => {
   }
 })
 
+test('a server may be told another host', async () => {
+  const sandbox = await Sandbox.create({
+    timeoutMs: 60_000,
+    network: { maskRequestHost: 'inside.example.com:${PORT}' },
+  })
+  try {
+    await sandbox.files.write(
+      'host.py',
+      `import http.server
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(self.headers['Host'].encode())
+http.server.HTTPServer(('', 8080), Handler).serve_forever()`
+    )
+    await sandbox.commands.run('exec python3 host.py', { background: true, timeoutMs: 0 })
+    const answer = await eventually('the server', async () => {
+      const response = await request(`http://${sandbox.getHost(8080)}/`)
+      return response.status === 200 && response
+    })
+    assert.equal(answer.body.toString(), 'inside.example.com:8080')
+  } finally {
+    await sandbox.kill()
+  }
+})
+
+test('where a running sandbox may go is replaced', async () => {
+  const sandbox = await Sandbox.create({
+    timeoutMs: 60_000,
+    network: { denyOut: ({ allTraffic }) => [allTraffic], allowOut: ['192.0.2.1'], allowPublicTraffic: true },
+  })
+  const reaches = async (address) =>
+    (await sandbox.commands.run(`ip route get ${address} >/dev/null 2>&1; echo $?`)).stdout === '0\n'
+  try {
+    const online = await reaches('10.0.2.2') // not every machine has a way out
+    assert.equal(await reaches('198.51.100.1'), false)
+    await sandbox.updateNetwork({ denyOut: ['203.0.113.0/24'] })
+    assert.equal(await reaches('8.8.8.8'), online)
+    assert.equal(await reaches('203.0.113.7'), false)
+    const { network } = await sandbox.getInfo()
+    assert.deepEqual(network.denyOut, ['203.0.113.0/24'])
+    assert.equal(network.allowOut, undefined)
+    assert.equal(network.allowPublicTraffic, true)
+    await sandbox.updateNetwork({ allowInternetAccess: false })
+    assert.equal(await reaches('8.8.8.8'), false)
+    await sandbox.updateNetwork({})
+    assert.equal(await reaches('8.8.8.8'), online)
+  } finally {
+    await sandbox.kill()
+  }
+})
+
 main()
