@@ -58,9 +58,11 @@ def test_doctor_says_what_works_and_disturbs_no_host(host):
     assert re.search(r"^pause +works$", done.stdout, re.M), done.stdout
     # the host of the same settings still has its warden's socket, and its sandbox is reached
     assert (host.state / "warden").exists() and (host.state / "s" / box / "record.json").exists()
-    health = httpx.get(f"{host.url}/health", headers={"E2b-Sandbox-Id": box, "E2b-Sandbox-Port": "49983"}, trust_env=False)
+    health = httpx.get(f"{host.url}/health", headers={"E2b-Sandbox-Id": box, "E2b-Sandbox-Port": "49983"},
+                       trust_env=False, timeout=30)
     assert health.status_code == 204, health.text
-    assert httpx.delete(f"{host.url}/sandboxes/{box}", headers={"X-API-Key": host.key}, trust_env=False).status_code == 204
+    killed = httpx.delete(f"{host.url}/sandboxes/{box}", headers={"X-API-Key": host.key}, trust_env=False, timeout=30)
+    assert killed.status_code == 204, killed.text
 
 
 def test_a_bad_setting_is_named_at_start(host):
