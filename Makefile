@@ -96,6 +96,7 @@ TEST_EXTRA_test_login := $(AUTH_OBJECTS)
 TEST_EXTRA_test_gate := $(BUILD)/lifecycle-worker/gate.o
 TEST_EXTRA_test_placement := $(BUILD)/gateway/placement.o
 TEST_EXTRA_test_cidr := $(BUILD)/deploy/sandbox-host/cidr.o
+TEST_EXTRA_test_files := $(BUILD)/deploy/sandbox-host/files.o
 TEST_EXTRA_test_proxy := $(patsubst %,$(BUILD)/deploy/sandbox-host/%.o,head route signature)
 TEST_EXTRA_test_activity := $(BUILD)/gateway/activity.o
 TEST_EXTRA_test_waiters := $(BUILD)/gateway/waiter.o

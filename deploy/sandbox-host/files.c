@@ -4,14 +4,13 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { COPY_BYTES = 65536, WALK_FDS = 32, COPY_DEPTH_MAX = 32 };
+enum { COPY_BYTES = 65536, COPY_DEPTH_MAX = 32 };
 
 int files_make_dir(const char *path, mode_t mode, struct error *err)
 {
@@ -229,46 +228,161 @@ int files_copy_home(const char *from, const char *to, uid_t uid, struct error *e
 
 /* ---- removing ---- */
 
-static int remove_entry(const char *path, const struct stat *status, int kind, struct FTW *walk)
+/* Whoever made the tree chose how deep it is and what it is called. So no path is as long and no
+ * stack as high as the tree: what a folder holds is first moved up beside it, and then it goes. */
+struct removal {
+    int top;
+    dev_t device;
+    unsigned long long moved; /* gives the folders that move up their names */
+    bool progress;            /* in this round */
+    int failure;              /* errno of the first entry that stayed in this round */
+};
+
+static bool is_dots(const char *name)
 {
-    (void)status;
-    (void)walk;
-    if (kind == FTW_DNR || kind == FTW_D) {
-        /* a folder its owner closed to everybody: ours to open when we run as its owner */
-        chmod(path, 0700);
+    return strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
+}
+
+static bool is_folder(int at, const char *name)
+{
+    struct stat status;
+
+    return fstatat(at, name, &status, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(status.st_mode);
+}
+
+static void stays(struct removal *removal)
+{
+    if (removal->failure == 0) {
+        removal->failure = errno;
     }
-    remove(path);
-    return 0;
 }
 
-/* Ends the walk with the reason of the first entry that stays. */
-static int remove_or_say(const char *path, const struct stat *status, int kind, struct FTW *walk)
+/* Beside the others at the top. */
+static void move_up(struct removal *removal, int from, const char *name)
 {
-    (void)status;
-    (void)kind;
-    (void)walk;
-    return remove(path) == 0 || errno == ENOENT ? 0 : errno;
+    char up[32];
+
+    do {
+        snprintf(up, sizeof(up), ".removing-%llu", removal->moved++);
+        if (renameat(from, name, removal->top, up) == 0) {
+            removal->progress = true;
+            return;
+        }
+    } while (errno == ENOTEMPTY || errno == EEXIST || errno == ENOTDIR);
+    stays(removal);
 }
 
-static bool is_gone(const char *path)
+/* False: a folder with something in it, which we now may enter and move if anybody may. */
+static bool remove_entry(struct removal *removal, int at, const char *name)
 {
-    return access(path, F_OK) < 0 && errno == ENOENT;
+    bool folder = is_folder(at, name);
+
+    if (unlinkat(at, name, folder ? AT_REMOVEDIR : 0) == 0) {
+        removal->progress = true;
+        return true;
+    }
+    if (!folder || (errno != ENOTEMPTY && errno != EEXIST)) {
+        stays(removal);
+        return true;
+    }
+    /* closed by its owner, as whom we run; when not, the next call tells */
+    (void)!fchmodat(at, name, 0700, 0);
+    return false;
+}
+
+/* Calls for each entry of the folder; takes fd. */
+static void each_entry(struct removal *removal, int fd,
+                       void (*visit)(struct removal *removal, int at, const char *name))
+{
+    DIR *folder = fdopendir(fd);
+    struct dirent *entry;
+
+    if (folder == NULL) {
+        stays(removal);
+        close(fd);
+        return;
+    }
+    while ((entry = readdir(folder)) != NULL) {
+        if (!is_dots(entry->d_name)) {
+            visit(removal, fd, entry->d_name);
+        }
+    }
+    closedir(folder);
+}
+
+static void clear_inner(struct removal *removal, int at, const char *name)
+{
+    if (!remove_entry(removal, at, name)) {
+        move_up(removal, at, name);
+    }
+}
+
+static int open_folder(int at, const char *name)
+{
+    return openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+}
+
+static void clear_top(struct removal *removal, int at, const char *name)
+{
+    struct stat status;
+    int fd;
+
+    if (remove_entry(removal, at, name)) {
+        return;
+    }
+    fd = open_folder(at, name);
+    if (fd < 0) {
+        stays(removal);
+        return;
+    }
+    if (fstat(fd, &status) < 0 || (status.st_dev != removal->device && (errno = EBUSY) != 0)) {
+        stays(removal);
+        close(fd);
+        return;
+    }
+    each_entry(removal, fd, clear_inner);
+    if (unlinkat(at, name, AT_REMOVEDIR) == 0) {
+        removal->progress = true;
+    } else {
+        stays(removal);
+    }
 }
 
 int files_remove_tree(const char *path, struct error *err)
 {
-    int failure;
+    struct removal removal = {.progress = true};
+    struct stat status;
+    int again;
 
-    /* each round opens one more level of folders that were closed to their own owner */
-    for (int round = 0; round < COPY_DEPTH_MAX && !is_gone(path); round++) {
-        nftw(path, remove_entry, WALK_FDS, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
-    }
-    if (is_gone(path)) {
+    if (unlink(path) == 0 || errno == ENOENT) {
         return 0;
     }
-    failure = nftw(path, remove_or_say, WALK_FDS, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
-    if (is_gone(path)) {
-        return 0;
+    (void)!chmod(path, 0700); /* as in remove_entry() */
+    removal.top = open_folder(AT_FDCWD, path);
+    if (removal.top < 0 || fstat(removal.top, &status) < 0) {
+        removal.failure = errno;
+        removal.progress = false;
+    } else {
+        removal.device = status.st_dev;
     }
-    return error_set_errno(err, ERR_INTERNAL, failure > 0 ? failure : errno, "removing %s", path);
+    while (removal.progress) {
+        removal.progress = false;
+        removal.failure = 0;
+        /* a description of its own, so that each round begins at the first entry */
+        again = open_folder(removal.top, ".");
+        if (again < 0) {
+            stays(&removal);
+        } else {
+            each_entry(&removal, again, clear_top);
+        }
+    }
+    if (removal.top >= 0) {
+        close(removal.top);
+    }
+    if (removal.failure == 0 && rmdir(path) < 0) {
+        removal.failure = errno;
+    }
+    return removal.failure == 0
+               ? 0
+               : error_set_errno(err, ERR_INTERNAL, removal.failure, "removing %s", path);
 }

@@ -27,7 +27,8 @@ int files_copy(const char *from, const char *to, mode_t mode, struct error *err)
 int files_copy_public(const char *from, const char *to, struct error *err) MUST_CHECK;
 /* Copies a folder's content into an existing folder, all of it, owned by uid (0 = by us). */
 int files_copy_home(const char *from, const char *to, uid_t uid, struct error *err) MUST_CHECK;
-/* Removes a folder with all in it, on one file system. One that is not there is removed. */
+/* Removes a folder with all in it, however deep, on one file system. One that is not there is
+ * removed. Nobody else may be changing it. */
 int files_remove_tree(const char *path, struct error *err) MUST_CHECK;
 
 #endif
