@@ -46,7 +46,8 @@ static struct {
     struct command *list; /* oldest first */
     struct source wake;
     int epoll_fd, max;
-    bool stopping;
+    bool ending;   /* nothing is started any more */
+    bool stopping; /* the reader ends */
 } table = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 /* ---- small parts; the lock is held ---- */
@@ -260,6 +261,7 @@ void commands_done(void)
     bool running = true;
 
     pthread_mutex_lock(&table.lock);
+    table.ending = true;
     for (struct command *command = table.list; command != NULL; command = command->next) {
         command->kill_wanted = true;
     }
@@ -281,13 +283,17 @@ void commands_done(void)
     wake_reader();
     pthread_mutex_unlock(&table.lock);
     pthread_join(table.reader, NULL);
+    /* calls that waited are on their way out, each with a reference of its own */
+    pthread_mutex_lock(&table.lock);
     for (struct command *command = table.list, *next; command != NULL; command = next) {
         next = command->next;
+        command->listed = false;
         source_close(&command->out);
         source_close(&command->process);
-        unref(command); /* the table's; a call that still waits has its own */
+        unref(command);
     }
     table.list = NULL;
+    pthread_mutex_unlock(&table.lock);
 }
 
 /* Makes room for one more: the lock is held. */
@@ -296,6 +302,9 @@ static int make_room(struct error *err)
     struct command *ended = NULL;
     int count = 0;
 
+    if (table.ending) {
+        return error_set(err, ERR_DRAINING, "the tool server is shutting down");
+    }
     for (struct command *command = table.list; command != NULL; command = command->next) {
         count++;
         if (ended == NULL && !command->state.running && !command->state.held) {
