@@ -4,13 +4,14 @@
 // knows that it is not Daytona's own cloud.
 
 import assert from 'node:assert/strict'
-import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Daytona, DaytonaNotFoundError } from '@daytonaio/sdk'
 
 const daytona = new Daytona()
 const folder = mkdtempSync(join(tmpdir(), 'daytona-sdk-'))
+process.on('exit', () => rmSync(folder, { recursive: true }))
 const name = `sdk-${process.pid}`
 let sandbox
 
