@@ -600,24 +600,37 @@ static void adds_to(struct queue *queue, const struct server *server)
     (void)raw(server->port, "DEL " CREATE_KEY);
 }
 
+/* The name, which may be there already, leads to the server of that socket from now on. */
+static void point(const char *name, const char *socket_path)
+{
+    (void)unlink(name);
+    assert_int_equal(symlink(socket_path, name), 0);
+}
+
+/* By a name; the connection is made anew at MAX_AGE_MS. */
+enum { MAX_AGE_MS = 60000, SILENCE_MS = 1000 };
+static struct queue *queue_by_name(const char *name, int command_timeout_ms)
+{
+    struct queue_options options = options_for(0);
+    options.host = name;
+    options.max_age_ms = MAX_AGE_MS;
+    options.command_timeout_ms = command_timeout_ms;
+    return queue_new(&options);
+}
+
 /* A name that points elsewhere, as after a failover, is followed though the old server answers. */
 static void test_a_name_that_moves_is_followed(void **state)
 {
     (void)state;
-    enum { MAX_AGE_MS = 60000 };
     struct server before, after;
     server_new(&before);
     server_new(&after);
     char name[96];
     snprintf(name, sizeof(name), "%s/name", before.folder);
-    assert_int_equal(symlink(before.socket, name), 0);
-    struct queue_options options = options_for(0);
-    options.host = name;
-    options.max_age_ms = MAX_AGE_MS;
-    struct queue *queue = queue_new(&options);
+    point(name, before.socket);
+    struct queue *queue = queue_by_name(name, 2000);
     adds_to(queue, &before);
-    assert_int_equal(unlink(name), 0);
-    assert_int_equal(symlink(after.socket, name), 0);
+    point(name, after.socket);
     adds_to(queue, &before); /* not at once */
     clock_test_advance_ms(MAX_AGE_MS);
     adds_to(queue, &after);
@@ -648,7 +661,6 @@ static int connections_to(int listener)
 static void test_a_silent_successor_is_not_taken(void **state)
 {
     (void)state;
-    enum { MAX_AGE_MS = 60000, SILENCE_MS = 1000 };
     struct server server;
     server_new(&server);
     struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -658,15 +670,10 @@ static void test_a_silent_successor_is_not_taken(void **state)
     assert_int_equal(listen(silent, 4), 0);
     char name[96];
     snprintf(name, sizeof(name), "%s/name", server.folder);
-    assert_int_equal(symlink(server.socket, name), 0);
-    struct queue_options options = options_for(0);
-    options.host = name;
-    options.max_age_ms = MAX_AGE_MS;
-    options.command_timeout_ms = SILENCE_MS;
-    struct queue *queue = queue_new(&options);
+    point(name, server.socket);
+    struct queue *queue = queue_by_name(name, SILENCE_MS);
     adds_to(queue, &server);
-    assert_int_equal(unlink(name), 0);
-    assert_int_equal(symlink(address.sun_path, name), 0);
+    point(name, address.sun_path);
     clock_test_advance_ms(MAX_AGE_MS);
     adds_to(queue, &server);
     assert_int_equal(connections_to(silent), 1);
