@@ -162,8 +162,12 @@ static int bury_all(const struct warden *w, struct error *err)
 
     snprintf(all, sizeof(all), "%.60s/s", w->config->state_dir);
     sandboxes = opendir(all);
+    if (sandboxes == NULL && errno == ENOENT) {
+        return 0;
+    }
     if (sandboxes == NULL) {
-        return errno == ENOENT ? 0 : (error_set_errno(err, ERR_INTERNAL, errno, "%s", all), 1);
+        error_set_errno(err, ERR_INTERNAL, errno, "%s", all);
+        return 1;
     }
     while ((entry = readdir(sandboxes)) != NULL) {
         if (entry->d_name[0] != '.') {
