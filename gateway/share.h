@@ -12,19 +12,17 @@
 
 #include <stdbool.h>
 
+#include "common/domain/providers.h"
 #include "common/provider/provider.h"
 
-enum { SHARE_PROVIDERS_MAX = 8 };
-
 struct shares {
-    struct provider_set *providers;
     int max; /* of one provider */
-    _Atomic int held[SHARE_PROVIDERS_MAX];
+    _Atomic int held[PROVIDER_KIND_COUNT];
 };
 
-void shares_init(struct shares *shares, struct provider_set *providers, int max_work);
-/* A place for a call about a provider; false when it has all that it may have. One that is not
- * configured here is not limited. */
+void shares_init(struct shares *shares, const struct provider_set *providers, int max_work);
+/* A place for a call about a provider; false when it has all that it may have. One that does not
+ * exist is not limited. */
 bool share_take(struct shares *shares, const char *provider);
 void share_give(struct shares *shares, const char *provider);
 

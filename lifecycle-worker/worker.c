@@ -576,23 +576,17 @@ void worker_run(struct worker *worker)
 
 /* ---- life --------------------------------------------------------------------------------- */
 
-static int gates_init(struct worker *worker, struct error *err)
+static void gates_init(struct worker *worker)
 {
+    const struct worker_config *config = worker->config;
     worker->gate_count = (int)provider_set_count(worker->providers);
-    if (worker->gate_count > WORKER_PROVIDERS_MAX) {
-        return error_set(err, ERR_CONFIG, "SANDBOX_PROVIDERS names more than %d",
-                         WORKER_PROVIDERS_MAX);
-    }
-    int64_t limit = worker->config->provider_max_in_flight;
-    if (limit == 0) {
-        limit = worker->gate_count == 1 ? worker->config->max_in_flight
-                                        : (worker->config->max_in_flight * 3 + 3) / 4;
-    }
+    int64_t limit = config->provider_max_in_flight > 0
+                        ? config->provider_max_in_flight
+                        : provider_set_share(worker->providers, (int)config->max_in_flight);
     for (int i = 0; i < worker->gate_count; i++) {
         gate_init(&worker->gates[i], provider_set_at(worker->providers, (size_t)i), (int)limit,
                   &worker->gate_policy, clock_mono_ms());
     }
-    return 0;
 }
 
 int worker_init(struct worker *worker, const struct worker_config *config, int signal_fd,
@@ -619,9 +613,10 @@ int worker_init(struct worker *worker, const struct worker_config *config, int s
         .retry_per_s = config->retry_budget_per_s,
     };
     worker->providers = provider_set_open(config->providers, err);
-    if (worker->providers == NULL || gates_init(worker, err) != 0) {
+    if (worker->providers == NULL) {
         return -1;
     }
+    gates_init(worker);
     struct store_options database = store_config_options(config->database_url, "sandbox-worker", 1);
     worker->store = store_new(&database);
     struct queue_options redis = queue_config_options(&config->redis);

@@ -14,6 +14,7 @@
 
 #include "common/base/error.h"
 #include "common/base/service.h"
+#include "common/domain/providers.h"
 #include "common/domain/retry.h"
 #include "common/provider/http.h"
 #include "common/queue/queue.h"
@@ -21,8 +22,6 @@
 #include "lifecycle-worker/config.h"
 #include "lifecycle-worker/gate.h"
 #include "lifecycle-worker/inflight.h"
-
-enum { WORKER_PROVIDERS_MAX = 8 };
 
 struct worker_counters {
     int64_t claimed, done, failed, retried, dead, superseded, released;
@@ -50,7 +49,7 @@ struct worker {
     char deployment_id[UUID_BYTES]; /* "" until PostgreSQL told it */
     struct retry_policy policy;
     struct gate_policy gate_policy;
-    struct gate gates[WORKER_PROVIDERS_MAX];
+    struct gate gates[PROVIDER_KIND_COUNT];
     int gate_count;
     struct inflight inflight;
     struct queue_entry *held; /* read, not yet claimed */

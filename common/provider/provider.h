@@ -263,6 +263,9 @@ struct provider_set; /* those configured, in SANDBOX_PROVIDERS order */
 struct provider_set *provider_set_open(const char *order, struct error *err) MUST_CHECK;
 void provider_set_close(struct provider_set *set);
 size_t provider_set_count(const struct provider_set *set);
+/* How many of `total` places one provider may hold: three quarters where there are several, so that
+ * one that answers nothing leaves room for the others. */
+int provider_set_share(const struct provider_set *set, int total);
 /* In that order; NULL behind the last. */
 struct provider *provider_set_at(struct provider_set *set, size_t index);
 struct provider *provider_set_default(struct provider_set *set);

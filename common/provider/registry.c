@@ -88,6 +88,11 @@ size_t provider_set_count(const struct provider_set *set)
     return set->count;
 }
 
+int provider_set_share(const struct provider_set *set, int total)
+{
+    return set->count > 1 ? (total * 3 + 3) / 4 : total;
+}
+
 struct provider *provider_set_at(struct provider_set *set, size_t index)
 {
     return index < set->count ? set->items[index] : NULL;
