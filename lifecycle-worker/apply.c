@@ -517,9 +517,23 @@ static void begin(struct worker *worker, struct flight *flight)
         flight_finish(flight, JOB_STATE_SUPERSEDED, OUTCOME_OK, NULL);
         return;
     }
+    if (job->crashes >= worker->policy.max_crashes && job->op == JOB_DELETE) {
+        /* never given up, or the sandbox would live on; but not at the speed at which workers die
+         */
+        log_event(LOG_ERROR, "job.delete_kills_workers", LOG_I("crashes", job->crashes),
+                  LOG_I("delay_ms", worker->policy.cap_ms));
+        apply_release(worker, flight, worker->policy.cap_ms);
+        return;
+    }
     if (job->crashes >= worker->policy.max_crashes) {
         end_failed(flight, JOB_STATE_DEAD, OUTCOME_TRANSIENT,
                    "workers died or stalled on this job too often");
+        return;
+    }
+    if (job->outcome == OUTCOME_PERMANENT && job->attempt > job->max_attempts &&
+        job->op != JOB_DELETE) {
+        end_failed(flight, JOB_STATE_DEAD, OUTCOME_PERMANENT,
+                   "the database refuses what becomes of this job");
         return;
     }
     if (job_params_parse(job->params_json, &flight->params, &err) != 0) {

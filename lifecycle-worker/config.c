@@ -37,7 +37,8 @@ static const struct config_entry table[] = {
     {"WORKER_DRAIN_MS", CONFIG_INT, AT(drain_ms), 0, 3600000, "28000", false, false,
      "time for work in flight after SIGTERM; then jobs are given back"},
     {"WORKER_HEARTBEAT_MS", CONFIG_INT, AT(heartbeat_ms), 100, 600000, "3000", false, false,
-     "interval of the heartbeat in Redis, which lives for three of them"},
+     "interval of the heartbeats; without one for three of them a worker counts as dead, which is "
+     "to be below WORKER_LEASE_MS"},
     {"WORKER_RETRY_BASE_MS", CONFIG_INT, AT(retry_base_ms), 1, 3600000, "1000", false, false,
      "first retry delay, doubled each time, with jitter"},
     {"WORKER_RETRY_CAP_MS", CONFIG_INT, AT(retry_cap_ms), 1, 86400000, "60000", false, false,
@@ -47,7 +48,7 @@ static const struct config_entry table[] = {
     {"WORKER_AUTH_HOLD_MS", CONFIG_INT, AT(auth_hold_ms), 1, 3600000, "30000", false, false,
      "pause of a provider's queue when it refuses our key"},
     {"WORKER_MAX_CRASHES", CONFIG_INT, AT(max_crashes), 1, 100, "3", false, false,
-     "leases of one job that run out in a row before it is dead"},
+     "workers that die of one job in a row before it is dead; a delete is only tried less often"},
     {"WORKER_BREAKER_FAILURES", CONFIG_INT, AT(breaker_failures), 1, 100000, "5", false, false,
      "failures in a row that stop calls to a provider"},
     {"WORKER_BREAKER_WINDOW_MS", CONFIG_INT, AT(breaker_window_ms), 1, 3600000, "10000", false,
@@ -101,6 +102,11 @@ int worker_config_load(struct worker_config *config, struct error *err)
         status = error_set(err, ERR_CONFIG,
                            "WORKER_LEASE_MS (%lld) must be below WORKER_MIN_IDLE_MS (%lld)",
                            (long long)config->lease_ms, (long long)config->min_idle_ms);
+    } else if (3 * config->heartbeat_ms >= config->lease_ms) {
+        status = error_set(err, ERR_CONFIG,
+                           "three times WORKER_HEARTBEAT_MS (%lld) must be below WORKER_LEASE_MS "
+                           "(%lld), or a crash could not be told from a late lease",
+                           (long long)config->heartbeat_ms, (long long)config->lease_ms);
     } else if (config->retry_base_ms > config->retry_cap_ms) {
         status = error_set(err, ERR_CONFIG,
                            "WORKER_RETRY_BASE_MS (%lld) must not exceed WORKER_RETRY_CAP_MS (%lld)",

@@ -7,6 +7,7 @@
  * lease ends; what Redis cannot be told is kept (bounded) and repaired by polling, takeover and
  * the reaper when it is lost.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -252,6 +253,24 @@ static void end_item(struct worker *worker, struct flight *flight, struct store_
     log_context_clear();
 }
 
+/* An outcome that the database refuses: the job is tried again without it. */
+static void write_bare_retry(struct worker *worker, const struct flight *flight,
+                             const struct error *why)
+{
+    const struct job *job = &flight->claimed.job;
+    struct store_finish bare = {.lease_token = job->lease_token,
+                                .state = JOB_STATE_RETRY_WAIT,
+                                .delay_ms = worker->policy.cap_ms,
+                                .outcome = OUTCOME_PERMANENT};
+    struct error err = ERROR_INIT;
+
+    str_copy(bare.job_id, sizeof(bare.job_id), job->id);
+    snprintf(bare.error, sizeof(bare.error), "its outcome was refused: %.200s", why->message);
+    if (store_jobs_finish(worker->store, &bare, 1, worker->identity, &err) != 0) {
+        log_error(LOG_ERROR, "job.retry_failed", &err); /* its lease runs out */
+    }
+}
+
 /* One by one, after a batch was refused for a reason other than an absent server: one bad row must
  * not hold up the others. */
 static void finish_singly(struct worker *worker, struct flight **flights,
@@ -271,7 +290,7 @@ static void finish_singly(struct worker *worker, struct flight **flights,
         log_context(job->request_id, job->id, job->sandbox_id);
         log_error(LOG_ERROR, "job.finish_failed", &err);
         log_context_clear();
-        /* its lease runs out, which counts as a crash: a row that can never be written ends dead */
+        write_bare_retry(worker, flights[i], &err);
         if (flights[i]->has_entry) {
             settle_ack(worker, &flights[i]->entry);
         }

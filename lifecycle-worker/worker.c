@@ -45,6 +45,7 @@ void worker_note_store(struct worker *worker, const struct error *err)
     }
     worker->store_up = false;
     worker->store_retry_ms = clock_mono_ms() + STORE_RETRY_MS;
+    worker->next_beat_ms = 0; /* before anything else, once it is back */
 }
 
 void worker_note_queue(struct worker *worker, const struct error *err)
@@ -247,6 +248,7 @@ static void claim_held(struct worker *worker)
         return;
     }
     if (count > 0) {
+        worker_note_time(worker, claimed[0].claimed_at_ms, asked_ms);
         /* another worker may have been told to wait a moment ago */
         read_holds(worker, clock_mono_ms(), HOLD_FRESH_MS);
     }
@@ -455,9 +457,9 @@ static int64_t turn_timeout_ms(const struct worker *worker, int64_t now_ms)
     int64_t timeout_ms = TURN_MAX_MS;
     timeout_ms = sooner(
         timeout_ms, worker->queue_up ? worker->next_heartbeat_ms : worker->queue_retry_ms, now_ms);
-    if (!worker->store_up) {
-        timeout_ms = sooner(timeout_ms, worker->store_retry_ms, now_ms);
-    } else if (worker->held_count > 0 && inflight_room(&worker->inflight) > 0) {
+    timeout_ms = sooner(timeout_ms,
+                        worker->store_up ? worker->next_beat_ms : worker->store_retry_ms, now_ms);
+    if (worker->store_up && worker->held_count > 0 && inflight_room(&worker->inflight) > 0) {
         timeout_ms = 0;
     }
     if (worker->drain_end_ms != 0) {
@@ -521,6 +523,7 @@ static void turn(struct worker *worker)
 {
     int64_t now_ms = clock_mono_ms();
     probe_store(worker);
+    heartbeat_store(worker, clock_mono_ms());
     heartbeat(worker, now_ms);
     read_holds(worker, now_ms, HOLD_POLL_MS);
     if (worker->drain_end_ms == 0) {
@@ -567,7 +570,8 @@ void worker_run(struct worker *worker)
     }
     drain_end(worker);
     struct error err = ERROR_INIT;
-    if (queue_heartbeat_remove(worker->queue, worker->identity, &err) != 0) {
+    if (queue_heartbeat_remove(worker->queue, worker->identity, &err) != 0 ||
+        store_process_end(worker->store, worker->identity, &err) != 0) {
         log_error(LOG_WARN, "worker.heartbeat_left", &err); /* it expires by itself */
     }
     log_event(LOG_INFO, "worker.stopped", LOG_I("left_in_flight", worker->inflight.used),

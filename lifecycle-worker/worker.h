@@ -37,6 +37,13 @@ struct worker_outgoing {
     size_t ack_capacity, reply_capacity, wakeup_capacity;
 };
 
+/* The database's clock, as its answers tell it. */
+struct database_clock {
+    int64_t ahead_ms; /* of our monotonic clock */
+    int64_t error_ms; /* half the round trip it was read in */
+    int64_t read_ms;  /* monotonic; 0 = never */
+};
+
 struct worker {
     const struct worker_config *config;
     struct store *store;
@@ -64,6 +71,8 @@ struct worker {
     int64_t queue_down_since_ms;
     int64_t queue_retry_ms;
     int64_t next_heartbeat_ms, next_autoclaim_ms, holds_read_ms, next_due_ms;
+    int64_t next_beat_ms; /* heartbeat in PostgreSQL */
+    struct database_clock clock;
     int64_t drain_end_ms; /* 0 = not draining */
 };
 
@@ -83,6 +92,13 @@ struct gate *worker_gate(struct worker *worker, const char *provider);
 
 /* What this worker says of itself in Redis, as JSON; the caller frees. */
 char *heartbeat_json(const struct worker *worker);
+/* The heartbeat in PostgreSQL, when it is due. Nothing is claimed before the first, nor after an
+ * absence of PostgreSQL before the next: it says which leases ran out by a crash. */
+void heartbeat_store(struct worker *worker, int64_t now_ms);
+/* The time by the database's clock. Every stored time is compared with it, never with our own. */
+int64_t worker_now_ms(const struct worker *worker);
+/* The database's clock showed database_ms in an answer to a question of sent_ms (monotonic). */
+void worker_note_time(struct worker *worker, int64_t database_ms, int64_t sent_ms);
 
 /* ---- apply.c, drive.c ---- */
 

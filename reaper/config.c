@@ -40,7 +40,7 @@ static const struct config_entry table[] = {
     {"REAPER_STATS_MS", CONFIG_INT, AT(stats_ms), 100, 86400000, "60000", false, false,
      "interval of the log line with counts"},
     {"REAPER_HEARTBEAT_MS", CONFIG_INT, AT(heartbeat_ms), 100, 600000, "3000", false, false,
-     "interval of the heartbeat in Redis, which lives for three of them"},
+     "interval of the heartbeats; without one for three of them a reaper counts as dead"},
     {"SANDBOX_LIFETIME_GRACE_MS", CONFIG_INT, AT(lifetime_grace_ms), 0, 86400000, "600000", false,
      false, "how far the provider's own end is kept behind a deadline"},
     {"SANDBOX_LIFETIME_MARGIN_MS", CONFIG_INT, AT(lifetime_margin_ms), 0, 3600000, "60000", false,

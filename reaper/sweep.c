@@ -12,11 +12,12 @@
 #include "common/base/log.h"
 #include "common/store/store_config.h"
 
-#define REFILL_MAX    20000 /* after a wipe; the rest follows by the ordinary search */
-#define RETRY_MS      500
-#define DEAD_CLAIM_MS 10000 /* for sending dead letters, before another reaper does */
-#define ASK_LOOK_MS   1000  /* longest interval of the look whether a sweep is to be asked for */
-#define DEAD_LOOK_MS  5000  /* interval of the look whether their list is there */
+#define REFILL_MAX      20000 /* after a wipe; the rest follows by the ordinary search */
+#define RETRY_MS        500
+#define DEAD_CLAIM_MS   10000 /* for sending dead letters, before another reaper does */
+#define ASK_LOOK_MS     1000  /* longest interval of the look whether a sweep is to be asked for */
+#define DEAD_PROCESS_MS 3600000 /* a dead process is forgotten */
+#define DEAD_LOOK_MS    5000    /* interval of the look whether their list is there */
 
 /* ---- what we depend on -------------------------------------------------------------------- */
 
@@ -284,6 +285,9 @@ static void run_prune(struct sweep *sweep, int64_t now_ms)
                                             (int)sweep->config->batch, &err) != 0) {
         note_store(sweep, &err);
     }
+    if (sweep->store_up && store_processes_prune(sweep->store, DEAD_PROCESS_MS, &err) != 0) {
+        note_store(sweep, &err);
+    }
 }
 
 static void run_stats(struct sweep *sweep, int64_t now_ms)
@@ -338,12 +342,27 @@ static void run_heartbeat(struct sweep *sweep, int64_t now_ms)
     strbuf_done(&text);
 }
 
+/* The heartbeat in PostgreSQL, with our clock. */
+static void run_beat(struct sweep *sweep, int64_t now_ms)
+{
+    struct error err = ERROR_INIT;
+    int64_t database_ms;
+    sweep->next_beat_ms = now_ms + sweep->config->heartbeat_ms;
+    if (store_process_beat(sweep->store, STORE_ROLE_REAPER, sweep->identity,
+                           sweep->config->heartbeat_ms, clock_wall_ms(), &database_ms, &err) != 0) {
+        note_store(sweep, &err);
+    }
+}
+
 /* ---- one round ---------------------------------------------------------------------------- */
 
 static void run_store_work(struct sweep *sweep, int64_t now_ms)
 {
     if (now_ms >= sweep->next_deadlines_ms) {
         run_deadlines(sweep, now_ms);
+    }
+    if (sweep->store_up && now_ms >= sweep->next_beat_ms) {
+        run_beat(sweep, now_ms);
     }
     if (sweep->store_up && now_ms >= sweep->next_outbox_ms) {
         run_outbox(sweep, now_ms);
@@ -408,6 +427,9 @@ void sweep_done(struct sweep *sweep)
     struct error err = ERROR_INIT;
     if (queue_reaper_heartbeat_remove(sweep->queue, sweep->identity, &err) != 0) {
         log_error(LOG_WARN, "reaper.heartbeat_left", &err); /* it expires by itself */
+    }
+    if (sweep->store_up && store_process_end(sweep->store, sweep->identity, &err) != 0) {
+        log_error(LOG_WARN, "reaper.heartbeat_left", &err);
     }
     queue_free(sweep->queue);
     store_free(sweep->store);

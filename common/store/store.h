@@ -169,6 +169,27 @@ int store_events(struct store *store, const char *sandbox_id, int limit, struct 
 int store_jobs_poll(struct store *store, struct job *jobs, size_t count,
                     struct error *err) MUST_CHECK;
 
+/* ---- who is alive (worker, reaper) -------------------------------------------------------- */
+
+enum store_role { STORE_ROLE_WORKER, STORE_ROLE_REAPER };
+/* A heartbeat, due every interval_ms; without one for three intervals the process counts as dead.
+ * wall_ms is the process's own clock, which is compared with the database's. */
+int store_process_beat(struct store *store, enum store_role role, const char *name,
+                       int64_t interval_ms, int64_t wall_ms, int64_t *ret_database_ms,
+                       struct error *err) MUST_CHECK;
+/* At the process's end. */
+int store_process_end(struct store *store, const char *name, struct error *err) MUST_CHECK;
+/* Removes those that have been dead for silent_ms. */
+int store_processes_prune(struct store *store, int64_t silent_ms, struct error *err) MUST_CHECK;
+struct store_process {
+    char name[160];
+    enum store_role role;
+    int64_t clock_offset_ms; /* its clock minus the database's */
+};
+/* Those whose heartbeats come. *ret heap array. */
+int store_processes_live(struct store *store, struct store_process **ret, size_t *ret_count,
+                         struct error *err) MUST_CHECK;
+
 /* ---- doing work (worker) ------------------------------------------------------------------ */
 
 struct store_claimed {
@@ -184,12 +205,16 @@ struct store_claimed {
 
 /*
  * Claims those of `job_ids` that are due and whose sandbox has no unfinished job of lower seq:
- * takes the lease (lease_ms from now), lease_token + 1, attempt + 1, crashes + 1 if it ran out
- * under another holder, applies lifecycle START transitions (with an event each), and for a create
+ * takes the lease (lease_ms from now), lease_token + 1, attempt + 1, crashes + 1 if its last holder
+ * died of it, applies lifecycle START transitions (with an event each), and for a create
  * sets create_sent_at = now(): should the holder die, it may have sent one since. The sandbox comes
  * back with its earlier value, and the finish says what it is to be; a holder that does not send at
  * once says so with store_create_sending(). Jobs not claimable are simply absent from the result:
  * ack their entries and forget them. *ret is a heap array: store_claimed_free().
+ *
+ * A holder died when its heartbeats have stopped, and lease_owner's own have come without a gap for
+ * as long as a dead one's take to expire. A lease that ran out otherwise (the database was away)
+ * spends no attempt and is no crash.
  */
 int store_jobs_claim(struct store *store, const char *const *job_ids, size_t count,
                      const char *lease_owner, int64_t lease_ms, struct store_claimed **ret,

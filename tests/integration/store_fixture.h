@@ -178,12 +178,18 @@ static inline void accept_op(const char *sandbox_id, enum job_op op, bool join,
     OK(try_accept(sandbox_id, op, join, wakeup, joined, &err));
 }
 
-static inline size_t claim(const char *job_id, struct store_claimed **ret, int64_t lease_ms)
+static inline size_t claim_as(const char *owner, const char *job_id, struct store_claimed **ret,
+                              int64_t lease_ms)
 {
     size_t count;
 
-    OK(store_jobs_claim(store, &job_id, 1, "tester", lease_ms, ret, &count, &err));
+    OK(store_jobs_claim(store, &job_id, 1, owner, lease_ms, ret, &count, &err));
     return count;
+}
+
+static inline size_t claim(const char *job_id, struct store_claimed **ret, int64_t lease_ms)
+{
+    return claim_as("tester", job_id, ret, lease_ms);
 }
 
 /* Claims one job that must be claimable; *ret owns heap members: claimed_done(). */

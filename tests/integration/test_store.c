@@ -78,8 +78,8 @@ static void test_claim_is_exclusive_and_tells_a_takeover(void **state)
     assert_int_equal(claim(wakeup.job_id, &second, 10000), 1);
     assert_true(second->took_over);
     assert_true(second->create_maybe_sent);
-    assert_int_equal(second->job.crashes, 1);
-    assert_int_equal(second->job.attempt, 2);
+    assert_int_equal(second->job.crashes, 0); /* the same holder lives */
+    assert_int_equal(second->job.attempt, 1);
     assert_true(second->job.lease_token > first->job.lease_token);
 
     late = finish_of(first, JOB_STATE_DONE, SANDBOX_RUNNING);
@@ -90,6 +90,127 @@ static void test_claim_is_exclusive_and_tells_a_takeover(void **state)
     assert_false(finish.ret_fenced);
     store_claimed_free(first, 1);
     store_claimed_free(second, 1);
+}
+
+/* ---- crashes ------------------------------------------------------------------------------ */
+
+enum { BEAT_MS = 1000 };
+
+static void beat(const char *name)
+{
+    int64_t database_ms = 0;
+
+    OK(store_process_beat(store, STORE_ROLE_WORKER, name, BEAT_MS, clock_wall_ms(), &database_ms,
+                          &err));
+    assert_true(database_ms > 0);
+}
+
+/* As if the last heartbeat, and what it knows of those before, were that much older. */
+static void age(const char *name, int ms, int unbroken_ms)
+{
+    sql("UPDATE processes SET seen_at = seen_at - interval '%d ms', expires_at = expires_at - "
+        "interval '%d ms', unbroken_since = clock_timestamp() - interval '%d ms' WHERE name = '%s'",
+        ms, ms, unbroken_ms, name);
+}
+
+static void end_lease(const char *job_id)
+{
+    sql("UPDATE jobs SET lease_until = clock_timestamp() - interval '1 ms' WHERE id = '%s'",
+        job_id);
+}
+
+/* Has "heir" take the job over and checks what that cost. */
+static void assert_takeover(const char *job_id, int crashes, int attempt)
+{
+    struct store_claimed *taken;
+
+    end_lease(job_id);
+    assert_int_equal(claim_as("heir", job_id, &taken, 60000), 1);
+    assert_true(taken->took_over);
+    assert_int_equal(taken->job.crashes, crashes);
+    assert_int_equal(taken->job.attempt, attempt);
+    store_claimed_free(taken, 1);
+    sql("UPDATE jobs SET lease_owner = 'holder' WHERE id = '%s'", job_id);
+}
+
+static void test_only_a_holder_that_died_counts_as_a_crash(void **state)
+{
+    const int ttl_ms = 3 * BEAT_MS;
+    struct sandbox sandbox;
+    struct wakeup wakeup;
+    struct store_claimed *claimed;
+
+    (void)state;
+    new_sandbox(&sandbox, &wakeup);
+    sql("DELETE FROM processes");
+    beat("holder");
+    beat("heir");
+    assert_int_equal(claim_as("holder", wakeup.job_id, &claimed, 60000), 1);
+    store_claimed_free(claimed, 1);
+
+    age("heir", 0, 60000); /* the holder lives, and was late */
+    assert_takeover(wakeup.job_id, 0, 1);
+
+    age("holder", ttl_ms + 1, 60000); /* the heir was there all the time: the holder died */
+    assert_takeover(wakeup.job_id, 1, 2);
+
+    /* PostgreSQL was away for 42 s: nobody's heartbeat came, and the heir is back first */
+    age("holder", 42000, 90000);
+    age("heir", 42000, 90000);
+    assert_takeover(wakeup.job_id, 1, 2);
+    beat("heir");
+    assert_takeover(wakeup.job_id, 1, 2);
+    age("heir", 0, ttl_ms - 500); /* the holder may still be on its way back */
+    assert_takeover(wakeup.job_id, 1, 2);
+    age("heir", 0, ttl_ms + 1);
+    assert_takeover(wakeup.job_id, 2, 3);
+
+    sql("DELETE FROM processes WHERE name = 'holder'"); /* stopped, or dead for an hour */
+    assert_takeover(wakeup.job_id, 3, 4);
+    sql("DELETE FROM processes"); /* a heir that never said it lives proves nothing */
+    assert_takeover(wakeup.job_id, 3, 4);
+}
+
+static void test_a_heartbeat_tells_the_clock_and_its_gaps(void **state)
+{
+    struct store_process *live;
+    size_t count;
+    int64_t database_ms, offset_ms;
+
+    (void)state;
+    sql("DELETE FROM processes");
+    OK(store_process_beat(store, STORE_ROLE_REAPER, "r", BEAT_MS, clock_wall_ms() - 600000,
+                          &database_ms, &err));
+    beat("w");
+    OK(store_processes_live(store, &live, &count, &err));
+    assert_int_equal(count, 2);
+    assert_string_equal(live[0].name, "r");
+    assert_int_equal(live[0].role, STORE_ROLE_REAPER);
+    offset_ms = live[0].clock_offset_ms;
+    assert_true(offset_ms > -605000 && offset_ms < -599000);
+    assert_int_equal(live[1].role, STORE_ROLE_WORKER);
+    free(live);
+
+    /* a gap of more than two intervals begins anew, a shorter one does not */
+    age("w", BEAT_MS, 60000);
+    beat("w");
+    assert_int_equal(sql("SELECT count(*) FROM processes WHERE name = 'w' AND "
+                         "unbroken_since < clock_timestamp() - interval '59 s'"),
+                     1);
+    age("w", 2 * BEAT_MS + 1, 60000);
+    beat("w");
+    assert_int_equal(
+        sql("SELECT count(*) FROM processes WHERE name = 'w' AND unbroken_since = seen_at"), 1);
+
+    age("w", 4 * BEAT_MS, 60000); /* dead, and not forgotten yet */
+    OK(store_processes_prune(store, 60000, &err));
+    OK(store_process_end(store, "r", &err));
+    OK(store_processes_live(store, &live, &count, &err));
+    assert_int_equal(count, 0);
+    free(live);
+    assert_int_equal(sql("SELECT count(*) FROM processes"), 1);
+    OK(store_processes_prune(store, 500, &err));
+    assert_int_equal(sql("SELECT count(*) FROM processes"), 0);
 }
 
 static void test_finish_is_fenced_by_the_status(void **state)
@@ -605,6 +726,8 @@ int main(void)
         cmocka_unit_test(test_create_claim_finish),
         cmocka_unit_test(test_owners_are_separate),
         cmocka_unit_test(test_claim_is_exclusive_and_tells_a_takeover),
+        cmocka_unit_test(test_only_a_holder_that_died_counts_as_a_crash),
+        cmocka_unit_test(test_a_heartbeat_tells_the_clock_and_its_gaps),
         cmocka_unit_test(test_finish_is_fenced_by_the_status),
         cmocka_unit_test(test_order_and_successor),
         cmocka_unit_test(test_join_and_delete_supersedes),

@@ -1,0 +1,70 @@
+/* store_processes - the heartbeats of workers and reapers, see store.h. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/alloc.h"
+#include "common/store/store_internal.h"
+
+static const char *const role_names[] = {
+    [STORE_ROLE_WORKER] = "worker",
+    [STORE_ROLE_REAPER] = "reaper",
+};
+
+int store_process_beat(struct store *store, enum store_role role, const char *name,
+                       int64_t interval_ms, int64_t wall_ms, int64_t *ret_database_ms,
+                       struct error *err)
+{
+    struct params p = {.count = 0};
+    PGresult *result;
+
+    param_text(&p, name);
+    param_text(&p, role_names[role]);
+    param_int(&p, interval_ms);
+    param_int(&p, wall_ms);
+    if (store_query(store, Q_PROCESS_BEAT, &p, &result, err) < 0) {
+        return -1;
+    }
+    *ret_database_ms = row_int(result, 0, 0);
+    PQclear(result);
+    return 0;
+}
+
+int store_process_end(struct store *store, const char *name, struct error *err)
+{
+    struct params p = {.count = 0};
+
+    param_text(&p, name);
+    return store_execute(store, Q_PROCESS_END, &p, err);
+}
+
+int store_processes_prune(struct store *store, int64_t silent_ms, struct error *err)
+{
+    struct params p = {.count = 0};
+
+    param_int(&p, silent_ms);
+    return store_execute(store, Q_PROCESSES_PRUNE, &p, err);
+}
+
+int store_processes_live(struct store *store, struct store_process **ret, size_t *ret_count,
+                         struct error *err)
+{
+    struct params p = {.count = 0};
+    PGresult *result;
+
+    if (store_query(store, Q_PROCESSES_LIVE, &p, &result, err) < 0) {
+        return -1;
+    }
+    *ret_count = (size_t)PQntuples(result);
+    *ret = xcalloc(*ret_count, sizeof(**ret));
+    for (size_t i = 0; i < *ret_count; i++) {
+        struct store_process *process = &(*ret)[i];
+
+        row_text(result, (int)i, 0, process->name, sizeof(process->name));
+        process->role = strcmp(PQgetvalue(result, (int)i, 1), role_names[STORE_ROLE_REAPER]) == 0
+                            ? STORE_ROLE_REAPER
+                            : STORE_ROLE_WORKER;
+        process->clock_offset_ms = row_int(result, (int)i, 2);
+    }
+    PQclear(result);
+    return 0;
+}
