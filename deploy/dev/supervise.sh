@@ -1,5 +1,6 @@
 #!/bin/bash
-# Keeps one program running: restarts it when it dies, until told to stop.
+# Keeps one program running: restarts it when it dies, until told to stop. A program that refuses its
+# arguments or its configuration (exit status 64 or 78) is not restarted: it would refuse them again.
 # Usage: supervise.sh NAME RUN_DIR STOP_SIGNAL -- command ...
 # Own pid -> RUN_DIR/NAME.supervisor.pid, the program's -> RUN_DIR/NAME.pid, each with its start time
 # (/proc/PID/stat), which tells it from a later process of the same number. SIGTERM passes STOP_SIGNAL
@@ -20,9 +21,20 @@ while [ $stopping -eq 0 ]; do
     "$@" &
     child=$!
     note $child "$run_dir/$name.pid"
-    while kill -0 $child 2>/dev/null; do wait $child; status=$?; done
+    # a signal to this shell ends the wait before the program has ended
+    while :; do
+        wait $child
+        status=$?
+        kill -0 $child 2>/dev/null || break
+    done
     [ $stopping -ne 0 ] && break
-    echo "{\"event\":\"supervisor.restart\",\"service\":\"$name\",\"status\":${status:-0}}" >&2
+    case $status in
+    64 | 78)
+        echo "{\"event\":\"supervisor.gave_up\",\"service\":\"$name\",\"status\":$status}" >&2
+        break
+        ;;
+    esac
+    echo "{\"event\":\"supervisor.restart\",\"service\":\"$name\",\"status\":$status}" >&2
     # a program that cannot start must not spin
     [ $((SECONDS - started)) -lt 2 ] && sleep 1
 done
