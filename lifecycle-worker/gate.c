@@ -190,7 +190,14 @@ enum gate_told gate_told_by(enum outcome outcome, int http_status)
         return GATE_TOLD_LIMITED;
     case OUTCOME_TRANSIENT:
     case OUTCOME_AMBIGUOUS:
-        return http_status == 0 || http_status >= 500 ? GATE_TOLD_FAILS : GATE_TOLD_WORKS;
+        switch (http_status) {
+        case 408:
+        case 409:
+        case 425:
+            return GATE_TOLD_WORKS;
+        default: /* another 3xx or 4xx that is to be tried again is not the provider's own */
+            return http_status == 0 || http_status >= 300 ? GATE_TOLD_FAILS : GATE_TOLD_WORKS;
+        }
     case OUTCOME_OK:
     case OUTCOME_PERMANENT:
     case OUTCOME_CAPACITY:

@@ -22,7 +22,7 @@ enum gate_state { GATE_CLOSED, GATE_PROBING, GATE_OPEN };
 enum gate_told {
     GATE_TOLD_NOTHING,
     GATE_TOLD_WORKS,
-    GATE_TOLD_FAILS,      /* no answer, or 5xx */
+    GATE_TOLD_FAILS,      /* no answer, 5xx, or a refusal that is not its own */
     GATE_TOLD_LIMITED,    /* works, but we call too often */
     GATE_TOLD_KEY_REFUSED /* no call can succeed before somebody mends our key */
 };

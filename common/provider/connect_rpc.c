@@ -91,6 +91,7 @@ static bool take_error_object(const cJSON *object, struct connect_error *ret)
 {
     const cJSON *code = cJSON_GetObjectItemCaseSensitive(object, "code");
     const cJSON *message = cJSON_GetObjectItemCaseSensitive(object, "message");
+    ret->own = cJSON_IsString(code) || cJSON_IsNumber(code);
     if (cJSON_IsString(code)) {
         ret->code = code_parse(code->valuestring);
         ret->from_rpc = true;

@@ -39,8 +39,9 @@ enum connect_code {
 
 struct connect_error {
     enum connect_code code;
-    bool
-        from_rpc; /* a string code: the RPC itself said so; else a proxy or envd's HTTP layer did */
+    bool from_rpc; /* a string code: the RPC itself said so */
+    bool own; /* a code of either kind: the RPC, envd's HTTP layer or E2B's edge said so; else a
+                 proxy between did */
     char message[256]; /* as sent, printable, cut; may echo what we sent: strip secrets */
 };
 

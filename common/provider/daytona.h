@@ -82,6 +82,12 @@ void daytona_error_text(const struct daytona *daytona, const struct http_respons
  * Sets *retry_after_ms when a hold is due and the answer gave none. */
 enum outcome daytona_classify(int status, const char *text, bool starting, int64_t *retry_after_ms);
 
+/* Whether the refusal is a proxy's, or that of a router that knows no such path: it says nothing.
+ */
+bool daytona_is_foreign(const struct http_response *response);
+/* The API's own answer that there is no such sandbox. */
+bool daytona_is_not_found(const struct http_response *response);
+
 /* ---- daytona_list.c ---- */
 void daytona_list_step(const struct daytona *daytona, struct provider_call *call,
                        const struct http_response *last, struct http_request *request,

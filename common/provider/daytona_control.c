@@ -93,6 +93,10 @@ static void fail_response(const struct daytona *daytona, const struct provider_c
         step_fail(ret, OUTCOME_TRANSIENT, 0, "daytona %s: %s", what, text);
         return;
     }
+    if (daytona_is_foreign(last)) {
+        step_fail_foreign(ret, last, "daytona", what);
+        return;
+    }
     int64_t retry_after_ms = last->retry_after_ms;
     enum outcome outcome = daytona_classify(last->status, text, starting, &retry_after_ms);
     step_fail(ret, outcome, retry_after_ms, "daytona %s: HTTP %d%s%s", what, last->status,
@@ -364,7 +368,7 @@ static void after_create(const struct daytona *daytona, struct provider_call *ca
         return;
     }
     fail_response(daytona, call, last, "create", ret);
-    if (last->status != 400) {
+    if (last->status != 400 || daytona_is_foreign(last)) {
         call->scratch &= ~MAY_EXIST;
         return;
     }
@@ -409,7 +413,7 @@ static void after_find(const struct daytona *daytona, struct provider_call *call
                        struct provider_step *ret)
 {
     struct daytona_box box;
-    if (step_answered(last, 404)) {
+    if (daytona_is_not_found(last)) {
         find_empty(daytona, call, request, ret);
         return;
     }
@@ -450,7 +454,7 @@ static void after_poll(const struct daytona *daytona, struct provider_call *call
                        struct provider_step *ret)
 {
     struct daytona_box box;
-    if (step_answered(last, 404)) {
+    if (daytona_is_not_found(last)) {
         memset(&box, 0, sizeof(box));
         box.kind = DAYTONA_GONE;
         str_copy(box.state, sizeof(box.state), "destroyed");
@@ -478,7 +482,7 @@ static void after_action(const struct daytona *daytona, struct provider_call *ca
     } else if (call->phase == PHASE_PAUSE_BOX && step_answered(last, 422)) {
         call->scratch |= NO_PAUSE;
         send_action(daytona, call, PHASE_STOP_BOX, "/stop?force=false", request, ret);
-    } else if (step_answered(last, 404)) {
+    } else if (daytona_is_not_found(last)) {
         send_poll(daytona, call, request, ret);
     } else if (step_answered(last, 409)) {
         wait_to_poll(call, ret);
@@ -497,7 +501,7 @@ static void after_autostop(const struct daytona *daytona, struct provider_call *
     if (step_succeeded(last) && call->op == PROVIDER_TIMEOUT) {
         /* the idle time counts from the last activity: from now, then */
         send_action(daytona, call, PHASE_ACTIVITY, "/last-activity", request, ret);
-    } else if (step_succeeded(last) || step_answered(last, 404)) {
+    } else if (step_succeeded(last) || daytona_is_not_found(last)) {
         send_poll(daytona, call, request, ret);
     } else if (step_answered(last, 409)) {
         wait_for(call, PHASE_AUTOSTOP, POLL_SLOW_MS, ret);
@@ -534,11 +538,11 @@ static void after_delete(const struct daytona *daytona, struct provider_call *ca
     if (step_answered(last, 409)) {
         str_copy(ret->error, sizeof(ret->error), "daytona delete: a change is under way");
         wait_for(call, PHASE_DELETE, DELETE_RETRY_MS, ret);
-    } else if (!step_succeeded(last) && !step_answered(last, 404)) {
+    } else if (!step_succeeded(last) && !daytona_is_not_found(last)) {
         fail_response(daytona, call, last, "delete", ret);
     } else if (call->scratch & CLEANUP) {
         fail_remembered(call, ret); /* an accepted delete frees the name at once */
-    } else if (step_answered(last, 404)) {
+    } else if (daytona_is_not_found(last)) {
         step_done(call, ret, PROVIDER_STATE_ABSENT);
     } else {
         send_poll(daytona, call, request, ret);
@@ -621,7 +625,7 @@ static void take_answer(const struct daytona *daytona, struct provider_call *cal
         after_autostop(daytona, call, last, request, ret);
         break;
     case PHASE_ACTIVITY:
-        if (step_succeeded(last) || step_answered(last, 404) || step_answered(last, 409)) {
+        if (step_succeeded(last) || daytona_is_not_found(last) || step_answered(last, 409)) {
             send_poll(daytona, call, request, ret);
         } else {
             fail_response(daytona, call, last, "last-activity", ret);

@@ -43,6 +43,13 @@ int daytona_toolbox_request(const struct daytona *daytona, const struct provider
     return 0;
 }
 
+/* A proxy's page. The toolbox itself answers JSON or, to its file routes, an empty body. */
+static bool is_html(const struct http_response *response)
+{
+    return strstr(response->content_type, "html") != NULL ||
+           (response->body_bytes > 0 && response->body[0] == '<');
+}
+
 int daytona_toolbox_check(const struct daytona *daytona, const struct http_response *response,
                           const char *what, struct error *err)
 {
@@ -54,6 +61,10 @@ int daytona_toolbox_check(const struct daytona *daytona, const struct http_respo
     daytona_error_text(daytona, response, text, sizeof(text));
     if (response->transport != HTTP_ANSWERED) {
         return error_set(err, ERR_PROVIDER_DOWN, "%s: %s", what, text);
+    }
+    if ((status < 500 || status == 502) && is_html(response)) {
+        return error_set(err, ERR_PROVIDER_DOWN, "%s: HTTP %d, and not from the provider itself",
+                         what, status);
     }
     enum error_code code = ERR_PROVIDER;
     /* stopped: 400 about an address; archived: 404 about a container; deleted: 401, as a bad key;
@@ -93,7 +104,8 @@ static int file_check(const struct daytona *daytona, const struct http_response 
     if (daytona_toolbox_check(daytona, response, what, err) == 0) {
         return 0;
     }
-    if (response->transport != HTTP_ANSWERED || err->code == ERR_SANDBOX_NOT_FOUND) {
+    if (response->transport != HTTP_ANSWERED || err->code == ERR_SANDBOX_NOT_FOUND ||
+        err->code == ERR_PROVIDER_DOWN) {
         return -1;
     }
     if (response->status == 404) {
@@ -443,8 +455,11 @@ int daytona_port_url(struct provider *provider, struct http_client *client,
         request.timeout_ms = PORT_TIMEOUT_MS;
     }
     http_client_perform(client, &request, &response);
-    if (response.transport == HTTP_ANSWERED && response.status == 404) {
+    if (daytona_is_not_found(&response)) {
         error_set(err, ERR_SANDBOX_NOT_FOUND, "preview-url: the sandbox was not found");
+    } else if (daytona_is_foreign(&response)) {
+        error_set(err, ERR_PROVIDER_DOWN, "preview-url: HTTP %d, and not from the provider itself",
+                  response.status);
     } else if (response.transport == HTTP_ANSWERED && response.status == 401) {
         error_set(err, ERR_PROVIDER, "preview-url: daytona refuses the key");
     } else if (daytona_toolbox_check(daytona, &response, "preview-url", err) == 0) {

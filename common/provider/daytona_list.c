@@ -142,6 +142,10 @@ void daytona_list_step(const struct daytona *daytona, struct provider_call *call
         fail(ret, OUTCOME_TRANSIENT, 0, text);
         return;
     }
+    if (daytona_is_foreign(last)) {
+        step_fail_foreign(ret, last, "daytona", "list");
+        return;
+    }
     int64_t retry_after_ms = last->retry_after_ms;
     fail(ret, daytona_classify(last->status, text, false, &retry_after_ms), last->status, text);
     ret->retry_after_ms = retry_after_ms;

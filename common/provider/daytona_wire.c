@@ -143,6 +143,30 @@ void daytona_error_text(const struct daytona *daytona, const struct http_respons
     cJSON_Delete(root);
 }
 
+/* of an error body: the HTTP status again */
+#define STATUS_FIELD "statusCode"
+
+/* What the API's router says when the path is none of its own: the base URL is wrong. */
+static bool is_unknown_route(const struct http_response *response)
+{
+    struct error ignored = ERROR_INIT; /* only an own refusal comes here, which is JSON */
+    cJSON *root = json_parse(response->body, response->body_bytes, &ignored);
+    bool unknown = strncmp(json_text(root, "message"), "Cannot ", 7) == 0;
+    cJSON_Delete(root);
+    return unknown;
+}
+
+bool daytona_is_foreign(const struct http_response *response)
+{
+    return step_is_foreign(response, STATUS_FIELD) ||
+           (step_answered(response, 404) && is_unknown_route(response));
+}
+
+bool daytona_is_not_found(const struct http_response *response)
+{
+    return step_answered(response, 404) && !daytona_is_foreign(response);
+}
+
 /* Refusals that are about how much there is, not about the request. */
 static bool is_capacity_text(const char *text)
 {

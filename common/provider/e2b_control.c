@@ -39,6 +39,9 @@ enum {
     EXTRAS_MORE = 1 << 8, /* bit of call->scratch: more copies than extras[] holds */
 };
 
+/* of an error body: the HTTP status again */
+#define STATUS_FIELD "code"
+
 static struct e2b *self(struct provider *provider)
 {
     return (struct e2b *)provider;
@@ -149,6 +152,10 @@ static void fail_response(const struct e2b *e2b, const struct provider_call *cal
                             secret_count);
         step_fail(ret, ambiguous ? OUTCOME_AMBIGUOUS : OUTCOME_TRANSIENT, 0, "e2b %s: %s", what,
                   text);
+        return;
+    }
+    if (step_is_foreign(response, STATUS_FIELD)) {
+        step_fail_foreign(ret, response, "e2b", what);
         return;
     }
     char code[64];
@@ -289,6 +296,37 @@ static cJSON *parse_body(const struct http_response *response)
     struct error ignored = ERROR_INIT; /* the caller answers NULL with an outcome */
     return response->body_bytes > 0 ? json_parse(response->body, response->body_bytes, &ignored)
                                     : NULL;
+}
+
+/* E2B's own not-found, which is the only one that says anything about a sandbox. */
+static bool is_not_found(const struct http_response *last)
+{
+    return step_answered(last, 404) && step_is_own_refusal(last, STATUS_FIELD);
+}
+
+/* E2B answers a delete, a pause and a new timeout with 204. A login page answers everything with
+ * 200 and HTML, and has had no effect. */
+static bool is_accepted(const struct http_response *last)
+{
+    if (!step_succeeded(last) || last->body_bytes == 0) {
+        return step_succeeded(last);
+    }
+    cJSON *root = parse_body(last);
+    bool json = root != NULL;
+    cJSON_Delete(root);
+    return json;
+}
+
+/* Fails the step with an answer that is neither accepted nor an error of E2B's. */
+static void fail_unaccepted(const struct e2b *e2b, const struct provider_call *call,
+                            const struct http_response *last, const char *what,
+                            struct provider_step *ret)
+{
+    if (step_succeeded(last)) {
+        fail_garbage(call, last, what, ret);
+    } else {
+        fail_response(e2b, call, last, what, ret);
+    }
 }
 
 /* Create and connect: 200 and 201 with a Sandbox. false: the step has failed. */
@@ -454,7 +492,7 @@ static void step_get(const struct e2b *e2b, struct provider_call *call,
                      const struct http_response *last, struct provider_step *ret)
 {
     struct provider_result *result = &call->result;
-    if (step_answered(last, 404)) {
+    if (is_not_found(last)) {
         step_done(call, ret, PROVIDER_STATE_ABSENT);
         return;
     }
@@ -527,15 +565,15 @@ static void step_pause(const struct e2b *e2b, struct provider_call *call,
                        struct provider_step *ret)
 {
     const char *id = call->result.provider_sandbox_id;
-    if (step_succeeded(last)) {
+    if (is_accepted(last)) {
         step_done(call, ret, PROVIDER_STATE_PAUSED);
-    } else if (step_answered(last, 404)) {
+    } else if (is_not_found(last)) {
         step_done(call, ret, PROVIDER_STATE_ABSENT);
     } else if (step_answered(last, 409)) {
         /* already paused or in another transition: only a GET can tell */
         send_sandbox(e2b, call, PHASE_PAUSE_CHECK, "GET", id, "", NULL, request, ret);
     } else {
-        fail_response(e2b, call, last, "pause", ret);
+        fail_unaccepted(e2b, call, last, "pause", ret);
     }
 }
 
@@ -546,20 +584,20 @@ static void step_timeout(const struct e2b *e2b, struct provider_call *call,
     if (step_answered(last, 409)) {
         step_fail(ret, OUTCOME_SNOOZE, TRANSITION_POLL_MS,
                   "e2b timeout: another change is under way");
-    } else if (step_succeeded(last) || step_answered(last, 404) || step_answered(last, 400)) {
+    } else if (is_accepted(last) || is_not_found(last) || step_answered(last, 400)) {
         /* 204 may have clamped silently, 404 may be a paused one, 400 may mean that the plan's
          * longest life is used up: what was granted is what GET says */
         send_sandbox(e2b, call, PHASE_GET, "GET", call->result.provider_sandbox_id, "", NULL,
                      request, ret);
     } else {
-        fail_response(e2b, call, last, "timeout", ret);
+        fail_unaccepted(e2b, call, last, "timeout", ret);
     }
 }
 
 static void step_connect(const struct e2b *e2b, struct provider_call *call,
                          const struct http_response *last, struct provider_step *ret)
 {
-    if (call->op == PROVIDER_RESUME && step_answered(last, 404)) {
+    if (call->op == PROVIDER_RESUME && is_not_found(last)) {
         call->result.expires_at_ms = 0;
         step_done(call, ret, PROVIDER_STATE_ABSENT);
         return;
@@ -569,10 +607,10 @@ static void step_connect(const struct e2b *e2b, struct provider_call *call,
     }
 }
 
-/* DELETE: gone now and gone already are the same. */
+/* DELETE: gone now and gone already are the same, when E2B itself says so. */
 static bool is_gone(const struct http_response *last)
 {
-    return step_succeeded(last) || step_answered(last, 404);
+    return is_accepted(last) || is_not_found(last);
 }
 
 void e2b_step(struct provider *provider, struct provider_call *call,
@@ -593,7 +631,7 @@ void e2b_step(struct provider *provider, struct provider_call *call,
         break;
     case PHASE_KILL_EXTRA:
         if (!is_gone(last)) {
-            fail_response(e2b, call, last, "kill of a copy", ret);
+            fail_unaccepted(e2b, call, last, "kill of a copy", ret);
             break;
         }
         call->scratch--;
@@ -605,7 +643,7 @@ void e2b_step(struct provider *provider, struct provider_call *call,
         if (is_gone(last)) {
             step_done(call, ret, PROVIDER_STATE_ABSENT);
         } else {
-            fail_response(e2b, call, last, "delete", ret);
+            fail_unaccepted(e2b, call, last, "delete", ret);
         }
         break;
     case PHASE_CONNECT:

@@ -107,9 +107,17 @@ int e2b_envd_check(const struct e2b *e2b, const struct provider_target *target,
         return 0;
     }
     connect_error_decode(response->status, response->body, response->body_bytes, &error);
+    /* 413 means the same from whoever sends it; a Connect server sends 415 without a body */
+    if (response->status >= 300 && response->status < 500 && response->status != 413 &&
+        response->status != 415 && !error.own) {
+        error_set(err, ERR_PROVIDER_DOWN, "%s: HTTP %d, and not from the provider itself", what,
+                  response->status);
+        err->retry_after_s = (int)((response->retry_after_ms + 999) / 1000);
+        return -1;
+    }
     if (response->status == 502 && !error.from_rpc) {
         /* E2B's edge: the same words for gone and for paused */
-        if (strstr(error.message, "not found")) {
+        if (error.own && strstr(error.message, "not found")) {
             return error_set(err, ERR_SANDBOX_NOT_FOUND, "%s: the sandbox was not found", what);
         }
         return e2b_rpc_error(e2b, target, &error, what, err);
@@ -328,7 +336,7 @@ static int files_check(const struct e2b *e2b, const struct provider_target *targ
     if (e2b_envd_check(e2b, target, response, what, err) == 0) {
         return 0;
     }
-    if (response->transport != HTTP_ANSWERED) {
+    if (response->transport != HTTP_ANSWERED || err->code == ERR_PROVIDER_DOWN) {
         return -1;
     }
     if (response->status == 400 && (path[0] != '~' || strstr(err->message, "directory"))) {

@@ -44,6 +44,14 @@ void step_fail_garbage(struct provider_step *ret, enum outcome outcome,
     ret->http_status = last->status;
 }
 
+void step_fail_foreign(struct provider_step *ret, const struct http_response *last,
+                       const char *name, const char *what)
+{
+    step_fail(ret, OUTCOME_TRANSIENT, last->retry_after_ms,
+              "%s %s: HTTP %d, and not from the provider itself", name, what, last->status);
+    ret->http_status = last->status;
+}
+
 void step_done(struct provider_call *call, struct provider_step *ret, enum provider_state state)
 {
     call->result.state = state;
@@ -71,6 +79,35 @@ bool step_answered(const struct http_response *last, int status)
 bool step_succeeded(const struct http_response *last)
 {
     return last->transport == HTTP_ANSWERED && last->status >= 200 && last->status < 300;
+}
+
+bool step_is_own_refusal(const struct http_response *last, const char *field)
+{
+    struct error ignored = ERROR_INIT; /* a proxy's HTML is an answer too */
+    if (last->transport != HTTP_ANSWERED || last->body_bytes == 0) {
+        return false;
+    }
+    cJSON *root = json_parse(last->body, last->body_bytes, &ignored);
+    const cJSON *status = cJSON_GetObjectItemCaseSensitive(root, field);
+    bool own = cJSON_IsNumber(status) && status->valuedouble == (double)last->status;
+    cJSON_Delete(root);
+    return own;
+}
+
+bool step_is_foreign(const struct http_response *last, const char *field)
+{
+    switch (last->status) {
+    case 401:
+    case 408:
+    case 413:
+    case 414:
+    case 429:
+    case 431:
+        return false;
+    default:
+        return last->transport == HTTP_ANSWERED && last->status >= 300 && last->status < 500 &&
+               !step_is_own_refusal(last, field);
+    }
 }
 
 /* ---- what a create carries ------------------------------------------------------------------- */

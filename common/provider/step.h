@@ -16,6 +16,9 @@ void step_fail(struct provider_step *ret, enum outcome outcome, int64_t retry_af
 /* A 2xx that says nothing usable to the operation `what` of the backend `name`. */
 void step_fail_garbage(struct provider_step *ret, enum outcome outcome,
                        const struct http_response *last, const char *name, const char *what);
+/* A refusal that is not the provider's own (step_is_foreign): tried again, whatever it says. */
+void step_fail_foreign(struct provider_step *ret, const struct http_response *last,
+                       const char *name, const char *what);
 /* The operation is done, and this is the sandbox's state now. */
 void step_done(struct provider_call *call, struct provider_step *ret, enum provider_state state);
 /* `request` is to be sent, and its answer is the one of `phase`; OUTCOME_PERMANENT when it has
@@ -26,6 +29,14 @@ void step_send(struct provider_call *call, int phase, const struct http_request 
 bool step_answered(const struct http_response *last, int status);
 /* Answered with a 2xx. */
 bool step_succeeded(const struct http_response *last);
+/* Whether the provider itself refused: the body is its JSON error object, whose number `field`
+ * repeats the HTTP status. A load balancer or a proxy answers with HTML, with nothing or with other
+ * JSON. */
+bool step_is_own_refusal(const struct http_response *last, const char *field);
+/* Whether another answer of the same status would mean nothing: a 3xx or a 4xx that only a proxy
+ * can have sent. Not asked for 401, 408, 413, 414, 429 and 431, whose meaning is the same from
+ * both. */
+bool step_is_foreign(const struct http_response *last, const char *field);
 
 /* "" for NULL. */
 const char *step_text(const char *text);

@@ -182,6 +182,9 @@ static void test_answers_without_success(void **state)
         {403, "", ERR_PROVIDER},
         {429, "", ERR_PROVIDER_DOWN},
         {500, "<html>", ERR_PROVIDER},
+        {404, "<html>not found</html>", ERR_PROVIDER_DOWN}, /* a proxy's page says nothing */
+        {401, "<html>login</html>", ERR_PROVIDER_DOWN},
+        {502, "<html>bad gateway</html>", ERR_PROVIDER_DOWN},
         {502, "", ERR_SANDBOX_NOT_FOUND}, /* its daemon is dead or stopping */
         {503, "", ERR_PROVIDER_DOWN},
     };
@@ -610,7 +613,10 @@ static void test_port_url(void **state)
         {200, "{\"url\":\"javascript:alert(1)\",\"token\":\"t\"}", ERR_PROVIDER, NULL},
         {200, "{\"url\":\"https://x y\"}", ERR_PROVIDER, NULL},
         {200, "", ERR_PROVIDER, NULL},
-        {404, "", ERR_SANDBOX_NOT_FOUND, NULL},
+        {404, "{\"statusCode\":404,\"message\":\"Sandbox not found\"}", ERR_SANDBOX_NOT_FOUND,
+         NULL},
+        {404, "", ERR_PROVIDER_DOWN, NULL},
+        {403, "<html>blocked</html>", ERR_PROVIDER_DOWN, NULL},
         {401, "", ERR_PROVIDER, NULL},
         {503, "", ERR_PROVIDER_DOWN, NULL},
     };

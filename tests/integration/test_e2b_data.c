@@ -454,6 +454,14 @@ static void test_exec_server_deadline(void **state)
     assert_non_null(strstr(err.message, "went away"));
 }
 
+static int on_any(void *arg, const void *data, size_t bytes)
+{
+    (void)arg;
+    (void)data;
+    (void)bytes;
+    return 0;
+}
+
 static void test_edge_answers(void **state)
 {
     (void)state;
@@ -477,14 +485,22 @@ static void test_edge_answers(void **state)
     static const struct {
         int status;
         enum error_code code;
-    } cases[] = {{403, ERR_PROVIDER},      {404, ERR_PROVIDER},      {409, ERR_PROVIDER_DOWN},
-                 {415, ERR_PROVIDER},      {429, ERR_PROVIDER_DOWN}, {500, ERR_PROVIDER},
-                 {503, ERR_PROVIDER_DOWN}, {504, ERR_PROVIDER_DOWN}};
+    } cases[] = {{403, ERR_PROVIDER_DOWN}, {404, ERR_PROVIDER_DOWN}, {409, ERR_PROVIDER_DOWN},
+                 {302, ERR_PROVIDER_DOWN}, {415, ERR_PROVIDER},      {429, ERR_PROVIDER_DOWN},
+                 {500, ERR_PROVIDER},      {503, ERR_PROVIDER_DOWN}, {504, ERR_PROVIDER_DOWN}};
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         SCRIPT(cases[i].status, "");
         assert_int_equal(exec("x", 1000, false), -1);
         assert_int_equal(err.code, cases[i].code);
     }
+    /* a proxy's page is no word about a sandbox or a file, whatever it says */
+    SCRIPT(502, "<html>The sandbox was not found</html>");
+    assert_int_equal(exec("x", 1000, false), -1);
+    assert_int_equal(err.code, ERR_PROVIDER_DOWN);
+    SCRIPT(404, "<html>not found</html>");
+    assert_int_equal(provider->ops->file_read(provider, client, &target, "/x", on_any, NULL, &err),
+                     -1);
+    assert_int_equal(err.code, ERR_PROVIDER_DOWN);
     target.access_token = "bad\ntoken";
     assert_int_equal(exec("x", 1000, false), -1);
     assert_int_equal(err.code, ERR_INVALID);

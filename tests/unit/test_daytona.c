@@ -118,6 +118,12 @@ static void answer_box(const char *state, const char *more)
     answer(200, body);
 }
 
+/* A body as the API sends it with an error. */
+#define REFUSED(status, text)                                                                      \
+    "{\"path\":\"/api/sandbox\",\"statusCode\":" #status ",\"error\":\"no\",\"message\":\"" text   \
+    "\"}"
+#define NOT_FOUND REFUSED(404, "Sandbox with ID or name x not found")
+
 static void lost(enum http_transport transport)
 {
     struct http_response response = {
@@ -361,7 +367,7 @@ static void test_create_unknown_end_claims_nothing(void **state)
     assert_true(step.retry_after_ms == 9000);
     first(PROVIDER_CREATE);
     answer(409, "{}");
-    answer(404, "");
+    answer(404, NOT_FOUND);
     expect_failed(OUTCOME_SNOOZE);
     assert_true(step.may_exist);
     first(PROVIDER_CREATE);
@@ -377,7 +383,7 @@ static void test_create_again_looks_by_name_first(void **state)
     call.settle_until_ms = NOW + 60000;
     first(PROVIDER_CREATE);
     expect_send("GET", BY_NAME);
-    answer(404, "");
+    answer(404, NOT_FOUND);
     expect_send("POST", "/sandbox"); /* the name makes a second one impossible */
     answer_box("started", "");
     expect_done(PROVIDER_STATE_RUNNING);
@@ -390,11 +396,11 @@ static void test_create_again_looks_by_name_first(void **state)
     assert_true(step.may_exist);
     call.settle_only = true;
     first(PROVIDER_CREATE);
-    answer(404, "");
+    answer(404, NOT_FOUND);
     expect_failed(OUTCOME_SNOOZE);
     call.settle_until_ms = NOW;
     first(PROVIDER_CREATE);
-    answer(404, "");
+    answer(404, NOT_FOUND);
     expect_done(PROVIDER_STATE_ABSENT);
 }
 
@@ -428,7 +434,7 @@ static void test_create_refusals(void **state)
         {422, "Unprocessable", 0, false, OUTCOME_PERMANENT},
         {429, "ThrottlerException", 7000, false, OUTCOME_RATE_LIMITED},
         {429, "ThrottlerException", 0, false, OUTCOME_RATE_LIMITED},
-        {307, "", 0, false, OUTCOME_PERMANENT},
+        {307, "", 0, false, OUTCOME_PERMANENT}, /* with the API's own body, which none has seen */
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         char body[200];
@@ -438,7 +444,7 @@ static void test_create_refusals(void **state)
         answer_after(cases[i].status, body, cases[i].retry_after_ms);
         if (cases[i].looks) {
             expect_send("GET", BY_NAME);
-            answer(404, "");
+            answer(404, NOT_FOUND);
         }
         expect_failed(cases[i].outcome);
         assert_false(step.may_exist);
@@ -455,7 +461,7 @@ static void test_create_failed_leaves_nothing(void **state)
 {
     (void)state;
     first(PROVIDER_CREATE);
-    answer(400, "{\"message\":\"Sandbox failed to start: no disk\"}");
+    answer(400, REFUSED(400, "Sandbox failed to start: no disk"));
     expect_send("GET", BY_NAME);
     answer_box("error", ",\"errorReason\":\"no disk\"");
     expect_send("DELETE", BY_ID);
@@ -476,7 +482,7 @@ static void test_create_failed_leaves_nothing(void **state)
         expect_wait_then("GET", BY_ID);
         answer_box(ends[i].state, ",\"errorReason\":\"the reason\"");
         expect_send("DELETE", BY_ID);
-        answer(404, "");
+        answer(404, NOT_FOUND);
         expect_failed(ends[i].outcome);
         assert_non_null(strstr(step.error, "the reason"));
         assert_false(step.may_exist);
@@ -535,9 +541,9 @@ static void test_resume(void **state)
     expect_wait_then("GET", BY_ID);
     answer_box("stopped", "");
     expect_send("POST", BY_ID "/start");
-    answer(404, "");
+    answer(404, NOT_FOUND);
     expect_send("GET", BY_ID);
-    answer(404, "");
+    answer(404, NOT_FOUND);
     expect_done(PROVIDER_STATE_ABSENT);
     first_by_id(PROVIDER_RESUME);
     answer_box("error", ",\"recoverable\":true");
@@ -594,7 +600,7 @@ static void test_pause(void **state)
     answer(422, "{}");
     expect_send("POST", BY_ID "/stop?force=false");
     answer(200, "");
-    answer(404, "");
+    answer(404, NOT_FOUND);
     expect_done(PROVIDER_STATE_ABSENT);
     first_by_id(PROVIDER_PAUSE);
     answer_box("paused", "");
@@ -612,10 +618,10 @@ static void test_delete(void **state)
     expect_send("GET", BY_ID);
     answer_box("destroying", "");
     expect_wait_then("GET", BY_ID);
-    answer(404, "");
+    answer(404, NOT_FOUND);
     expect_done(PROVIDER_STATE_ABSENT);
     first_by_id(PROVIDER_DELETE);
-    answer(404, "");
+    answer(404, NOT_FOUND);
     expect_done(PROVIDER_STATE_ABSENT);
     /* an accepted delete that did not happen is sent again, not at once */
     first_by_id(PROVIDER_DELETE);
@@ -625,7 +631,7 @@ static void test_delete(void **state)
     answer(502, "");
     expect_failed(OUTCOME_TRANSIENT);
     first_by_id(PROVIDER_DELETE);
-    answer(400, "{\"message\":\"Sandbox has live forks\"}");
+    answer(400, REFUSED(400, "Sandbox has live forks"));
     expect_failed(OUTCOME_PERMANENT);
 }
 
@@ -636,17 +642,17 @@ static void test_delete_by_name(void **state)
     call.settle_until_ms = NOW + 9000;
     first(PROVIDER_DELETE);
     expect_send("GET", BY_NAME);
-    answer(404, "");
+    answer(404, NOT_FOUND);
     expect_failed(OUTCOME_SNOOZE);
     call.settle_until_ms = NOW;
     first(PROVIDER_DELETE);
-    answer(404, "");
+    answer(404, NOT_FOUND);
     expect_done(PROVIDER_STATE_ABSENT);
     first(PROVIDER_DELETE);
     answer_box("creating", "");
     expect_send("DELETE", BY_ID);
     answer(200, "");
-    answer(404, "");
+    answer(404, NOT_FOUND);
     expect_done(PROVIDER_STATE_ABSENT);
     /* never somebody else's */
     first(PROVIDER_DELETE);
@@ -671,7 +677,7 @@ static void test_get(void **state)
     first_by_id(PROVIDER_GET);
     answer_box("levitating", "");
     expect_wait_then("GET", BY_ID);
-    answer(404, "");
+    answer(404, NOT_FOUND);
     expect_done(PROVIDER_STATE_ABSENT);
     first_by_id(PROVIDER_GET);
     answer(200, "no json");
@@ -697,8 +703,8 @@ static void test_timeout(void **state)
     first_by_id(PROVIDER_TIMEOUT);
     answer(409, "");
     expect_wait_then("POST", BY_ID "/autostop/61");
-    answer(404, "");
-    answer(404, "");
+    answer(404, NOT_FOUND);
+    answer(404, NOT_FOUND);
     expect_done(PROVIDER_STATE_ABSENT);
     first_by_id(PROVIDER_TIMEOUT);
     answer(200, "");
@@ -721,11 +727,55 @@ static void test_malformed_ids_go_nowhere(void **state)
     expect_failed(OUTCOME_PERMANENT);
 }
 
+/* A proxy's refusal says nothing of a sandbox, nor does that of a router which knows no such path:
+ * each is tried again. */
+static void test_foreign_answers(void **state)
+{
+    static const enum provider_op ops[] = {PROVIDER_GET,    PROVIDER_PAUSE,   PROVIDER_RESUME,
+                                           PROVIDER_DELETE, PROVIDER_TIMEOUT, PROVIDER_LIST};
+    static const struct {
+        int status;
+        const char *body;
+    } answers[] = {
+        {404, ""},
+        {404, "<html>Not Found</html>"},
+        {404, "{\"message\":\"no Route matched with those values\"}"},
+        {404, REFUSED(404, "Cannot GET /sandbox/x")},
+        {404, REFUSED(403, "another status than its own")},
+        {403, "<html>blocked</html>"},
+        {403, ""},
+        {302, ""},
+        {307, "<html>login</html>"},
+        {422, "<html>"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof(ops) / sizeof(ops[0]); i++) {
+        for (size_t j = 0; j < sizeof(answers) / sizeof(answers[0]); j++) {
+            first_by_id(ops[i]);
+            assert_int_equal(step.verdict, PROVIDER_SEND);
+            answer(answers[j].status, answers[j].body);
+            expect_failed(OUTCOME_TRANSIENT);
+            assert_int_equal(step.http_status, answers[j].status);
+        }
+    }
+    first_by_id(PROVIDER_PAUSE);
+    answer_box("started", "");
+    expect_send("POST", BY_ID "/stop?force=false");
+    answer(404, "<html>");
+    expect_failed(OUTCOME_TRANSIENT);
+    call.provider_sandbox_id = "";
+    call.maybe_sent = true;
+    first(PROVIDER_CREATE);
+    answer(404, "<html>"); /* no proof that an earlier create came to nothing */
+    expect_failed(OUTCOME_AMBIGUOUS);
+    assert_true(step.may_exist);
+}
+
 static void test_texts_carry_no_key(void **state)
 {
     (void)state;
     first(PROVIDER_CREATE);
-    answer(403, "{\"message\":\"bad key " KEY " given\"}");
+    answer(403, REFUSED(403, "bad key " KEY " given"));
     expect_failed(OUTCOME_PERMANENT);
     assert_non_null(strstr(step.error, "bad key *** given"));
 }
@@ -755,6 +805,7 @@ int main(void)
         T(test_get),
         T(test_timeout),
         T(test_malformed_ids_go_nowhere),
+        T(test_foreign_answers),
         T(test_texts_carry_no_key),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

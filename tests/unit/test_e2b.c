@@ -125,7 +125,9 @@ static void expect_done(enum provider_state state)
     assert_int_equal(call.result.state, state);
 }
 
-#define API "https://api.e2b.app"
+/* a body as E2B sends it with an error */
+#define REFUSED(status) "{\"code\":" #status ",\"message\":\"no\"}"
+#define API             "https://api.e2b.app"
 #define LOOKUP                                                                                     \
     API "/v2/sandboxes?metadata=sandbox_deployment%3Ddep-1%26sandbox_id%3D"                        \
         "11111111-2222-4333-8444-555555555555&state=running,paused&limit=100"
@@ -361,7 +363,12 @@ static void test_create_failures(void **state)
         {503, 0, "{\"code\":503,\"error_code\":\"sandbox_no_compatible_node\"}", OUTCOME_CAPACITY},
         {503, 0, "{\"code\":503}", OUTCOME_AMBIGUOUS},
         {504, 0, "{\"code\":504,\"error_code\":\"sandbox_placement_timeout\"}", OUTCOME_AMBIGUOUS},
-        {302, 0, "", OUTCOME_PERMANENT},
+        {302, 0, "", OUTCOME_TRANSIENT},
+        {404, 0, "<html>nothing here</html>", OUTCOME_TRANSIENT},
+        {403, 0, "<html>blocked by a firewall</html>", OUTCOME_TRANSIENT},
+        {403, 0, "{\"message\":\"no Route matched\"}", OUTCOME_TRANSIENT},
+        {409, 0, "", OUTCOME_TRANSIENT},
+        {413, 0, "<html>too large</html>", OUTCOME_PERMANENT},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         first(PROVIDER_CREATE);
@@ -514,7 +521,7 @@ static void test_lookup_pages_and_extras(void **state)
     expect_send("DELETE", API "/sandboxes/i2");
     answer(204, "");
     expect_send("DELETE", API "/sandboxes/i3");
-    answer(404, "{\"code\":404}");
+    answer(404, REFUSED(404));
     expect_send("POST", API "/sandboxes/i1/connect");
     answer(201, "{\"sandboxID\":\"i1\"}");
     expect_done(PROVIDER_STATE_RUNNING);
@@ -545,6 +552,54 @@ static void test_lookup_many_extras(void **state)
     expect_failed(OUTCOME_SNOOZE); /* the next look finds the rest */
 }
 
+/* A proxy's refusal, and a login page, say nothing of a sandbox: each is tried again. */
+static void test_foreign_answers(void **state)
+{
+    static const enum provider_op ops[] = {PROVIDER_GET,    PROVIDER_PAUSE,   PROVIDER_RESUME,
+                                           PROVIDER_DELETE, PROVIDER_TIMEOUT, PROVIDER_LIST};
+    static const struct {
+        int status;
+        const char *body;
+    } answers[] = {
+        {404, ""},
+        {404, "404 page not found"},
+        {404, "<html>Not Found</html>"},
+        {404, "{}"},
+        {404, "{\"message\":\"no Route matched with those values\"}"},
+        {404, "{\"code\":1003,\"message\":\"another code than its status\"}"},
+        {404, "{\"code\":\"404\"}"},
+        {404, "[404]"},
+        {403, "<html>blocked</html>"},
+        {403, ""},
+        {400, "<html>bad request</html>"},
+        {410, "<html>gone</html>"},
+        {302, ""},
+        {307, "<html>login</html>"},
+        {200, "<html>login</html>"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof(ops) / sizeof(ops[0]); i++) {
+        for (size_t j = 0; j < sizeof(answers) / sizeof(answers[0]); j++) {
+            call.provider_sandbox_id = ops[i] == PROVIDER_LIST ? "" : "iabc";
+            first(ops[i]);
+            assert_int_equal(step.verdict, PROVIDER_SEND);
+            answer(answers[j].status, answers[j].body);
+            if (ops[i] == PROVIDER_TIMEOUT && answers[j].status == 400) {
+                expect_send("GET", API "/sandboxes/iabc"); /* the sandbox is asked for either way */
+                continue;
+            }
+            expect_failed(OUTCOME_TRANSIENT);
+            assert_int_equal(step.http_status, answers[j].status);
+        }
+    }
+    /* nor does a lookup that a proxy answered prove that an earlier create came to nothing */
+    call.provider_sandbox_id = "";
+    maybe_sent(0);
+    answer(404, "<html>");
+    expect_failed(OUTCOME_AMBIGUOUS);
+    assert_true(step.may_exist);
+}
+
 /* ---- the other operations -------------------------------------------------------------------- */
 
 static void known(enum provider_op op)
@@ -561,21 +616,21 @@ static void test_pause(void **state)
     answer(204, "");
     expect_done(PROVIDER_STATE_PAUSED);
     known(PROVIDER_PAUSE);
-    answer(404, "{\"code\":404}");
+    answer(404, REFUSED(404));
     expect_done(PROVIDER_STATE_ABSENT);
     known(PROVIDER_PAUSE);
-    answer(409, "{\"code\":409}");
+    answer(409, REFUSED(409));
     expect_send("GET", API "/sandboxes/iabc");
     answer(200, "{\"sandboxID\":\"iabc\",\"state\":\"paused\",\"domain\":null}");
     expect_done(PROVIDER_STATE_PAUSED);
     known(PROVIDER_PAUSE);
-    answer(409, "{\"code\":409}");
+    answer(409, REFUSED(409));
     answer(200, "{\"sandboxID\":\"iabc\",\"state\":\"running\"}");
     expect_failed(OUTCOME_SNOOZE);
     assert_true(step.retry_after_ms == 1000);
     known(PROVIDER_PAUSE);
-    answer(409, "");
-    answer(404, "");
+    answer(409, REFUSED(409));
+    answer(404, REFUSED(404));
     expect_done(PROVIDER_STATE_ABSENT);
     known(PROVIDER_PAUSE);
     lost(HTTP_AMBIGUOUS);
@@ -602,13 +657,13 @@ static void test_resume(void **state)
         assert_true(call.result.expires_at_ms == NOW + 62000);
     }
     known(PROVIDER_RESUME);
-    answer(404, "");
+    answer(404, REFUSED(404));
     expect_done(PROVIDER_STATE_ABSENT);
     known(PROVIDER_RESUME);
     answer(400, "{\"code\":400,\"message\":\"timeout too long\"}");
     expect_failed(OUTCOME_PERMANENT);
     known(PROVIDER_RESUME);
-    answer(409, "");
+    answer(409, REFUSED(409));
     expect_failed(OUTCOME_TRANSIENT);
     known(PROVIDER_RESUME);
     answer(429, "");
@@ -629,7 +684,7 @@ static void test_delete(void **state)
         known(PROVIDER_DELETE);
         expect_send("DELETE", API "/sandboxes/iabc");
         assert_false(request.has_body);
-        answer(gone[i], "");
+        answer(gone[i], gone[i] == 204 ? "" : REFUSED(404));
         expect_done(PROVIDER_STATE_ABSENT);
     }
     known(PROVIDER_DELETE);
@@ -679,17 +734,17 @@ static void test_timeout(void **state)
     assert_true(call.result.expires_at_ms == 1700000060000LL);
     assert_true(call.result.started_at_ms == 1700000000500LL);
     known(PROVIDER_TIMEOUT);
-    answer(404, "");
+    answer(404, REFUSED(404));
     expect_send("GET", API "/sandboxes/iabc");
     answer(200, "{\"sandboxID\":\"iabc\",\"state\":\"paused\",\"endAt\":\"2023-11-14T22:14:20Z\"}");
     expect_done(PROVIDER_STATE_PAUSED);
     assert_true(call.result.expires_at_ms == 0);
     known(PROVIDER_TIMEOUT);
-    answer(404, "");
-    answer(404, "");
+    answer(404, REFUSED(404));
+    answer(404, REFUSED(404));
     expect_done(PROVIDER_STATE_ABSENT);
     known(PROVIDER_TIMEOUT);
-    answer(409, "");
+    answer(409, REFUSED(409));
     expect_failed(OUTCOME_SNOOZE);
     known(PROVIDER_TIMEOUT);
     answer(401, "");
@@ -705,7 +760,7 @@ static void test_get(void **state)
     expect_done(PROVIDER_STATE_RUNNING);
     assert_string_equal(call.result.access_token, "tok");
     known(PROVIDER_GET);
-    answer(404, "not even JSON");
+    answer(404, REFUSED(404));
     expect_done(PROVIDER_STATE_ABSENT);
     known(PROVIDER_GET);
     answer(200, "{\"sandboxID\":\"iabc\",\"state\":\"dreaming\"}");
@@ -826,6 +881,7 @@ int main(void)
         T(test_lookup_adopts_one),
         T(test_lookup_pages_and_extras),
         T(test_lookup_many_extras),
+        T(test_foreign_answers),
         T(test_pause),
         T(test_resume),
         T(test_delete),

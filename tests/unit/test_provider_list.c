@@ -201,12 +201,14 @@ static void test_a_list_that_breaks_off_is_not_done(void **state)
         enum outcome outcome;
     } cases[] = {
         {401, "{}", OUTCOME_AUTH},
-        {403, "{}", OUTCOME_PERMANENT},
-        {404, "{}", OUTCOME_PERMANENT},
+        {403, "{\"code\":403,\"statusCode\":403,\"message\":\"no\"}", OUTCOME_PERMANENT},
+        {404, "{\"code\":404,\"statusCode\":404,\"message\":\"no\"}", OUTCOME_PERMANENT},
+        {403, "{}", OUTCOME_TRANSIENT},
+        {404, "<html>", OUTCOME_TRANSIENT},
         {429, "{}", OUTCOME_RATE_LIMITED},
         {500, "", OUTCOME_TRANSIENT},
         {503, "<html>", OUTCOME_TRANSIENT},
-        {302, "", OUTCOME_PERMANENT},
+        {302, "", OUTCOME_TRANSIENT},
         {200, "", OUTCOME_TRANSIENT},
         {204, "", OUTCOME_TRANSIENT},
         {200, "<html>login</html>", OUTCOME_TRANSIENT},
