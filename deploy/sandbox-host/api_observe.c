@@ -92,6 +92,23 @@ static cJSON *entry_tree(const struct journal_line *line)
     return tree;
 }
 
+/* The whole line as E2B's own logger writes it, which E2B's CLI parses. */
+static void add_line(cJSON *log, const struct call *call, const struct journal_line *line)
+{
+    cJSON *tree = cJSON_CreateObject();
+    struct strbuf text;
+
+    cJSON_AddStringToObject(tree, "level", journal_level_name(line->level));
+    cJSON_AddStringToObject(tree, "logger", "sandbox");
+    cJSON_AddStringToObject(tree, "message", line->text);
+    cJSON_AddStringToObject(tree, "sandboxID", call->id);
+    strbuf_init(&text, 8 * JOURNAL_LINE_BYTES); /* each byte may need an escape */
+    json_print(tree, &text);
+    cJSON_Delete(tree);
+    cJSON_AddStringToObject(log, "line", text.data);
+    strbuf_done(&text);
+}
+
 void api_logs(struct call *call)
 {
     struct error err = ERROR_INIT;
@@ -117,7 +134,7 @@ void api_logs(struct call *call)
         }
         log = cJSON_CreateObject();
         json_add_time(log, "timestamp", line->at_ms);
-        cJSON_AddStringToObject(log, "line", line->text);
+        add_line(log, call, line);
         cJSON_AddItemToArray(logs, log);
         cJSON_AddItemToArray(entries, entry_tree(line));
         taken++;

@@ -10,6 +10,7 @@
 #include "deploy/sandbox-host/disk.h"
 #include "deploy/sandbox-host/egress.h"
 #include "deploy/sandbox-host/filter.h"
+#include "deploy/sandbox-host/layers.h"
 
 enum { REASON_BYTES = ERROR_MESSAGE_BYTES };
 
@@ -114,6 +115,9 @@ void claims_report(FILE *out)
                 claims[i].reason[0] != '\0' ? "; " : "", claims[i].reason);
     }
     fprintf(out, "%-15s %s\n", "disks", disks[disk_mode()]);
+    fprintf(out, "%-15s %s%s%s\n", "system",
+            layers_available() ? "writable, a private layer each" : "read-only",
+            layers_reason()[0] != '\0' ? ": " : "", layers_reason());
     fprintf(out, "%-15s %s\n", "internet",
             egress_available() ? "slirp4netns, where a sandbox may"
                                : "none (SANDBOX_HOST_INTERNET, slirp4netns, /dev/net/tun)");

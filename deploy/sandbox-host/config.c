@@ -42,6 +42,10 @@ static const struct config_entry table[] = {
      "1073741824", false, false, "memory of one sandbox, where cgroups allow it"},
     {"SANDBOX_HOST_PROCESSES", CONFIG_INT, AT(processes), 32, 100000, "512", false, false,
      "processes and threads of one sandbox"},
+    {"SANDBOX_HOST_OPEN_FILES", CONFIG_INT, AT(open_files), 1024, 1048576, "16384", false, false,
+     "open files of one process of a sandbox; fewer where all its processes together could take "
+     "more "
+     "than half of the machine's fs.file-max"},
     {"SANDBOX_HOST_CPU_PERCENT", CONFIG_INT, AT(cpu_percent), 1, 100000, "200", false, false,
      "CPU of one sandbox, 100 = one core, where cgroups allow it"},
     {"SANDBOX_HOST_TMP_BYTES", CONFIG_INT, AT(tmp_bytes), 1 << 20, INT64_C(1) << 50, "268435456",
@@ -62,6 +66,9 @@ static const struct config_entry table[] = {
      false, false, "networks no sandbox reaches, nor this machine's own addresses"},
     {"SANDBOX_HOST_EGRESS_ALLOW", CONFIG_STRING, AT(egress_allow), 1, 16384, NULL, false, false,
      "networks that are reached all the same"},
+    {"SANDBOX_HOST_NAMESERVERS", CONFIG_STRING, AT(nameservers), 7, 255, "8.8.8.8,1.1.1.1", false,
+     false,
+     "resolvers sandboxes ask where this machine's own is in a network that no sandbox reaches"},
     {"SANDBOX_HOST_WITHOUT", CONFIG_STRING, AT(without), 1, 255, NULL, false, false,
      "protections that may be missing on this machine (doctor lists them); else the host refuses "
      "to "

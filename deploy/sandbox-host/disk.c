@@ -20,7 +20,9 @@
 #include <unistd.h>
 
 #include "common/base/alloc.h"
+#include "common/base/log.h"
 #include "deploy/sandbox-host/files.h"
+#include "deploy/sandbox-host/layers.h"
 #include "deploy/sandbox-host/view.h"
 
 enum { ATTACH_TRIES = 64, BLOCK_BYTES = 4096 };
@@ -223,9 +225,11 @@ int disk_make(const char *dir, const char *home, uid_t uid, char device[DISK_DEV
     return *ret_fd < 0 ? -1 : 0;
 }
 
-int disk_mount(const char *device, const char *dir, const char *home, uid_t uid, struct error *err)
+int disk_mount(const char *device, const char *dir, const char *home, uid_t uid, const char *plan,
+               struct error *err)
 {
     char path[PATH_MAX];
+    int mapping, status;
 
     snprintf(path, sizeof(path), "%s/disk", dir);
     /* discard gives the room of deleted files back to this machine; noinit_itable leaves the image
@@ -237,7 +241,22 @@ int disk_mount(const char *device, const char *dir, const char *home, uid_t uid,
     if (chmod(path, 0711) < 0) {
         return error_set_errno(err, ERR_INTERNAL, errno, "%s", path);
     }
-    return make_folders(dir, home, uid, err);
+    if (plan == NULL || *plan == '\0') {
+        return make_folders(dir, home, uid, err);
+    }
+    /* what root owns on the disk is the sandbox's, once it is mapped */
+    if (make_folders(dir, home, 0, err) < 0 || layers_make_folders(dir, plan, err) < 0) {
+        return -1;
+    }
+    mapping = layers_open_mapping(uid, err);
+    status = mapping < 0 || layers_map(path, mapping, err) < 0 ||
+                     layers_mount(dir, plan, mapping, uid, err) < 0
+                 ? -1
+                 : 0;
+    if (mapping >= 0) {
+        close(mapping);
+    }
+    return status;
 }
 
 /* A folder as the process sees it. The links on the way are the sandbox's: none leads out of it. */
@@ -281,7 +300,7 @@ int disk_usage(pid_t init_pid, int64_t *ret_used, int64_t *ret_total, struct err
 /* ---- what works here ---- */
 
 /* One disk from start to end, as a sandbox has it. */
-static int try_image(struct error *err)
+static int try_image(const char *plan, uid_t uid, struct error *err)
 {
     char dir[PATH_MAX], device[DISK_DEVICE_BYTES];
     struct error left = ERROR_INIT;
@@ -292,22 +311,24 @@ static int try_image(struct error *err)
     status = files_remove_tree(dir, err) < 0 ? -1 : files_make_dir(dir, 0711, err);
     if (status == 0) {
         mode = DISK_IMAGE;
-        status = disk_make(dir, NULL, 0, device, &fd, err);
+        status = disk_make(dir, NULL, uid, device, &fd, err);
         mode = DISK_FOLDER;
     }
     if (status == 0) {
         pid = fork();
         if (pid == 0) {
-            struct error ignored = ERROR_INIT; /* the exit status says enough */
+            struct error failure = ERROR_INIT; /* the exit status says enough */
 
             _exit(unshare(CLONE_NEWNS) < 0 ||
                           mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
-                          disk_mount(device, dir, NULL, 0, &ignored) < 0
+                          disk_mount(device, dir, NULL, uid, plan, &failure) < 0
                       ? 1
                       : 0);
         }
         if (pid < 0 || waitpid(pid, &status, 0) < 0 || status != 0) {
-            status = error_set(err, ERR_CONFIG, "an image cannot be mounted here");
+            status = error_set(err, ERR_CONFIG,
+                               plan == NULL ? "an image cannot be mounted here"
+                                            : "no overlay with ID-mapped mounts here (Linux 5.19)");
         }
     }
     if (fd >= 0) {
@@ -320,8 +341,16 @@ static int try_image(struct error *err)
     return status;
 }
 
+static int try_layers(const char *plan, struct error *err)
+{
+    return try_image(plan, (uid_t)config->first_uid, err);
+}
+
 int disk_init(const struct host_config *host_config, struct error *err)
 {
+    struct error read_only =
+        ERROR_INIT; /* then sudo cannot change the system; all else is the same */
+
     config = host_config;
     mode = DISK_FOLDER;
     snprintf(pristine, sizeof(pristine), "%s/disk.img", config->state_dir);
@@ -338,8 +367,11 @@ int disk_init(const struct host_config *host_config, struct error *err)
     if (geteuid() != 0) {
         return error_set(err, ERR_CONFIG, "only root can mount an image");
     }
-    if (make_pristine(err) < 0 || try_image(err) < 0) {
+    if (make_pristine(err) < 0 || try_image(NULL, 0, err) < 0) {
         return -1;
+    }
+    if (layers_init(config, try_layers, &read_only) < 0) {
+        log_error(LOG_WARN, "sandbox_host.system_read_only", &read_only);
     }
     mode = DISK_IMAGE;
     return 0;

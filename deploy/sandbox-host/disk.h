@@ -31,8 +31,9 @@ enum disk_mode disk_mode(void);
  * `home` (or NULL) in its home. ERR_OVERLOADED: this machine's disk is too full for one more. */
 int disk_make(const char *dir, const char *home, uid_t uid, char device[DISK_DEVICE_BYTES],
               int *ret_fd, struct error *err) MUST_CHECK;
-/* In a mount namespace of its own: mounts `device` at dir/disk and makes the folders. */
-int disk_mount(const char *device, const char *dir, const char *home, uid_t uid,
+/* In a mount namespace of its own: mounts `device` at dir/disk and makes the folders that are not
+ * there yet, and the layers of `plan` (layers.h; NULL or "" = none) over them. */
+int disk_mount(const char *device, const char *dir, const char *home, uid_t uid, const char *plan,
                struct error *err) MUST_CHECK;
 /* Bytes of the disk of a running sandbox; total 0 = not limited. */
 int disk_usage(pid_t init_pid, int64_t *ret_used, int64_t *ret_total, struct error *err) MUST_CHECK;

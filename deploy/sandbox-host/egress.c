@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ifaddrs.h>
+#include <linux/fib_rules.h>
 #include <linux/nsfs.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
@@ -25,6 +26,7 @@
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
 #include "deploy/sandbox-host/cidr.h"
+#include "deploy/sandbox-host/resolver.h"
 #include "deploy/sandbox-host/warden.h"
 
 enum {
@@ -35,10 +37,14 @@ enum {
     ENTRIES_MAX = 256,
     TUN_MAJOR = 10,
     TUN_MINOR = 200,
-    DUMP_BYTES = 65536
+    DUMP_BYTES = 65536,
+    TFTP_PORT = 69,
 };
 /* slirp4netns's own network: gateway and resolver, and nothing of this machine's */
 static const struct cidr own_network = {.address = UINT32_C(0x0a000200), .bits = 24};
+/* its way to this machine's resolver. Its option --disable-dns makes of it a way to this machine's
+ * loopback, so it is closed by a route. */
+static const struct cidr own_resolver = {.address = UINT32_C(0x0a000203), .bits = 32};
 
 #define TAP "tap0"
 /* Halves are narrower than slirp4netns's own routes and leave those where they are. Its resolver's
@@ -66,9 +72,11 @@ static bool find_program(const char *name)
     return found;
 }
 
+static int add_closed_by_host(struct cidr_set *set, struct error *err);
+
 int egress_init(const struct host_config *host_config, struct error *err)
 {
-    struct cidr_set networks = {.list = NULL};
+    struct cidr_set networks = {.list = NULL}, closed = {.list = NULL};
     int status;
 
     config = host_config;
@@ -77,8 +85,10 @@ int egress_init(const struct host_config *host_config, struct error *err)
              : config->egress_allow != NULL &&
                      cidr_set_add_list(&networks, config->egress_allow, err) < 0
                  ? error_prefix(err, "SANDBOX_HOST_EGRESS_ALLOW")
-                 : 0;
+             : add_closed_by_host(&closed, err) < 0 ? -1
+                                                    : resolver_init(config, &closed, err);
     cidr_set_done(&networks);
+    cidr_set_done(&closed);
     available =
         config->internet && find_program("slirp4netns") && access("/dev/net/tun", R_OK | W_OK) == 0;
     return status;
@@ -210,10 +220,11 @@ int egress_plan(const struct egress_wish *wish, struct strbuf *ret_closed, bool 
 
     *ret_connected = status == 0 && *ret_connected && available;
     if (*ret_connected) {
-        status =
-            add_closed_by_host(&closed, err) < 0 || cidr_set_subtract(&closed, own_network, err) < 0
-                ? -1
-                : 0;
+        status = add_closed_by_host(&closed, err) < 0 ||
+                         cidr_set_subtract(&closed, own_network, err) < 0 ||
+                         (!resolver_is_own() && cidr_set_add(&closed, own_resolver, err) < 0)
+                     ? -1
+                     : 0;
         for (size_t i = 0; i < closed.count; i++) {
             char text[INET_ADDRSTRLEN];
             const struct in_addr address = {.s_addr = htonl(closed.list[i].address)};
@@ -376,6 +387,25 @@ struct route_request {
     struct in_addr address;
 };
 
+/* Sends one request and takes its acknowledgement. */
+static int ask_netlink(int netlink, const void *request, size_t length, const char *what,
+                       struct error *err)
+{
+    struct {
+        struct nlmsghdr head;
+        struct nlmsgerr error;
+        char rest[512];
+    } answer;
+
+    if (send(netlink, request, length, 0) < 0 ||
+        recv(netlink, &answer, sizeof(answer), 0) < (ssize_t)sizeof(answer.head)) {
+        return error_set_errno(err, ERR_INTERNAL, errno, "netlink");
+    }
+    return answer.head.nlmsg_type != NLMSG_ERROR || answer.error.error != 0
+               ? error_set_errno(err, ERR_INTERNAL, -answer.error.error, "%s", what)
+               : 0;
+}
+
 /* Closes a network (RTM_NEWROUTE), or takes back that it was closed (RTM_DELROUTE). */
 static int set_route(int netlink, uint16_t type, struct cidr network, struct error *err)
 {
@@ -391,23 +421,35 @@ static int set_route(int netlink, uint16_t type, struct cidr network, struct err
                   .rtm_type = RTN_UNREACHABLE},
         .attribute = {.rta_len = RTA_LENGTH(sizeof(struct in_addr)), .rta_type = RTA_DST},
         .address = {.s_addr = htonl(network.address)}};
-    struct {
-        struct nlmsghdr head;
-        struct nlmsgerr error;
-        char rest[512];
-    } answer;
 
     if (type == RTM_NEWROUTE) {
         request.head.nlmsg_flags |= NLM_F_CREATE | NLM_F_REPLACE;
     }
-    if (send(netlink, &request, sizeof(request), 0) < 0 ||
-        recv(netlink, &answer, sizeof(answer), 0) < (ssize_t)sizeof(answer.head)) {
-        return error_set_errno(err, ERR_INTERNAL, errno, "netlink");
-    }
-    if (answer.head.nlmsg_type != NLMSG_ERROR || answer.error.error != 0) {
-        return error_set_errno(err, ERR_INTERNAL, -answer.error.error, "a route");
-    }
-    return 0;
+    return ask_netlink(netlink, &request, sizeof(request), "a route", err);
+}
+
+/* slirp4netns's gateway answers TFTP itself; nothing there is for a sandbox. A rule, for routes
+ * know no ports. */
+static int close_tftp(int netlink, struct error *err)
+{
+    struct {
+        struct nlmsghdr head;
+        struct fib_rule_hdr rule;
+        struct rtattr protocol_head;
+        uint8_t protocol, padding[3];
+        struct rtattr port_head;
+        struct fib_rule_port_range ports;
+    } request = {.head = {.nlmsg_len = sizeof(request),
+                          .nlmsg_type = RTM_NEWRULE,
+                          .nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE},
+                 .rule = {.family = AF_INET, .action = FR_ACT_UNREACHABLE},
+                 .protocol_head = {.rta_len = RTA_LENGTH(1), .rta_type = FRA_IP_PROTO},
+                 .protocol = IPPROTO_UDP,
+                 .port_head = {.rta_len = RTA_LENGTH(sizeof(struct fib_rule_port_range)),
+                               .rta_type = FRA_DPORT_RANGE},
+                 .ports = {.start = TFTP_PORT, .end = TFTP_PORT}};
+
+    return ask_netlink(netlink, &request, sizeof(request), "a rule for TFTP", err);
 }
 
 /* A socket that speaks of the sandbox's routes. The caller is in its network from then on. */
@@ -442,10 +484,10 @@ static int close_all(const char *closed, struct error *err)
     if (netlink < 0) {
         return -1;
     }
-    status =
-        cidr_set_add_list(&networks, closed, err) < 0 || close_networks(netlink, &networks, err) < 0
-            ? -1
-            : 0;
+    status = cidr_set_add_list(&networks, closed, err) < 0 ||
+                     close_networks(netlink, &networks, err) < 0 || close_tftp(netlink, err) < 0
+                 ? -1
+                 : 0;
     cidr_set_done(&networks);
     close(netlink);
     return status;

@@ -20,9 +20,10 @@ enum { LDD_MAX_BYTES = 65536 };
 extern char **environ;
 
 /* E2B's sandboxes have a sudo without a password. Here nothing is setuid, so it is a user namespace
- * in which the caller is root over what is its own anyway. */
+ * in which the caller is root over what is its own anyway. The agent's program makes it, for a
+ * template need not have one that can. */
 static const char sudo_script[] =
-    "#!/bin/sh\n"
+    "#!/bin/bash\n"
     "# root over this sandbox's own files; see sandbox-host's README\n"
     "login=\n"
     "while [ $# -gt 0 ]; do\n"
@@ -36,6 +37,7 @@ static const char sudo_script[] =
     "        *) break ;;\n"
     "    esac\n"
     "done\n"
+    "PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin\n"
     "export HOME=/root USER=root LOGNAME=root SUDO_USER=user SUDO_UID=1000 SUDO_GID=1000\n"
     "if [ $# -eq 0 ]; then\n"
     "    [ -n \"$login\" ] || exit 0\n"
@@ -44,7 +46,7 @@ static const char sudo_script[] =
     "    set -- /bin/bash -l -c '\"$0\" \"$@\"' \"$@\"\n"
     "fi\n"
     "if [ \"$(id -u)\" = 0 ]; then exec \"$@\"; fi\n"
-    "exec unshare --user --map-root-user -- \"$@\"\n";
+    "exec %s/.sandbox/agent --as-root -- \"$@\"\n";
 
 /* The agent program: configured, or beside this one. */
 static int find_agent(const struct host_config *config, char out[PATH_MAX], struct error *err)
@@ -140,6 +142,7 @@ int kit_init(const struct host_config *config, struct kit *ret, struct error *er
 {
     char source[PATH_MAX], agent[KIT_PATH_BYTES + 16], bin[KIT_PATH_BYTES + 16];
     char lib[KIT_PATH_BYTES + 16], sudo[KIT_PATH_BYTES + 16];
+    char loader[KIT_NAME_BYTES + 64] = "", script[sizeof(sudo_script) + sizeof(loader)];
 
     *ret = (struct kit){.loader = ""};
     snprintf(ret->folder, sizeof(ret->folder), "%.60s/kit", config->state_dir);
@@ -150,9 +153,13 @@ int kit_init(const struct host_config *config, struct kit *ret, struct error *er
     /* copies, because a sandbox's user may not be able to reach the originals */
     if (find_agent(config, source, err) < 0 || files_make_dir(ret->folder, 0755, err) < 0 ||
         files_make_dir(bin, 0755, err) < 0 || files_make_dir(lib, 0755, err) < 0 ||
-        files_write(sudo, sudo_script, strlen(sudo_script), 0755, err) < 0 ||
-        files_copy(source, agent, 0755, err) < 0) {
+        files_copy(source, agent, 0755, err) < 0 || copy_libraries(ret, err) < 0) {
         return -1;
     }
-    return copy_libraries(ret, err);
+    if (ret->loader[0] != '\0') {
+        snprintf(loader, sizeof(loader), "/.sandbox/lib/%s --library-path /.sandbox/lib ",
+                 ret->loader);
+    }
+    snprintf(script, sizeof(script), sudo_script, loader);
+    return files_write(sudo, script, strlen(script), 0755, err);
 }

@@ -26,6 +26,7 @@
 #include "deploy/sandbox-host/files.h"
 #include "deploy/sandbox-host/filter.h"
 #include "deploy/sandbox-host/kit.h"
+#include "deploy/sandbox-host/layers.h"
 #include "deploy/sandbox-host/view.h"
 #include "deploy/sandbox-host/warden.h"
 
@@ -42,14 +43,32 @@ enum {
      * have: a thread for each connection it serves, and a few */
     AGENT_THREADS = 128,
     OWN_TASKS = AGENT_THREADS + 32,
+    LEAST_FILES = 1024, /* what every program may expect */
 };
 
 static const struct host_config *config;
 static struct kit kit;
+static int64_t open_files; /* of one process of a sandbox */
 
 void spawn_dir(char out[SPAWN_PATH_BYTES], const char *id)
 {
     snprintf(out, SPAWN_PATH_BYTES, "%.60s/s/%.31s", config->state_dir, id);
+}
+
+/* Nothing counts the open files of a user id, so what each process may have bounds those of all. */
+static int64_t files_of_a_process(void)
+{
+    struct error unknown = ERROR_INIT; /* then the setting alone counts */
+    struct strbuf text;
+    int64_t share = config->open_files;
+
+    strbuf_init(&text, 64);
+    if (files_read("/proc/sys/fs/file-max", &text, &unknown) == 0) {
+        share = strtoll(text.data, NULL, 10) / 2 / (config->processes + OWN_TASKS);
+    }
+    strbuf_done(&text);
+    share = share < LEAST_FILES ? LEAST_FILES : share;
+    return share < config->open_files ? share : config->open_files;
 }
 
 int spawn_init(const struct host_config *host_config, struct error *err)
@@ -57,6 +76,7 @@ int spawn_init(const struct host_config *host_config, struct error *err)
     char all[SPAWN_PATH_BYTES];
 
     config = host_config;
+    open_files = files_of_a_process();
     snprintf(all, sizeof(all), "%.60s/s", config->state_dir);
     if (files_make_dir(config->state_dir, 0711, err) < 0 || files_make_dir(all, 0711, err) < 0) {
         err->code = ERR_CONFIG;
@@ -314,8 +334,8 @@ static int prepare(const struct spawn_request *request, const char *dir, const c
 }
 
 static int run_wrapper(const struct spawn_request *request, const char *dir, const char *home,
-                       const char *device, const struct ends *ends, struct spawn_process *wrapper,
-                       struct error *err)
+                       const char *device, const struct strbuf *plan, const struct ends *ends,
+                       struct spawn_process *wrapper, struct error *err)
 {
     const struct view_request seen = {.template = request->template,
                                       .dir = dir,
@@ -324,6 +344,7 @@ static int run_wrapper(const struct spawn_request *request, const char *dir, con
                                       .memory_disk_bytes =
                                           disk_mode() == DISK_MEMORY ? config->disk_bytes : 0,
                                       .info_fd = INFO_FD,
+                                      .layered = plan->length > 0,
                                       .agent_threads = AGENT_THREADS,
                                       .filter_fd = ends->filter >= 0 ? FILTER_FD : -1};
     struct view_argv argv;
@@ -338,9 +359,11 @@ static int run_wrapper(const struct spawn_request *request, const char *dir, con
         .fd_count = ends->filter >= 0 ? 4 : 3,
         .uid = request->uid,
         .processes = config->processes + OWN_TASKS,
+        .files = open_files,
         .disk = device[0] != '\0' ? device : NULL,
         .dir = dir,
         .text = home,
+        .layers = plan->data,
         .pid = &wrapper->pid,
         .pidfd = &wrapper->fd};
     status = warden_run(&order, err);
@@ -387,6 +410,7 @@ int spawn_start(const struct spawn_request *request, struct spawn_box *ret, stru
         .relay = -1, .settings = {-1, -1}, .info = {-1, -1}, .filter = -1, .disk = -1};
     char dir[SPAWN_PATH_BYTES], home[PATH_MAX], device[DISK_DEVICE_BYTES];
     const char *skeleton = NULL;
+    struct strbuf plan;
     int status;
 
     *ret = (struct spawn_box)SPAWN_NOTHING;
@@ -395,13 +419,17 @@ int spawn_start(const struct spawn_request *request, struct spawn_box *ret, stru
         snprintf(home, sizeof(home), "%s/home/user", request->template->root);
         skeleton = access(home, F_OK) == 0 ? home : NULL;
     }
+    strbuf_init(&plan, LAYERS_TEXT_BYTES);
+    layers_plan(request->template, &plan);
     cgroup_create(request->id, &limits);
-    status = prepare(request, dir, skeleton, device, &ends, err) < 0 ||
-                     run_wrapper(request, dir, skeleton, device, &ends, &ret->wrapper, err) < 0 ||
-                     bring_up(request, &ends, ret, err) < 0
-                 ? -1
-                 : 0;
+    status =
+        prepare(request, dir, skeleton, device, &ends, err) < 0 ||
+                run_wrapper(request, dir, skeleton, device, &plan, &ends, &ret->wrapper, err) < 0 ||
+                bring_up(request, &ends, ret, err) < 0
+            ? -1
+            : 0;
     close_ends(&ends);
+    strbuf_done(&plan);
     if (status < 0) {
         if (ret->wrapper.fd >= 0 && has_ended(ret->wrapper.fd, 0)) {
             error_set(err, ERR_INTERNAL, "the sandbox ended at once (the host's log says why)");

@@ -56,8 +56,9 @@ void view_free(struct view_argv *argv)
     *argv = (struct view_argv){.list = NULL};
 }
 
-/* One top-level entry of the userland. /var is taken whole: /var/tmp is laid over it later. */
-static void add_entry(struct view_argv *argv, const char *root, const char *name)
+/* One top-level entry of the userland, writable where `layer` shows it. /var is taken whole:
+ * /var/tmp is laid over it later. */
+static void add_entry(struct view_argv *argv, const char *root, const char *name, const char *layer)
 {
     char path[PATH_MAX], target[PATH_MAX], inside[NAME_MAX + 2];
     struct stat status;
@@ -74,21 +75,38 @@ static void add_entry(struct view_argv *argv, const char *root, const char *name
             target[n] = '\0';
             add3(argv, "--symlink", target, inside);
         }
+    } else if (S_ISDIR(status.st_mode) && layer != NULL) {
+        add3(argv, "--bind", layer, inside);
     } else if (S_ISDIR(status.st_mode)) {
         add3(argv, "--ro-bind", path, inside);
     }
 }
 
-static void add_userland(struct view_argv *argv, const struct template *template)
+/* This machine's. */
+static void add_own_userland(struct view_argv *argv, const struct view_request *request)
 {
-    static const char *const here[] = {"usr", "bin", "sbin", "lib", "lib64", "lib32", "libx32"};
+    static const char *const names[] = {"usr", "bin", "sbin", "lib", "lib64", "lib32", "libx32"};
+    char path[PATH_MAX];
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        snprintf(path, sizeof(path), "%s/sys/%s", request->dir, names[i]);
+        add_entry(argv, "", names[i], request->layered && i == 0 ? path : NULL);
+    }
+    snprintf(path, sizeof(path), "%s/sys/dpkg", request->dir);
+    if (request->layered && access("/var/lib/dpkg", F_OK) == 0) {
+        add3(argv, "--bind", path, "/var/lib/dpkg");
+    }
+}
+
+static void add_userland(struct view_argv *argv, const struct view_request *request)
+{
+    const struct template *template = request->template;
+    char layer[PATH_MAX];
     struct dirent *entry;
     DIR *folder;
 
     if (template->root == NULL) {
-        for (size_t i = 0; i < sizeof(here) / sizeof(here[0]); i++) {
-            add_entry(argv, "", here[i]);
-        }
+        add_own_userland(argv, request);
         return;
     }
     folder = opendir(template->root);
@@ -99,7 +117,8 @@ static void add_userland(struct view_argv *argv, const struct template *template
             skipped = skipped || strcmp(entry->d_name, own[i]) == 0;
         }
         if (!skipped) {
-            add_entry(argv, template->root, entry->d_name);
+            snprintf(layer, sizeof(layer), "%s/sys/root/%s", request->dir, entry->d_name);
+            add_entry(argv, template->root, entry->d_name, request->layered ? layer : NULL);
         }
     }
     if (folder != NULL) {
@@ -158,8 +177,10 @@ void view_build(struct view_argv *argv, const struct view_request *request)
         add2(argv, "--seccomp", text);
     }
     add_own_folder(argv, request, 0);
-    add_userland(argv, request->template);
-    add3(argv, "--ro-bind", request->template->etc, "/etc");
+    add_userland(argv, request);
+    snprintf(text, sizeof(text), "%s/sys/etc", request->dir);
+    add3(argv, request->layered ? "--bind" : "--ro-bind",
+         request->layered ? text : request->template->etc, "/etc");
     add2(argv, "--proc", "/proc");
     add2(argv, "--dev", "/dev");
     add_memory_folder(argv, "/run", request->memory_folder_bytes);

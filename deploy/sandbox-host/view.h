@@ -7,6 +7,7 @@
 #ifndef SANDBOX_HOST_VIEW_H
 #define SANDBOX_HOST_VIEW_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "deploy/sandbox-host/kit.h"
@@ -24,6 +25,7 @@ struct view_request {
     const struct kit *kit;
     int64_t memory_folder_bytes; /* each folder that lives in memory */
     int64_t memory_disk_bytes; /* each folder of its disk is memory of this size; 0 = on the disk */
+    bool layered;              /* the system is seen through dir/sys (layers.h), writable */
     int agent_threads;         /* connections the agent serves at once */
     int info_fd, filter_fd;    /* as bubblewrap gets them; filter_fd -1 = no filter */
 };

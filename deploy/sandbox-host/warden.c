@@ -207,6 +207,7 @@ static void run(struct warden *w, const struct wire_request *request, const char
                                  .parent = getpid(),
                                  .uid = request->uid,
                                  .processes = request->processes,
+                                 .files = request->files,
                                  .disk = request->disk[0] != '\0' ? request->disk : NULL,
                                  .dir = request->dir};
     struct wire_answer answer = {.type = WIRE_STARTED};
@@ -225,6 +226,8 @@ static void run(struct warden *w, const struct wire_request *request, const char
     argv = xcalloc(request->argc + 1, sizeof(*argv));
     order.text = *at != '\0' ? at : NULL;
     at += strlen(at) + 1;
+    order.layers = at < end && *at != '\0' ? at : NULL;
+    at += at < end ? strlen(at) + 1 : 0;
     for (uint32_t i = 0; i < request->argc && at < end; i++) {
         argv[i] = (char *)at;
         at += strlen(at) + 1;

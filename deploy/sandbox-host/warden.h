@@ -37,14 +37,16 @@ struct warden_order {
     char *const *argv;
     int fds[WARDEN_FDS];
     int fd_count;
-    pid_t parent;      /* the warden itself */
-    uid_t uid;         /* to run as; 0 = as the warden */
-    int64_t processes; /* limit for this user id; 0 = none */
-    const char *disk;  /* block device to mount at dir/disk first, or NULL */
-    const char *dir;   /* the sandbox's folder */
-    const char *text;  /* or NULL. SANDBOX: folder whose content its home starts with; others: the
-                          networks to close */
-    int *pidfd;        /* a descriptor of the process, close-on-exec */
+    pid_t parent;       /* the warden itself */
+    uid_t uid;          /* to run as; 0 = as the warden */
+    int64_t processes;  /* limit for this user id; 0 = no limit */
+    int64_t files;      /* open files of one process at most; 0 = as the warden */
+    const char *disk;   /* block device to mount at dir/disk first, or NULL */
+    const char *dir;    /* the sandbox's folder */
+    const char *text;   /* or NULL. SANDBOX: folder whose content its home starts with; others: the
+                           networks to close */
+    const char *layers; /* or NULL. SANDBOX: the plan of its system's layers (layers.h) */
+    int *pidfd;         /* a descriptor of the process, close-on-exec */
     pid_t *pid;
 };
 

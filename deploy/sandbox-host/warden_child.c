@@ -27,7 +27,7 @@
 #include "deploy/sandbox-host/egress.h"
 #include "deploy/sandbox-host/warden.h"
 
-enum { FIRST_FD = 3, SAFE_FD = 64, FILES_MAX = 65536, CANNOT = 126 };
+enum { FIRST_FD = 3, SAFE_FD = 64, CANNOT = 126 };
 
 static _Noreturn void fail(const char *what, int errnum)
 {
@@ -96,20 +96,20 @@ static void mount_disk(const struct warden_order *order)
     if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0) {
         fail("mount namespace", errno);
     }
-    if (disk_mount(order->disk, order->dir, order->text, order->uid, &err) < 0) {
+    if (disk_mount(order->disk, order->dir, order->text, order->uid, order->layers, &err) < 0) {
         log_error(LOG_ERROR, "warden.child_failed", &err);
         _exit(CANNOT);
     }
 }
 
-static void limit(void)
+static void limit(const struct warden_order *order)
 {
     struct rlimit files;
     const struct rlimit no_core = {0, 0};
 
     if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
-        if (files.rlim_max > FILES_MAX) {
-            files.rlim_max = FILES_MAX;
+        if (order->files > 0 && files.rlim_max > (rlim_t)order->files) {
+            files.rlim_max = (rlim_t)order->files;
         }
         files.rlim_cur = files.rlim_max;
         if (setrlimit(RLIMIT_NOFILE, &files) < 0) {
@@ -156,7 +156,7 @@ _Noreturn void warden_child(const struct warden_order *order)
         mount_disk(order);
     }
     place_descriptors(order);
-    limit();
+    limit(order);
     prepare_network(order);
     become_user(order);
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) {

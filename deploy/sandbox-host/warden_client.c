@@ -258,7 +258,8 @@ int warden_run(const struct warden_order *order, struct error *err)
     struct wire_request request = {.type = WIRE_RUN,
                                    .kind = (uint32_t)order->kind,
                                    .uid = (uint32_t)order->uid,
-                                   .processes = order->processes};
+                                   .processes = order->processes,
+                                   .files = order->files};
     struct strbuf text;
     bool closing;
     int status;
@@ -269,6 +270,8 @@ int warden_run(const struct warden_order *order, struct error *err)
     strbuf_init(&text, WIRE_TEXT_BYTES);
     strbuf_append(&text, order->text != NULL ? order->text : "",
                   (order->text != NULL ? strlen(order->text) : 0) + 1);
+    strbuf_append(&text, order->layers != NULL ? order->layers : "",
+                  (order->layers != NULL ? strlen(order->layers) : 0) + 1);
     for (; order->argv[request.argc] != NULL; request.argc++) {
         strbuf_append(&text, order->argv[request.argc], strlen(order->argv[request.argc]) + 1);
     }

@@ -11,15 +11,16 @@
 
 #include "deploy/sandbox-host/warden.h"
 
-enum { WIRE_VERSION = 3, WIRE_TEXT_BYTES = 128 * 1024, WIRE_ARGS_MAX = 4096 };
+enum { WIRE_VERSION = 4, WIRE_TEXT_BYTES = 128 * 1024, WIRE_ARGS_MAX = 4096 };
 #define WIRE_SOCKET "warden"
 
 enum wire_type { WIRE_HELLO, WIRE_RUN, WIRE_KILL, WIRE_QUIT, WIRE_STARTED, WIRE_EXITED };
 
-/* host -> warden; WIRE_RUN is followed by the order's text, then argc words, each with its NUL */
+/* host -> warden; WIRE_RUN is followed by the order's text and layers, then argc words,
+ * each with its NUL */
 struct wire_request {
     uint32_t type, kind, uid, argc;
-    int64_t processes;
+    int64_t processes, files;
     char id[WARDEN_ID_BYTES];
     char disk[WARDEN_PATH_BYTES];
     char dir[WARDEN_PATH_BYTES];

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
@@ -282,7 +283,9 @@ def test_metrics_and_logs(client):
     box.call("pause")
     box.call("connect", {"timeout": 100})
     logs = box.get("/logs").json()
-    assert [entry["line"] for entry in logs["logs"]] == ["started", "paused", "resumed"]
+    lines = [json.loads(entry["line"]) for entry in logs["logs"]]
+    assert [(line["message"], line["level"]) for line in lines] == [(what, "info")
+                                                                    for what in ("started", "paused", "resumed")]
     assert [entry["message"] for entry in logs["logEntries"]] == ["started", "paused", "resumed"]
     assert len(box.get("/logs?limit=1").json()["logs"]) == 1
 

@@ -166,12 +166,18 @@ def test_disk_fill(client, box, neighbour, slow):
     still_well(client, neighbour, slow)
 
 
-def test_the_system_is_read_only_and_other_files_are_not_there(client, box, host):
-    for path in ("/usr", "/etc", "/usr/bin", "/dev", "/.sandbox"):
+def test_the_machines_system_is_not_changed_and_other_files_are_not_there(client, box, host, neighbour):
+    for path in ("/dev", "/.sandbox"):
         for user in ("user", "root"):
             assert box.run(f"touch {path}/x", user=user).code != 0, (path, user)
+    # what a sandbox changes of the system is in a layer of its own
+    name = f"isolation-{os.getpid()}"
+    for path in ("/usr", "/etc", "/usr/bin"):
+        box.run(f"sudo touch {path}/{name}; sudo rm -rf /usr/share/doc/bash /usr/bin/awk; echo lost >>/etc/hosts")
+        assert not Path(path, name).exists() and neighbour.run(f"ls {path}/{name}").code != 0
+    assert Path("/usr/bin/awk").exists() and "lost" not in neighbour.ok("test -e /usr/bin/awk && cat /etc/hosts")
     for path in (str(host.state), "/root/.bashrc", "/home/user/../../var/lib/sandbox-host", "/etc/shadow", "/boot",
-                 "/sys", "/work", "/var/run/docker.sock", "/var/lib", "/proc/1/root/etc"):
+                 "/sys", "/work", "/var/run/docker.sock", "/var/lib/docker", "/var/log", "/proc/1/root/etc"):
         assert box.run(f"ls {path}/", user="root").code != 0, path
     assert set(box.ok("ls /dev").split()) <= {"console", "core", "fd", "full", "mqueue", "null", "ptmx", "pts", "random", "shm",
                                               "stderr", "stdin", "stdout", "tty", "urandom", "zero"}
@@ -190,14 +196,38 @@ def test_symlinks_and_dots_in_file_calls_stay_inside(client, box, host, neighbou
         assert box.file(path).status_code in (400, 403, 404, 500), path
     assert "user:x:1000" in box.file("/home/user/passwd").text and str(host.state) not in box.file("passwd").text
     for path in ("/etc/passwd", "/home/user/passwd", "/usr/bin/x", "/home/user/top/usr/x", "/../../usr/x"):
-        answer = client.http.post("/files", params={"path": path, "username": "root"}, headers=box.headers(),
-                                  files={"file": ("x", b"pwned")})
-        assert answer.status_code >= 400, path
+        client.http.post("/files", params={"path": path, "username": "root"}, headers=box.headers(),
+                         files={"file": ("x", b"pwned")})
+        assert not Path("/usr/bin/x").exists() and not Path("/usr/x").exists(), path
+    assert "pwned" not in neighbour.ok("cat /etc/passwd")
     # the top is the sandbox's own, on its own disk
     for path in ("/../../x", "/new/x"):
         assert client.http.post("/files", params={"path": path}, headers=box.headers(),
                                 files={"file": ("x", b"mine")}).json()[0]["path"] == path
     assert not Path("/x").exists() and not Path("/new").exists() and "pwned" not in Path("/etc/passwd").read_text()
+
+
+@as_root  # else the system is not the sandbox's to write, and keeps its owners
+def test_what_only_root_may_read_of_the_system_is_hidden(host, tmp_path_factory):
+    """A sandbox is root over its layer: the layer must not make a secret of the machine's its own."""
+    secret, folder = Path(f"/usr/local/etc/secret-{os.getpid()}"), Path(f"/usr/local/lib/secret-{os.getpid()}")
+    secret.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        secret.write_text("key")
+        secret.chmod(0o640)
+        folder.mkdir(0o750)
+        (folder / "inner").write_text("key")
+        other = SandboxHost(tmp_path_factory.mktemp("secrets"))
+        try:
+            box = HostClient(other).create()
+            for path in (secret, folder / "inner"):
+                for user in ("user", "root"):
+                    assert box.run(f"cat {path}", user=user).code != 0, path
+        finally:
+            other.stop()
+    finally:
+        secret.unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @as_root  # else there may be nothing to measure by
@@ -407,7 +437,7 @@ def test_where_a_running_sandbox_may_go_is_changed(client):
                 answer = client.request("PUT", f"/sandboxes/{box.id}/network", body)
                 assert answer.status_code == 204, answer.text
                 assert reach(box, address, port) == open_, body
-                assert (box.run("ip route get 10.0.2.3").code == 0) == online, body  # the way to names
+                assert (box.run("ip route get 10.0.2.2").code == 0) == online, body  # the way out
                 # what the operator closes stays closed, whatever a sandbox is given
                 assert not reach(box, "169.254.169.254", 80), body
                 detail = box.get().json()
@@ -468,3 +498,64 @@ def test_what_cannot_be_enforced_is_refused_unless_allowed(host, tmp_path):
             assert process.wait(15) == 0
     finally:
         shutil.rmtree(state)
+
+
+ASK = ("import socket,sys\ns=socket.socket(socket.AF_INET,socket.SOCK_DGRAM);s.settimeout({wait})\n"
+       "try:\n s.sendto({data!r},('{address}',{port}));print('answered',s.recv(600))\n"
+       "except OSError as e: print('silent',e)\n")
+
+
+def ask(box: Box, address: str, port: int, data: bytes, wait: float = 1) -> bool:
+    code = ASK.format(wait=wait, data=data, address=address, port=port)
+    return box.ok(f"cat >ask.py <<'E'\n{code}E\npython3 ask.py").startswith("answered")
+
+
+@as_root
+def test_the_machines_private_resolver_is_asked_only_where_that_is_allowed(tmp_path_factory, tmp_path):
+    if shutil.which("slirp4netns") is None or not Path("/dev/net/tun").exists():
+        pytest.skip("no slirp4netns or /dev/net/tun: sandboxes have no internet on this machine")
+    address = f"10.254.253.{os.getpid() % 200 + 10}"
+    subprocess.run(["ip", "addr", "add", f"{address}/32", "dev", "lo"], check=True)
+    (tmp_path / "resolv.conf").write_text(f"search inner.example\nnameserver {address}\n")
+    prefix = ("unshare", "-m", "sh", "-c", f'mount --bind {tmp_path}/resolv.conf /etc/resolv.conf && exec "$0"')
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+            server.bind((address, 53))
+            server.settimeout(20)
+            for allowed in (False, True):
+                host = SandboxHost(tmp_path_factory.mktemp("dns"), prefix,
+                                   **({"SANDBOX_HOST_EGRESS_ALLOW": f"{address}/32"} if allowed else {}))
+                try:
+                    box = HostClient(host).create()
+                    expected = "nameserver 10.0.2.3\n" if allowed else "nameserver 8.8.8.8\nnameserver 1.1.1.1\n"
+                    assert box.ok("cat /etc/resolv.conf") == expected
+                    answerer = threading.Thread(target=lambda: server.sendto(b"private", server.recvfrom(600)[1]))
+                    if allowed:
+                        answerer.start()
+                    assert ask(box, "10.0.2.3", 53, b"\1" * 30, 10 if allowed else 1) == allowed
+                    if allowed:
+                        answerer.join()
+                finally:
+                    host.stop()
+    finally:
+        subprocess.run(["ip", "addr", "del", f"{address}/32", "dev", "lo"], check=False)
+
+
+@as_root
+def test_the_gateways_tftp_is_closed(client):
+    with internet():
+        box = client.create()
+        assert not ask(box, "10.0.2.2", 69, b"\0\1/etc/passwd\0octet\0")
+
+
+def test_a_sandbox_takes_none_of_the_machines_aio_slots_and_half_of_its_files(box):
+    before = int(Path("/proc/sys/fs/aio-nr").read_text())
+    code = ("import ctypes,os;l=ctypes.CDLL(None,use_errno=True);c=ctypes.c_ulong(0);"
+            "print(l.syscall(206,60000,ctypes.byref(c)),os.strerror(ctypes.get_errno()))")
+    if os.uname().machine == "x86_64":
+        assert box.ok(f'python3 -c "{code}"').strip() == "-1 Function not implemented"
+        assert int(Path("/proc/sys/fs/aio-nr").read_text()) - before < 60000
+    files = int(box.ok("ulimit -Hn"))
+    # with what its agent may start on top of the processes of its own
+    most = max(int(Path("/proc/sys/fs/file-max").read_text()) // 2, 1024 * (PROCESSES + 160))
+    assert 1024 <= files <= 16384 and files * (PROCESSES + 160) <= most

@@ -74,7 +74,69 @@ def test_base_is_this_machines_userland(client):
     box = client.create(envVars={"OVER": "sandbox"})
     assert box.made["templateID"] == "base"
     assert box.ok("echo $FROM_TEMPLATE $OVER; python3 -c 'print(6*7)'").split() == ["1", "sandbox", "42"]
-    assert "Read-only file system" in box.run("touch /usr/x /etc/x /dev/x").out
+    assert "Read-only file system" in box.run("touch /dev/x").out
+
+
+layered = pytest.mark.skipif(os.geteuid() != 0, reason="only a host that runs as root can give a layer of its own")
+
+
+def make_package(folder: Path) -> bytes:
+    """A package that gives a file to another user, as many do."""
+    for name in ("DEBIAN", "usr/bin", "etc/greeter", "var/lib/greeter"):
+        (folder / name).mkdir(parents=True)
+    (folder / "DEBIAN/control").write_text("Package: greeter\nVersion: 1\nArchitecture: all\nMaintainer: A <a@b>\n"
+                                           "Description: says hello\n")
+    (folder / "DEBIAN/conffiles").write_text("/etc/greeter/conf\n")
+    (folder / "DEBIAN/postinst").write_text("#!/bin/sh\nset -e\nadduser --system --group greeter >/dev/null\n"
+                                            "chown greeter:greeter /var/lib/greeter\nldconfig\n")
+    (folder / "DEBIAN/postinst").chmod(0o755)
+    (folder / "usr/bin/greet").write_text("#!/bin/sh\ncat /etc/greeter/conf\n")
+    (folder / "usr/bin/greet").chmod(0o755)
+    (folder / "etc/greeter/conf").write_text("hello from a package\n")
+    archive = folder.with_suffix(".deb")
+    subprocess.run(["dpkg-deb", "--root-owner-group", "--build", str(folder), str(archive)], check=True,
+                   capture_output=True)
+    return archive.read_bytes()
+
+
+@layered
+def test_sudo_installs_a_package_into_a_layer_of_its_own(client, tmp_path):
+    box, other = client.create(), client.create()
+    client.http.post("/files", params={"path": "/tmp/greeter.deb"}, headers=box.headers(),
+                     files={"file": ("x", make_package(tmp_path / "greeter"))})
+    box.ok("sudo dpkg -i /tmp/greeter.deb", timeout=120)
+    assert box.ok("greet; dpkg-query -W -f '${Status}' greeter") == "hello from a package\ninstall ok installed"
+    box.ok("echo changed | sudo tee /etc/greeter/conf /usr/local/share/x >/dev/null; sudo apt-get --version")
+    assert box.ok("greet").strip() == "changed"
+    assert other.run("greet").code == 127 and shutil.which("greet") is None
+    box.ok("sudo dpkg --purge greeter", timeout=120)
+    assert box.run("greet").code == 127
+
+
+@layered
+def test_pip_installs_as_the_user(client, tmp_path):
+    """The machine's mark that its Python is the distribution's (PEP 668) is not the sandbox's."""
+    (tmp_path / "told").mkdir()
+    (tmp_path / "setup.py").write_text("from setuptools import setup\nsetup(name='told', version='1', packages=['told'],"
+                                       " entry_points={'console_scripts': ['told=told:main']})\n")
+    (tmp_path / "told/__init__.py").write_text("def main():\n    print('told')\n")
+    packed = tmp_path / "told.tar"
+    subprocess.run(["tar", "-cf", str(packed), "-C", str(tmp_path), "setup.py", "told"], check=True)
+    box = client.create()
+    client.http.post("/files", params={"path": "told.tar"}, headers=box.headers(),
+                     files={"file": ("x", packed.read_bytes())})
+    box.ok("mkdir told && tar -xf told.tar -C told && pip install --no-index --no-build-isolation ./told", timeout=120)
+    assert box.ok("told").strip() == "told"
+
+
+@layered
+@pytest.mark.parametrize("template", ["own", "packed"])
+def test_the_root_of_a_template_is_writable_in_a_layer(client, templates, template):
+    box, other = client.create(templateID=template), client.create(templateID=template)
+    box.ok("echo mine >/opt/own/file; echo NAME=Mine >/etc/os-release; cat /opt/own/file")
+    assert other.ok("cat /opt/own/file /etc/os-release") == "from the template\nNAME=Own\n"
+    assert box.ok("sudo cat /opt/own/file").strip() == "mine"
+    assert (templates / "own/opt/own/file").read_text() == "from the template\n"
 
 
 @pytest.mark.parametrize("template", ["own", "packed"])

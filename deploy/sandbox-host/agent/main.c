@@ -4,7 +4,8 @@
  * Owns: start-up order, the main loop, the end. Descriptors it is given: 3, a listening UNIX socket
  * (relay.h); 4, a pipe with the configuration, one JSON object to EOF (agent.h); 5, a pipe that
  * closes when the sandbox is to end because nobody outside holds it any more. With --standalone
- * there are none: the configuration is SANDBOX_AGENT_CONFIG, and only HTTP is served.
+ * there are none: the configuration is SANDBOX_AGENT_CONFIG, and only HTTP is served. With
+ * --as-root it is no agent, but what the sandbox's sudo becomes (root.h).
  * Failure: anything missing at start is logged and ends the program.
  */
 #include <errno.h>
@@ -27,6 +28,7 @@
 #include "deploy/sandbox-host/agent/agent.h"
 #include "deploy/sandbox-host/agent/process.h"
 #include "deploy/sandbox-host/agent/relay.h"
+#include "deploy/sandbox-host/agent/root.h"
 #include "deploy/sandbox-host/agent/routes.h"
 #include "deploy/sandbox-host/agent/spawn.h"
 #include "deploy/sandbox-host/agent/watch.h"
@@ -158,14 +160,17 @@ int main(int argc, char **argv)
     char listen[32];
 
     if (argc == 2 && strcmp(argv[1], "--help") == 0) {
-        printf("usage: sandbox-agent [--standalone]\n\n");
+        printf("usage: sandbox-agent [--standalone | --as-root -- COMMAND...]\n\n");
         config_print_help(table, TABLE_COUNT, stdout);
         return EXIT_OK;
+    }
+    if (argc >= 3 && strcmp(argv[1], "--as-root") == 0 && strcmp(argv[2], "--") == 0) {
+        return root_exec(argv + 3);
     }
     if (argc == 2 && strcmp(argv[1], "--standalone") == 0) {
         standalone = true;
     } else if (argc != 1) {
-        fprintf(stderr, "usage: sandbox-agent [--standalone]\n");
+        fprintf(stderr, "usage: sandbox-agent [--standalone | --as-root -- COMMAND...]\n");
         return EXIT_USAGE;
     }
     (void)log_init("sandbox-agent", "warn");

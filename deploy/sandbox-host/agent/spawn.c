@@ -18,6 +18,8 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include "deploy/sandbox-host/agent/root.h"
+
 #define EXIT_CANNOT 126
 #define EXIT_ABSENT 127
 
@@ -123,7 +125,7 @@ static int child_rename_user(const struct user *user)
         child_write_map("/proc/self/gid_map", user->gid, gid) != 0) {
         return -1;
     }
-    return 0;
+    return user->uid == 0 ? root_keep_owners() : 0;
 }
 
 static void child_become(const struct user *user)
