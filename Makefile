@@ -90,7 +90,7 @@ endef
 UNIT_SRC        := $(sort $(wildcard tests/unit/test_*.c))
 INTEGRATION_SRC := $(sort $(wildcard tests/integration/test_*.c))
 # objects of a program that a unit test needs beside the modules
-AUTH_OBJECTS := $(patsubst %,$(BUILD)/gateway/%.o,auth jwt password login_limit user_cli)
+AUTH_OBJECTS := $(patsubst %,$(BUILD)/gateway/%.o,auth jwt password login_limit rights user_cli)
 TEST_EXTRA_test_auth := $(AUTH_OBJECTS)
 TEST_EXTRA_test_login := $(AUTH_OBJECTS)
 TEST_EXTRA_test_gate := $(BUILD)/lifecycle-worker/gate.o
@@ -126,7 +126,7 @@ FUZZ_OF_agent := agent host
 FUZZ_OF_host  := host
 FUZZ_OF_mcp   := mcp
 # what a target stands in for
-FUZZ_WRAP_data_plane := clock_sleep_ms http_client_perform http_client_stream
+FUZZ_WRAP_data_plane := clock_sleep_ms http_client_over http_client_perform http_client_stream
 FUZZ_WRAP_agent_gzip := http_header http_read
 FUZZ_WRAP_agent_signed := http_header http_query_param
 define FUZZ_TARGET

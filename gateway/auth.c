@@ -1,17 +1,15 @@
 /*
- * auth - token cache, revocations, login and logout. See auth.h.
+ * auth - token cache, login and logout. See auth.h.
  *
  * Cache: direct-mapped by the token's SHA-256; an entry is only ever a token whose signature was
- * verified here, and its expiry and revocation are checked on every use, so nothing needs to be
- * invalidated. Revocations: a hash table of jti under a read-write lock, filled from the store by
- * its growing id; a few ids are read again each time because a transaction may commit behind a
- * later one. Login: an attempt takes its place in the limits, then one of the hashing places.
+ * verified here, and its expiry and its end (rights.h) are checked on every use, so nothing needs
+ * to be invalidated. Login: an attempt takes its place in the limits, then one of the hashing
+ * places.
  */
 #include "gateway/auth.h"
 
 #include <pthread.h>
 #include <sodium.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -21,12 +19,11 @@
 #include "gateway/jwt.h"
 #include "gateway/login_limit.h"
 #include "gateway/password.h"
+#include "gateway/rights.h"
 
 enum {
     CACHE_SLOTS = 4096,
     CACHE_LOCKS = 64,
-    REVOKED_BUCKETS = 4096,
-    REVOKED_OVERLAP = 1000,
     /* a revocation outlives its token by more than the leeway */
     REVOKED_MARGIN_MS = 2 * TOKEN_LEEWAY_S * 1000,
     LOGIN_WAIT_MS = 5000,
@@ -39,12 +36,6 @@ struct cached {
     struct principal principal;
 };
 
-struct revoked {
-    char jti[JTI_BYTES];
-    int64_t expires_at_ms;
-    struct revoked *next;
-};
-
 struct auth {
     struct store *store;
     struct token_keys *keys;
@@ -53,12 +44,7 @@ struct auth {
     pthread_mutex_t cache_locks[CACHE_LOCKS];
     struct cached *cache;
 
-    pthread_rwlock_t revoked_lock;
-    struct revoked *revoked[REVOKED_BUCKETS];
-    pthread_mutex_t refresh_lock; /* one reader of the store at a time; guards revoked_last */
-    int64_t revoked_last;
-    _Atomic bool revoked_loaded;
-
+    struct rights *rights;
     struct login_limit *limit;
     pthread_mutex_t login_lock;
     pthread_cond_t login_free;
@@ -70,12 +56,9 @@ struct auth {
 
 static void init_locks(struct auth *auth)
 {
-
     for (int i = 0; i < CACHE_LOCKS; i++) {
         pthread_mutex_init(&auth->cache_locks[i], NULL);
     }
-    pthread_rwlock_init(&auth->revoked_lock, NULL);
-    pthread_mutex_init(&auth->refresh_lock, NULL);
     pthread_mutex_init(&auth->login_lock, NULL);
     clock_cond_init(&auth->login_free);
 }
@@ -86,6 +69,7 @@ struct auth *auth_new(const struct auth_options *options, struct store *store, s
 
     init_locks(auth);
     auth->store = store;
+    auth->rights = rights_new(store);
     auth->token_ttl_s = options->token_ttl_s;
     auth->login_max_parallel = options->login_max_parallel;
     auth->cache = xcalloc(CACHE_SLOTS, sizeof(*auth->cache));
@@ -116,20 +100,13 @@ void auth_free(struct auth *auth)
     if (auth == NULL) {
         return;
     }
-    for (int i = 0; i < REVOKED_BUCKETS; i++) {
-        for (struct revoked *entry = auth->revoked[i], *next; entry != NULL; entry = next) {
-            next = entry->next;
-            free(entry);
-        }
-    }
+    rights_free(auth->rights);
     token_keys_free(auth->keys);
     login_limit_free(auth->limit);
     free(auth->cache);
     for (int i = 0; i < CACHE_LOCKS; i++) {
         pthread_mutex_destroy(&auth->cache_locks[i]);
     }
-    pthread_rwlock_destroy(&auth->revoked_lock);
-    pthread_mutex_destroy(&auth->refresh_lock);
     pthread_mutex_destroy(&auth->login_lock);
     pthread_cond_destroy(&auth->login_free);
     free(auth);
@@ -138,93 +115,6 @@ void auth_free(struct auth *auth)
 static int refuse(struct error *err, enum error_code code)
 {
     return error_set(err, code, "%s", TOKEN_REFUSED_MESSAGE);
-}
-
-/* ---- revocations ---------------------------------------------------------------------------- */
-
-static struct revoked **revoked_bucket(struct auth *auth, const char *jti)
-{
-    return &auth->revoked[id_hash64(jti, strlen(jti)) % REVOKED_BUCKETS];
-}
-
-static bool is_revoked(struct auth *auth, const char *jti)
-{
-    bool found = false;
-
-    if (jti[0] == '\0') {
-        return false;
-    }
-    pthread_rwlock_rdlock(&auth->revoked_lock);
-    for (struct revoked *entry = *revoked_bucket(auth, jti); entry != NULL && !found;
-         entry = entry->next) {
-        found = strcmp(entry->jti, jti) == 0;
-    }
-    pthread_rwlock_unlock(&auth->revoked_lock);
-    return found;
-}
-
-static void add_revoked(void *arg, const char *jti, int64_t expires_at_ms)
-{
-    struct auth *auth = arg;
-    struct revoked **bucket = revoked_bucket(auth, jti);
-    struct revoked *entry;
-
-    if (is_revoked(auth, jti)) {
-        return;
-    }
-    entry = xcalloc(1, sizeof(*entry));
-    entry->expires_at_ms = expires_at_ms;
-    if (str_copy(entry->jti, sizeof(entry->jti), jti) != 0) {
-        /* no token with so long a jti is revocable here, so none can match */
-        free(entry);
-        return;
-    }
-    pthread_rwlock_wrlock(&auth->revoked_lock);
-    entry->next = *bucket;
-    *bucket = entry;
-    pthread_rwlock_unlock(&auth->revoked_lock);
-}
-
-/* Forgets revocations whose tokens have expired anyway. */
-static void purge_revoked(struct auth *auth)
-{
-    int64_t now_ms = clock_wall_ms();
-
-    pthread_rwlock_wrlock(&auth->revoked_lock);
-    for (int i = 0; i < REVOKED_BUCKETS; i++) {
-        struct revoked **link = &auth->revoked[i];
-
-        while (*link != NULL) {
-            struct revoked *entry = *link;
-
-            if (entry->expires_at_ms > now_ms) {
-                link = &entry->next;
-                continue;
-            }
-            *link = entry->next;
-            free(entry);
-        }
-    }
-    pthread_rwlock_unlock(&auth->revoked_lock);
-}
-
-int auth_refresh_revocations(struct auth *auth, struct error *err)
-{
-    int64_t after, last = 0;
-    int status;
-
-    pthread_mutex_lock(&auth->refresh_lock);
-    after = auth->revoked_last > REVOKED_OVERLAP ? auth->revoked_last - REVOKED_OVERLAP : 0;
-    status = store_tokens_revoked(auth->store, after, add_revoked, auth, &last, err);
-    if (status == 0) {
-        if (last > auth->revoked_last) {
-            auth->revoked_last = last;
-        }
-        atomic_store(&auth->revoked_loaded, true);
-        purge_revoked(auth);
-    }
-    pthread_mutex_unlock(&auth->refresh_lock);
-    return status;
 }
 
 /* ---- tokens --------------------------------------------------------------------------------- */
@@ -294,8 +184,11 @@ static int verify_afresh(struct auth *auth, const char *token, size_t length, st
     memcpy(ret->subject, claims.subject, sizeof(ret->subject));
     memcpy(ret->username, claims.username, sizeof(ret->username));
     memcpy(ret->jti, claims.jti, sizeof(ret->jti));
-    ret->admin = strcmp(claims.role, "admin") == 0;
+    ret->admin = claims.admin;
     ret->expires_at_ms = claims.expires_at_s * 1000;
+    ret->own = claims.own;
+    ret->generation = claims.generation;
+    ret->issued_at_ms = claims.issued_at_s * 1000;
     return 0;
 }
 
@@ -323,11 +216,11 @@ int auth_authenticate(struct auth *auth, const char *authorization, struct princ
     if (clock_wall_ms() >= ret->expires_at_ms + TOKEN_LEEWAY_S * 1000) {
         return refuse(err, ERR_TOKEN_EXPIRED);
     }
-    if (ret->jti[0] != '\0' && !atomic_load(&auth->revoked_loaded) &&
-        auth_refresh_revocations(auth, err) != 0) {
+    if (ret->jti[0] != '\0' && !rights_known(auth->rights) &&
+        rights_refresh(auth->rights, err) != 0) {
         return -1;
     }
-    if (is_revoked(auth, ret->jti)) {
+    if (rights_ended(auth->rights, ret)) {
         return refuse(err, ERR_TOKEN_REVOKED);
     }
     return 0;
@@ -340,11 +233,17 @@ int auth_logout(struct auth *auth, const struct principal *principal, struct err
     if (principal->jti[0] == '\0') {
         return error_set(err, ERR_INVALID, "this token has no jti and cannot be revoked");
     }
-    if (store_token_revoke(auth->store, principal->jti, until_ms, err) != 0) {
-        return -1;
-    }
-    add_revoked(auth, principal->jti, until_ms);
-    return 0;
+    return rights_revoke(auth->rights, principal->jti, until_ms, err);
+}
+
+int auth_refresh(struct auth *auth, struct error *err)
+{
+    return rights_refresh(auth->rights, err);
+}
+
+bool auth_ended(struct auth *auth, const struct principal *principal)
+{
+    return rights_ended(auth->rights, principal);
 }
 
 /* ---- login ---------------------------------------------------------------------------------- */
@@ -390,6 +289,7 @@ static int issue_token(struct auth *auth, const struct store_user *user, struct 
     str_copy(claims.username, sizeof(claims.username), user->username);
     str_copy(claims.role, sizeof(claims.role), user->role);
     str_copy(claims.jti, sizeof(claims.jti), jti);
+    claims.generation = user->token_generation;
     if (token_sign(auth->keys, &claims, now_s, ret->access_token, sizeof(ret->access_token), err) !=
         0) {
         return -1;

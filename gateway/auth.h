@@ -1,11 +1,11 @@
 /*
  * auth - who is calling: bearer tokens, login, logout.
  *
- * Owns: verifying tokens (with a bounded cache), the set of revoked ones, checking passwords with
- * bounded parallelism and limits. Does not own: routes, HTTP, the token format (jwt.h), hashing
- * (password.h). Threads: every function may be called from any thread. Failure: a refused token is
- * one of ERR_TOKEN_*, always with the message "Token 无效"; when revocations could never be read
- * yet, a revocable token is refused with the store's error instead of being trusted.
+ * Owns: verifying tokens (with a bounded cache), checking passwords with bounded parallelism and
+ * limits. Does not own: routes, HTTP, the token format (jwt.h), which tokens have ended (rights.h),
+ * hashing (password.h). Threads: every function may be called from any thread. Failure: a refused
+ * token is one of ERR_TOKEN_*, always with the message "Token 无效"; when revocations could never
+ * be read yet, a revocable token is refused with the store's error instead of being trusted.
  */
 #ifndef GATEWAY_AUTH_H
 #define GATEWAY_AUTH_H
@@ -20,7 +20,12 @@
 
 #define TOKEN_REFUSED_MESSAGE "Token 无效"
 
-enum { TOKEN_BYTES = 4096, JTI_BYTES = 64, ROLE_BYTES = 16 };
+enum {
+    TOKEN_BYTES = 16384,       /* accepted: another issuer's may carry many claims */
+    ISSUED_TOKEN_BYTES = 4096, /* issued here */
+    JTI_BYTES = 64,
+    ROLE_BYTES = 16
+};
 
 struct principal {
     char subject[OWNER_BYTES];  /* owner of sandboxes; of our own users their id */
@@ -28,6 +33,9 @@ struct principal {
     bool admin;
     char jti[JTI_BYTES]; /* "" = the token cannot be revoked */
     int64_t expires_at_ms;
+    bool own;             /* issued by this system's login, not by another issuer */
+    int64_t generation;   /* own: of the user when it was issued */
+    int64_t issued_at_ms; /* `iat`; 0 = the token has none */
 };
 
 struct auth_options {
@@ -36,6 +44,9 @@ struct auth_options {
     const char *public_key_file;   /* RS256, ES256: PEM, "BEGIN PUBLIC KEY" */
     const char *private_key_file;  /* RS256, ES256: PEM; without it nobody can log in here */
     const char *issuer, *audience; /* NULL or empty = not checked */
+    /* Of another issuer's token: the claim, `.` between nested names, and the comma list of its
+     * values that make an admin. NULL or empty = no such token is an admin's. */
+    const char *admin_claim, *admin_values;
     int token_ttl_s;
     int login_max_parallel;
     int login_user_max, login_address_max, login_window_s; /* failures in a sliding window */
@@ -52,7 +63,7 @@ int auth_authenticate(struct auth *auth, const char *authorization, struct princ
                       struct error *err) MUST_CHECK;
 
 struct auth_token {
-    char access_token[TOKEN_BYTES];
+    char access_token[ISSUED_TOKEN_BYTES];
     int64_t expires_in_s;
     char user_id[UUID_BYTES];
     char username[LABEL_BYTES];
@@ -66,7 +77,10 @@ int auth_login(struct auth *auth, const char *username, const char *password, co
 /* ERR_INVALID when the token has no jti. */
 int auth_logout(struct auth *auth, const struct principal *principal, struct error *err) MUST_CHECK;
 
-/* Reads what other gateways revoked; call it every 2 s. */
-int auth_refresh_revocations(struct auth *auth, struct error *err) MUST_CHECK;
+/* Reads which tokens were revoked and whose tokens ended elsewhere; call it every 2 s. */
+int auth_refresh(struct auth *auth, struct error *err) MUST_CHECK;
+/* Has the token of a request that is still being served been revoked, or its user been disabled? A
+ * token that merely expired ends no running call. */
+bool auth_ended(struct auth *auth, const struct principal *principal);
 
 #endif

@@ -60,6 +60,11 @@ static const struct config_entry table[] = {
      "when set, tokens must have this iss"},
     {"JWT_AUDIENCE", CONFIG_STRING, AT(jwt_audience), 0, 255, NULL, false, false,
      "when set, tokens must have this aud"},
+    {"JWT_ADMIN_CLAIM", CONFIG_STRING, AT(jwt_admin_claim), 0, 255, NULL, false, false,
+     "claim that makes an admin in another issuer's token, nested names with dots between them "
+     "(default: none does)"},
+    {"JWT_ADMIN_VALUES", CONFIG_STRING, AT(jwt_admin_values), 0, 1023, "admin", false, false,
+     "comma list of the values of JWT_ADMIN_CLAIM that do"},
     {"JWT_TTL_SECONDS", CONFIG_INT, AT(jwt_ttl_s), 60, 31536000, "86400", false, false,
      "life of a token from login"},
     {"LOGIN_PARALLEL", CONFIG_INT, AT(login_parallel), 1, 64, "2", false, false,

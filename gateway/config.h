@@ -23,7 +23,7 @@ struct gateway_config {
     int64_t database_pool;
     struct queue_config redis;
     char *jwt_algorithm, *jwt_secret, *jwt_public_key_file, *jwt_private_key_file, *jwt_issuer,
-        *jwt_audience;
+        *jwt_audience, *jwt_admin_claim, *jwt_admin_values;
     int64_t jwt_ttl_s;
     int64_t login_parallel, login_user_max, login_address_max, login_window_s;
     char *providers, *templates;

@@ -4,6 +4,34 @@
 #include "gateway/lifecycle.h"
 #include "gateway/views.h"
 
+struct watch {
+    const struct request *request;
+    bool ended; /* has_ended() has said so, and the call was stopped */
+};
+
+static bool has_ended(void *arg)
+{
+    struct watch *watch = arg;
+
+    watch->ended = auth_ended(watch->request->gateway->auth, &watch->request->principal);
+    return watch->ended;
+}
+
+/* A call lasts no longer than the right to make it. */
+static int run_watched(const struct data_call *call, data_fn run, void *arg, struct error *err)
+{
+    struct watch watch = {.request = call->request};
+    int status;
+
+    http_client_watch(call->client, has_ended, &watch);
+    status = run(call, arg, err);
+    if (watch.ended) {
+        status = error_set(err, ERR_TOKEN_REVOKED, TOKEN_REFUSED_MESSAGE);
+    }
+    http_client_watch(call->client, NULL, NULL);
+    return status;
+}
+
 static int call_once(struct request *request, const struct sandbox *sandbox, data_fn run, void *arg,
                      struct error *err)
 {
@@ -25,7 +53,7 @@ static int call_once(struct request *request, const struct sandbox *sandbox, dat
     status = activity_begin(gateway->activity, sandbox, err);
     if (status == 0) {
         call.client = client_pool_take(gateway->clients);
-        status = run(&call, arg, err);
+        status = run_watched(&call, run, arg, err);
         client_pool_give(gateway->clients, call.client);
         activity_end(gateway->activity, sandbox->id);
     }

@@ -23,6 +23,8 @@ static struct auth *open_auth(const struct gateway_config *config, struct store 
                                          .private_key_file = config->jwt_private_key_file,
                                          .issuer = config->jwt_issuer,
                                          .audience = config->jwt_audience,
+                                         .admin_claim = config->jwt_admin_claim,
+                                         .admin_values = config->jwt_admin_values,
                                          .token_ttl_s = (int)config->jwt_ttl_s,
                                          .login_max_parallel = (int)config->login_parallel,
                                          .login_user_max = (int)config->login_user_max,

@@ -25,6 +25,7 @@ enum {
     SECRET_MIN_BYTES = 32,
     KEY_FILE_MAX_BYTES = 16384,
     HEADER_MAX_BYTES = 1024,
+    CLAIM_NAME_BYTES = 128,
 };
 
 /* RFC 7519 NumericDate; beyond 2^53 a double is not exact */
@@ -33,8 +34,9 @@ enum {
 struct token_keys {
     jwt_alg_t algorithm;
     const char *algorithm_name;
-    char *verify_key, *sign_key; /* sign_key NULL: cannot sign; HS256: the same text twice */
-    char *issuer, *audience;     /* NULL = not checked */
+    char *verify_key, *sign_key;      /* sign_key NULL: cannot sign; HS256: the same text twice */
+    char *issuer, *audience;          /* NULL = not checked */
+    char *admin_claim, *admin_values; /* NULL = another issuer's token makes no admin */
 };
 
 static int refuse(struct error *err, enum error_code code)
@@ -124,7 +126,7 @@ static int load_pair(struct token_keys *keys, const struct auth_options *options
 static int try_keys(const struct token_keys *keys, struct error *err)
 {
     struct token_claims claims = {.subject = "self-test", .expires_at_s = 1000}, back;
-    char token[TOKEN_BYTES];
+    char token[ISSUED_TOKEN_BYTES];
 
     if (keys->sign_key == NULL) {
         return 0;
@@ -160,6 +162,8 @@ struct token_keys *token_keys_new(const struct auth_options *options, struct err
     }
     keys->issuer = dup_or_null(options->issuer);
     keys->audience = dup_or_null(options->audience);
+    keys->admin_claim = dup_or_null(options->admin_claim);
+    keys->admin_values = dup_or_null(options->admin_values);
     if (keys->algorithm_name == NULL) {
         status = error_set(err, ERR_CONFIG, "JWT_ALGORITHM is none of HS256, RS256, ES256");
     } else if (keys->algorithm != JWT_ALG_HS256) {
@@ -191,6 +195,8 @@ void token_keys_free(struct token_keys *keys)
     wipe(keys->sign_key);
     free(keys->issuer);
     free(keys->audience);
+    free(keys->admin_claim);
+    free(keys->admin_values);
     free(keys);
 }
 
@@ -221,6 +227,7 @@ int token_sign(const struct token_keys *keys, const struct token_claims *claims,
         add_text(jwt, "username", claims->username) != 0 ||
         add_text(jwt, "role", claims->role) != 0 || add_text(jwt, "jti", claims->jti) != 0 ||
         add_text(jwt, "iss", keys->issuer) != 0 || add_text(jwt, "aud", keys->audience) != 0 ||
+        jwt_add_grant_int(jwt, TOKEN_GENERATION_CLAIM, (long)claims->generation) != 0 ||
         jwt_add_grant_int(jwt, "iat", (long)now_s) != 0 ||
         jwt_add_grant_int(jwt, "exp", (long)claims->expires_at_s) != 0 ||
         jwt_set_alg(jwt, keys->algorithm, (const unsigned char *)keys->sign_key,
@@ -364,6 +371,83 @@ static bool audience_matches(const cJSON *claims, const char *audience)
     return false;
 }
 
+/* The claim at a path of names with `.` between them; a name with a dot in it wins over the path.
+ */
+static const cJSON *claim_at(const cJSON *claims, const char *path)
+{
+    const cJSON *whole = cJSON_GetObjectItemCaseSensitive(claims, path);
+    char name[CLAIM_NAME_BYTES];
+
+    if (whole != NULL) {
+        return whole;
+    }
+    while (claims != NULL && *path != '\0') {
+        size_t length = strcspn(path, ".");
+
+        if (length == 0 || length >= sizeof(name)) {
+            return NULL;
+        }
+        memcpy(name, path, length);
+        name[length] = '\0';
+        claims = cJSON_GetObjectItemCaseSensitive(claims, name);
+        path += length + (path[length] == '.');
+    }
+    return claims;
+}
+
+static bool is_listed(const char *list, const char *word)
+{
+    size_t word_length = strlen(word);
+
+    while (*list != '\0') {
+        size_t length = strcspn(list, ",");
+
+        if (length == word_length && length > 0 && memcmp(list, word, length) == 0) {
+            return true;
+        }
+        list += length + (list[length] == ',');
+    }
+    return false;
+}
+
+/* The claim is a text, or an array in which one text will do; `true` counts as the text. */
+static bool makes_admin(const struct token_keys *keys, const cJSON *claims)
+{
+    const cJSON *claim, *entry;
+
+    if (keys->admin_claim == NULL || keys->admin_values == NULL) {
+        return false;
+    }
+    claim = claim_at(claims, keys->admin_claim);
+    if (cJSON_IsString(claim)) {
+        return is_listed(keys->admin_values, claim->valuestring);
+    }
+    if (cJSON_IsTrue(claim)) {
+        return is_listed(keys->admin_values, "true");
+    }
+    if (cJSON_IsArray(claim)) {
+        cJSON_ArrayForEach(entry, claim)
+        {
+            if (cJSON_IsString(entry) && is_listed(keys->admin_values, entry->valuestring)) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* Who issued it, and what follows from that. A server without a signing key has issued none. */
+static void read_origin(const struct token_keys *keys, const cJSON *claims,
+                        struct token_claims *ret)
+{
+    ret->own =
+        token_keys_can_sign(keys) && date_of(claims, TOKEN_GENERATION_CLAIM, &ret->generation) == 1;
+    ret->admin = ret->own ? strcmp(ret->role, "admin") == 0 : makes_admin(keys, claims);
+    if (date_of(claims, "iat", &ret->issued_at_s) != 1) {
+        ret->issued_at_s = 0;
+    }
+}
+
 static int read_claims(const struct token_keys *keys, const cJSON *claims, int64_t now_s,
                        struct token_claims *ret, struct error *err)
 {
@@ -400,6 +484,7 @@ static int read_claims(const struct token_keys *keys, const cJSON *claims, int64
     if (jti != NULL && str_copy(ret->jti, sizeof(ret->jti), jti) != 0) {
         ret->jti[0] = '\0';
     }
+    read_origin(keys, claims, ret);
     return 0;
 }
 

@@ -23,7 +23,15 @@ struct token_claims {
     char role[ROLE_BYTES];      /* "" when absent or not a short string */
     char jti[JTI_BYTES];        /* "" when absent or not a short string */
     int64_t expires_at_s;
+    int64_t issued_at_s; /* 0 when absent or not a date */
+    bool own;            /* issued by token_sign(): carries its claim TOKEN_GENERATION_CLAIM */
+    int64_t generation;  /* own: the user's when it was issued */
+    bool admin;          /* own: by `role`; else by JWT_ADMIN_CLAIM. Not signed: verify sets it */
 };
+
+/* Marks our own tokens. Whoever holds the key may write it, so it decides no more than which rule
+ * for admins and for ended tokens applies. */
+#define TOKEN_GENERATION_CLAIM "sandbox_gen"
 
 struct token_keys;
 /* Reads and tries the keys (a signature made is verified). ERR_CONFIG names the setting. */

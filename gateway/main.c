@@ -19,7 +19,13 @@
 #include "gateway/router.h"
 #include "gateway/user_cli.h"
 
-enum { HEAD_MAX_BYTES = 16384, DRAIN_STEP_MS = 50, DRAIN_NOTICE_MS = 200, DRAIN_CUT_MS = 1000 };
+/* a head takes a token of TOKEN_BYTES and the other headers */
+enum {
+    HEAD_MAX_BYTES = 2 * TOKEN_BYTES,
+    DRAIN_STEP_MS = 50,
+    DRAIN_NOTICE_MS = 200,
+    DRAIN_CUT_MS = 1000
+};
 
 static const char usage[] = "usage: sandbox-gateway [serve | migrate | health | doctor | user ... "
                             "| jobs ... | --help | --version]\n";

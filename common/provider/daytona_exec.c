@@ -32,8 +32,8 @@
 
 enum {
     ANSWER_MAX_BYTES = 4 * CHUNK_BYTES,
-    FOLLOW_MS = 10 * 1000, /* longest time one request waits for output */
-    SPARE_MS = 15 * 1000,  /* for the request itself, beside what it waits */
+    FOLLOW_MS = 3 * 1000, /* longest time one request waits for output */
+    SPARE_MS = 15 * 1000, /* for the request itself, beside what it waits */
     KILL_TIMEOUT_MS = 10 * 1000,
     TRIES = 4,
     PATIENCE_MS = 10 * 1000, /* longest wait for a rate limit between two of them */
@@ -441,6 +441,10 @@ static int follow_to_end(struct follow *follow, int64_t deadline_ms, bool *ret_l
     int64_t over_ms = 0; /* when it was seen to be over */
     *ret_late = false;
     while (!follow->stopped && !(follow->exited && follow->drained)) {
+        if (http_client_over(follow->client)) {
+            follow->stopped = true;
+            return 0;
+        }
         if (!follow->exited && clock_mono_ms() >= deadline_ms) {
             *ret_late = true;
             return 0;

@@ -182,6 +182,16 @@ static size_t on_read(char *buf, size_t size, size_t count, void *arg)
     return (size_t)got;
 }
 
+static bool ask_whether_over(struct http_exchange *x)
+{
+    if (x->is_over != NULL && x->is_over(x->is_over_arg)) {
+        x->is_over = NULL;
+        x->over = true;
+        return true;
+    }
+    return false;
+}
+
 static int on_progress(void *arg, curl_off_t dl_total, curl_off_t dl_now, curl_off_t ul_total,
                        curl_off_t ul_now)
 {
@@ -189,10 +199,14 @@ static int on_progress(void *arg, curl_off_t dl_total, curl_off_t dl_now, curl_o
     (void)dl_total;
     (void)ul_total;
     int64_t now_ms = clock_mono_ms();
+    if (ask_whether_over(x)) {
+        x->stopped = true;
+        return 1;
+    }
     if (dl_now + ul_now != x->moved) {
         x->moved = dl_now + ul_now;
         x->moved_ms = now_ms;
-    } else if (now_ms - x->moved_ms >= x->stream->idle_ms) {
+    } else if (x->stream->idle_ms > 0 && now_ms - x->moved_ms >= x->stream->idle_ms) {
         x->stalled = true;
         return 1;
     }
@@ -363,7 +377,7 @@ int http_exchange_prepare(struct http_exchange *x, const struct http_request *re
     long connect_ms = limit_ms > 0 && limit_ms < CONNECT_TIMEOUT_MS ? limit_ms : CONNECT_TIMEOUT_MS;
     curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, limit_ms);
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, connect_ms);
-    if (stream && stream->idle_ms > 0) {
+    if (stream && (stream->idle_ms > 0 || x->is_over != NULL)) {
         curl_easy_setopt(easy, CURLOPT_NOPROGRESS, 0L);
         curl_easy_setopt(easy, CURLOPT_XFERINFOFUNCTION, on_progress);
         curl_easy_setopt(easy, CURLOPT_XFERINFODATA, x);
@@ -469,6 +483,18 @@ void http_client_free(struct http_client *client)
     }
     http_exchange_done(&client->exchange);
     free(client);
+}
+
+void http_client_watch(struct http_client *client, bool (*is_over)(void *arg), void *arg)
+{
+    client->exchange.is_over = is_over;
+    client->exchange.is_over_arg = arg;
+    client->exchange.over = false;
+}
+
+bool http_client_over(struct http_client *client)
+{
+    return client->exchange.over || ask_whether_over(&client->exchange);
 }
 
 void http_client_stream(struct http_client *client, const struct http_request *request,

@@ -34,6 +34,12 @@ struct http_stream {
 };
 void http_client_stream(struct http_client *client, const struct http_request *request,
                         const struct http_stream *stream, struct http_response *ret);
+/* Asks is_over(arg) at least once a second while http_client_stream() runs. When it says yes, that
+ * stream is stopped, and later ones of this client are not asked about any more. NULL = nobody is
+ * asked. */
+void http_client_watch(struct http_client *client, bool (*is_over)(void *arg), void *arg);
+/* Asks, unless it has been said already; for a long call made of short requests. */
+bool http_client_over(struct http_client *client);
 /* Runs a whole step machine to its end with this client. Returns the final step. */
 void http_client_drive(struct http_client *client, struct provider *provider,
                        struct provider_call *call, struct provider_step *ret);

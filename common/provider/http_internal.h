@@ -29,6 +29,10 @@ struct http_exchange {
     curl_off_t moved; /* bytes both ways at the last progress call */
     int64_t moved_ms; /* when `moved` last changed */
     int64_t started_ms;
+    /* http_client_watch(); NULL = nobody is asked, or has said yes */
+    bool (*is_over)(void *arg);
+    void *is_over_arg;
+    bool over; /* is_over() has said yes */
 };
 
 void http_exchange_init(struct http_exchange *exchange);

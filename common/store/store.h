@@ -53,12 +53,14 @@ struct store_user {
     char password_hash[160];
     bool disabled;
     int64_t created_at_ms;
+    int64_t token_generation; /* of the tokens to issue now; older ones have ended */
 };
 int store_user_add(struct store *store, const struct store_user *user,
                    struct error *err) MUST_CHECK;
 /* ERR_NOT_FOUND when there is none. */
 int store_user_find(struct store *store, const char *username, struct store_user *ret,
                     struct error *err) MUST_CHECK;
+/* Both end every token that the user has. */
 int store_user_set_password(struct store *store, const char *username, const char *hash,
                             struct error *err) MUST_CHECK;
 int store_user_set_disabled(struct store *store, const char *username, bool disabled,
@@ -73,6 +75,19 @@ int store_token_revoke(struct store *store, const char *jti, int64_t expires_at_
 int store_tokens_revoked(struct store *store, int64_t after,
                          void (*each)(void *arg, const char *jti, int64_t expires_at_ms), void *arg,
                          int64_t *ret_last, struct error *err) MUST_CHECK;
+
+/* A user whose tokens of a generation below `generation` have ended. */
+struct store_user_change {
+    char id[UUID_BYTES];
+    int64_t generation;
+    int64_t not_before_ms; /* when they ended */
+    bool disabled;
+};
+/* Calls back every user changed since `after` (0 = all that ever changed), in the order of the
+ * changes; *ret_last = the newest change. */
+int store_users_changed(struct store *store, int64_t after,
+                        void (*each)(void *arg, const struct store_user_change *change), void *arg,
+                        int64_t *ret_last, struct error *err) MUST_CHECK;
 
 /* ---- accepting work (gateway) ------------------------------------------------------------ */
 

@@ -14,6 +14,7 @@ static void row_user(const PGresult *result, int row, struct store_user *ret)
     row_text(result, row, 3, ret->password_hash, sizeof(ret->password_hash));
     ret->disabled = row_int(result, row, 4) != 0;
     ret->created_at_ms = row_int(result, row, 5);
+    ret->token_generation = row_int(result, row, 6);
 }
 
 int store_user_add(struct store *store, const struct store_user *user, struct error *err)
@@ -128,6 +129,31 @@ int store_tokens_revoked(struct store *store, int64_t after,
     *ret_last = after;
     for (int i = 0; i < PQntuples(result); i++) {
         each(arg, PQgetvalue(result, i, 1), row_int(result, i, 2));
+        *ret_last = row_int(result, i, 0);
+    }
+    PQclear(result);
+    return 0;
+}
+
+int store_users_changed(struct store *store, int64_t after,
+                        void (*each)(void *arg, const struct store_user_change *change), void *arg,
+                        int64_t *ret_last, struct error *err)
+{
+    struct params p = {.count = 0};
+    PGresult *result;
+
+    param_int(&p, after);
+    if (store_query(store, Q_USERS_CHANGED, &p, &result, err) < 0) {
+        return -1;
+    }
+    *ret_last = after;
+    for (int i = 0; i < PQntuples(result); i++) {
+        struct store_user_change change = {.generation = row_int(result, i, 2),
+                                           .not_before_ms = row_int(result, i, 3),
+                                           .disabled = row_int(result, i, 4) != 0};
+
+        row_text(result, i, 1, change.id, sizeof(change.id));
+        each(arg, &change);
         *ret_last = row_int(result, i, 0);
     }
     PQclear(result);

@@ -20,6 +20,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 void __wrap_clock_sleep_ms(int64_t ms);
+bool __wrap_http_client_over(struct http_client *client);
 void __wrap_http_client_perform(struct http_client *client, const struct http_request *request,
                                 struct http_response *ret);
 void __wrap_http_client_stream(struct http_client *client, const struct http_request *request,
@@ -35,7 +36,8 @@ enum {
     BODY_MAX_BYTES = 1 << 20,
     HEAD_BYTES = 4,
 };
-enum answer_flag { NOT_SENT = 1, AMBIGUOUS = 2, WRAP = 4, SPLIT = 8 };
+/* OVER: the right to the call ends before this answer */
+enum answer_flag { NOT_SENT = 1, AMBIGUOUS = 2, WRAP = 4, SPLIT = 8, OVER = 16 };
 
 /* one run at a time: the stand-ins are called by the one thread that runs the target */
 static struct {
@@ -139,6 +141,12 @@ static size_t next_answer(const struct http_request *request, struct http_respon
     ret->body = script.body.data;
     ret->body_bytes = ret->transport == HTTP_NOT_SENT ? 0 : script.body.length;
     return (flags & SPLIT) != 0 ? 7 : 0;
+}
+
+bool __wrap_http_client_over(struct http_client *client)
+{
+    (void)client;
+    return script.size >= HEAD_BYTES && (script.data[1] & OVER) != 0;
 }
 
 void __wrap_http_client_perform(struct http_client *client, const struct http_request *request,

@@ -90,7 +90,7 @@ static enum error_code login(struct auth *auth, const char *user, const char *pa
 static enum error_code authenticate(struct auth *auth, const struct auth_token *token,
                                     struct principal *ret)
 {
-    char header[TOKEN_BYTES + 16];
+    char header[ISSUED_TOKEN_BYTES + 16];
     struct error err = ERROR_INIT;
 
     snprintf(header, sizeof(header), "Bearer %s", token->access_token);
@@ -219,10 +219,10 @@ static void test_logout_everywhere(void **state)
     assert_int_equal(auth_logout(gateways[0], &principal, &err), 0);
     assert_int_equal(auth_logout(gateways[0], &principal, &err), 0);
     assert_int_equal(authenticate(gateways[0], &token, &principal), ERR_TOKEN_REVOKED);
-    assert_int_equal(auth_refresh_revocations(gateways[1], &err), 0);
+    assert_int_equal(auth_refresh(gateways[1], &err), 0);
     assert_int_equal(authenticate(gateways[1], &token, &principal), ERR_TOKEN_REVOKED);
     assert_int_equal(authenticate(gateways[1], &other, &principal), ERR_OK);
-    assert_int_equal(auth_refresh_revocations(gateways[1], &err), 0);
+    assert_int_equal(auth_refresh(gateways[1], &err), 0);
     assert_int_equal(authenticate(gateways[1], &token, &principal), ERR_TOKEN_REVOKED);
 
     /* a gateway that starts afterwards knows it before its first ticker */
@@ -233,6 +233,52 @@ static void test_logout_everywhere(void **state)
     principal.jti[0] = '\0';
     assert_int_equal(auth_logout(gateways[0], &principal, &err), -1);
     assert_int_equal(err.code, ERR_INVALID);
+}
+
+/* Disabling a user and setting a password end every token issued before, on every gateway. */
+static void test_end_of_a_user(void **state)
+{
+    struct auth_token token, later;
+    struct principal principal;
+    struct error err = ERROR_INIT;
+    struct auth *late;
+    char name[64], id[UUID_BYTES];
+
+    (void)state;
+    id_uuid(id);
+    snprintf(name, sizeof(name), "user-%s", id);
+    assert_int_equal(cli("add", name, "--role", "admin", NULL), ERR_OK);
+    assert_int_equal(login(gateways[0], name, PASSWORD, &token), ERR_OK);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(authenticate(gateways[i], &token, &principal), ERR_OK);
+    assert_false(auth_ended(gateways[1], &principal));
+
+    assert_int_equal(cli("disable", name, NULL), ERR_OK);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(auth_refresh(gateways[i], &err), 0);
+        assert_int_equal(authenticate(gateways[i], &token, &principal), ERR_TOKEN_REVOKED);
+    }
+    assert_true(auth_ended(gateways[1], &principal));
+
+    /* enabling gives no token back; a new one is good at once, in the same second */
+    assert_int_equal(cli("enable", name, NULL), ERR_OK);
+    assert_int_equal(login(gateways[0], name, PASSWORD, &later), ERR_OK);
+    assert_int_equal(auth_refresh(gateways[1], &err), 0);
+    assert_int_equal(authenticate(gateways[1], &token, &principal), ERR_TOKEN_REVOKED);
+    assert_int_equal(authenticate(gateways[1], &later, &principal), ERR_OK);
+
+    assert_int_equal(cli("passwd", name, NULL), ERR_OK);
+    assert_int_equal(login(gateways[0], name, PASSWORD, &token), ERR_OK);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(auth_refresh(gateways[i], &err), 0);
+        assert_int_equal(authenticate(gateways[i], &later, &principal), ERR_TOKEN_REVOKED);
+        assert_int_equal(authenticate(gateways[i], &token, &principal), ERR_OK);
+    }
+
+    /* a gateway that starts afterwards knows it before its first ticker */
+    late = open_auth(stores[1], 10, 1);
+    assert_int_equal(authenticate(late, &later, &principal), ERR_TOKEN_REVOKED);
+    auth_free(late);
 }
 
 static void test_user_commands(void **state)
@@ -345,6 +391,7 @@ int main(void)
         cmocka_unit_test(test_attempts_are_limited),
         cmocka_unit_test(test_parallel_logins),
         cmocka_unit_test(test_logout_everywhere),
+        cmocka_unit_test(test_end_of_a_user),
         cmocka_unit_test(test_user_commands),
         cmocka_unit_test(test_password_from_stdin),
     };

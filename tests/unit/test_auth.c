@@ -238,6 +238,76 @@ static void test_issuer_and_audience(void **state)
     token_keys_free(keys);
 }
 
+/* Which tokens of another issuer are an admin's: none, unless a claim and its values are named. */
+static void test_admins_of_another_issuer(void **state)
+{
+    static const struct {
+        const char *claim, *values, *more;
+        bool admin;
+    } table[] = {
+        {NULL, "admin", "\"role\":\"admin\"", false},
+        {"role", NULL, "\"role\":\"admin\"", false},
+        {"role", "admin", "\"role\":\"admin\"", true},
+        {"role", "root,admin", "\"role\":\"admin\"", true},
+        {"role", "admin", "\"role\":\"administrator\"", false},
+        {"role", "administrator", "\"role\":\"admin\"", false},
+        {"role", "admin", "\"role\":\"\"", false},
+        {"role", "admin,", "\"role\":\"\"", false},
+        {"role", "admin", "\"role\":[\"user\",\"admin\"]", true},
+        {"role", "admin", "\"role\":[1,{\"admin\":true}]", false},
+        {"role", "admin", "\"role\":{\"admin\":true}", false},
+        {"realm.roles", "ops", "\"realm\":{\"roles\":[\"ops\"]}", true},
+        {"realm.roles", "ops", "\"realm\":[\"ops\"]", false},
+        {"https://a.b/role", "ops", "\"https://a.b/role\":\"ops\"", true},
+        {"is_admin", "true", "\"is_admin\":true", true},
+        {"is_admin", "true", "\"is_admin\":false", false},
+        {"is_admin", "true", "\"is_admin\":1", false},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+        const struct auth_options options = {
+            .secret = SECRET, .admin_claim = table[i].claim, .admin_values = table[i].values};
+        struct error err = ERROR_INIT;
+        struct token_keys *keys = token_keys_new(&options, &err);
+        struct token_claims claims;
+        char token[TOKEN_BYTES + 1], text[512];
+
+        assert_non_null(keys);
+        snprintf(text, sizeof(text), "{\"sub\":\"u\",\"exp\":1800000600,%s}", table[i].more);
+        make(token, sizeof(token), HEADER, text, SECRET, strlen(SECRET), MAC_SHA256);
+        assert_int_equal(verify(keys, token, &claims), ERR_OK);
+        assert_false(claims.own);
+        if (claims.admin != table[i].admin)
+            fail_msg("%s = %s with %s", table[i].claim, table[i].values, table[i].more);
+        token_keys_free(keys);
+    }
+}
+
+/* As much as an identity provider with many groups puts into one. */
+static void test_long_tokens(void **state)
+{
+    struct token_keys *keys = keys_of(NULL, NULL);
+    char *claims = xcalloc(1, TOKEN_BYTES), *token = xcalloc(1, 2 * TOKEN_BYTES);
+    struct token_claims back;
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    for (int groups = 11500; groups <= 12500; groups += 1000) {
+        int used = snprintf(claims, TOKEN_BYTES, "{\"sub\":\"u\",\"exp\":1800000600,\"groups\":\"");
+
+        memset(claims + used, 'g', (size_t)groups);
+        memcpy(claims + used + groups, "\"}", 3);
+        make(token, 2 * TOKEN_BYTES, HEADER, claims, SECRET, strlen(SECRET), MAC_SHA256);
+        assert_int_equal(token_verify(keys, token, strlen(token), NOW, &back, &err),
+                         strlen(token) <= TOKEN_BYTES ? 0 : -1);
+        assert_true((strlen(token) <= TOKEN_BYTES) == (groups < 12000));
+    }
+    free(claims);
+    free(token);
+    token_keys_free(keys);
+}
+
 /* ---- form and signature --------------------------------------------------------------------- */
 
 static void test_form(void **state)
@@ -337,6 +407,7 @@ static void test_round_trip(void **state)
                                   .username = "álice",
                                   .role = "admin",
                                   .jti = "j-1",
+                                  .generation = 7,
                                   .expires_at_s = NOW + 60},
                         back;
     struct token_keys *keys = keys_of("me", "api");
@@ -350,6 +421,9 @@ static void test_round_trip(void **state)
     assert_string_equal(back.subject, "0123");
     assert_string_equal(back.username, "álice");
     assert_string_equal(back.role, "admin");
+    assert_true(back.own && back.admin);
+    assert_int_equal(back.generation, 7);
+    assert_int_equal(back.issued_at_s, NOW);
     assert_string_equal(back.jti, "j-1");
     assert_int_equal(back.expires_at_s, NOW + 60);
     assert_int_equal(token_sign(keys, &claims, NOW, small, sizeof(small), &err), -1);
@@ -586,7 +660,8 @@ static void test_header(void **state)
             fail_msg("%s", table[i].format);
         if (table[i].code == ERR_OK) {
             assert_string_equal(principal.subject, "u");
-            assert_true(principal.admin);
+            /* another issuer's claim makes no admin unless a setting says so */
+            assert_false(principal.admin);
         }
     }
     memset(huge, 'a', (1 << 20) - 1);
@@ -724,6 +799,8 @@ int main(void)
         cmocka_unit_test(test_claims),
         cmocka_unit_test(test_subject_length),
         cmocka_unit_test(test_issuer_and_audience),
+        cmocka_unit_test(test_admins_of_another_issuer),
+        cmocka_unit_test(test_long_tokens),
         cmocka_unit_test(test_form),
         cmocka_unit_test(test_every_flipped_bit_is_refused),
         cmocka_unit_test(test_signature),
