@@ -85,7 +85,7 @@ int activity_begin(struct activity *activity, const struct sandbox *sandbox, str
     struct entry *entry;
 
     if (sandbox->timeout_mode == TIMEOUT_IDLE &&
-        sandbox->expires_at_ms - clock_wall_ms() < NEAR_MS &&
+        sandbox->expires_at_ms - sandbox->read_at_ms < NEAR_MS &&
         store_sandbox_touch(activity->store, &id, 1, err) < 0) {
         return -1;
     }

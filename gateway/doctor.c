@@ -3,6 +3,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "common/base/clock.h"
@@ -94,6 +95,53 @@ static void check_clock(struct doctor *doctor, const char *whose, int64_t their_
          their_ms > our_ms ? "ahead of" : "behind");
 }
 
+/* ---- the clocks of others ------------------------------------------------------------------ */
+
+/* Work and deadlines go by the database's clock: a wrong one elsewhere misleads people only. */
+static void tell_other_clock(struct doctor *doctor, const char *whose, int64_t ahead_ms,
+                             const char *than)
+{
+    tell(doctor, WARN,
+         "run NTP (chrony, systemd-timesyncd) there; deadlines do not depend on it, the times in "
+         "logs do",
+         "%s's clock is %lld ms %s %s", whose, (long long)(ahead_ms < 0 ? -ahead_ms : ahead_ms),
+         ahead_ms < 0 ? "behind" : "ahead of", than);
+}
+
+/* Who has told PostgreSQL lately that it lives, and how wrong its clock was. */
+static void check_processes(struct doctor *doctor)
+{
+    struct error err = ERROR_INIT;
+    struct store_process *live = NULL;
+    size_t count = 0;
+    int workers = 0, reapers = 0;
+
+    if (store_processes_live(doctor->store, &live, &count, &err) < 0) {
+        return; /* as was said before */
+    }
+    for (size_t i = 0; i < count; i++) {
+        int64_t ahead_ms = live[i].clock_offset_ms;
+
+        workers += live[i].role == STORE_ROLE_WORKER;
+        reapers += live[i].role == STORE_ROLE_REAPER;
+        if (ahead_ms >= CLOCK_WARN_MS || ahead_ms <= -CLOCK_WARN_MS) {
+            tell_other_clock(doctor, live[i].name, ahead_ms, "PostgreSQL's");
+        }
+    }
+    free(live);
+    if (workers == 0) {
+        tell(doctor, FAIL, "start sandbox-worker: lifecycle calls are accepted and stay queued",
+             "no live worker");
+    }
+    if (reapers == 0) {
+        tell(doctor, FAIL, "start sandbox-reaper: no deadline is kept without one",
+             "no live reaper");
+    }
+    if (workers > 0 && reapers > 0) {
+        tell(doctor, FINE, NULL, "%d workers, %d reapers", workers, reapers);
+    }
+}
+
 /* ---- PostgreSQL --------------------------------------------------------------------------- */
 
 static void check_postgresql(struct doctor *doctor)
@@ -160,7 +208,7 @@ static void check_postgresql(struct doctor *doctor)
     }
 }
 
-/* ---- Redis and who beats in it ------------------------------------------------------------ */
+/* ---- Redis -------------------------------------------------------------------------------- */
 
 static void check_redis(struct doctor *doctor)
 {
@@ -196,18 +244,6 @@ static void check_redis(struct doctor *doctor)
         tell(doctor, WARN, "raise maxmemory: at the limit Redis refuses new jobs",
              "%lld of %lld MB are used", (long long)(facts.used_memory_bytes >> 20),
              (long long)(facts.maxmemory_bytes >> 20));
-    }
-    doctor->check = "processes";
-    if (facts.workers == 0) {
-        tell(doctor, FAIL, "start sandbox-worker: lifecycle calls are accepted and stay queued",
-             "no live worker");
-    }
-    if (facts.reapers == 0) {
-        tell(doctor, FAIL, "start sandbox-reaper: no deadline is kept without one",
-             "no live reaper");
-    }
-    if (facts.workers > 0 && facts.reapers > 0) {
-        tell(doctor, FINE, NULL, "%d workers, %d reapers", facts.workers, facts.reapers);
     }
 }
 
@@ -246,6 +282,9 @@ static void check_provider(struct doctor *doctor, struct provider *provider)
         tell(doctor, FAIL, provider_advice(step.outcome), "%s: %s (%s)", provider->ops->name,
              step.error, outcome_name(step.outcome));
     }
+    if (call.clock_told && call.clock_ahead_ms != 0) {
+        tell_other_clock(doctor, provider->ops->name, call.clock_ahead_ms, "ours");
+    }
     provider_call_done(&call);
     http_client_free(client);
 }
@@ -272,9 +311,8 @@ static const struct check {
     const char *name;
     void (*run)(struct doctor *doctor);
 } checks[] = {
-    {"configuration", check_configuration},
-    {"postgresql", check_postgresql},
-    {"redis", check_redis},
+    {"configuration", check_configuration}, {"postgresql", check_postgresql},
+    {"processes", check_processes},         {"redis", check_redis},
     {"provider", check_providers},
 };
 

@@ -224,11 +224,18 @@ struct provider *flight_provider(const struct flight *flight)
     return gate == NULL ? NULL : gate->provider;
 }
 
+/* An end that the provider told, which lies no further away than it lets any sandbox live. */
+static int64_t believed_end_ms(const struct flight *flight, struct provider *provider)
+{
+    return min_i64(flight->call.result.expires_at_ms,
+                   flight_now_ms(flight) + provider->ops->max_lifetime_ms(provider));
+}
+
 /* The provider's own end of the sandbox, as it told, else as it was asked for. */
 static int64_t provider_end_ms(const struct flight *flight)
 {
-    int64_t told = flight->call.result.expires_at_ms;
-    return told > 0 ? told : flight->sent_wall_ms + flight->call.timeout_ms;
+    return flight->call.result.expires_at_ms > 0 ? believed_end_ms(flight, flight_provider(flight))
+                                                 : flight->sent_at_ms + flight->call.timeout_ms;
 }
 
 static const char *first_text(const char *a, const char *b)
@@ -251,7 +258,7 @@ static void set_expires(struct flight *flight, int64_t at_ms, enum timeout_mode 
 static void set_first_deadline(struct flight *flight, int64_t limit_ms)
 {
     const struct sandbox *box = box_of(flight);
-    int64_t now = clock_wall_ms();
+    int64_t now = flight_now_ms(flight);
     int64_t timeout_ms = box->timeout_ms;
     enum timeout_mode mode = box->timeout_mode;
     if (mode == TIMEOUT_ABSOLUTE && box->expires_at_ms > now) {
@@ -287,8 +294,7 @@ static void done_started(struct flight *flight)
     str_copy(values->traffic_token, sizeof(values->traffic_token),
              first_text(result->traffic_token, box->traffic_token));
     /* the provider counts its longest life from the start: rather a moment early than late */
-    values->started_at_ms =
-        result->started_at_ms > 0 ? result->started_at_ms : flight->sent_wall_ms;
+    values->started_at_ms = result->started_at_ms > 0 ? result->started_at_ms : flight->sent_at_ms;
     values->provider_expires_at_ms = provider_end_ms(flight);
     set_first_deadline(flight,
                        values->provider_expires_at_ms - margin_ms(flight, flight_provider(flight)));
@@ -372,7 +378,8 @@ static void done_reconcile(struct flight *flight)
     bool changed = apply_seen(flight, result->state);
     if (result->state == PROVIDER_STATE_RUNNING && result->expires_at_ms > 0) {
         flight->finish.set |= STORE_SET_PROVIDER_EXPIRES;
-        flight->finish.values.provider_expires_at_ms = result->expires_at_ms;
+        flight->finish.values.provider_expires_at_ms =
+            believed_end_ms(flight, flight_provider(flight));
     }
     if (changed && flight->finish.to == SANDBOX_RUNNING) {
         flight->finish.set |= STORE_SET_STARTED; /* its longest life counts from then */
@@ -459,7 +466,7 @@ static bool deadline_passed(const struct flight *flight)
     const struct job *job = job_of(flight);
     return job->deadline_ms > 0 && job->attempt <= 1 && job->op != JOB_DELETE &&
            !flight->claimed.took_over && !flight->claimed.create_maybe_sent &&
-           clock_wall_ms() > job->deadline_ms;
+           flight->claimed.claimed_at_ms > job->deadline_ms;
 }
 
 /* True when a call is needed; else the flight is finished. */

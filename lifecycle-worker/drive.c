@@ -210,7 +210,7 @@ static void flight_send(struct flight *flight, struct http_request *request)
         request->timeout_ms = left;
     }
     flight->sent = true;
-    flight->sent_wall_ms = clock_wall_ms();
+    flight->sent_at_ms = flight_now_ms(flight);
     flight->request_began_ms = now;
     if (request->once) {
         flight->create_sent_ms = now;
@@ -230,7 +230,7 @@ static void flight_step(struct flight *flight, const struct http_response *last)
     struct http_request request;
     memset(&step, 0, sizeof(step));
     http_request_init(&request);
-    flight->call.now_ms = clock_wall_ms();
+    provider_call_tick(&flight->call, flight_now_ms(flight), last);
     provider->ops->step(provider, &flight->call, last, &request, &step);
     if (step.verdict == PROVIDER_SEND) {
         flight_send(flight, &request);
@@ -254,7 +254,7 @@ static int64_t lifetime_ms(const struct provider *provider, int64_t timeout_ms)
 static int64_t wanted_lifetime_ms(const struct flight *flight, const struct provider *provider)
 {
     const struct sandbox *box = box_of(flight);
-    int64_t now = clock_wall_ms();
+    int64_t now = flight_now_ms(flight);
     int64_t timeout_ms = box->timeout_ms;
     if (job_of(flight)->op == JOB_TIMEOUT && !flight->params.extend_provider) {
         timeout_ms = flight->params.timeout_ms;
@@ -321,9 +321,7 @@ void drive_begin(struct flight *flight, struct gate *gate)
                            ? flight->claimed.create_maybe_sent
                            : box->provider_sandbox_id[0] == '\0' && box->create_sent_at_ms > 0;
     if (call->maybe_sent) {
-        /* an age by the database's clock, which is right now the claim's time, put on ours */
-        int64_t age_ms = flight->claimed.claimed_at_ms - flight_sent_before_ms(flight);
-        call->settle_until_ms = clock_wall_ms() - age_ms + worker->config->settle_ms;
+        call->settle_until_ms = flight_sent_before_ms(flight) + worker->config->settle_ms;
     }
     call->settle_only = settles_first(flight, gate->provider);
     drive_call(flight, gate);

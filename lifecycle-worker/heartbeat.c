@@ -131,6 +131,13 @@ int64_t worker_now_ms(const struct worker *worker)
     return worker->clock.read_ms == 0 ? clock_wall_ms() : clock_mono_ms() + worker->clock.ahead_ms;
 }
 
+int64_t flight_now_ms(const struct flight *flight)
+{
+    int64_t now_ms = worker_now_ms(flight->worker);
+
+    return now_ms > flight->claimed.claimed_at_ms ? now_ms : flight->claimed.claimed_at_ms;
+}
+
 void heartbeat_store(struct worker *worker, int64_t now_ms)
 {
     struct error err = ERROR_INIT;

@@ -49,7 +49,7 @@ struct flight {
     int64_t create_sent_ms; /* when this attempt sent a create; 0 = not */
     int64_t lease_end_ms;   /* with the safety margin taken off */
     int64_t attempt_end_ms; /* no request is begun or runs after it */
-    int64_t sent_wall_ms;   /* when the last request went out */
+    int64_t sent_at_ms;     /* when the last request went out, by the database's clock */
     struct queue_entry entry;
     bool has_entry;
     struct store_finish finish;

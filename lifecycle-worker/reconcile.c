@@ -256,7 +256,8 @@ static int act_on_rows(struct worker *worker, const struct targets *checks,
 static bool is_old_enough(const struct worker *worker, const struct provider_listed *orphan,
                           const struct store_sighting *sighting)
 {
-    int64_t age_ms = orphan->since_ms > 0 ? clock_wall_ms() - orphan->since_ms : sighting->age_ms;
+    int64_t age_ms =
+        orphan->since_ms > 0 ? worker_now_ms(worker) - orphan->since_ms : sighting->age_ms;
     return age_ms >= worker->config->reconcile_min_age_ms;
 }
 

@@ -89,7 +89,7 @@ void settle_done(struct worker *worker)
     memset(&worker->outgoing, 0, sizeof(worker->outgoing));
 }
 
-static struct wakeup wakeup_of(const struct job *job)
+static struct wakeup wakeup_of(const struct worker *worker, const struct job *job)
 {
     struct wakeup wakeup;
     memset(&wakeup, 0, sizeof(wakeup));
@@ -97,7 +97,7 @@ static struct wakeup wakeup_of(const struct job *job)
     str_copy(wakeup.sandbox_id, sizeof(wakeup.sandbox_id), job->sandbox_id);
     wakeup.op = job->op;
     wakeup.attempt = job->attempt;
-    wakeup.enqueued_at_ms = clock_wall_ms();
+    wakeup.enqueued_at_ms = worker_now_ms(worker);
     str_copy(wakeup.reply_to, sizeof(wakeup.reply_to), job->reply_to);
     str_copy(wakeup.request_id, sizeof(wakeup.request_id), job->request_id);
     str_copy(wakeup.traceparent, sizeof(wakeup.traceparent), job->traceparent);
@@ -227,7 +227,7 @@ static void end_committed(struct worker *worker, struct flight *flight,
     if (job_state_is_terminal(finish->state)) {
         settle_reply(worker, job, finish->state);
     } else if (finish->delay_ms <= 0) {
-        struct wakeup again = wakeup_of(job);
+        struct wakeup again = wakeup_of(worker, job);
         settle_wake(worker, &again);
     }
     if (finish->ret_has_next) {

@@ -97,6 +97,8 @@ char *heartbeat_json(const struct worker *worker);
 void heartbeat_store(struct worker *worker, int64_t now_ms);
 /* The time by the database's clock. Every stored time is compared with it, never with our own. */
 int64_t worker_now_ms(const struct worker *worker);
+/* The same, and no earlier than the claim: what had passed then has passed. */
+int64_t flight_now_ms(const struct flight *flight);
 /* The database's clock showed database_ms in an answer to a question of sent_ms (monotonic). */
 void worker_note_time(struct worker *worker, int64_t database_ms, int64_t sent_ms);
 

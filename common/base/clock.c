@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -30,10 +31,33 @@ int64_t clock_mono_ms(void)
     return clock_mono_us() / 1000;
 }
 
+#ifdef CRASHPOINTS
+static int64_t wall_shift_ms;
+static pthread_once_t wall_shift_once = PTHREAD_ONCE_INIT;
+
+static void read_wall_shift(void)
+{
+    const char *setting = getenv("CLOCK_SHIFT_MS");
+
+    wall_shift_ms = setting == NULL ? 0 : strtoll(setting, NULL, 10);
+}
+#endif
+
+/* What a test adds to the clock of the wall. */
+static int64_t test_shift_ms(void)
+{
+    int64_t ms = atomic_load_explicit(&test_offset_ms, memory_order_relaxed);
+
+#ifdef CRASHPOINTS
+    pthread_once(&wall_shift_once, read_wall_shift);
+    ms += wall_shift_ms;
+#endif
+    return ms;
+}
+
 int64_t clock_wall_ms(void)
 {
-    return read_us(CLOCK_REALTIME) / 1000 +
-           atomic_load_explicit(&test_offset_ms, memory_order_relaxed);
+    return read_us(CLOCK_REALTIME) / 1000 + test_shift_ms();
 }
 
 void clock_sleep_ms(int64_t ms)

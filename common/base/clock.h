@@ -3,7 +3,8 @@
  *
  * mono: CLOCK_BOOTTIME, for durations, leases and deadlines inside a process (it counts
  * suspended time, so a frozen holder sees its lease gone). wall: Unix epoch, for rows and
- * people, and may go backwards. Tests may offset both with clock_test_advance_ms().
+ * people, and may go backwards. Tests may offset both with clock_test_advance_ms(), and in a build
+ * with CRASHPOINTS the environment's CLOCK_SHIFT_MS sets the wall clock wrong.
  * Threads: any. Failure: none.
  */
 #ifndef BASE_CLOCK_H

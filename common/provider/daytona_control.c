@@ -248,7 +248,8 @@ static void box_changing(const struct daytona *daytona, struct provider_call *ca
                          struct provider_step *ret)
 {
     if (call->op == PROVIDER_CREATE && box->created_at_ms > 0 &&
-        call->now_ms - box->created_at_ms > daytona->config.create_timeout_ms) {
+        call->now_ms - provider_call_time(call, box->created_at_ms) >
+            daytona->config.create_timeout_ms) {
         clean_up(daytona, call, 0, "it did not start in time", box, request, ret);
         return;
     }

@@ -76,7 +76,7 @@ static int take_items(struct provider_call *call, const cJSON *items)
         }
         if (step_list(call, json_text(labels, PROVIDER_TAG_DEPLOYMENT),
                       json_text(labels, PROVIDER_TAG_SANDBOX), json_text(item, "id"), state,
-                      created_ms) != 0) {
+                      provider_call_time(call, created_ms)) != 0) {
             return -1;
         }
     }

@@ -59,7 +59,8 @@ bool e2b_is_domain(const char *text);
  */
 int e2b_take_sandbox(const cJSON *root, struct provider_result *result) MUST_CHECK;
 enum provider_state e2b_take_state(const cJSON *object);
-int64_t e2b_take_time(const cJSON *object, const char *field); /* 0 = absent or unusable */
+/* On the clock of call->now_ms; 0 = absent or unusable. */
+int64_t e2b_take_time(const struct provider_call *call, const cJSON *object, const char *field);
 
 /* A page of the list into call->listed. -1: no such page, or more than it may hold. */
 int e2b_take_listed(const cJSON *root, struct provider_call *call) MUST_CHECK;

@@ -25,14 +25,14 @@ static int take_text(const cJSON *object, const char *field, char *out, size_t s
     return str_copy(out, size, item->valuestring);
 }
 
-int64_t e2b_take_time(const cJSON *object, const char *field)
+int64_t e2b_take_time(const struct provider_call *call, const cJSON *object, const char *field)
 {
     const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, field);
     int64_t ms = 0;
     if (!cJSON_IsString(item) || clock_parse_rfc3339(item->valuestring, &ms) != 0) {
         return 0;
     }
-    return ms;
+    return provider_call_time(call, ms);
 }
 
 enum provider_state e2b_take_state(const cJSON *object)
@@ -59,7 +59,7 @@ int e2b_take_listed(const cJSON *root, struct provider_call *call)
         const cJSON *metadata = cJSON_GetObjectItemCaseSensitive(item, "metadata");
         if (step_list(call, json_text(metadata, PROVIDER_TAG_DEPLOYMENT),
                       json_text(metadata, PROVIDER_TAG_SANDBOX), json_text(item, "sandboxID"),
-                      e2b_take_state(item), e2b_take_time(item, "startedAt")) != 0) {
+                      e2b_take_state(item), e2b_take_time(call, item, "startedAt")) != 0) {
             return -1;
         }
     }

@@ -392,7 +392,7 @@ static int read_page(struct provider_call *call, const struct http_response *las
         if (strcmp(best->provider_sandbox_id, id->valuestring) == 0) {
             continue; /* pages may overlap while sandboxes come and go */
         }
-        int64_t started = e2b_take_time(item, "startedAt");
+        int64_t started = e2b_take_time(call, item, "startedAt");
         if (best->provider_sandbox_id[0] && started >= best->started_at_ms) {
             keep_extra(call, id->valuestring);
             continue;
@@ -404,7 +404,7 @@ static int read_page(struct provider_call *call, const struct http_response *las
         best->started_at_ms = started;
         best->state = e2b_take_state(item);
         best->expires_at_ms =
-            best->state == PROVIDER_STATE_RUNNING ? e2b_take_time(item, "endAt") : 0;
+            best->state == PROVIDER_STATE_RUNNING ? e2b_take_time(call, item, "endAt") : 0;
     }
     rc = 0;
 out:
@@ -504,9 +504,10 @@ static void step_get(const struct e2b *e2b, struct provider_call *call,
     enum provider_state state = e2b_take_state(root);
     bool ok = root && e2b_take_sandbox(root, result) == 0 && state != PROVIDER_STATE_UNKNOWN;
     if (ok) {
-        result->started_at_ms = e2b_take_time(root, "startedAt");
+        result->started_at_ms = e2b_take_time(call, root, "startedAt");
         /* of a paused sandbox endAt is the time it was paused */
-        result->expires_at_ms = state == PROVIDER_STATE_RUNNING ? e2b_take_time(root, "endAt") : 0;
+        result->expires_at_ms =
+            state == PROVIDER_STATE_RUNNING ? e2b_take_time(call, root, "endAt") : 0;
         if (call->phase == PHASE_PAUSE_CHECK && state == PROVIDER_STATE_RUNNING) {
             step_fail(ret, OUTCOME_SNOOZE, TRANSITION_POLL_MS,
                       "e2b pause: another change is under way");

@@ -57,7 +57,16 @@ static bool is_success(long status)
     return status >= 200 && status < 300;
 }
 
-static int64_t parse_retry_after(const char *value)
+static int64_t bound_retry_ms(int64_t ms)
+{
+    if (ms < 1) { /* "now" is still an instruction: at once, but it was given */
+        return 1;
+    }
+    return ms > RETRY_AFTER_MAX_MS ? RETRY_AFTER_MAX_MS : ms;
+}
+
+/* A wait in ms, or a date, which goes to *ret_at_ms. */
+static int64_t parse_retry_after(const char *value, int64_t *ret_at_ms)
 {
     char *end = NULL;
     long long seconds = strtoll(value, &end, 10);
@@ -72,27 +81,41 @@ static int64_t parse_retry_after(const char *value)
         if (when == (time_t)-1) {
             return 0;
         }
-        ms = (int64_t)when * 1000 - clock_wall_ms();
+        *ret_at_ms = (int64_t)when * 1000;
+        return 0;
     }
-    if (ms < 1) { /* "now" is still an instruction: at once, but it was given */
-        return 1;
-    }
-    return ms > RETRY_AFTER_MAX_MS ? RETRY_AFTER_MAX_MS : ms;
+    return bound_retry_ms(ms);
 }
 
 /* Retry-After, Retry-After-Ms, and one Retry-After-<throttler> per limit that was hit (Daytona). */
-static void note_retry_after(struct http_response *response, const char *name, const char *value)
+static void note_retry_after(struct http_exchange *x, const char *name, const char *value)
 {
-    int64_t ms;
+    struct http_response *response = &x->response;
+    int64_t ms, at_ms = 0;
     if (strcasecmp(name, "Retry-After-Ms") == 0) {
         long long given = strtoll(value, NULL, 10);
         ms = given < 0 ? 0 : given > RETRY_AFTER_MAX_MS ? RETRY_AFTER_MAX_MS : given;
     } else {
-        ms = parse_retry_after(value);
+        ms = parse_retry_after(value, &at_ms);
+    }
+    if (at_ms > x->retry_at_ms) {
+        x->retry_at_ms = at_ms;
     }
     if (ms > response->retry_after_ms) {
         response->retry_after_ms = ms;
     }
+}
+
+/* A Retry-After that is a date was meant on the server's clock, which its Date tells. */
+static void apply_retry_date(struct http_exchange *x)
+{
+    struct http_response *response = &x->response;
+    if (x->retry_at_ms > 0) {
+        int64_t now_ms = response->date_ms > 0 ? response->date_ms : clock_wall_ms();
+        int64_t ms = bound_retry_ms(x->retry_at_ms - now_ms);
+        response->retry_after_ms = ms > response->retry_after_ms ? ms : response->retry_after_ms;
+    }
+    x->retry_at_ms = 0;
 }
 
 static size_t on_header(char *data, size_t size, size_t count, void *arg)
@@ -101,7 +124,7 @@ static size_t on_header(char *data, size_t size, size_t count, void *arg)
     size_t bytes = size * count;
     char line[1536];
     if (bytes >= 5 && memcmp(data, "HTTP/", 5) == 0) { /* a new head: after 100 Continue, say */
-        x->response.retry_after_ms = 0;
+        x->response.retry_after_ms = x->response.date_ms = x->retry_at_ms = 0;
         x->response.next_token[0] = '\0';
         x->response.content_type[0] = '\0';
         return bytes;
@@ -123,9 +146,12 @@ static size_t on_header(char *data, size_t size, size_t count, void *arg)
         value[--length] = '\0';
     }
     if (strncasecmp(line, "Retry-After", 11) == 0 && (line[11] == '\0' || line[11] == '-')) {
-        note_retry_after(&x->response, line, value);
+        note_retry_after(x, line, value);
     } else if (strcasecmp(line, "X-Next-Token") == 0 && length < sizeof(x->response.next_token)) {
         str_copy(x->response.next_token, sizeof(x->response.next_token), value);
+    } else if (strcasecmp(line, "Date") == 0) {
+        time_t when = curl_getdate(value, NULL);
+        x->response.date_ms = when > 0 ? (int64_t)when * 1000 : 0;
     } else if (strcasecmp(line, "Content-Type") == 0) {
         str_copy(x->response.content_type, sizeof(x->response.content_type), value);
     }
@@ -444,6 +470,7 @@ void http_exchange_complete(struct http_exchange *x, CURLcode code)
     response->status = (int)status;
     response->body = x->body.data;
     response->body_bytes = x->body.length;
+    apply_retry_date(x);
     if (code == CURLE_OK && status > 0) {
         response->transport = HTTP_ANSWERED;
         return;
@@ -523,7 +550,7 @@ void http_client_drive(struct http_client *client, struct provider *provider,
     for (int steps = 0; steps < DRIVE_MAX_STEPS; steps++) {
         http_request_init(&request);
         memset(ret, 0, sizeof(*ret));
-        call->now_ms = clock_wall_ms();
+        provider_call_tick(call, clock_wall_ms(), last);
         provider->ops->step(provider, call, last, &request, ret);
         if (ret->verdict == PROVIDER_WAIT) {
             http_request_done(&request);

@@ -21,6 +21,7 @@ struct http_exchange {
     char curl_error[CURL_ERROR_SIZE];
     bool is_https;
     bool too_large;
+    int64_t retry_at_ms; /* Retry-After as a date, by the server's clock; 0 = none */
     /* streaming only */
     const struct http_stream *stream;
     bool stopped;     /* one of the caller's functions asked to end it */

@@ -46,6 +46,7 @@ struct http_response {
     enum http_transport transport;
     int status;
     int64_t retry_after_ms; /* 0 = none given; Retry-After in any spelling, the longest of all */
+    int64_t date_ms;        /* the server's clock, to the second: its Date; 0 = not told */
     char next_token[1024];  /* X-Next-Token, or "" */
     char content_type[128];
     const char *body; /* not NUL-terminated; valid during the call it is passed to */
@@ -80,7 +81,7 @@ struct provider_result {
     char domain[DOMAIN_BYTES];
     char access_token[SECRET_BYTES];
     char traffic_token[SECRET_BYTES];
-    int64_t started_at_ms, expires_at_ms; /* the provider's own clock; 0 = not told */
+    int64_t started_at_ms, expires_at_ms; /* on the clock of now_ms; 0 = not told */
     bool adopted;                         /* create found one made by an earlier attempt */
     int extras_killed;
 };
@@ -95,7 +96,7 @@ struct provider_listed {
     char provider_sandbox_id[PROVIDER_ID_BYTES];
     char sandbox_id[UUID_BYTES];
     enum provider_state state; /* RUNNING, PAUSED; UNKNOWN = on its way to another */
-    int64_t since_ms;          /* made, or last started, by the provider's clock; 0 = not told */
+    int64_t since_ms;          /* made, or last started, on the clock of now_ms; 0 = not told */
 };
 
 /* Input of one operation; plain data, filled by the worker. Strings are borrowed. */
@@ -110,10 +111,12 @@ struct provider_call {
     const char *metadata_json; /* the user's; object of strings or NULL */
     const cJSON *envs;         /* or NULL */
     bool maybe_sent;           /* create/delete: an earlier create may have had its effect */
-    int64_t settle_until_ms;   /* wall clock; before it, an empty lookup proves nothing */
-    bool settle_only;          /* create: look up only; PROVIDER_STATE_ABSENT = it never happened */
-    size_t list_max;           /* list: more than this is a failure */
-    int64_t now_ms;            /* wall clock, set by the driver before each step */
+    int64_t settle_until_ms; /* on the clock of now_ms; before it, an empty lookup proves nothing */
+    bool settle_only;        /* create: look up only; PROVIDER_STATE_ABSENT = it never happened */
+    size_t list_max;         /* list: more than this is a failure */
+    int64_t now_ms;          /* the driver's clock; provider_call_tick() sets it before each step */
+    bool clock_told;         /* some answer had a Date */
+    int64_t clock_ahead_ms;  /* of the provider, by its Date; 0 within what a Date can tell */
     /* backend's own progress; zero at start */
     int phase;
     int scratch;
@@ -125,6 +128,11 @@ struct provider_call {
 };
 void provider_call_init(struct provider_call *call);
 void provider_call_done(struct provider_call *call);
+/* Before each step: the driver's clock shows now_ms, and `last` (or NULL) has just come. */
+void provider_call_tick(struct provider_call *call, int64_t now_ms,
+                        const struct http_response *last);
+/* A time by the provider's clock, put on the driver's, however wrong either is; 0 stays 0. */
+int64_t provider_call_time(const struct provider_call *call, int64_t provider_ms);
 
 /* PROVIDER_WAIT: step again, with no response, after retry_after_ms. */
 enum provider_verdict { PROVIDER_SEND, PROVIDER_WAIT, PROVIDER_DONE, PROVIDER_FAILED };

@@ -23,6 +23,29 @@ void provider_call_done(struct provider_call *call)
     free(call->listed);
 }
 
+/* A Date is cut to the second, and its answer took a while to come. */
+enum { DATE_CUT_MS = 1000, DATE_LATE_MS = 2000 };
+
+void provider_call_tick(struct provider_call *call, int64_t now_ms,
+                        const struct http_response *last)
+{
+    int64_t behind_ms; /* of the Date */
+    call->now_ms = now_ms;
+    if (!last || last->date_ms == 0) {
+        return;
+    }
+    behind_ms = now_ms - last->date_ms;
+    call->clock_told = true;
+    call->clock_ahead_ms = behind_ms >= -DATE_CUT_MS && behind_ms <= DATE_CUT_MS + DATE_LATE_MS
+                               ? 0
+                               : last->date_ms + DATE_CUT_MS / 2 - now_ms;
+}
+
+int64_t provider_call_time(const struct provider_call *call, int64_t provider_ms)
+{
+    return provider_ms == 0 ? 0 : provider_ms - call->clock_ahead_ms;
+}
+
 /* ---- verdicts -------------------------------------------------------------------------------- */
 
 void step_fail(struct provider_step *ret, enum outcome outcome, int64_t retry_after_ms,

@@ -56,8 +56,8 @@ static void read_claimed(const PGresult *result, int row, struct store_claimed *
     ret->deadline_moved = row_int(result, row, column++) != 0;
     ret->took_over = row_int(result, row, column++) != 0;
     next = PQgetvalue(result, row, column++);
-    column = row_sandbox(result, row, column, &ret->sandbox);
-    ret->claimed_at_ms = row_int(result, row, column);
+    row_sandbox(result, row, column, &ret->sandbox);
+    ret->claimed_at_ms = ret->sandbox.read_at_ms;
     ret->status_before = ret->sandbox.status;
     ret->create_maybe_sent = ret->job.op == JOB_CREATE && ret->sandbox.create_sent_at_ms != 0;
     if (*next != '\0') {

@@ -7,6 +7,7 @@ garbage, a 429. What runs commands for real is deploy/sandbox-host; this one onl
 Run as a program: `fault_provider.py --port N --log FILE`. Control it over HTTP:
     POST /_faults   [{"route": "create", "mode": "status", "status": 500, "times": 3, ...}, ...]
     POST /_config   {"delay_ms": 500, "jitter_ms": 0, "max_timeout": 3600}   every call takes delay_ms, and up to jitter_ms more
+                    {"clock_shift_s": -600}   its own clock, which its times and its Date go by, is that wrong
     GET  /_state    {"sandboxes": {...}, "calls": {...}}
     POST /_remove   {"id": "..."}        the sandbox vanishes, as if the provider lost it
     POST /_seed     [{"metadata": {...}, "id": "..."}, ...]  sandboxes nobody asked for (id is optional);
@@ -47,6 +48,7 @@ import asyncio
 import base64
 import collections
 import contextlib
+import email.utils
 import json
 import os
 import random
@@ -79,7 +81,7 @@ class Provider:
         self.past: collections.deque = collections.deque()  # (time, id, what it was before or None)
         self.calls = dict.fromkeys(ROUTES, 0)
         self.faults: list[dict] = []
-        self.delay_ms = self.jitter_ms = 0
+        self.delay_ms = self.jitter_ms = self.clock_shift_s = 0
         self.rng = random.Random(seed)
         self.max_timeout = max_timeout
         self.log_fd = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644) if log_path else None
@@ -134,7 +136,8 @@ class Provider:
         out = {"sandboxID": s["id"], "templateID": s["template"], "clientID": "6532622b",
                "envdVersion": "0.6.13", "metadata": s["metadata"]}
         if detail:
-            out |= {"state": s["state"], "startedAt": rfc3339(s["born"]), "endAt": rfc3339(s["end"]),
+            shift = self.clock_shift_s
+            out |= {"state": s["state"], "startedAt": rfc3339(s["born"] + shift), "endAt": rfc3339(s["end"] + shift),
                     "cpuCount": 2, "memoryMB": 512}
         return out
 
@@ -221,6 +224,7 @@ class Provider:
             self.delay_ms = request.json().get("delay_ms", self.delay_ms)
             self.jitter_ms = request.json().get("jitter_ms", self.jitter_ms)
             self.max_timeout = request.json().get("max_timeout", self.max_timeout)
+            self.clock_shift_s = request.json().get("clock_shift_s", self.clock_shift_s)
             return Response(200, {})
         if request.path == "/_remove":
             gone = self.sandboxes.pop(request.json()["id"], None)
@@ -339,6 +343,7 @@ async def exchange(provider: Provider, request: Request, route: str, sid: str, f
                             dict(fault.get("headers", {})))
     else:
         response = provider.answer(route, request, sid, fault)
+    response.headers.setdefault("Date", email.utils.formatdate(time.time() + provider.clock_shift_s, usegmt=True))
     call["status"] = response.status
     if route == "create" and isinstance(response.body, dict):
         call["id"] = response.body.get("sandboxID", "")

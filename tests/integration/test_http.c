@@ -88,6 +88,11 @@ static enum mini_after handle(struct mini_server *s, struct mini_request *r)
         gmtime_r(&when, &tm);
         strftime(header, sizeof(header), "Retry-After: %a, %d %b %Y %H:%M:%S GMT\r\n", &tm);
         mini_answer(r->fd, 429, header, "", 0);
+    } else if (strcmp(path, "/429-date-of-its-own") == 0) {
+        mini_answer(r->fd, 429,
+                    "Retry-After: Fri, 01 Jan 2100 00:00:30 GMT\r\n"
+                    "Date: Fri, 01 Jan 2100 00:00:00 GMT\r\n",
+                    "", 0);
     } else if (strcmp(path, "/429-many") == 0) {
         mini_answer(r->fd, 429,
                     "Retry-After-Anonymous: 2\r\nretry-after-sandbox-create: 9\r\n"
@@ -208,6 +213,10 @@ static void test_response_headers(void **state)
     perform("GET", "/429-date", NULL);
     assert_in_range(response.retry_after_ms, 95000, 101000);
     assert_string_equal(response.next_token, "");
+    assert_true(response.date_ms == 0);
+    perform("GET", "/429-date-of-its-own", NULL); /* its clock is decades ahead of ours */
+    assert_int_equal(response.retry_after_ms, 30000);
+    assert_true(response.date_ms == 4102444800000LL);
     perform("GET", "/429-many", NULL);
     assert_int_equal(response.retry_after_ms, 9000);
     perform("GET", "/429-ms", NULL);

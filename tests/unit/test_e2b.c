@@ -860,6 +860,34 @@ static void test_port_request(void **state)
                "E2b-Sandbox-Id: iabc\nE2b-Sandbox-Port: 6060\nE2b-Traffic-Access-Token: t\n");
 }
 
+/* Its times are put on our clock by the Date of the answer that told them. */
+static void test_the_providers_clock(void **state)
+{
+    static const int64_t shifts_ms[] = {-7200000, -600000, -3500, 0, 600000, 7200000};
+    (void)state;
+    provider_call_done(&call);
+    provider_call_init(&call);
+    provider_call_tick(&call, NOW, NULL);
+    assert_false(call.clock_told);
+    assert_true(provider_call_time(&call, NOW + 5000) == NOW + 5000);
+    for (size_t i = 0; i < sizeof(shifts_ms) / sizeof(shifts_ms[0]); i++) {
+        int64_t theirs_ms = NOW + shifts_ms[i];
+        struct http_response last = {.date_ms = theirs_ms - theirs_ms % 1000};
+        provider_call_tick(&call, NOW, &last);
+        assert_true(call.clock_told);
+        assert_in_range(provider_call_time(&call, theirs_ms + 60000), NOW + 59000, NOW + 61000);
+        assert_true(provider_call_time(&call, 0) == 0);
+    }
+    /* what the precision of a Date and a slow answer explain is no difference */
+    for (int64_t behind_ms = -1000; behind_ms <= 3000; behind_ms += 1000) {
+        struct http_response last = {.date_ms = NOW - behind_ms};
+        provider_call_tick(&call, NOW, &last);
+        assert_true(call.clock_ahead_ms == 0);
+    }
+    provider_call_tick(&call, NOW, &(struct http_response){.date_ms = 0}); /* as last told */
+    assert_true(call.clock_told);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -888,6 +916,7 @@ int main(void)
         T(test_delete_unknown),
         T(test_timeout),
         T(test_get),
+        T(test_the_providers_clock),
         T(test_start_command),
         T(test_port_request),
     };
