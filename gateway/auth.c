@@ -10,12 +10,14 @@
 
 #include <pthread.h>
 #include <sodium.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
+#include "common/base/log.h"
 #include "gateway/jwt.h"
 #include "gateway/login_limit.h"
 #include "gateway/password.h"
@@ -49,6 +51,7 @@ struct auth {
     pthread_mutex_t login_lock;
     pthread_cond_t login_free;
     int login_running, login_max_parallel;
+    _Atomic int64_t check_ms; /* what checking a password took the last time */
     char dummy_hash[PASSWORD_HASH_BYTES];
 };
 
@@ -74,14 +77,14 @@ struct auth *auth_new(const struct auth_options *options, struct store *store, s
     auth->login_max_parallel = options->login_max_parallel;
     auth->cache = xcalloc(CACHE_SLOTS, sizeof(*auth->cache));
     auth->limit = login_limit_new(options->login_user_max, options->login_address_max,
-                                  options->login_window_s);
+                                  options->login_window_s, options->login_delay_max_s);
     if (sodium_init() < 0) {
         error_set(err, ERR_INTERNAL, "libsodium cannot start");
         goto fail;
     }
     if (options->token_ttl_s < 1 || options->login_max_parallel < 1 ||
         options->login_user_max < 1 || options->login_address_max < 1 ||
-        options->login_window_s < 1) {
+        options->login_window_s < 1 || options->login_delay_max_s < 1) {
         error_set(err, ERR_CONFIG, "login limits and token life must be positive");
         goto fail;
     }
@@ -301,28 +304,109 @@ static int issue_token(struct auth *auth, const struct store_user *user, struct 
     return 0;
 }
 
-/* 0 = right, ERR_CREDENTIALS, or the store's error. */
-static int check_password(struct auth *auth, const char *username, const char *password,
-                          struct store_user *user, struct error *err)
+static int wrong_credentials(struct error *err)
+{
+    return error_set(err, ERR_CREDENTIALS, "wrong user name or password");
+}
+
+/* One who tries to log in. */
+struct candidate {
+    struct store_user user;
+    bool exists, known_address;
+};
+
+static int find_candidate(struct auth *auth, const char *username, const char *peer,
+                          struct candidate *ret, struct error *err)
 {
     struct error find_err = ERROR_INIT;
-    bool known = store_user_find(auth->store, username, user, &find_err) == 0, right;
 
-    if (!known && find_err.code != ERR_NOT_FOUND) {
+    memset(ret, 0, sizeof(*ret));
+    ret->exists = store_user_find_login(auth->store, username, peer, &ret->user,
+                                        &ret->known_address, &find_err) == 0;
+    if (!ret->exists && find_err.code != ERR_NOT_FOUND) {
         *err = find_err;
         return -1;
     }
-    right = password_verify(known ? user->password_hash : auth->dummy_hash, password);
-    if (!known || !right || user->disabled) {
-        return error_set(err, ERR_CREDENTIALS, "wrong user name or password");
-    }
     return 0;
+}
+
+/* 0 = right, or ERR_CREDENTIALS. Takes as long for a user who does not exist. */
+static int check_password(struct auth *auth, const struct candidate *candidate,
+                          const char *password, struct error *err)
+{
+    int64_t start_ms = clock_mono_ms();
+    bool right = password_verify(
+        candidate->exists ? candidate->user.password_hash : auth->dummy_hash, password);
+
+    atomic_store(&auth->check_ms, clock_mono_ms() - start_ms);
+    return candidate->exists && right && !candidate->user.disabled ? 0 : wrong_credentials(err);
+}
+
+/*
+ * Beyond the limits, nothing but the right password from an address that this user has logged in
+ * from is let in: it is checked, wrong or not. All others are refused unchecked, but after the time
+ * that a check takes, so that the time does not tell which users exist.
+ */
+static int check_beyond_limits(struct auth *auth, const char *username, const char *peer,
+                               const struct candidate *candidate)
+{
+    if (!candidate->known_address) {
+        clock_sleep_ms(atomic_load(&auth->check_ms));
+        return -1;
+    }
+    login_limit_count(auth->limit, username, peer);
+    return 0;
+}
+
+static void remember_address(struct auth *auth, const struct candidate *candidate, const char *peer)
+{
+    struct error err = ERROR_INIT;
+
+    if (store_login_address(auth->store, candidate->user.id, peer, &err) != 0) {
+        /* the login stands; only its address gets no better treatment for it */
+        log_error(LOG_WARN, "login.address_not_kept", &err);
+    }
+}
+
+static int log_in(struct auth *auth, const char *username, const char *password, const char *peer,
+                  struct candidate *candidate, struct auth_token *ret, int *retry_after_s,
+                  struct error *err)
+{
+    int slow_s = login_limit_take(auth->limit, username, peer), status;
+
+    *retry_after_s = slow_s;
+    if (find_candidate(auth, username, peer, candidate, err) != 0) {
+        if (slow_s == 0) {
+            login_limit_give_back(auth->limit, username, peer, LOGIN_LIMIT_NOT_TRIED);
+        }
+        return -1;
+    }
+    if (slow_s > 0 && check_beyond_limits(auth, username, peer, candidate) != 0) {
+        return error_set(err, ERR_RATE_LIMITED, "too many failed logins");
+    }
+    if (!enter_hashing(auth)) {
+        login_limit_give_back(auth->limit, username, peer, LOGIN_LIMIT_NOT_TRIED);
+        *retry_after_s = LOGIN_BUSY_RETRY_S;
+        return error_set(err, ERR_RATE_LIMITED, "too many logins at once");
+    }
+    status = check_password(auth, candidate, password, err);
+    leave_hashing(auth);
+    if (status != 0) {
+        return slow_s > 0 ? error_set(err, ERR_RATE_LIMITED, "too many failed logins") : -1;
+    }
+    status = issue_token(auth, &candidate->user, ret, err);
+    login_limit_give_back(auth->limit, username, peer,
+                          status == 0 ? LOGIN_LIMIT_SUCCESS : LOGIN_LIMIT_NOT_TRIED);
+    if (status == 0) {
+        remember_address(auth, candidate, peer);
+    }
+    return status;
 }
 
 int auth_login(struct auth *auth, const char *username, const char *password, const char *peer,
                struct auth_token *ret, int *ret_retry_after_s, struct error *err)
 {
-    struct store_user user;
+    struct candidate candidate = {.exists = false};
     int status;
 
     *ret_retry_after_s = 0;
@@ -330,29 +414,11 @@ int auth_login(struct auth *auth, const char *username, const char *password, co
         return error_set(err, ERR_NOT_IMPLEMENTED,
                          "this server has no key to issue tokens with (JWT_PRIVATE_KEY_FILE)");
     }
-    *ret_retry_after_s = login_limit_take(auth->limit, username, peer);
-    if (*ret_retry_after_s > 0) {
-        return error_set(err, ERR_RATE_LIMITED, "too many failed logins");
-    }
     if (username[0] == '\0' || strlen(username) >= LABEL_BYTES ||
         strlen(password) > PASSWORD_MAX_BYTES) {
-        return error_set(err, ERR_CREDENTIALS, "wrong user name or password");
+        return wrong_credentials(err); /* none that exists */
     }
-    if (!enter_hashing(auth)) {
-        login_limit_give_back(auth->limit, username, peer, LOGIN_LIMIT_NOT_TRIED);
-        *ret_retry_after_s = LOGIN_BUSY_RETRY_S;
-        return error_set(err, ERR_RATE_LIMITED, "too many logins at once");
-    }
-    status = check_password(auth, username, password, &user, err);
-    leave_hashing(auth);
-    if (status == 0) {
-        status = issue_token(auth, &user, ret, err);
-    }
-    if (status == 0) {
-        login_limit_give_back(auth->limit, username, peer, LOGIN_LIMIT_SUCCESS);
-    } else if (err->code != ERR_CREDENTIALS) {
-        login_limit_give_back(auth->limit, username, peer, LOGIN_LIMIT_NOT_TRIED);
-    }
-    sodium_memzero(&user, sizeof(user));
+    status = log_in(auth, username, password, peer, &candidate, ret, ret_retry_after_s, err);
+    sodium_memzero(&candidate, sizeof(candidate));
     return status;
 }

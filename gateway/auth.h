@@ -49,7 +49,9 @@ struct auth_options {
     const char *admin_claim, *admin_values;
     int token_ttl_s;
     int login_max_parallel;
-    int login_user_max, login_address_max, login_window_s; /* failures in a sliding window */
+    /* failures of one user from one address, and of one address, in a sliding window */
+    int login_user_max, login_address_max, login_window_s;
+    int login_delay_max_s; /* longest wait between attempts beyond them */
 };
 
 struct auth;
@@ -70,7 +72,8 @@ struct auth_token {
     char role[ROLE_BYTES];
 };
 /* ERR_CREDENTIALS (as slow for a user who does not exist), ERR_RATE_LIMITED (*ret_retry_after_s >
- * 0), ERR_DATABASE_DOWN, ERR_NOT_IMPLEMENTED (no private key). `peer`: the client's address. */
+ * 0; never for the right password from an address this user has logged in from before),
+ * ERR_DATABASE_DOWN, ERR_NOT_IMPLEMENTED (no private key). `peer`: the client's address. */
 int auth_login(struct auth *auth, const char *username, const char *password, const char *peer,
                struct auth_token *ret, int *ret_retry_after_s, struct error *err) MUST_CHECK;
 

@@ -60,6 +60,14 @@ int store_user_add(struct store *store, const struct store_user *user,
 /* ERR_NOT_FOUND when there is none. */
 int store_user_find(struct store *store, const char *username, struct store_user *ret,
                     struct error *err) MUST_CHECK;
+/* The same for a login from `address`; *ret_known_address: this user has logged in from there
+ * within 90 days. */
+int store_user_find_login(struct store *store, const char *username, const char *address,
+                          struct store_user *ret, bool *ret_known_address,
+                          struct error *err) MUST_CHECK;
+/* The right password came from `address`. */
+int store_login_address(struct store *store, const char *user_id, const char *address,
+                        struct error *err) MUST_CHECK;
 /* Both end every token that the user has. */
 int store_user_set_password(struct store *store, const char *username, const char *hash,
                             struct error *err) MUST_CHECK;

@@ -52,6 +52,37 @@ int store_user_find(struct store *store, const char *username, struct store_user
     return 0;
 }
 
+int store_user_find_login(struct store *store, const char *username, const char *address,
+                          struct store_user *ret, bool *ret_known_address, struct error *err)
+{
+    struct params p = {.count = 0};
+    PGresult *result;
+
+    param_text(&p, username);
+    param_text(&p, address);
+    if (store_query(store, Q_USER_LOGIN, &p, &result, err) < 0) {
+        return -1;
+    }
+    if (PQntuples(result) == 0) {
+        PQclear(result);
+        return error_set(err, ERR_NOT_FOUND, "no user '%.64s'", username);
+    }
+    row_user(result, 0, ret);
+    *ret_known_address = row_int(result, 0, PQnfields(result) - 1) != 0;
+    PQclear(result);
+    return 0;
+}
+
+int store_login_address(struct store *store, const char *user_id, const char *address,
+                        struct error *err)
+{
+    struct params p = {.count = 0};
+
+    param_text(&p, user_id);
+    param_text(&p, address);
+    return store_execute(store, Q_LOGIN_ADDRESS, &p, err);
+}
+
 /* Runs an update that returns a row for each user it met. */
 static int change_user(struct store *store, enum query query, const struct params *p,
                        const char *username, struct error *err)

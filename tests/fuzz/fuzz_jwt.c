@@ -105,7 +105,8 @@ static void try_header(const char *text, size_t size)
                                              .login_max_parallel = 1,
                                              .login_user_max = 1,
                                              .login_address_max = 1,
-                                             .login_window_s = 1};
+                                             .login_window_s = 1,
+                                             .login_delay_max_s = 30};
 
         auth = auth_new(&options, NULL, &err);
     }

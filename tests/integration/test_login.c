@@ -47,8 +47,9 @@ static struct auth *open_auth(struct store *store, int user_max, int parallel)
                                          .token_ttl_s = 600,
                                          .login_max_parallel = parallel,
                                          .login_user_max = user_max,
-                                         .login_address_max = 1000,
-                                         .login_window_s = 60};
+                                         .login_address_max = 60,
+                                         .login_window_s = 60,
+                                         .login_delay_max_s = 30};
     struct error err = ERROR_INIT;
     struct auth *auth = auth_new(&options, store, &err);
 
@@ -75,16 +76,22 @@ static enum error_code cli(const char *first, ...)
     return err.code;
 }
 
-static enum error_code login(struct auth *auth, const char *user, const char *password,
-                             struct auth_token *ret)
+static enum error_code login_from(struct auth *auth, const char *address, const char *user,
+                                  const char *password, struct auth_token *ret)
 {
     struct error err = ERROR_INIT;
     int retry_after_s = -1;
 
-    if (auth_login(auth, user, password, "127.0.0.1", ret, &retry_after_s, &err) == 0)
+    if (auth_login(auth, user, password, address, ret, &retry_after_s, &err) == 0)
         return ERR_OK;
     assert_true(err.code != ERR_RATE_LIMITED || retry_after_s > 0);
     return err.code;
+}
+
+static enum error_code login(struct auth *auth, const char *user, const char *password,
+                             struct auth_token *ret)
+{
+    return login_from(auth, "127.0.0.1", user, password, ret);
 }
 
 static enum error_code authenticate(struct auth *auth, const struct auth_token *token,
@@ -166,11 +173,61 @@ static void test_attempts_are_limited(void **state)
 
     (void)state;
     for (int i = 0; i < 3; i++)
-        assert_int_equal(login(auth, alice, "wrong", &token), ERR_CREDENTIALS);
-    assert_int_equal(login(auth, alice, PASSWORD, &token), ERR_RATE_LIMITED);
-    clock_test_advance_ms(61000);
+        assert_int_equal(login_from(auth, "10.1.1.1", alice, "wrong", &token), ERR_CREDENTIALS);
+    /* not from where alice has never logged in, not even with the right password */
+    assert_int_equal(login_from(auth, "10.1.1.1", alice, PASSWORD, &token), ERR_RATE_LIMITED);
+    assert_int_equal(login_from(auth, "10.1.1.2", alice, PASSWORD, &token), ERR_OK);
+    clock_test_advance_ms(1000);
+    assert_int_equal(login_from(auth, "10.1.1.1", alice, PASSWORD, &token), ERR_OK);
     for (int i = 0; i < 6; i++)
-        assert_int_equal(login(auth, alice, PASSWORD, &token), ERR_OK);
+        assert_int_equal(login_from(auth, "10.1.1.1", alice, PASSWORD, &token), ERR_OK);
+    auth_free(auth);
+}
+
+/* Whoever guesses, from wherever: where alice has logged in before, the right password gets in. */
+static void test_good_history_always_gets_in(void **state)
+{
+    struct auth *first = open_auth(stores[0], 3, 2), *auth = open_auth(stores[1], 3, 2);
+    struct auth_token token;
+    char name[32];
+    bool limited = false;
+
+    (void)state;
+    assert_int_equal(login_from(first, "10.2.2.2", alice, PASSWORD, &token), ERR_OK);
+    auth_free(first); /* the history outlives the gateway that saw it */
+    for (int i = 0; i < 20; i++) {
+        enum error_code code = login_from(auth, "10.2.2.2", alice, "wrong", &token);
+
+        assert_int_equal(code, i < 3 ? ERR_CREDENTIALS : ERR_RATE_LIMITED);
+    }
+    assert_int_equal(login_from(auth, "10.2.2.2", alice, PASSWORD, &token), ERR_OK);
+    /* and behind an address that has tried far too many names */
+    for (int i = 0; i < 61 && !limited; i++) {
+        snprintf(name, sizeof(name), "name-%d", i);
+        limited = login_from(auth, "10.2.2.2", name, "", &token) == ERR_RATE_LIMITED;
+    }
+    assert_true(limited);
+    assert_int_equal(login_from(auth, "10.2.2.2", alice, PASSWORD, &token), ERR_OK);
+    auth_free(auth);
+}
+
+/* Refused unchecked takes as long as checked, so that it tells nothing. */
+static void test_refusals_take_the_time_of_a_check(void **state)
+{
+    struct auth *auth = open_auth(stores[0], 1, 2);
+    struct auth_token token;
+    int64_t start_us, refused_us = 0, wrong_us;
+
+    (void)state;
+    start_us = clock_mono_us();
+    assert_int_equal(login_from(auth, "10.3.3.3", "nobody-at-all", "wrong", &token),
+                     ERR_CREDENTIALS);
+    wrong_us = clock_mono_us() - start_us;
+    start_us = clock_mono_us();
+    assert_int_equal(login_from(auth, "10.3.3.3", "nobody-at-all", "wrong", &token),
+                     ERR_RATE_LIMITED);
+    refused_us = clock_mono_us() - start_us;
+    assert_true(refused_us > wrong_us / 4);
     auth_free(auth);
 }
 
@@ -389,6 +446,8 @@ int main(void)
         cmocka_unit_test(test_wrong_credentials),
         cmocka_unit_test(test_unknown_user_costs_the_same),
         cmocka_unit_test(test_attempts_are_limited),
+        cmocka_unit_test(test_good_history_always_gets_in),
+        cmocka_unit_test(test_refusals_take_the_time_of_a_check),
         cmocka_unit_test(test_parallel_logins),
         cmocka_unit_test(test_logout_everywhere),
         cmocka_unit_test(test_end_of_a_user),

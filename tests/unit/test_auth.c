@@ -600,7 +600,8 @@ static struct auth *auth_without_database(void)
                                                 .login_max_parallel = 1,
                                                 .login_user_max = 3,
                                                 .login_address_max = 30,
-                                                .login_window_s = 60};
+                                                .login_window_s = 60,
+                                                .login_delay_max_s = 30};
     struct error err = ERROR_INIT;
     struct auth *auth = NULL;
 

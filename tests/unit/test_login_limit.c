@@ -1,5 +1,5 @@
 /*
- * test_login_limit - sliding windows of failed logins, with a clock moved by hand.
+ * test_login_limit - failed logins slow down what follows them, with a clock moved by hand.
  *
  * Failure: cmocka.
  */
@@ -17,11 +17,11 @@
 #include "common/base/clock.h"
 #include "gateway/login_limit.h"
 
-enum { USER_MAX = 5, ADDRESS_MAX = 20, WINDOW_S = 60 };
+enum { PAIR_MAX = 5, ADDRESS_MAX = 20, WINDOW_S = 60, DELAY_MAX_S = 8 };
 
 static int fresh(void **state)
 {
-    *state = login_limit_new(USER_MAX, ADDRESS_MAX, WINDOW_S);
+    *state = login_limit_new(PAIR_MAX, ADDRESS_MAX, WINDOW_S, DELAY_MAX_S);
     return sodium_init() < 0;
 }
 
@@ -31,17 +31,34 @@ static int done(void **state)
     return 0;
 }
 
-static void test_user_is_limited(void **state)
+/* A stranger's failures slow down the stranger, not the user elsewhere. */
+static void test_pair_is_limited(void **state)
 {
     struct login_limit *limit = *state;
-    char address[32];
 
-    for (int i = 0; i < USER_MAX; i++) {
-        snprintf(address, sizeof(address), "10.0.0.%d", i);
-        assert_int_equal(login_limit_take(limit, "alice", address), 0);
+    for (int i = 0; i < PAIR_MAX; i++)
+        assert_int_equal(login_limit_take(limit, "alice", "10.0.0.1"), 0);
+    assert_int_equal(login_limit_take(limit, "alice", "10.0.0.1"), 1);
+    assert_int_equal(login_limit_take(limit, "alice", "10.0.0.2"), 0);
+    assert_int_equal(login_limit_take(limit, "bob", "10.0.0.1"), 0);
+}
+
+/* Each attempt at the limit doubles the wait for the next, up to the maximum; none is locked out.
+ */
+static void test_attempts_are_spaced(void **state)
+{
+    static const int waits_s[] = {1, 2, 4, 8, 8, 8};
+    struct login_limit *limit = *state;
+
+    for (int i = 0; i < PAIR_MAX; i++)
+        assert_int_equal(login_limit_take(limit, "alice", "10.0.0.1"), 0);
+    for (size_t i = 0; i < sizeof(waits_s) / sizeof(waits_s[0]); i++) {
+        assert_int_equal(login_limit_take(limit, "alice", "10.0.0.1"), waits_s[i]);
+        clock_test_advance_ms(waits_s[i] * 1000 - 10);
+        assert_int_equal(login_limit_take(limit, "alice", "10.0.0.1"), 1);
+        clock_test_advance_ms(10);
+        assert_int_equal(login_limit_take(limit, "alice", "10.0.0.1"), 0);
     }
-    assert_in_range(login_limit_take(limit, "alice", "10.0.0.99"), WINDOW_S - 1, WINDOW_S);
-    assert_int_equal(login_limit_take(limit, "bob", "10.0.0.99"), 0);
 }
 
 static void test_address_is_limited(void **state)
@@ -62,29 +79,46 @@ static void test_names_and_addresses_are_apart(void **state)
 {
     struct login_limit *limit = *state;
 
-    for (int i = 0; i < USER_MAX; i++)
-        assert_int_equal(login_limit_take(limit, "10.0.0.1", "10.0.0.7"), 0);
+    for (int i = 0; i < ADDRESS_MAX; i++)
+        (void)login_limit_take(limit, "10.0.0.1", "10.0.0.7");
     assert_int_equal(login_limit_take(limit, "alice", "10.0.0.1"), 0);
+    assert_int_equal(login_limit_take(limit, "0.0.7", "10."), 0);
 }
 
 static void test_window_slides(void **state)
 {
     struct login_limit *limit = *state;
 
-    for (int i = 0; i < USER_MAX; i++) {
+    for (int i = 0; i < PAIR_MAX; i++) {
         assert_int_equal(login_limit_take(limit, "alice", "10.0.0.1"), 0);
-        clock_test_advance_ms(10000);
+        clock_test_advance_ms(i < PAIR_MAX - 1 ? 10000 : 0);
     }
-    /* the first is 50 s old */
-    assert_in_range(login_limit_take(limit, "alice", "10.0.0.1"), 9, 10);
-    clock_test_advance_ms(10100);
-    assert_int_equal(login_limit_take(limit, "alice", "10.0.0.1"), 0);
-    assert_in_range(login_limit_take(limit, "alice", "10.0.0.1"), 9, 10);
-    /* refused attempts were not counted: after a quiet window all is open again */
-    clock_test_advance_ms(WINDOW_S * 1000);
-    for (int i = 0; i < USER_MAX; i++)
+    assert_int_equal(login_limit_take(limit, "alice", "10.0.0.1"), 1);
+    clock_test_advance_ms(32000);
+    /* the first two are over 60 s old */
+    for (int i = 0; i < 2; i++)
         assert_int_equal(login_limit_take(limit, "alice", "10.0.0.1"), 0);
     assert_true(login_limit_take(limit, "alice", "10.0.0.1") > 0);
+    /* after a quiet window all is open again, and the first wait is the shortest */
+    clock_test_advance_ms(WINDOW_S * 1000);
+    for (int i = 0; i < PAIR_MAX; i++)
+        assert_int_equal(login_limit_take(limit, "alice", "10.0.0.1"), 0);
+    assert_int_equal(login_limit_take(limit, "alice", "10.0.0.1"), 1);
+}
+
+/* Made in spite of the limit and wrong: it lengthens the wait like any other. */
+static void test_forced_attempts_count(void **state)
+{
+    struct login_limit *limit = *state;
+
+    for (int i = 0; i < PAIR_MAX; i++)
+        assert_int_equal(login_limit_take(limit, "alice", "10.0.0.1"), 0);
+    assert_int_equal(login_limit_take(limit, "alice", "10.0.0.1"), 1);
+    login_limit_count(limit, "alice", "10.0.0.1");
+    assert_int_equal(login_limit_take(limit, "alice", "10.0.0.1"), 2);
+    login_limit_count(limit, "alice", "10.0.0.1");
+    login_limit_give_back(limit, "alice", "10.0.0.1", LOGIN_LIMIT_SUCCESS);
+    assert_int_equal(login_limit_take(limit, "alice", "10.0.0.1"), 0);
 }
 
 static void test_success_forgets(void **state)
@@ -92,7 +126,7 @@ static void test_success_forgets(void **state)
     struct login_limit *limit = *state;
 
     for (int round = 0; round < 10; round++) {
-        for (int i = 0; i < USER_MAX - 1; i++)
+        for (int i = 0; i < PAIR_MAX - 1; i++)
             assert_int_equal(login_limit_take(limit, "alice", "10.0.1.1"), 0);
         assert_int_equal(login_limit_take(limit, "alice", "10.0.1.1"), 0);
         login_limit_give_back(limit, "alice", "10.0.1.1", LOGIN_LIMIT_SUCCESS);
@@ -113,14 +147,14 @@ static void test_success_does_not_clear_the_address(void **state)
         if (login_limit_take(limit, "mallory", "10.0.0.1") == 0)
             login_limit_give_back(limit, "mallory", "10.0.0.1", LOGIN_LIMIT_SUCCESS);
     }
-    assert_int_equal(refused, 5);
+    assert_int_equal(refused, 5); /* the clock stands still: none of their waits ends */
 }
 
 static void test_not_tried_gives_back_one(void **state)
 {
     struct login_limit *limit = *state;
 
-    for (int i = 0; i < USER_MAX; i++)
+    for (int i = 0; i < PAIR_MAX; i++)
         assert_int_equal(login_limit_take(limit, "alice", "10.0.0.1"), 0);
     login_limit_give_back(limit, "alice", "10.0.0.1", LOGIN_LIMIT_NOT_TRIED);
     assert_int_equal(login_limit_take(limit, "alice", "10.0.0.1"), 0);
@@ -132,7 +166,7 @@ static void test_not_tried_gives_back_one(void **state)
  * forgotten. */
 static void test_table_is_bounded(void **state)
 {
-    struct login_limit *limit = login_limit_new(USER_MAX, 1000000, WINDOW_S);
+    struct login_limit *limit = login_limit_new(PAIR_MAX, 1000000, WINDOW_S, DELAY_MAX_S);
     char user[32];
 
     (void)state;
@@ -141,7 +175,7 @@ static void test_table_is_bounded(void **state)
         assert_int_equal(login_limit_take(limit, user, "10.0.0.1"), 0);
         clock_test_advance_ms(i % 10 == 0);
     }
-    for (int i = 0; i < USER_MAX; i++)
+    for (int i = 0; i < PAIR_MAX; i++)
         assert_int_equal(login_limit_take(limit, "alice", "10.0.0.1"), 0);
     assert_true(login_limit_take(limit, "alice", "10.0.0.1") > 0);
     login_limit_free(limit);
@@ -166,16 +200,18 @@ static void test_threads_share_one_count(void **state)
         assert_int_equal(pthread_create(&threads[i], NULL, try_many, *state), 0);
     for (int i = 0; i < 8; i++)
         pthread_join(threads[i], NULL);
-    assert_int_equal(atomic_load(&let_in), USER_MAX);
+    assert_int_equal(atomic_load(&let_in), PAIR_MAX);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_user_is_limited, fresh, done),
+        cmocka_unit_test_setup_teardown(test_pair_is_limited, fresh, done),
+        cmocka_unit_test_setup_teardown(test_attempts_are_spaced, fresh, done),
         cmocka_unit_test_setup_teardown(test_address_is_limited, fresh, done),
         cmocka_unit_test_setup_teardown(test_names_and_addresses_are_apart, fresh, done),
         cmocka_unit_test_setup_teardown(test_window_slides, fresh, done),
+        cmocka_unit_test_setup_teardown(test_forced_attempts_count, fresh, done),
         cmocka_unit_test_setup_teardown(test_success_forgets, fresh, done),
         cmocka_unit_test_setup_teardown(test_success_does_not_clear_the_address, fresh, done),
         cmocka_unit_test_setup_teardown(test_not_tried_gives_back_one, fresh, done),
