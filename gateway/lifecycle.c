@@ -9,7 +9,7 @@
 #include "common/base/crashpoint.h"
 #include "common/base/log.h"
 
-enum { RUNNING_TRIES = 3 };
+enum { RUNNING_TRIES = 3, QUOTA_POLL_MS = 250 };
 
 /* What the class of a job's failure means to the caller. The one table of it. */
 static const enum error_code codes_of_outcome[OUTCOME_COUNT] = {
@@ -109,6 +109,37 @@ static enum lifecycle_end join_earlier(struct request *request, bool no_wait, st
     return end;
 }
 
+static struct store_quota default_quota(const struct gateway_config *config)
+{
+    return (struct store_quota){.max_sandboxes = config->max_sandboxes,
+                                .max_paused = config->max_paused,
+                                .creates_per_minute = config->creates_per_minute};
+}
+
+/* With `Prefer: wait=N` a create that goes beyond its owner's limits is tried again until N seconds
+ * have passed. */
+static int accept_create(struct request *request, const struct sandbox *sandbox,
+                         const struct store_accept *accept, const char *job_id,
+                         struct wakeup *ret_wakeup, struct error *err)
+{
+    struct gateway *gateway = request->gateway;
+    int64_t until_ms = clock_mono_ms() + request_wait_s(request, gateway->config->wait_s) * 1000;
+
+    for (;;) {
+        int64_t left_ms;
+
+        if (store_accept_create(gateway->store, sandbox, accept, job_id, ret_wakeup, err) == 0) {
+            return 0;
+        }
+        left_ms = until_ms - clock_mono_ms();
+        if (err->code != ERR_QUOTA || left_ms <= 0 || service_draining() ||
+            http_peer_gone(request->http)) {
+            return -1;
+        }
+        clock_sleep_ms(left_ms < QUOTA_POLL_MS ? left_ms : QUOTA_POLL_MS);
+    }
+}
+
 /* This request stood still for so long that its Idempotency-Key went to another one. */
 static void hide_fence(struct error *err)
 {
@@ -136,6 +167,7 @@ enum lifecycle_end lifecycle_run(struct request *request, const struct lifecycle
 {
     struct gateway *gateway = request->gateway;
     struct store_accept accept = {
+        .quota = default_quota(gateway->config),
         .owner = request->principal.subject,
         .admin = request->principal.admin,
         .sandbox_id = ask->sandbox_id,
@@ -193,6 +225,7 @@ enum lifecycle_end lifecycle_create(struct request *request, struct sandbox *san
 {
     struct gateway *gateway = request->gateway;
     struct store_accept accept = {
+        .quota = default_quota(gateway->config),
         .params_json = params_json,
         .max_attempts = (int)gateway->config->job_attempts,
         .reply_to = gateway->name,
@@ -218,7 +251,7 @@ enum lifecycle_end lifecycle_create(struct request *request, struct sandbox *san
     log_context(request->request_id, job_id, sandbox->id);
     waiter_add(gateway->waiters, &waiter, job_id);
     CRASHPOINT(gateway_accepting);
-    if (store_accept_create(gateway->store, sandbox, &accept, job_id, &wakeup, err) == 0) {
+    if (accept_create(request, sandbox, &accept, job_id, &wakeup, err) == 0) {
         request->idempotency.bound = accept.key != NULL;
         CRASHPOINT(gateway_accepted);
         ticker_accepted(gateway->ticker);

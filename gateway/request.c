@@ -3,6 +3,7 @@
 
 #include <ctype.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -133,6 +134,10 @@ cJSON *request_error_json(struct request *request, const struct error *err)
     request->error_type = error_code_name(err->code);
     cJSON_AddStringToObject(error, "type", error_code_name(err->code));
     cJSON_AddStringToObject(error, "detail", public_message(err));
+    if (err->code == ERR_QUOTA) {
+        json_add_int64(error, "limit", err->limit);
+        json_add_int64(error, "used", err->used);
+    }
     return error;
 }
 
@@ -174,8 +179,11 @@ void respond_error_details(struct request *request, const struct error *err, int
     cJSON_AddNullToObject(tree, "data");
     cJSON_AddItemToObject(tree, "error", error);
     cJSON_AddStringToObject(tree, "request_id", request->request_id);
+    if (retry_after_s <= 0) {
+        retry_after_s = err->retry_after_s;
+    }
     if (status == 503 && retry_after_s <= 0) {
-        retry_after_s = err->retry_after_s > 0 ? err->retry_after_s : RETRY_AFTER_S;
+        retry_after_s = RETRY_AFTER_S;
     }
     used = snprintf(more, sizeof(more), "%s%s", status == 401 ? "WWW-Authenticate: Bearer\r\n" : "",
                     headers != NULL ? headers : "");
@@ -211,4 +219,18 @@ bool request_wants_async(const struct request *request)
     const char *prefer = http_header(request->http, "Prefer");
 
     return prefer != NULL && strcasestr(prefer, "respond-async") != NULL;
+}
+
+int64_t request_wait_s(const struct request *request, int64_t max)
+{
+    const char *prefer = http_header(request->http, "Prefer");
+    const char *at = prefer != NULL ? strcasestr(prefer, "wait=") : NULL;
+    int64_t seconds;
+
+    if (at == NULL || (at != prefer && strchr(" ,;", at[-1]) == NULL) ||
+        !isdigit((unsigned char)at[5])) {
+        return 0;
+    }
+    seconds = strtoll(at + 5, NULL, 10);
+    return seconds < max ? seconds : max;
 }

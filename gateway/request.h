@@ -66,5 +66,7 @@ int request_sandbox_id(const struct request *request, char ret[UUID_BYTES],
                        struct error *err) MUST_CHECK;
 /* True when the client sent `Prefer: respond-async`. */
 bool request_wants_async(const struct request *request);
+/* N of `Prefer: wait=N` in seconds, at most `max`; 0 = not sent, or no number. */
+int64_t request_wait_s(const struct request *request, int64_t max);
 
 #endif

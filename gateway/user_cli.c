@@ -16,14 +16,21 @@
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
 #include "common/base/encode.h"
+#include "common/store/store_limits.h"
 #include "gateway/password.h"
 
 #define USAGE                                                                                      \
     "usage: user add NAME [--role user|admin] [--password-stdin] [--if-absent] | "                 \
-    "passwd NAME [--password-stdin] | disable NAME | enable NAME | list"
+    "passwd NAME [--password-stdin] | disable NAME | enable NAME | list | "                        \
+    "limit NAME|--subject SUB [LIMIT=NUMBER|LIMIT=default ...]"
+
+enum { ASSIGNMENTS_MAX = 16 };
 
 struct arguments {
     const char *name;
+    const char *subject;                      /* of another issuer's tokens */
+    const char *assignments[ASSIGNMENTS_MAX]; /* name=value */
+    int assignment_count;
     const char *role;
     bool password_stdin, if_absent;
 };
@@ -225,7 +232,81 @@ static int run_list(const struct arguments *arguments, struct store *store, stru
     return 0;
 }
 
-enum { TAKES_NAME = 1, TAKES_PASSWORD = 2, TAKES_ROLE = 4 };
+static int read_assignment(const char *text, enum user_limit *ret_limit, int64_t *ret_value,
+                           struct error *err)
+{
+    const char *equals = strchr(text, '=');
+    char name[64], *end;
+
+    if ((size_t)(equals - text) >= sizeof(name)) {
+        return error_set(err, ERR_INVALID, "there is no limit \"%.40s\"", text);
+    }
+    memcpy(name, text, (size_t)(equals - text));
+    name[equals - text] = '\0';
+    if (user_limit_parse(name, ret_limit) != 0) {
+        return error_set(err, ERR_INVALID, "there is no limit \"%.40s\"", name);
+    }
+    if (strcmp(equals + 1, "default") == 0) {
+        *ret_value = STORE_LIMIT_DEFAULT;
+        return 0;
+    }
+    errno = 0;
+    *ret_value = strtoll(equals + 1, &end, 10);
+    if (errno != 0 || end == equals + 1 || *end != '\0' || *ret_value < 0) {
+        return error_set(err, ERR_INVALID, "%s takes a number from 0 (no limit), or default", name);
+    }
+    return 0;
+}
+
+static void print_limit(enum user_limit limit, int64_t value)
+{
+    if (value == STORE_LIMIT_DEFAULT) {
+        printf("%-20s default   %s\n", user_limit_name(limit), user_limit_text(limit));
+    } else {
+        printf("%-20s %-9lld %s%s\n", user_limit_name(limit), (long long)value,
+               user_limit_text(limit), value == 0 ? " (no limit)" : "");
+    }
+}
+
+static int run_limit(const struct arguments *arguments, struct store *store, struct error *err)
+{
+    const char *owner = arguments->subject;
+    int64_t values[USER_LIMIT_COUNT];
+    struct store_user user = {.disabled = false};
+    struct store_use use;
+    int status = 0;
+
+    if (owner == NULL) {
+        if (store_user_find(store, arguments->name, &user, err) != 0) {
+            return error_prefix(err, "user %s", arguments->name);
+        }
+        sodium_memzero(user.password_hash, sizeof(user.password_hash));
+        owner = user.id;
+    }
+    for (int pass = 0; pass < 2; pass++) { /* all are checked before any is set */
+        for (int i = 0; i < arguments->assignment_count && status == 0; i++) {
+            enum user_limit limit = LIMIT_SANDBOXES;
+            int64_t value = 0;
+
+            status = read_assignment(arguments->assignments[i], &limit, &value, err);
+            if (status == 0 && pass == 1) {
+                status = store_limit_set(store, owner, limit, value, err);
+            }
+        }
+    }
+    if (status != 0 || store_limits_get(store, owner, values, err) != 0 ||
+        store_use_get(store, owner, &use, err) != 0) {
+        return -1;
+    }
+    for (int i = 0; i < USER_LIMIT_COUNT; i++) {
+        print_limit((enum user_limit)i, values[i]);
+    }
+    printf("in use: %lld alive, %lld paused, %lld created within the last minute\n",
+           (long long)use.alive, (long long)use.paused, (long long)use.created_within_minute);
+    return 0;
+}
+
+enum { TAKES_NAME = 1, TAKES_PASSWORD = 2, TAKES_ROLE = 4, TAKES_LIMITS = 8 };
 
 static const struct command {
     const char *name;
@@ -237,6 +318,7 @@ static const struct command {
     {"disable", TAKES_NAME, run_disable},
     {"enable", TAKES_NAME, run_enable},
     {"list", 0, run_list},
+    {"limit", TAKES_NAME | TAKES_LIMITS, run_limit},
 };
 
 static const struct command *find_command(const char *name)
@@ -261,13 +343,20 @@ static int parse(const struct command *command, int argc, char **argv, struct ar
             ret->if_absent = true;
         } else if (strcmp(word, "--role") == 0 && (command->takes & TAKES_ROLE) && i + 1 < argc) {
             ret->role = argv[++i];
-        } else if (word[0] != '-' && (command->takes & TAKES_NAME) && ret->name == NULL) {
+        } else if (strcmp(word, "--subject") == 0 && (command->takes & TAKES_LIMITS) &&
+                   i + 1 < argc && argv[i + 1][0] != '\0') {
+            ret->subject = argv[++i];
+        } else if (word[0] != '-' && (command->takes & TAKES_LIMITS) && strchr(word, '=') != NULL &&
+                   ret->assignment_count < ASSIGNMENTS_MAX) {
+            ret->assignments[ret->assignment_count++] = word;
+        } else if (word[0] != '-' && (command->takes & TAKES_NAME) && ret->name == NULL &&
+                   ret->subject == NULL) {
             ret->name = word;
         } else {
             return error_set(err, ERR_INVALID, "unexpected \"%.40s\"; %s", word, USAGE);
         }
     }
-    if ((command->takes & TAKES_NAME) && ret->name == NULL) {
+    if ((command->takes & TAKES_NAME) && ret->name == NULL && ret->subject == NULL) {
         return error_set(err, ERR_INVALID, "a user name is missing; %s", USAGE);
     }
     if (strcmp(ret->role, "user") != 0 && strcmp(ret->role, "admin") != 0) {

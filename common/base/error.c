@@ -29,6 +29,7 @@ int error_set(struct error *err, enum error_code code, const char *format, ...)
     va_start(args, format);
     err->code = code;
     err->retry_after_s = 0;
+    err->limit = err->used = 0;
     vsnprintf(err->message, sizeof(err->message), format, args);
     va_end(args);
     cut_at_character(err);

@@ -12,6 +12,8 @@
 #ifndef BASE_ERROR_H
 #define BASE_ERROR_H
 
+#include <stdint.h>
+
 #define ERROR_MESSAGE_BYTES 256
 
 enum error_code {
@@ -23,7 +25,8 @@ enum error_code {
 
 struct error {
     enum error_code code;
-    int retry_after_s; /* who refused asked for so much patience; 0 = for none */
+    int retry_after_s;   /* what the refusing party asked to wait, in seconds; 0 = not said */
+    int64_t limit, used; /* ERR_QUOTA: what is allowed, and what is taken of it */
     char message[ERROR_MESSAGE_BYTES];
 };
 
@@ -33,7 +36,7 @@ struct error {
     }
 #define MUST_CHECK __attribute__((warn_unused_result))
 
-/* Fills *err (message truncated at a UTF-8 boundary, no retry_after_s) and returns -1. */
+/* Fills *err (message truncated at a UTF-8 boundary, the numbers 0) and returns -1. */
 int error_set(struct error *err, enum error_code code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 

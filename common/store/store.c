@@ -101,6 +101,25 @@ static bool is_conflict(const PGresult *result)
     return is_state(result, "40001") || is_state(result, "40P01");
 }
 
+/* What check_quota() raises: name limit used seconds. */
+static int quota_error(const char *message, struct error *err)
+{
+    const char *at = strchr(message, ' ');
+    int name_length = at != NULL ? (int)(at - message) : (int)strlen(message);
+    int64_t numbers[3] = {0};
+    char *end;
+
+    for (int i = 0; i < 3 && at != NULL && *at != '\0'; i++, at = end) {
+        numbers[i] = strtoll(at, &end, 10);
+    }
+    error_set(err, ERR_QUOTA, "%.*s: the limit is %lld, and %lld are used", name_length, message,
+              (long long)numbers[0], (long long)numbers[1]);
+    err->limit = numbers[0];
+    err->used = numbers[1];
+    err->retry_after_s = (int)numbers[2];
+    return -1;
+}
+
 /* The one place where SQLSTATE becomes an error code. Details may quote data, so only the primary
  * message is kept. */
 static int result_error(const PGresult *result, struct error *err)
@@ -123,6 +142,9 @@ static int result_error(const PGresult *result, struct error *err)
     const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
     const char *primary = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
 
+    if (is_state(result, "SB002") && primary != NULL) {
+        return quota_error(primary, err);
+    }
     for (size_t i = 0; state != NULL && i < sizeof(map) / sizeof(map[0]); i++) {
         if (strncmp(state, map[i].prefix, strlen(map[i].prefix)) == 0) {
             return error_set(err, map[i].code, "database: %s%s", primary != NULL ? primary : state,

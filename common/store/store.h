@@ -99,7 +99,13 @@ int store_users_changed(struct store *store, int64_t after,
 
 /* ---- accepting work (gateway) ------------------------------------------------------------ */
 
+/* What an owner may have who has no limit of its own; 0 = no limit. */
+struct store_quota {
+    int64_t max_sandboxes, max_paused, creates_per_minute;
+};
+
 struct store_accept {
+    struct store_quota quota;
     const char *owner; /* JWT sub */
     bool admin;        /* sees every owner's sandboxes */
     const char *sandbox_id;

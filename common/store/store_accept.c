@@ -21,16 +21,30 @@ static void param_job(struct params *p, const struct store_accept *accept)
     param_text(p, accept->traceparent);
 }
 
+static void param_quota(struct params *p, const struct store_accept *accept, enum job_op op,
+                        const char *owner, const char *sandbox_id)
+{
+    param_text(p, job_op_name(op));
+    param_text(p, owner);
+    param_int(p, accept->admin);
+    param_text(p, sandbox_id);
+    param_int(p, accept->quota.max_sandboxes);
+    param_int(p, accept->quota.max_paused);
+    param_int(p, accept->quota.creates_per_minute);
+}
+
 int store_accept_create(struct store *store, const struct sandbox *sandbox,
                         const struct store_accept *accept, const char *job_id,
                         struct wakeup *ret_wakeup, struct error *err)
 {
-    struct params p = {.count = 0}, bind = {.count = 0};
-    struct statement statements[] = {{.query = Q_ACCEPT_CREATE, .params = &p},
+    struct params quota = {.count = 0}, p = {.count = 0}, bind = {.count = 0};
+    struct statement statements[] = {{.query = Q_QUOTA_CHECK, .params = &quota},
+                                     {.query = Q_ACCEPT_CREATE, .params = &p},
                                      {.query = Q_KEY_BIND, .params = &bind}};
     struct wakeup wakeup = {.op = JOB_CREATE};
-    int status;
+    PGresult *created;
 
+    param_quota(&quota, accept, JOB_CREATE, sandbox->owner, "");
     param_text(&p, sandbox->id);
     param_text(&p, sandbox->owner);
     param_text(&p, sandbox->user_id);
@@ -46,17 +60,14 @@ int store_accept_create(struct store *store, const struct sandbox *sandbox,
     param_text(&bind, accept->claim);
     param_text(&bind, job_id);
     param_text(&bind, sandbox->id);
-    if (accept->key != NULL) {
-        status = store_query_batch(store, statements, 2, err);
-    } else {
-        status = store_query(store, Q_ACCEPT_CREATE, &p, &statements[0].result, err);
-    }
-    if (status < 0) {
+    if (store_query_batch(store, statements, accept->key != NULL ? 3 : 2, err) < 0) {
         return -1;
     }
-    wakeup.enqueued_at_ms = row_int(statements[0].result, 0, 0);
-    PQclear(statements[0].result);
-    PQclear(statements[1].result);
+    created = statements[1].result;
+    wakeup.enqueued_at_ms = row_int(created, 0, 0);
+    for (size_t i = 0; i < sizeof(statements) / sizeof(statements[0]); i++) {
+        PQclear(statements[i].result);
+    }
     str_copy(wakeup.job_id, sizeof(wakeup.job_id), job_id);
     str_copy(wakeup.sandbox_id, sizeof(wakeup.sandbox_id), sandbox->id);
     str_copy(wakeup.reply_to, sizeof(wakeup.reply_to), accept->reply_to ? accept->reply_to : "");
@@ -65,6 +76,26 @@ int store_accept_create(struct store *store, const struct sandbox *sandbox,
     str_copy(wakeup.traceparent, sizeof(wakeup.traceparent),
              accept->traceparent ? accept->traceparent : "");
     *ret_wakeup = wakeup;
+    return 0;
+}
+
+/* The ops that move a sandbox between what is counted ask for the quota in the same transaction. */
+static int accept_job(struct store *store, const struct store_accept *accept,
+                      const struct params *p, PGresult **ret, struct error *err)
+{
+    struct params quota = {.count = 0};
+    struct statement statements[] = {{.query = Q_QUOTA_CHECK, .params = &quota},
+                                     {.query = Q_ACCEPT_JOB, .params = p}};
+
+    if (accept->op != JOB_RESUME && accept->op != JOB_PAUSE) {
+        return store_query(store, Q_ACCEPT_JOB, p, ret, err);
+    }
+    param_quota(&quota, accept, accept->op, accept->owner, accept->sandbox_id);
+    if (store_query_batch(store, statements, 2, err) < 0) {
+        return -1;
+    }
+    PQclear(statements[0].result);
+    *ret = statements[1].result;
     return 0;
 }
 
@@ -85,7 +116,7 @@ int store_accept_job(struct store *store, const struct store_accept *accept, con
     param_int(&p, accept->join);
     param_text(&p, accept->key);
     param_text(&p, accept->claim);
-    if (store_query(store, Q_ACCEPT_JOB, &p, &result, err) < 0) {
+    if (accept_job(store, accept, &p, &result, err) < 0) {
         return -1;
     }
     if (PQntuples(result) == 0) {

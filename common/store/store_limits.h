@@ -1,0 +1,27 @@
+/*
+ * store_limits - per-user limits, and what a user has of what they limit.
+ *
+ * Threads and failure: as store.h. An owner is the subject of tokens; of our own users their id.
+ */
+#ifndef STORE_STORE_LIMITS_H
+#define STORE_STORE_LIMITS_H
+
+#include "common/domain/limits.h"
+#include "common/store/store.h"
+
+/* Value of each limit; STORE_LIMIT_DEFAULT = the owner has none of its own, 0 = no limit. */
+#define STORE_LIMIT_DEFAULT INT64_C(-1)
+int store_limits_get(struct store *store, const char *owner, int64_t ret[USER_LIMIT_COUNT],
+                     struct error *err) MUST_CHECK;
+/* STORE_LIMIT_DEFAULT removes the owner's own value. */
+int store_limit_set(struct store *store, const char *owner, enum user_limit limit, int64_t value,
+                    struct error *err) MUST_CHECK;
+
+/* What is counted against the first three limits. */
+struct store_use {
+    int64_t alive, paused, created_within_minute;
+};
+int store_use_get(struct store *store, const char *owner, struct store_use *ret,
+                  struct error *err) MUST_CHECK;
+
+#endif
