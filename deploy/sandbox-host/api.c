@@ -22,8 +22,7 @@ enum {
     ENTRY_KEY_BYTES = 1024,
     ENTRY_VALUE_BYTES = 1 << 20,
 };
-#define ENVD_VERSION "0.6.13"
-#define CLIENT_ID    "6532622b" /* a constant of E2B's, deprecated there */
+#define CLIENT_ID "6532622b" /* a constant of E2B's, deprecated there */
 
 void api_send_tree(struct http_exchange *http, int status, const char *headers, cJSON *tree)
 {
@@ -82,12 +81,11 @@ cJSON *api_basic_tree(const struct box_view *view)
     }
     cJSON_AddStringToObject(tree, "sandboxID", view->id);
     cJSON_AddStringToObject(tree, "clientID", CLIENT_ID);
-    cJSON_AddStringToObject(tree, "envdVersion", ENVD_VERSION);
+    cJSON_AddStringToObject(tree, "envdVersion", API_ENVD_VERSION);
     return tree;
 }
 
-/* What create and connect answer. */
-static cJSON *sandbox_tree(const struct call *call, const struct box_view *view)
+cJSON *api_sandbox_tree(const struct call *call, const struct box_view *view)
 {
     cJSON *tree = api_basic_tree(view);
 
@@ -231,10 +229,17 @@ static int read_lifecycle(const struct call *call, struct box_options *options, 
     if (resume != NULL && json_get_bool(resume, "enabled", false, &options->auto_resume, err) < 0) {
         return error_prefix(err, "autoResume");
     }
-    return keeps_memory ? 0
-                        : error_set(err, ERR_INVALID,
-                                    "autoPauseMemory: this host always keeps a paused sandbox's "
-                                    "memory");
+    options->auto_pause_drops = !keeps_memory;
+    if (!keeps_memory && !box_keeps_disks()) {
+        return error_set(err, ERR_INVALID,
+                         "autoPauseMemory: this host always keeps a paused sandbox's memory (its "
+                         "disks are no images)");
+    }
+    return !keeps_memory && options->auto_resume
+               ? error_set(err, ERR_INVALID,
+                           "autoPauseMemory: traffic cannot resume a sandbox without memory, so it "
+                           "cannot be false with autoResume")
+               : 0;
 }
 
 /* Version 2 of the calls: what E2B's newer SDKs send. Sandboxes are always secure and the default
@@ -274,7 +279,7 @@ static void create_box(struct call *call, bool v2)
         api_send_failure(call->http, &err);
         return;
     }
-    api_send_tree(call->http, 201, "", sandbox_tree(call, &view));
+    api_send_tree(call->http, 201, "", api_sandbox_tree(call, &view));
     box_view_done(&view);
 }
 
@@ -323,10 +328,7 @@ static void do_pause(struct call *call)
     bool keeps_memory = true;
     int status = json_get_bool(call->body, "memory", true, &keeps_memory, &err);
 
-    if (status == 0 && !keeps_memory) {
-        status = error_set(&err, ERR_INVALID, "memory: this host always keeps it");
-    }
-    answer_empty(call, status < 0 ? status : box_pause(call->id, &err), &err);
+    answer_empty(call, status < 0 ? status : box_pause(call->id, keeps_memory, &err), &err);
 }
 
 static void do_timeout(struct call *call)
@@ -397,7 +399,7 @@ static void connect_box(struct call *call, int64_t fallback_s, bool resume_only)
         api_send_failure(call->http, &err);
         return;
     }
-    api_send_tree(call->http, resumed ? 201 : 200, "", sandbox_tree(call, &view));
+    api_send_tree(call->http, resumed ? 201 : 200, "", api_sandbox_tree(call, &view));
     box_view_done(&view);
 }
 
@@ -441,6 +443,8 @@ static const struct {
     {"GET", "/sandboxes/", "/metrics", api_metrics},
     {"GET", "/sandboxes/", "/logs", api_logs},
     {"GET", "/v2/sandboxes/", "/logs", api_logs_v2},
+    {"POST", "/sandboxes/", "/snapshots", api_snapshot},
+    {"POST", "/sandboxes/", "/fork", api_fork},
 };
 
 enum match { MATCH_NO, MATCH_YES, MATCH_BAD_ID };
@@ -489,7 +493,7 @@ int api_query_number(const struct call *call, const char *name, int64_t fallback
     return 0;
 }
 
-static int read_body(struct call *call, struct error *err)
+int api_read_body(struct call *call, struct error *err)
 {
     struct strbuf text;
     int status = 0;
@@ -517,27 +521,10 @@ static bool key_is_right(const struct call *call)
            sodium_memcmp(key, call->config->api_key, length) == 0;
 }
 
-/* What E2B's API has and this host has not: to be told apart from a sandbox that is not there. */
+/* What E2B's API has and this host has not: to be told apart from what is not there. */
 static bool is_absent_here(const char *path)
 {
-    static const char *const places[] = {"/snapshots", "/volumes", "/templates", "/v2/templates",
-                                         "/v3/templates"};
-    static const char *const actions[] = {"/snapshots", "/fork"};
-    char id[BOX_ID_BYTES];
-
-    for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
-        size_t n = strlen(places[i]);
-
-        if (strncmp(path, places[i], n) == 0 && (path[n] == '\0' || path[n] == '/')) {
-            return true;
-        }
-    }
-    for (size_t i = 0; i < sizeof(actions) / sizeof(actions[0]); i++) {
-        if (match(path, "/sandboxes/", actions[i], id) != MATCH_NO) {
-            return true;
-        }
-    }
-    return false;
+    return strncmp(path, "/volumes", 8) == 0 && (path[8] == '\0' || path[8] == '/');
 }
 
 void api_handle(void *arg, struct http_exchange *exchange)
@@ -554,6 +541,11 @@ void api_handle(void *arg, struct http_exchange *exchange)
         api_send_error(exchange, 401, "Invalid API key");
         return;
     }
+    if (api_is_template_path(http_path(exchange))) {
+        api_templates(&call);
+        cJSON_Delete(call.body);
+        return;
+    }
     for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++) {
         enum match matched = match(http_path(exchange), routes[i].before, routes[i].after, call.id);
 
@@ -566,7 +558,7 @@ void api_handle(void *arg, struct http_exchange *exchange)
         }
         if (matched == MATCH_BAD_ID) {
             api_send_error(exchange, 400, "Invalid sandbox ID");
-        } else if (read_body(&call, &err) < 0) {
+        } else if (api_read_body(&call, &err) < 0) {
             api_send_failure(exchange, &err);
         } else {
             routes[i].run(&call);
@@ -575,8 +567,7 @@ void api_handle(void *arg, struct http_exchange *exchange)
         return;
     }
     if (!known_path && is_absent_here(http_path(exchange))) {
-        api_send_error(exchange, 501,
-                       "this host has no snapshots, forks, volumes or template builds");
+        api_send_error(exchange, 501, "this host has no volumes");
         return;
     }
     api_send_error(exchange, known_path ? 405 : 404,

@@ -1,5 +1,5 @@
 /*
- * api_internal - what api.c and its parts (api_list.c, api_observe.c) share.
+ * api_internal - what api.c and its parts (api_list.c, api_observe.c, api_template.c) share.
  */
 #ifndef SANDBOX_HOST_API_INTERNAL_H
 #define SANDBOX_HOST_API_INTERNAL_H
@@ -8,6 +8,8 @@
 #include "common/httpd/httpd.h"
 #include "deploy/sandbox-host/config.h"
 #include "deploy/sandbox-host/sandbox.h"
+
+#define API_ENVD_VERSION "0.6.13"
 
 struct call {
     const struct host_config *config;
@@ -30,11 +32,21 @@ cJSON *api_basic_tree(const struct box_view *view);
 /* The sandbox as a list has it. */
 cJSON *api_listed_tree(const struct call *call, const struct box_view *view);
 
+/* What create and connect answer. */
+cJSON *api_sandbox_tree(const struct call *call, const struct box_view *view);
+/* Reads a JSON body, where there is one, into call->body. */
+int api_read_body(struct call *call, struct error *err) MUST_CHECK;
+
 void api_list(struct call *call);    /* GET /sandboxes */
 void api_list_v2(struct call *call); /* GET /v2/sandboxes */
 void api_metrics(struct call *call);
 void api_metrics_of_many(struct call *call); /* GET /sandboxes/metrics */
 void api_logs(struct call *call);
 void api_logs_v2(struct call *call);
+void api_snapshot(struct call *call); /* POST /sandboxes/{id}/snapshots */
+void api_fork(struct call *call);     /* POST /sandboxes/{id}/fork */
+/* Whether the path is of templates or snapshots, which the next one answers whole. */
+bool api_is_template_path(const char *path);
+void api_templates(struct call *call);
 
 #endif

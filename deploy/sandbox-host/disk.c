@@ -1,6 +1,7 @@
 /* disk - see disk.h. */
 #include "deploy/sandbox-host/disk.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -12,7 +13,6 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
-#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
@@ -22,6 +22,7 @@
 #include "common/base/alloc.h"
 #include "common/base/log.h"
 #include "deploy/sandbox-host/files.h"
+#include "deploy/sandbox-host/image.h"
 #include "deploy/sandbox-host/layers.h"
 #include "deploy/sandbox-host/view.h"
 
@@ -40,6 +41,9 @@ static int make_folders(const char *dir, const char *home, uid_t uid, struct err
 
     for (int i = 0; i < view_folder_count; i++) {
         snprintf(path, sizeof(path), "%s/disk/%s", dir, view_folders[i].name);
+        if (access(path, F_OK) == 0) {
+            continue; /* of a disk that was used before: as its sandbox left it */
+        }
         if (files_make_dir(path, view_folders[i].mode, err) < 0) {
             return -1;
         }
@@ -100,53 +104,6 @@ static int make_pristine(struct error *err)
     return status == 0 ? 0 : error_set(err, ERR_CONFIG, "mkfs.ext4 failed on %s", pristine);
 }
 
-/* The parts of the image that hold something; the rest stays a hole. */
-static int copy_sparse(int from, int to)
-{
-    struct stat status;
-    off_t at = 0;
-
-    if (fstat(from, &status) < 0 || ftruncate(to, status.st_size) < 0) {
-        return -1;
-    }
-    while ((at = lseek(from, at, SEEK_DATA)) >= 0) {
-        off_t end = lseek(from, at, SEEK_HOLE);
-
-        if (end < 0 || lseek(from, at, SEEK_SET) < 0 || lseek(to, at, SEEK_SET) < 0) {
-            return -1;
-        }
-        while (at < end) {
-            ssize_t n = sendfile(to, from, NULL, (size_t)(end - at));
-
-            if (n <= 0) {
-                return -1;
-            }
-            at += n;
-        }
-    }
-    return errno == ENXIO ? 0 : -1; /* no data behind the last hole */
-}
-
-static int copy_pristine(const char *path, struct error *err)
-{
-    int from = open(pristine, O_RDONLY | O_CLOEXEC);
-    int to = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600), failure = 0;
-
-    if (from < 0 || to < 0 || copy_sparse(from, to) < 0) {
-        failure = errno;
-    }
-    if (from >= 0) {
-        close(from);
-    }
-    if (failure != 0) {
-        if (to >= 0) {
-            close(to);
-        }
-        return error_set_errno(err, ERR_INTERNAL, failure, "%s", path);
-    }
-    return to;
-}
-
 /* Attaches the open image to a free loop device that lets go of it when nobody uses it any more. */
 static int attach(int image, char device[DISK_DEVICE_BYTES], struct error *err)
 {
@@ -197,8 +154,25 @@ static int check_room(const char *dir, struct error *err)
     return 0;
 }
 
-int disk_make(const char *dir, const char *home, uid_t uid, char device[DISK_DEVICE_BYTES],
-              int *ret_fd, struct error *err)
+/* The image of the sandbox in `dir`, open; see disk_make() for `source`. */
+static int open_image(const char *dir, const char *source, struct error *err)
+{
+    char path[PATH_MAX];
+    int image;
+
+    snprintf(path, sizeof(path), "%s/disk.img", dir);
+    if (source == NULL || *source != '\0') {
+        return image_copy(source != NULL ? source : pristine, path, err);
+    }
+    if (image_wait_free(path, err) < 0 || image_check(path, err) < 0) {
+        return -1;
+    }
+    image = open(path, O_RDWR | O_CLOEXEC);
+    return image < 0 ? error_set_errno(err, ERR_INTERNAL, errno, "%s", path) : image;
+}
+
+int disk_make(const char *dir, const char *source, const char *home, uid_t uid,
+              char device[DISK_DEVICE_BYTES], int *ret_fd, struct error *err)
 {
     char path[PATH_MAX];
     int image;
@@ -215,14 +189,51 @@ int disk_make(const char *dir, const char *home, uid_t uid, char device[DISK_DEV
     if (mode == DISK_FOLDER) {
         return make_folders(dir, home, uid, err);
     }
-    snprintf(path, sizeof(path), "%s/disk.img", dir);
-    image = copy_pristine(path, err);
+    image = open_image(dir, source, err);
     if (image < 0) {
         return -1;
     }
     *ret_fd = attach(image, device, err);
     close(image);
     return *ret_fd < 0 ? -1 : 0;
+}
+
+/* Of a disk that was used before: a link at the top where something of the system will be put. The
+ * sandbox may have made it, and bubblewrap would follow it. */
+static int clear_places(const char *dir, const char *plan, struct error *err)
+{
+    static const char *const deeper[] = {"home/user", "var/tmp", "var/lib", "var/lib/dpkg"};
+    const char *root = strncmp(plan, "root\t", 5) == 0 ? plan + 5 : NULL;
+    char path[PATH_MAX], below[PATH_MAX];
+    struct dirent *entry;
+    struct stat status;
+    DIR *top;
+    int result = 0;
+
+    snprintf(path, sizeof(path), "%s/disk/%s", dir, view_folders[0].name);
+    top = opendir(path);
+    if (top == NULL) {
+        return errno == ENOENT ? 0 : error_set_errno(err, ERR_INTERNAL, errno, "%s", path);
+    }
+    while (result == 0 && (entry = readdir(top)) != NULL) {
+        const bool is_link =
+            fstatat(dirfd(top), entry->d_name, &status, AT_SYMLINK_NOFOLLOW) == 0 &&
+            S_ISLNK(status.st_mode);
+
+        if (is_link && view_is_place(root, entry->d_name) &&
+            unlinkat(dirfd(top), entry->d_name, 0) < 0) {
+            result = error_set_errno(err, ERR_INTERNAL, errno, "%s/%s", path, entry->d_name);
+        }
+    }
+    /* what is above them is no link any more */
+    for (size_t i = 0; i < sizeof(deeper) / sizeof(deeper[0]) && result == 0; i++) {
+        snprintf(below, sizeof(below), "%.4000s/%s", path, deeper[i]);
+        if (lstat(below, &status) == 0 && S_ISLNK(status.st_mode) && unlink(below) < 0) {
+            result = error_set_errno(err, ERR_INTERNAL, errno, "%s", below);
+        }
+    }
+    closedir(top);
+    return result;
 }
 
 int disk_mount(const char *device, const char *dir, const char *home, uid_t uid, const char *plan,
@@ -245,7 +256,8 @@ int disk_mount(const char *device, const char *dir, const char *home, uid_t uid,
         return make_folders(dir, home, uid, err);
     }
     /* what root owns on the disk is the sandbox's, once it is mapped */
-    if (make_folders(dir, home, 0, err) < 0 || layers_make_folders(dir, plan, err) < 0) {
+    if (clear_places(dir, plan, err) < 0 || make_folders(dir, home, 0, err) < 0 ||
+        layers_make_folders(dir, plan, err) < 0) {
         return -1;
     }
     mapping = layers_open_mapping(uid, err);
@@ -311,7 +323,7 @@ static int try_image(const char *plan, uid_t uid, struct error *err)
     status = files_remove_tree(dir, err) < 0 ? -1 : files_make_dir(dir, 0711, err);
     if (status == 0) {
         mode = DISK_IMAGE;
-        status = disk_make(dir, NULL, uid, device, &fd, err);
+        status = disk_make(dir, NULL, NULL, uid, device, &fd, err);
         mode = DISK_FOLDER;
     }
     if (status == 0) {

@@ -26,11 +26,13 @@ enum { DISK_DEVICE_BYTES = 32 };
 int disk_init(const struct host_config *config, struct error *err) MUST_CHECK;
 enum disk_mode disk_mode(void);
 
-/* Makes the disk of the sandbox in `dir`. With an image *ret_fd holds the device `device` until
- * somebody has mounted it; otherwise *ret_fd is -1 and the folders are ready, with the content of
- * `home` (or NULL) in its home. ERR_OVERLOADED: this machine's disk is too full for one more. */
-int disk_make(const char *dir, const char *home, uid_t uid, char device[DISK_DEVICE_BYTES],
-              int *ret_fd, struct error *err) MUST_CHECK;
+/* Makes the disk of the sandbox in `dir`: with `source` NULL a new one, with "" the one that is
+ * there already, else a copy of that image (both with DISK_IMAGE alone). With an image *ret_fd
+ * holds the device `device` until somebody has mounted it; otherwise *ret_fd is -1 and the folders
+ * are ready, with the content of `home` (or NULL) in its home. ERR_OVERLOADED: this machine's disk
+ * is too full for one more. */
+int disk_make(const char *dir, const char *source, const char *home, uid_t uid,
+              char device[DISK_DEVICE_BYTES], int *ret_fd, struct error *err) MUST_CHECK;
 /* In a mount namespace of its own: mounts `device` at dir/disk and makes the folders that are not
  * there yet, and the layers of `plan` (layers.h; NULL or "" = none) over them. */
 int disk_mount(const char *device, const char *dir, const char *home, uid_t uid, const char *plan,

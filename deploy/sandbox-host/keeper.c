@@ -2,14 +2,16 @@
  * keeper - the thread that keeps deadlines, and the one that buries.
  *
  * Owns: ending or pausing sandboxes whose time is up or whose processes died, within a tick;
- * regular samples of what they use. Ends in two steps, so that a hundred deadlines at once are kept
- * as well as one: the keeper kills, the burier waits for the dead and removes what they leave,
- * again and again until nothing stays.
+ * regular samples of what they use, for the metrics and for the sandboxes themselves. Ends in two
+ * steps, so that a hundred deadlines at once are kept as well as one: the keeper kills, the burier
+ * waits for the dead and removes what they leave, again and again until nothing stays.
  */
 #include <stdatomic.h>
 
 #include "common/base/clock.h"
 #include "common/base/log.h"
+#include "deploy/sandbox-host/cgroup.h"
+#include "deploy/sandbox-host/facts.h"
 #include "deploy/sandbox-host/sandbox_internal.h"
 
 enum { TICK_MS = 50, BURY_MAX = 8192, BURY_AGAIN_MS = 1000, IDLE_MS = 60000 };
@@ -71,7 +73,7 @@ static void end_due(struct box *box)
         box_end_locked(box, "its processes ended");
     } else if (ended && !box->view.auto_pause) {
         box_end_locked(box, "timeout");
-    } else if (ended && box_pause_locked(box, &err) == 0) {
+    } else if (ended && box_pause_locked(box, !box->view.auto_pause_drops, &err) == 0) {
         ended = false;
     } else if (ended) {
         log_error(LOG_ERROR, "sandbox.pause_failed", &err);
@@ -118,6 +120,35 @@ static void measure(struct box *box)
     table_release(box);
 }
 
+/* The next running sandbox whose own figures are old, with a reference. */
+static struct box *take_untold(int64_t now_ms)
+{
+    struct box *box;
+
+    table_lock();
+    for (box = table_first(); box != NULL; box = box->next) {
+        if (box->view.state == BOX_RUNNING && now_ms - box->told_ms >= FACTS_EVERY_MS) {
+            box->told_ms = now_ms;
+            box->references++;
+            break;
+        }
+    }
+    table_unlock();
+    return box;
+}
+
+static void tell(struct box *box)
+{
+    struct error err = ERROR_INIT;
+    char dir[SPAWN_PATH_BYTES];
+
+    spawn_dir(dir, box->view.id);
+    if (cgroup_limits_memory() && facts_update(dir, box->view.id, &err) < 0) {
+        log_error(LOG_DEBUG, "sandbox.not_told", &err); /* it just ended */
+    }
+    table_release(box);
+}
+
 static void *keep(void *arg)
 {
     (void)arg;
@@ -128,6 +159,8 @@ static void *keep(void *arg)
             end_due(box);
         } else if ((box = take_unmeasured(clock_mono_ms())) != NULL) {
             measure(box);
+        } else if ((box = take_untold(clock_mono_ms())) != NULL) {
+            tell(box);
         } else {
             clock_sleep_ms(TICK_MS);
         }

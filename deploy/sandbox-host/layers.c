@@ -6,7 +6,6 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -226,26 +225,39 @@ static int write_map(pid_t pid, const char *file, uid_t uid, struct error *err)
     return n == (ssize_t)strlen(text) ? 0 : -1;
 }
 
+/* Says that it has a user namespace, and keeps it until its parent has opened that or is gone. */
+static _Noreturn void hold_namespace(int ready, int let_go)
+{
+    char byte = unshare(CLONE_NEWUSER) == 0 ? 1 : 0;
+
+    if (write(ready, &byte, 1) == 1) {
+        (void)!read(let_go, &byte, 1);
+    }
+    _exit(0);
+}
+
 int layers_open_mapping(uid_t uid, struct error *err)
 {
-    int ready[2], fd = -1;
-    char path[64], byte;
+    int ready[2] = {-1, -1}, let_go[2] = {-1, -1}, fd = -1;
+    char path[64], byte = 0;
     pid_t pid;
 
-    if (pipe2(ready, O_CLOEXEC) < 0) {
-        return error_set_errno(err, ERR_INTERNAL, errno, "pipe");
+    if (pipe2(ready, O_CLOEXEC) < 0 || pipe2(let_go, O_CLOEXEC) < 0) {
+        error_set_errno(err, ERR_INTERNAL, errno, "pipe");
+        if (ready[0] >= 0) {
+            close(ready[0]);
+            close(ready[1]);
+        }
+        return -1;
     }
     pid = fork();
     if (pid == 0) {
-        byte = unshare(CLONE_NEWUSER) == 0 ? 1 : 0;
-        if (write(ready[1], &byte, 1) == 1) {
-            for (;;) {
-                pause(); /* until the namespace has been opened */
-            }
-        }
-        _exit(1);
+        close(ready[0]);
+        close(let_go[1]); /* the parent's alone: its end is seen here */
+        hold_namespace(ready[1], let_go[0]);
     }
     close(ready[1]);
+    close(let_go[0]);
     if (pid < 0 || read(ready[0], &byte, 1) != 1 || byte != 1) {
         error_set(err, ERR_INTERNAL, "no user namespace for a sandbox's files");
     } else if (write_map(pid, "uid_map", uid, err) == 0 &&
@@ -257,10 +269,8 @@ int layers_open_mapping(uid_t uid, struct error *err)
         }
     }
     close(ready[0]);
-    if (pid > 0) {
-        kill(pid, SIGKILL);
-        while (waitpid(pid, NULL, 0) < 0 && errno == EINTR) {}
-    }
+    close(let_go[1]);
+    while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR) {}
     return fd;
 }
 

@@ -89,7 +89,7 @@ static int try_sandbox(struct error *err)
         return -1;
     }
     printf("%-15s starts and answers\n", "sandbox");
-    status = box_pause(view.id, err);
+    status = box_pause(view.id, true, err);
     printf("%-15s %s\n", "pause", status < 0 ? err->message : "works");
     box_view_done(&view);
     return status;

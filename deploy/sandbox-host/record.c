@@ -46,6 +46,10 @@ int record_write(const struct box *box, struct error *err)
     cJSON_AddBoolToObject(tree, "paused", view->state == BOX_PAUSED);
     cJSON_AddBoolToObject(tree, "autoPause", view->auto_pause);
     cJSON_AddBoolToObject(tree, "autoResume", view->auto_resume);
+    cJSON_AddBoolToObject(tree, "autoPauseDrops", view->auto_pause_drops);
+    cJSON_AddBoolToObject(tree, "cold", view->cold);
+    cJSON_AddBoolToObject(tree, "explicitResume", view->explicit_resume);
+    cJSON_AddStringToObject(tree, "baseID", view->base_id);
     json_add_int64(tree, "internet", view->internet);
     json_add_int64(tree, "startedMs", view->started_ms);
     json_add_int64(tree, "endMs", view->end_ms);
@@ -57,6 +61,9 @@ int record_write(const struct box *box, struct error *err)
     }
     if (view->network != NULL) {
         cJSON_AddItemToObject(tree, "network", cJSON_Duplicate(view->network, true));
+    }
+    if (view->envs != NULL) {
+        cJSON_AddItemToObject(tree, "envs", cJSON_Duplicate(view->envs, true));
     }
     table_unlock();
     add_process(tree, "wrapper", &box->processes.wrapper);
@@ -99,17 +106,23 @@ static int get_process(const cJSON *tree, const char *name, struct spawn_process
 static int read_tree(const cJSON *tree, struct box *box, struct error *err)
 {
     struct box_view *view = &box->view;
-    const cJSON *metadata, *network;
+    const cJSON *metadata, *network, *envs;
     int64_t internet, uid;
     bool paused;
 
     if (get_text(tree, "templateID", view->template_id, err) < 0 ||
         get_text(tree, "alias", view->alias, err) < 0 ||
+        get_text(tree, "baseID", view->base_id, err) < 0 ||
         get_text(tree, "token", view->token, err) < 0 ||
         get_text(tree, "trafficToken", view->traffic_token, err) < 0 ||
         json_get_bool(tree, "paused", false, &paused, err) < 0 ||
         json_get_bool(tree, "autoPause", false, &view->auto_pause, err) < 0 ||
         json_get_bool(tree, "autoResume", false, &view->auto_resume, err) < 0 ||
+        json_get_bool(tree, "autoPauseDrops", false, &view->auto_pause_drops, err) < 0 ||
+        json_get_bool(tree, "cold", false, &view->cold, err) < 0 ||
+        json_get_bool(tree, "explicitResume", false, &view->explicit_resume, err) < 0 ||
+        json_get_string_map(tree, "envs", RECORD_ENTRIES, RECORD_MAX_BYTES, RECORD_MAX_BYTES, &envs,
+                            err) < 0 ||
         json_get_int_req(tree, "internet", 0, BOX_INTERNET_NO, &internet, err) < 0 ||
         json_get_int_req(tree, "startedMs", 0, INT64_MAX, &view->started_ms, err) < 0 ||
         json_get_int_req(tree, "endMs", 0, INT64_MAX, &view->end_ms, err) < 0 ||
@@ -118,8 +131,8 @@ static int read_tree(const cJSON *tree, struct box *box, struct error *err)
         json_get_int_req(tree, "uid", 0, UINT32_MAX, &uid, err) < 0 ||
         json_get_string_map(tree, "metadata", RECORD_ENTRIES, RECORD_MAX_BYTES, RECORD_MAX_BYTES,
                             &metadata, err) < 0 ||
-        get_process(tree, "wrapper", &box->processes.wrapper, err) < 0 ||
-        get_process(tree, "init", &box->processes.init, err) < 0) {
+        (!view->cold && (get_process(tree, "wrapper", &box->processes.wrapper, err) < 0 ||
+                         get_process(tree, "init", &box->processes.init, err) < 0))) {
         return -1;
     }
     view->state = paused ? BOX_PAUSED : BOX_RUNNING;
@@ -127,6 +140,7 @@ static int read_tree(const cJSON *tree, struct box *box, struct error *err)
     box->uid = (uid_t)uid;
     network = cJSON_GetObjectItemCaseSensitive(tree, "network");
     view->metadata = metadata != NULL ? cJSON_Duplicate(metadata, true) : NULL;
+    view->envs = envs != NULL ? cJSON_Duplicate(envs, true) : NULL;
     view->network = network != NULL ? cJSON_Duplicate(network, true) : NULL;
     return 0;
 }

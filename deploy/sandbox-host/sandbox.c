@@ -14,6 +14,7 @@
 #include "deploy/sandbox-host/cgroup.h"
 #include "deploy/sandbox-host/egress.h"
 #include "deploy/sandbox-host/guest.h"
+#include "deploy/sandbox-host/image.h"
 #include "deploy/sandbox-host/sandbox_internal.h"
 #include "deploy/sandbox-host/template.h"
 
@@ -52,7 +53,11 @@ static void describe(struct box *box, const struct box_options *options,
     str_copy(view->template_id, sizeof(view->template_id), template->id);
     str_copy(view->alias, sizeof(view->alias), template->alias);
     view->auto_pause = options->auto_pause;
+    str_copy(view->base_id, sizeof(view->base_id),
+             template->base[0] != '\0' ? template->base : template->id);
     view->auto_resume = options->auto_resume;
+    view->auto_pause_drops = options->auto_pause_drops;
+    view->envs = options->envs != NULL ? cJSON_Duplicate(options->envs, true) : NULL;
     view->internet = options->internet;
     view->metadata = options->metadata != NULL ? cJSON_Duplicate(options->metadata, true) : NULL;
     view->network = options->network != NULL ? cJSON_Duplicate(options->network, true) : NULL;
@@ -73,22 +78,20 @@ static void note_output(struct box *box, const struct strbuf *output)
     table_unlock();
 }
 
-/* Starts its processes and the template's command. On failure they are killed: to be buried. */
-static int start_box(struct box *box, const struct box_options *options,
-                     const struct template *template, const char *closed, bool connected,
-                     struct error *err)
+int box_start_processes(struct box *box, const struct template *template, const char *disk,
+                        const char *closed, bool connected, struct error *err)
 {
     const char *token = box->view.token[0] != '\0' ? box->view.token : NULL;
     const struct spawn_request request = {.id = box->view.id,
                                           .template = template,
                                           .access_token = token,
-                                          .envs = options->envs,
+                                          .envs = box->view.envs,
                                           .uid = box->uid,
                                           .connected = connected,
-                                          .closed = closed};
+                                          .closed = closed,
+                                          .disk = disk};
     struct spawn_box processes;
     struct strbuf output;
-    int64_t now;
     int status = spawn_start(&request, &processes, err);
 
     table_lock(); /* the warden's news are looked up by them */
@@ -101,22 +104,38 @@ static int start_box(struct box *box, const struct box_options *options,
     status = guest_bring_up(box->view.id, token, template, &output, err);
     note_output(box, &output);
     strbuf_done(&output);
+    if (status < 0) {
+        spawn_kill(box->view.id, &box->processes);
+    }
+    return status;
+}
+
+/* On failure its processes are killed: to be buried. */
+static int start_box(struct box *box, const struct box_options *options,
+                     const struct template *template, const char *closed, bool connected,
+                     struct error *err)
+{
+    const char *disk = options->disk != NULL ? options->disk : template->image;
+    int64_t now;
+
+    if (box_start_processes(box, template, disk, closed, connected, err) < 0) {
+        return -1;
+    }
     now = clock_wall_ms();
     table_lock();
     box->view.started_ms = now;
     box->lived_from_ms = now;
     box->view.end_ms = now + options->timeout_ms;
     table_unlock();
-    if (status < 0 || record_write(box, err) < 0) {
+    if (record_write(box, err) < 0) {
         spawn_kill(box->view.id, &box->processes);
         return -1;
     }
     return 0;
 }
 
-/* What the sandbox may reach, from what was asked for. */
-static int plan_network(enum box_internet internet, const cJSON *network, struct strbuf *closed,
-                        bool *ret_connected, struct error *err)
+int box_plan_network(enum box_internet internet, const cJSON *network, struct strbuf *closed,
+                     bool *ret_connected, struct error *err)
 {
     const struct egress_wish wish = {
         .internet = internet != BOX_INTERNET_NO,
@@ -194,9 +213,13 @@ int box_create(const struct box_options *options, struct box_view *ret, struct e
         return -1;
     }
     strbuf_init(&closed, CLOSED_MAX_BYTES);
-    status = plan_network(options->internet, options->network, &closed, &connected, err);
+    status = box_plan_network(options->internet, options->network, &closed, &connected, err);
     if (status == 0) {
         status = template_take(options->template_id, &template, err);
+        if (status < 0 && err->code == ERR_NOT_FOUND && options->base_id != NULL) {
+            *err = (struct error)ERROR_INIT;
+            status = template_take(options->base_id, &template, err);
+        }
     }
     if (status == 0) {
         status = create_from(options, template, closed.data, connected, ret, err);
@@ -240,21 +263,39 @@ static void keep_record(const struct box *box)
     }
 }
 
-int box_pause_locked(struct box *box, struct error *err)
+/* So that the disk is whole if the machine stops before the sandbox goes on. A disk that cannot be
+ * kept is no reason not to pause. */
+static void secure_disk(struct box *box)
 {
-    if (cgroup_freeze(box->view.id, box->processes.init.pid, true, err) < 0) {
+    struct error err = ERROR_INIT;
+
+    if (!box->view.cold && (image_sync(box->processes.init.pid, &err) < 0 ||
+                            spawn_keep(box->view.id, true, &err) < 0)) {
+        log_error(LOG_ERROR, "sandbox.disk_not_kept", &err);
+    }
+}
+
+int box_pause_locked(struct box *box, bool keeps_memory, struct error *err)
+{
+    if ((keeps_memory ? cgroup_freeze(box->view.id, box->processes.init.pid, true, err)
+                      : disk_alone_locked(box, err)) < 0) {
         return -1;
     }
     table_lock();
     box->view.state = BOX_PAUSED;
     box->view.end_ms = clock_wall_ms();
+    box->view.explicit_resume = !keeps_memory;
     table_unlock();
+    if (box_keeps_disks()) {
+        secure_disk(box);
+    }
     keep_record(box);
-    box_note(box, JOURNAL_INFO, "sandbox.paused", "paused");
+    box_note(box, JOURNAL_INFO, "sandbox.paused",
+             keeps_memory ? "paused" : "paused without memory");
     return 0;
 }
 
-int box_pause(const char *id, struct error *err)
+int box_pause(const char *id, bool keeps_memory, struct error *err)
 {
     struct box *box = table_take_locked(id, err);
     int status;
@@ -264,7 +305,10 @@ int box_pause(const char *id, struct error *err)
     }
     status = box->view.state == BOX_PAUSED
                  ? error_set(err, ERR_CONFLICT, "Sandbox '%s' is already paused", id)
-                 : box_pause_locked(box, err);
+             : !keeps_memory && !box_keeps_disks()
+                 ? error_set(err, ERR_INVALID,
+                             "memory: this host always keeps it (its disks are no images)")
+                 : box_pause_locked(box, keeps_memory, err);
     table_give_back(box);
     return status;
 }
@@ -272,14 +316,20 @@ int box_pause(const char *id, struct error *err)
 /* With the transition lock held. */
 static int resume(struct box *box, int64_t timeout_ms, const char *why, struct error *err)
 {
+    struct error kept = ERROR_INIT;
     int64_t now;
 
-    if (cgroup_freeze(box->view.id, box->processes.init.pid, false, err) < 0) {
+    if ((box->view.cold ? disk_alone_boot(box, err)
+                        : cgroup_freeze(box->view.id, box->processes.init.pid, false, err)) < 0) {
         return -1;
+    }
+    if (spawn_keep(box->view.id, false, &kept) < 0) { /* its end removes it */
+        log_error(LOG_WARN, "sandbox.mark_not_removed", &kept);
     }
     now = clock_wall_ms();
     table_lock();
     box->view.state = BOX_RUNNING;
+    box->view.explicit_resume = false;
     box->lived_from_ms = now;
     box->view.started_ms = now;
     box->view.end_ms = now + timeout_ms;
@@ -391,7 +441,7 @@ int box_set_network(const char *id, enum box_internet internet, const cJSON *net
     strbuf_init(&closed, CLOSED_MAX_BYTES);
     status = box->view.state == BOX_PAUSED
                  ? table_no_such(id, err)
-                 : plan_network(internet, network, &closed, &connected, err);
+                 : box_plan_network(internet, network, &closed, &connected, err);
     if (status == 0) {
         const struct egress_box outward = {.id = id,
                                            .init_pid = box->processes.init.pid,
@@ -461,7 +511,7 @@ int box_admit(const char *id, int port, const char *access_token, const char *tr
     }
     table_lock();
     paused = box->view.state == BOX_PAUSED;
-    resumes = box->view.auto_resume;
+    resumes = box->view.auto_resume && !box->view.explicit_resume;
     mask_host(box, port, ret_host);
     table_unlock();
     status = paused && !resumes ? table_no_such(id, err)
@@ -483,94 +533,6 @@ int box_admit(const char *id, int port, const char *access_token, const char *tr
     return status;
 }
 
-/* ---- looking ---- */
-
-int box_get(const char *id, struct box_view *ret, struct error *err)
-{
-    struct box *box = table_take(id, err);
-
-    if (box == NULL) {
-        return -1;
-    }
-    table_lock();
-    table_copy_view(box, ret);
-    table_unlock();
-    table_release(box);
-    return 0;
-}
-
-static int newest_first(const void *a, const void *b)
-{
-    const struct box_view *left = a, *right = b;
-
-    if (left->started_ms != right->started_ms) {
-        return left->started_ms < right->started_ms ? 1 : -1;
-    }
-    return strcmp(right->id, left->id);
-}
-
-void box_list(struct box_view **ret, size_t *ret_count)
-{
-    size_t count = 0, room = 0;
-
-    table_lock();
-    for (struct box *box = table_first(); box != NULL; box = box->next) {
-        room++;
-    }
-    *ret = xcalloc(room + 1, sizeof(**ret));
-    for (struct box *box = table_first(); box != NULL; box = box->next) {
-        if (box->view.state == BOX_RUNNING || box->view.state == BOX_PAUSED) {
-            table_copy_view(box, &(*ret)[count++]);
-        }
-    }
-    table_unlock();
-    qsort(*ret, count, sizeof(**ret), newest_first);
-    *ret_count = count;
-}
-
-int box_journal(const char *id, struct journal *ret, struct error *err)
-{
-    struct box *box = table_take(id, err);
-
-    if (box == NULL) {
-        return -1;
-    }
-    table_lock();
-    journal_copy(&box->journal, ret);
-    table_unlock();
-    table_release(box);
-    return 0;
-}
-
-int box_meter(const char *id, struct meter_sample **ret, size_t *ret_count, struct error *err)
-{
-    struct box *box = table_take(id, err);
-    struct error unmeasured = ERROR_INIT; /* then the list ends with the last one */
-    struct meter_sample now;
-    bool measured;
-
-    if (box == NULL) {
-        return -1;
-    }
-    table_lock();
-    measured = box->view.state == BOX_RUNNING;
-    table_unlock();
-    measured = measured && meter_take(id, box->processes.init.pid, &now, &unmeasured) == 0;
-    table_lock();
-    if (measured) {
-        meter_add(&box->meter, now);
-        box->measured_ms = clock_mono_ms();
-    }
-    *ret_count = box->meter.count;
-    *ret = xcalloc(*ret_count + 1, sizeof(**ret));
-    for (size_t i = 0; i < *ret_count; i++) {
-        (*ret)[i] = *meter_at(&box->meter, i);
-    }
-    table_unlock();
-    table_release(box);
-    return 0;
-}
-
 /* ---- start and stop of the host ---- */
 
 /* The sandbox as an earlier host left it: running and thawed, or paused and frozen. Without the
@@ -578,12 +540,23 @@ int box_meter(const char *id, struct meter_sample **ret, size_t *ret_count, stru
 static int adopt(const char *id, bool warden_lives, struct error *err)
 {
     struct box *box = xcalloc(1, sizeof(*box));
+    struct error gone = ERROR_INIT;
+    int status;
 
     box->processes = (struct spawn_box)SPAWN_NOTHING;
     box->references = 1; /* the table's */
     pthread_mutex_init(&box->transition, NULL);
+    status = record_read(id, box, err);
+    if (status == 0 && box->view.state == BOX_PAUSED && box_keeps_disks() && spawn_is_kept(id) &&
+        (box->view.cold || spawn_find(&box->processes, &gone) < 0 || !warden_lives)) {
+        status = disk_alone_adopt(box, err);
+        if (status == 0) {
+            box_note(box, JOURNAL_INFO, "sandbox.adopted", "found again, as its disk alone");
+            return 0;
+        }
+    }
     /* the earlier host may have been killed between the freezer and the record */
-    if (record_read(id, box, err) < 0 || spawn_find(&box->processes, err) < 0 ||
+    if (status < 0 || spawn_find(&box->processes, err) < 0 ||
         (!warden_lives && error_set(err, ERR_NOT_FOUND, "its warden is gone") < 0) ||
         cgroup_freeze(id, box->processes.init.pid, box->view.state == BOX_PAUSED, err) < 0 ||
         (!table_adopt(box) && error_set(err, ERR_CONFLICT, "its user id is another's") < 0)) {
@@ -643,7 +616,7 @@ void boxes_exited(void *arg, pid_t pid, int wait_status)
     (void)wait_status;
     table_lock();
     for (struct box *box = table_first(); box != NULL; box = box->next) {
-        if (box->processes.wrapper.pid == pid) {
+        if (box->processes.wrapper.pid == pid && !box->view.cold) {
             box->died = true; /* the keeper does the rest */
         }
     }
@@ -659,7 +632,10 @@ void boxes_done(void)
     keeper_stop();
     box_list(&views, &count);
     for (size_t i = 0; i < count; i++) {
-        (void)!box_kill(views[i].id, &ignored);
+        if (views[i].state != BOX_PAUSED || !box_keeps_disks() ||
+            disk_alone_put_away(views[i].id, &ignored) < 0) {
+            (void)!box_kill(views[i].id, &ignored);
+        }
         box_view_done(&views[i]);
     }
     free(views);

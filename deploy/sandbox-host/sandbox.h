@@ -29,7 +29,10 @@ struct box_options {
     const char *template_id;
     int64_t timeout_ms;
     bool auto_pause, auto_resume, secure;
-    bool private_traffic; /* network.allowPublicTraffic is false */
+    bool auto_pause_drops; /* an automatic pause keeps the disk alone */
+    bool private_traffic;  /* network.allowPublicTraffic is false */
+    const char *disk;      /* image to start from, or NULL = the template's, or a new one */
+    const char *base_id;   /* template to take where template_id is there no more, or NULL */
     enum box_internet internet;
     const cJSON *metadata, *envs, *network; /* or NULL; copied */
 };
@@ -38,15 +41,20 @@ struct box_options {
 struct box_view {
     char id[BOX_ID_BYTES];
     char template_id[BOX_TEXT_BYTES];
+    char base_id[BOX_TEXT_BYTES];       /* the template whose system lies below its own layer */
     char alias[BOX_TEXT_BYTES];         /* of the template, or "" */
     char token[BOX_TEXT_BYTES];         /* for the agent; "" when not secure */
     char traffic_token[BOX_TEXT_BYTES]; /* for every other port; "" when they are public */
     enum box_state state;
     enum box_internet internet;
     bool auto_pause, auto_resume;
+    bool auto_pause_drops; /* an automatic pause keeps the disk alone */
+    bool cold;             /* paused without memory: its processes are gone, its disk is there */
+    bool explicit_resume;  /* traffic does not resume it */
     int64_t started_ms, end_ms; /* wall clock; of a paused one end_ms is when it was paused */
     cJSON *metadata;            /* owned by the view, or NULL */
     cJSON *network;             /* as it was asked for; likewise */
+    cJSON *envs;                /* of its commands, as its create said; likewise */
 };
 void box_view_done(struct box_view *view);
 
@@ -56,7 +64,7 @@ int boxes_init(const struct host_config *config, int64_t first_uid, bool warden_
                struct error *err) MUST_CHECK;
 /* The warden's news (warden.h): a process it ran has ended. */
 void boxes_exited(void *arg, pid_t pid, int wait_status);
-/* Kills all; nothing is left. */
+/* Kills all. Nothing is left but the disks of paused ones. */
 void boxes_done(void);
 
 /* ERR_INVALID (timeout, network), ERR_NOT_FOUND (template), ERR_RATE_LIMITED (too many),
@@ -68,8 +76,15 @@ int box_get(const char *id, struct box_view *ret, struct error *err) MUST_CHECK;
 /* All that run or are paused, newest first: a heap array, box_view_done each, then free. */
 void box_list(struct box_view **ret, size_t *ret_count);
 int box_kill(const char *id, struct error *err) MUST_CHECK;
-/* ERR_CONFLICT when it is paused already. */
-int box_pause(const char *id, struct error *err) MUST_CHECK;
+/* Whether disks can outlive processes here: pauses without memory, snapshots, forks. */
+bool box_keeps_disks(void);
+/* Frozen, or with `keeps_memory` false as its disk alone. ERR_CONFLICT when it is paused already;
+ * ERR_INVALID where disks are not kept. */
+int box_pause(const char *id, bool keeps_memory, struct error *err) MUST_CHECK;
+/* Copies its disk, as it is now, to a new file; what it is made of goes to *ret. A running one
+ * stands still meanwhile. ERR_NOT_FOUND; ERR_INVALID where disks are not kept. */
+int box_copy_disk(const char *id, const char *to, struct box_view *ret,
+                  struct error *err) MUST_CHECK;
 /* Resumes if paused and extends to timeout_ms from now (never shortens). *ret_resumed tells which.
  */
 int box_connect(const char *id, int64_t timeout_ms, bool *ret_resumed, struct box_view *ret,

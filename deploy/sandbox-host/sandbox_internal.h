@@ -8,6 +8,7 @@
 
 #include "deploy/sandbox-host/sandbox.h"
 #include "deploy/sandbox-host/spawn.h"
+#include "deploy/sandbox-host/template.h"
 
 /* `view`, `died`, the journal and the meter are guarded by the table's lock; `processes` and all
  * changes of `view.state` by `transition`. */
@@ -20,6 +21,7 @@ struct box {
     int64_t lived_from_ms; /* start or resume: the longest life counts from here */
     bool died;             /* its processes ended by themselves */
     int64_t measured_ms;   /* monotonic, last sample */
+    int64_t told_ms;       /* monotonic, its own figures last written (facts.h) */
     struct journal journal;
     struct meter meter;
     int references;
@@ -42,6 +44,8 @@ struct box *table_first(void);
 struct box *table_add(struct error *err);
 /* An entry of an earlier host with its uid; false when the uid is taken or not of this range. */
 bool table_adopt(struct box *box);
+/* An entry of an earlier host that has no processes: it gets a user id. False: none is free. */
+bool table_adopt_alone(struct box *box);
 /* A reference to one that runs or is paused, or NULL with ERR_NOT_FOUND. */
 struct box *table_take(const char *id, struct error *err);
 /* The same, with the transition lock held and the sandbox still alive. */
@@ -61,11 +65,31 @@ void box_note(struct box *box, enum journal_level level, const char *event, cons
 /* ---- sandbox.c ---- */
 
 /* With the transition lock held. */
-int box_pause_locked(struct box *box, struct error *err) MUST_CHECK;
+int box_pause_locked(struct box *box, bool keeps_memory, struct error *err) MUST_CHECK;
+/* Starts its processes and the template's command. On failure they are killed. `disk`: as in
+ * spawn_request. */
+int box_start_processes(struct box *box, const struct template *template, const char *disk,
+                        const char *closed, bool connected, struct error *err) MUST_CHECK;
+/* What the sandbox may reach, from what was asked for. */
+int box_plan_network(enum box_internet internet, const cJSON *network, struct strbuf *closed,
+                     bool *ret_connected, struct error *err) MUST_CHECK;
 /* Kills it; box_bury() waits until it is gone and takes it out of the table. -1, with the reason in
  * the log: something of it stays, and with it its place in the table and its user id. */
 void box_end_locked(struct box *box, const char *why);
 int box_bury(struct box *box) MUST_CHECK;
+
+/* ---- sandbox_disk.c: sandboxes that are a disk alone ---- */
+
+/* With the transition lock held: ends the processes of one that is paused, or is to be, and keeps
+ * its disk. On failure they are killed. */
+int disk_alone_locked(struct box *box, struct error *err) MUST_CHECK;
+/* With the transition lock held: new processes for one that is a disk alone. On failure it stays
+ * that. */
+int disk_alone_boot(struct box *box, struct error *err) MUST_CHECK;
+/* Takes over a paused one that an earlier host left, whose processes are gone or are to go. */
+int disk_alone_adopt(struct box *box, struct error *err) MUST_CHECK;
+/* At the end of the host: a paused one leaves the table and stays on disk. */
+int disk_alone_put_away(const char *id, struct error *err) MUST_CHECK;
 
 /* ---- keeper.c ---- */
 

@@ -51,7 +51,8 @@ void box_view_done(struct box_view *view)
 {
     cJSON_Delete(view->metadata);
     cJSON_Delete(view->network);
-    view->metadata = view->network = NULL;
+    cJSON_Delete(view->envs);
+    view->metadata = view->network = view->envs = NULL;
 }
 
 void table_copy_view(const struct box *box, struct box_view *ret)
@@ -59,6 +60,7 @@ void table_copy_view(const struct box *box, struct box_view *ret)
     *ret = box->view;
     ret->metadata = box->view.metadata != NULL ? cJSON_Duplicate(box->view.metadata, true) : NULL;
     ret->network = box->view.network != NULL ? cJSON_Duplicate(box->view.network, true) : NULL;
+    ret->envs = box->view.envs != NULL ? cJSON_Duplicate(box->view.envs, true) : NULL;
 }
 
 void box_free(struct box *box)
@@ -196,6 +198,24 @@ bool table_adopt(struct box *box)
     table_lock();
     fits = box->uid_index >= 0 && box->uid_index < UIDS_RANGE && !uid_used[box->uid_index];
     if (fits) {
+        link_box(box);
+    }
+    table_unlock();
+    return fits;
+}
+
+bool table_adopt_alone(struct box *box)
+{
+    bool fits;
+
+    box->uid_index = 0;
+    table_lock();
+    while (box->uid_index < UIDS_RANGE && uid_used[box->uid_index]) {
+        box->uid_index++;
+    }
+    fits = box->uid_index < UIDS_RANGE;
+    if (fits) {
+        box->uid = geteuid() == 0 ? (uid_t)(uid_first + box->uid_index) : 0;
         link_box(box);
     }
     table_unlock();

@@ -23,6 +23,7 @@
 #include "deploy/sandbox-host/cgroup.h"
 #include "deploy/sandbox-host/disk.h"
 #include "deploy/sandbox-host/egress.h"
+#include "deploy/sandbox-host/facts.h"
 #include "deploy/sandbox-host/files.h"
 #include "deploy/sandbox-host/filter.h"
 #include "deploy/sandbox-host/kit.h"
@@ -77,6 +78,7 @@ int spawn_init(const struct host_config *host_config, struct error *err)
 
     config = host_config;
     open_files = files_of_a_process();
+    facts_init(config);
     snprintf(all, sizeof(all), "%.60s/s", config->state_dir);
     if (files_make_dir(config->state_dir, 0711, err) < 0 || files_make_dir(all, 0711, err) < 0) {
         err->code = ERR_CONFIG;
@@ -154,6 +156,7 @@ static int listen_relay(const char *dir, struct error *err)
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
     snprintf(address.sun_path, sizeof(address.sun_path), "%s/relay", dir);
+    unlink(address.sun_path); /* of an earlier start */
     if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
         listen(fd, RELAY_BACKLOG) < 0) {
         error_set_errno(err, ERR_INTERNAL, errno, "%s", address.sun_path);
@@ -315,10 +318,11 @@ static void close_ends(struct ends *ends)
 
 /* The folder with its disk, and everything the first process is to inherit. */
 static int prepare(const struct spawn_request *request, const char *dir, const char *home,
-                   char device[DISK_DEVICE_BYTES], struct ends *ends, struct error *err)
+                   char device[DISK_DEVICE_BYTES], bool *ret_memory, struct ends *ends,
+                   struct error *err)
 {
-    if (files_make_dir(dir, 0711, err) < 0 ||
-        disk_make(dir, home, request->uid, device, &ends->disk, err) < 0) {
+    if (files_make_dir(dir, 0711, err) < 0 || facts_make(dir, ret_memory, err) < 0 ||
+        disk_make(dir, request->disk, home, request->uid, device, &ends->disk, err) < 0) {
         return -1;
     }
     ends->relay = listen_relay(dir, err);
@@ -334,9 +338,10 @@ static int prepare(const struct spawn_request *request, const char *dir, const c
 }
 
 static int run_wrapper(const struct spawn_request *request, const char *dir, const char *home,
-                       const char *device, const struct strbuf *plan, const struct ends *ends,
-                       struct spawn_process *wrapper, struct error *err)
+                       const char *device, bool memory, const struct strbuf *plan,
+                       const struct ends *ends, struct spawn_process *wrapper, struct error *err)
 {
+    char memory_info[FACTS_PATH_BYTES], boot_id[FACTS_PATH_BYTES];
     const struct view_request seen = {.template = request->template,
                                       .dir = dir,
                                       .kit = &kit,
@@ -345,11 +350,15 @@ static int run_wrapper(const struct spawn_request *request, const char *dir, con
                                           disk_mode() == DISK_MEMORY ? config->disk_bytes : 0,
                                       .info_fd = INFO_FD,
                                       .layered = plan->length > 0,
+                                      .memory_info = memory ? memory_info : NULL,
+                                      .boot_id = boot_id,
                                       .agent_threads = AGENT_THREADS,
                                       .filter_fd = ends->filter >= 0 ? FILTER_FD : -1};
     struct view_argv argv;
     int status;
 
+    snprintf(memory_info, sizeof(memory_info), "%s/meminfo", dir);
+    snprintf(boot_id, sizeof(boot_id), "%s/boot_id", dir);
     view_build(&argv, &seen);
     const struct warden_order order = {
         .kind = WARDEN_SANDBOX,
@@ -411,23 +420,24 @@ int spawn_start(const struct spawn_request *request, struct spawn_box *ret, stru
     char dir[SPAWN_PATH_BYTES], home[PATH_MAX], device[DISK_DEVICE_BYTES];
     const char *skeleton = NULL;
     struct strbuf plan;
+    bool memory = false;
     int status;
 
     *ret = (struct spawn_box)SPAWN_NOTHING;
     spawn_dir(dir, request->id);
-    if (request->template->root != NULL) {
+    if (request->template->root != NULL && request->disk == NULL) {
         snprintf(home, sizeof(home), "%s/home/user", request->template->root);
         skeleton = access(home, F_OK) == 0 ? home : NULL;
     }
     strbuf_init(&plan, LAYERS_TEXT_BYTES);
     layers_plan(request->template, &plan);
     cgroup_create(request->id, &limits);
-    status =
-        prepare(request, dir, skeleton, device, &ends, err) < 0 ||
-                run_wrapper(request, dir, skeleton, device, &plan, &ends, &ret->wrapper, err) < 0 ||
-                bring_up(request, &ends, ret, err) < 0
-            ? -1
-            : 0;
+    status = prepare(request, dir, skeleton, device, &memory, &ends, err) < 0 ||
+                     run_wrapper(request, dir, skeleton, device, memory, &plan, &ends,
+                                 &ret->wrapper, err) < 0 ||
+                     bring_up(request, &ends, ret, err) < 0
+                 ? -1
+                 : 0;
     close_ends(&ends);
     strbuf_done(&plan);
     if (status < 0) {
@@ -457,17 +467,59 @@ void spawn_kill(const char *id, const struct spawn_box *box)
     warden_kill(id);
 }
 
-int spawn_bury(const char *id, struct spawn_box *box, struct error *err)
+int spawn_wait_gone(const char *id, struct spawn_box *box, struct error *err)
 {
-    char dir[SPAWN_PATH_BYTES];
-
     if (!has_ended(box->init.fd, GONE_MS) || !has_ended(box->wrapper.fd, GONE_MS)) {
         return error_set(err, ERR_INTERNAL, "its processes do not end");
     }
     close_fd(&box->init.fd);
     close_fd(&box->wrapper.fd);
+    return cgroup_remove(id, err);
+}
+
+int spawn_bury(const char *id, struct spawn_box *box, struct error *err)
+{
+    char dir[SPAWN_PATH_BYTES];
+
     spawn_dir(dir, id);
-    return cgroup_remove(id, err) < 0 || files_remove_tree(dir, err) < 0 ? -1 : 0;
+    return spawn_wait_gone(id, box, err) < 0 || files_remove_tree(dir, err) < 0 ? -1 : 0;
+}
+
+void spawn_image(char out[SPAWN_PATH_BYTES + 16], const char *id)
+{
+    char dir[SPAWN_PATH_BYTES];
+
+    spawn_dir(dir, id);
+    snprintf(out, SPAWN_PATH_BYTES + 16, "%s/disk.img", dir);
+}
+
+static void keep_mark(char out[SPAWN_PATH_BYTES + 16], const char *id)
+{
+    char dir[SPAWN_PATH_BYTES];
+
+    spawn_dir(dir, id);
+    snprintf(out, SPAWN_PATH_BYTES + 16, "%s/" SPAWN_KEPT, dir);
+}
+
+int spawn_keep(const char *id, bool kept, struct error *err)
+{
+    char path[SPAWN_PATH_BYTES + 16];
+
+    keep_mark(path, id);
+    if (kept) {
+        return files_write(path, "", 0, 0600, err);
+    }
+    return unlink(path) < 0 && errno != ENOENT
+               ? error_set_errno(err, ERR_INTERNAL, errno, "%s", path)
+               : 0;
+}
+
+bool spawn_is_kept(const char *id)
+{
+    char path[SPAWN_PATH_BYTES + 16];
+
+    keep_mark(path, id);
+    return access(path, F_OK) == 0;
 }
 
 /* Whether the process is a bubblewrap of this state folder. */

@@ -18,6 +18,7 @@
 #include "deploy/sandbox-host/template.h"
 
 enum { SPAWN_PATH_BYTES = 100, SPAWN_ENVD_PORT = 49983 };
+#define SPAWN_KEPT "kept" /* file in the folder of a sandbox that outlives host and warden */
 
 struct spawn_request {
     const char *id;
@@ -27,6 +28,8 @@ struct spawn_request {
     uid_t uid;                /* 0 = as this process */
     bool connected;           /* gets a way out, but for the networks of `closed` */
     const char *closed;
+    const char
+        *disk; /* as disk_make()'s source: NULL = new, "" = the one that is there, or an image */
 };
 
 /* A sandbox's processes. A pid alone may be another process' by now: signals go through the
@@ -56,6 +59,13 @@ int spawn_find(struct spawn_box *box, struct error *err) MUST_CHECK;
 bool spawn_alive(const struct spawn_box *box);
 /* Kills everything of it. */
 void spawn_kill(const char *id, const struct spawn_box *box);
+/* Waits until all of a killed one is gone but its folder, with its disk; removes its cgroup. */
+int spawn_wait_gone(const char *id, struct spawn_box *box, struct error *err) MUST_CHECK;
+/* The image that is its disk. */
+void spawn_image(char out[SPAWN_PATH_BYTES + 16], const char *id);
+/* Whether its folder outlives the host and its warden: that of a paused one does. */
+int spawn_keep(const char *id, bool kept, struct error *err) MUST_CHECK;
+bool spawn_is_kept(const char *id);
 /* Waits until all of a killed one is gone and removes its cgroup and its folder. -1: something of
  * it stays; to be called again. */
 int spawn_bury(const char *id, struct spawn_box *box, struct error *err) MUST_CHECK;

@@ -20,6 +20,7 @@
 #include "common/base/log.h"
 #include "deploy/sandbox-host/etc.h"
 #include "deploy/sandbox-host/files.h"
+#include "deploy/sandbox-host/saved.h"
 
 enum {
     DESCRIPTION_MAX_BYTES = 1 << 20,
@@ -298,10 +299,11 @@ static int read_description(struct template *template, struct error *err)
 
 /* ---- loading ---- */
 
-static void free_template(struct template *template)
+void template_free(struct template *template)
 {
     free(template->root);
     free(template->etc);
+    free(template->image);
     free(template->start_command);
     free(template->ready_command);
     cJSON_Delete(template->description);
@@ -328,17 +330,17 @@ static int load(const char *name, const char *stamp, struct template **ret, stru
     template->etc = xstrdup(path);
     if (result < 0 || read_description(template, err) < 0 ||
         etc_prepare(template->root, template->etc, err) < 0) {
-        free_template(template);
+        template_free(template);
         return -1;
     }
     *ret = template;
     return 0;
 }
 
-static void let_go(struct template *template)
+void template_let_go(struct template *template)
 {
     if (--template->references == 0) {
-        free_template(template);
+        template_free(template);
     }
 }
 
@@ -361,7 +363,7 @@ static int refresh(const char *name, struct error *err)
     old = *at;
     if (old != NULL) {
         *at = old->next;
-        let_go(old);
+        template_let_go(old);
     }
     if (fresh != NULL) {
         fresh->next = templates;
@@ -420,6 +422,16 @@ int templates_init(const struct host_config *host_config, struct error *err)
     pthread_mutex_lock(&lock);
     status = refresh_all(err);
     pthread_mutex_unlock(&lock);
+    return status < 0 ? -1 : saved_init(config, err);
+}
+
+int templates_refresh(struct error *err)
+{
+    int status;
+
+    pthread_mutex_lock(&lock);
+    status = refresh_all(err);
+    pthread_mutex_unlock(&lock);
     return status;
 }
 
@@ -430,19 +442,55 @@ void templates_done(void)
         struct template *first = templates;
 
         templates = first->next;
-        let_go(first);
+        template_let_go(first);
     }
     pthread_mutex_unlock(&lock);
 }
 
 /* ---- use ---- */
 
-static struct template *find(const char *name)
+void template_lock(void)
 {
+    pthread_mutex_lock(&lock);
+}
+
+void template_unlock(void)
+{
+    pthread_mutex_unlock(&lock);
+}
+
+struct template **template_list(void)
+{
+    return &templates;
+}
+
+/* The tag behind the name of a reference, or "default". */
+static void tag_of(const char *reference, char out[TEMPLATE_NAME_BYTES])
+{
+    const char *colon = strchr(reference, ':');
+    size_t length;
+
+    if (colon == NULL) {
+        str_copy(out, TEMPLATE_NAME_BYTES, TEMPLATE_TAG);
+        return;
+    }
+    colon += 1 + strspn(colon + 1, " \t");
+    length = strcspn(colon, " \t");
+    snprintf(out, TEMPLATE_NAME_BYTES, "%.*s", (int)length, colon);
+}
+
+static struct template *find(const char *name, const char *tag)
+{
+    struct template *saved;
+
     for (struct template *t = templates; t != NULL; t = t->next) {
         if (strcmp(t->id, name) == 0) {
             return t;
         }
+    }
+    saved = saved_find(name, tag);
+    if (saved != NULL) {
+        return saved;
     }
     for (struct template *t = templates; t != NULL; t = t->next) {
         const cJSON *aliases = cJSON_GetObjectItemCaseSensitive(t->description, "aliases"), *alias;
@@ -459,26 +507,27 @@ static struct template *find(const char *name)
 
 int template_take(const char *reference, const struct template **ret, struct error *err)
 {
-    char name[TEMPLATE_NAME_BYTES];
+    char name[TEMPLATE_NAME_BYTES], tag[TEMPLATE_NAME_BYTES];
     struct template *found;
     int status = 0;
 
     if (template_normalize(reference, name, err) < 0) {
         return -1;
     }
+    tag_of(reference, tag);
     pthread_mutex_lock(&lock);
-    found = find(name);
+    found = find(name, tag);
     if (found == NULL) {
         status = refresh_all(err);
-    } else {
+    } else if (found->image == NULL) {
         /* by its id: name may be an alias */
         str_copy(name, sizeof(name), found->id);
         status = refresh(name, err);
     }
     if (status == 0) {
-        found = find(name);
+        found = find(name, tag);
         if (found == NULL && config->any_template) {
-            found = find(BASE);
+            found = find(BASE, TEMPLATE_TAG);
         }
         if (found == NULL) {
             status = error_set(err, ERR_NOT_FOUND, "template '%.64s' not found", name);
@@ -495,7 +544,7 @@ void template_release(const struct template *template)
 {
     if (template != NULL) {
         pthread_mutex_lock(&lock);
-        let_go((struct template *)template);
+        template_let_go((struct template *)template);
         pthread_mutex_unlock(&lock);
     }
 }

@@ -18,11 +18,14 @@
 #include "deploy/sandbox-host/config.h"
 
 enum { TEMPLATE_NAME_BYTES = 128 };
+#define TEMPLATE_TAG "default" /* of a reference that names none */
 
 struct template
 {
     char id[TEMPLATE_NAME_BYTES];
     char alias[TEMPLATE_NAME_BYTES]; /* the first one, or "" */
+    char base[TEMPLATE_NAME_BYTES];  /* of a saved one, the template its system is; else "" */
+    char *image;                     /* of a saved one, the disk a sandbox starts with a copy of */
     char *root;                      /* folder of its root file system; NULL = this machine's */
     char *etc;                       /* folder that becomes /etc */
     char *start_command;             /* run by bash in the background, or NULL */
@@ -31,7 +34,8 @@ struct template
     int64_t ready_timeout_ms;
     const cJSON *envs;   /* of every command, or NULL */
     const cJSON *mounts; /* path inside -> folder or file of this machine, read-only; or NULL */
-    /* the rest is this module's own */
+    int64_t created_ms;  /* of a saved one */
+    /* the rest is this module's own, and saved.c's */
     cJSON *description;
     char stamp[96]; /* tells whether it changed on disk */
     int references;
@@ -41,6 +45,8 @@ struct template
 /* Reads all templates; a broken one stops the start, named. */
 int templates_init(const struct host_config *config, struct error *err) MUST_CHECK;
 void templates_done(void);
+/* Brings the list up to date with the folder. -1 names a broken one; the others are in the list. */
+int templates_refresh(struct error *err) MUST_CHECK;
 /* By id, alias, `namespace/alias`, each with or without `:tag`, in any case, as E2B takes them.
  * ERR_INVALID: no reference at all; ERR_NOT_FOUND. Release what was taken. */
 int template_take(const char *reference, const struct template **ret, struct error *err) MUST_CHECK;
@@ -48,5 +54,14 @@ void template_release(const struct template *template);
 /* The id of a reference: lower case, without namespace and tag; -1 when it is none. */
 int template_normalize(const char *reference, char out[TEMPLATE_NAME_BYTES],
                        struct error *err) MUST_CHECK;
+
+/* ---- with the lock held, for saved.c and the list of templates ---- */
+
+void template_lock(void);
+void template_unlock(void);
+struct template **template_list(void);
+/* One reference fewer; the last one frees it. */
+void template_let_go(struct template *template);
+void template_free(struct template *template);
 
 #endif

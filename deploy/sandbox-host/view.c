@@ -82,10 +82,34 @@ static void add_entry(struct view_argv *argv, const char *root, const char *name
     }
 }
 
+static const char *const names[] = {"usr", "bin", "sbin", "lib", "lib64", "lib32", "libx32"};
+
+bool view_is_place(const char *root, const char *name)
+{
+    char path[PATH_MAX];
+    struct stat status;
+
+    for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++) {
+        if (strcmp(own[i], name) == 0) {
+            return true;
+        }
+    }
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (strcmp(names[i], name) == 0) {
+            return true;
+        }
+    }
+    if (root == NULL) {
+        return strcmp(name, "var") == 0;
+    }
+    return snprintf(path, sizeof(path), "%.*s/%s", (int)strcspn(root, "\n"), root, name) >=
+               (int)sizeof(path) ||
+           lstat(path, &status) == 0;
+}
+
 /* This machine's. */
 static void add_own_userland(struct view_argv *argv, const struct view_request *request)
 {
-    static const char *const names[] = {"usr", "bin", "sbin", "lib", "lib64", "lib32", "libx32"};
     char path[PATH_MAX];
 
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
@@ -182,6 +206,12 @@ void view_build(struct view_argv *argv, const struct view_request *request)
     add3(argv, request->layered ? "--bind" : "--ro-bind",
          request->layered ? text : request->template->etc, "/etc");
     add2(argv, "--proc", "/proc");
+    if (request->memory_info != NULL) {
+        add3(argv, "--ro-bind", request->memory_info, "/proc/meminfo");
+    }
+    if (request->boot_id != NULL) {
+        add3(argv, "--ro-bind", request->boot_id, "/proc/sys/kernel/random/boot_id");
+    }
     add2(argv, "--dev", "/dev");
     add_memory_folder(argv, "/run", request->memory_folder_bytes);
     add_memory_folder(argv, "/dev/shm", request->memory_folder_bytes);

@@ -23,6 +23,7 @@
 #include "common/base/service.h"
 #include "deploy/sandbox-host/cgroup.h"
 #include "deploy/sandbox-host/files.h"
+#include "deploy/sandbox-host/spawn.h"
 #include "deploy/sandbox-host/warden_wire.h"
 
 enum { END_MS = 5000, BURY_AGAIN_MS = 100 };
@@ -152,7 +153,8 @@ static void kill_children(struct warden *w, const char *id)
     }
 }
 
-/* Removes the cgroups and folders of all sandboxes. Returns what could not be removed. */
+/* Removes the cgroups of all sandboxes, and the folders but those of paused ones. Returns what
+ * could not be removed. */
 static int bury_all(const struct warden *w, struct error *err)
 {
     char all[WARDEN_PATH_BYTES], folder[WARDEN_PATH_BYTES];
@@ -171,8 +173,12 @@ static int bury_all(const struct warden *w, struct error *err)
     }
     while ((entry = readdir(sandboxes)) != NULL) {
         if (entry->d_name[0] != '.') {
+            snprintf(folder, sizeof(folder), "%.62s/%.31s/" SPAWN_KEPT, all, entry->d_name);
+            const bool kept = access(folder, F_OK) == 0;
+
             snprintf(folder, sizeof(folder), "%.62s/%.31s", all, entry->d_name);
-            left += cgroup_remove(entry->d_name, err) < 0 || files_remove_tree(folder, err) < 0;
+            left += cgroup_remove(entry->d_name, err) < 0 ||
+                    (!kept && files_remove_tree(folder, err) < 0);
         }
     }
     closedir(sandboxes);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
@@ -84,7 +85,8 @@ def test_version_2_of_create_and_connect(client):
 def test_create_refuses(client):
     for field, body in {
         "templateID": {"templateID": ""}, "Timeout": {"timeout": 0}, "hours": {"timeout": 3601},
-        "timeout": {"timeout": "1"}, "autoPauseMemory": {"autoPause": True, "autoPauseMemory": False},
+        "timeout": {"timeout": "1"},
+        "autoPauseMemory": {"autoPause": True, "autoPauseMemory": False, "autoResume": {"enabled": True}},
         "autoResume": {"autoResume": True}, "secure": {"secure": 1}, "metadata": {"metadata": {"a": 1}},
         "envVars": {"envVars": []}, "allow_internet_access": {"allow_internet_access": "no"},
         "network": {"network": []}, "volumeMounts": {"volumeMounts": [{"name": "a", "path": "/a"}]},
@@ -207,7 +209,7 @@ def test_pause_keeps_memory_and_resumes(client, slow):
     assert box.call("pause").status_code == 204
     check_error(box.call("pause"), 409)
     check_error(box.call("timeout", {"timeout": 10}), 404)
-    check_error(box.call("pause", {"memory": False}), 400)
+    check_error(box.call("pause", {"memory": 0}), 400)
     assert box.get().json()["state"] == "paused" and box.get().json()["domain"] is None
     assert box.file("/home/user/steps").status_code == 502
     time.sleep(0.5)
@@ -307,12 +309,71 @@ def test_a_sandbox_that_ends_by_itself_is_gone(client):
 
 
 def test_what_this_host_has_not_is_said(client):
-    box = client.create()
-    for method, path in (("POST", f"/sandboxes/{box.id}/snapshots"), ("POST", f"/sandboxes/{box.id}/fork"),
-                         ("GET", "/snapshots"), ("POST", "/volumes"),
-                         ("GET", "/templates"), ("POST", "/v3/templates"), ("DELETE", "/templates/base")):
+    for method, path in (("POST", "/volumes"), ("GET", "/volumes/x"), ("POST", "/templates/base/nothing")):
         answer = client.request(method, path, {})
         assert (answer.status_code, answer.json()["code"]) == (501, 501), (method, path, answer.text)
-        assert "snapshots" in answer.json()["message"]
     assert client.request("GET", "/snapshotsx").status_code == 404
+
+
+def test_templates_are_listed_and_found(client):
+    for path in ("/templates", "/v2/templates"):
+        listed = client.request("GET", path).json()
+        assert [t["templateID"] for t in listed] == ["base"] and listed[0]["names"] == ["base"]
+        assert listed[0]["buildStatus"] == "ready" and listed[0]["envdVersion"] and listed[0]["createdAt"]
+    assert client.request("GET", "/templates/aliases/base").json() == {"templateID": "base", "public": False}
+    assert client.request("GET", "/templates/aliases/team%2Fbase").json()["templateID"] == "base"
+    check_error(client.request("GET", "/templates/aliases/absent"), 404)
+    check_error(client.request("GET", "/templates/absent"), 404)
+    check_error(client.request("GET", "/v2/templates?limit=0"), 400)
+    assert client.request("GET", "/templates/base").json()["builds"][0]["status"] == "ready"
+    check_error(client.request("DELETE", "/templates/base"), 400, "file of this machine")
+    check_error(client.request("DELETE", "/templates/absent"), 404)
+
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only a host that runs as root has disks that are images")
+
+
+@as_root
+def test_snapshots_and_forks_say_that_memory_is_not_kept(client):
+    box = client.create(metadata={"m": "1"}, envVars={"FROM": "create"}, secure=True)
+    box.ok("echo mine >f")
+    made = box.call("snapshots", {"name": "Team/Kept:v1"})
+    assert made.status_code == 201
+    assert made.json() == {"snapshotID": "kept:v1", "names": ["kept:v1"], "memory": False}
+    check_error(client.try_create(templateID="kept"), 404)
+    check_error(client.try_create(templateID="kept:v2"), 404)
+    assert client.create(templateID="kept:v1").ok("cat f").strip() == "mine"
+    # the same name again: the older one cannot be reached any more, and its disk goes
+    box.ok("echo newer >f")
+    assert box.call("snapshots", {"name": "kept:v1"}).status_code == 201
+    assert client.create(templateID="kept:v1").ok("cat f").strip() == "newer"
+    assert len(list((client.host.state / "i").iterdir())) == 1
+    check_error(box.call("snapshots", {"name": "base"}), 400, "template of this machine")
+    check_error(box.call("snapshots", {"name": "a b"}), 400)
+    forks = box.call("fork", {"count": 2, "timeout": 60})
+    assert forks.status_code == 201 and [f["memory"] for f in forks.json()] == [False, False]
+    fork = Box(client, forks.json()[0]["sandbox"])
+    assert fork.made["templateID"] == "base" and fork.get().json()["metadata"] == {"m": "1"}
+    assert fork.token and fork.token != box.token and fork.ok("cat f; echo $FROM") == "newer\ncreate\n"
+    for body in ({"count": 0}, {"count": 101}, {"timeout": 0}):
+        check_error(box.call("fork", body), 400)
+    # more than there may be: each says for itself
+    many_forks = box.call("fork", {"count": 30, "timeout": 60}).json()
+    assert {("sandbox" in f) for f in many_forks} == {True, False}
+    assert {f["error"]["code"] for f in many_forks if "error" in f} == {429}
+    assert client.request("DELETE", "/templates/kept:v1").status_code == 204
+    assert not list((client.host.state / "i").iterdir())
     box.kill()
+    check_error(box.call("fork"), 404)
+    check_error(box.call("snapshots", {}), 404)
+
+
+@as_root
+def test_memory_inside_is_the_sandboxs_own(client):
+    box = client.create()
+    shown = dict(line.split(":") for line in box.ok("cat /proc/meminfo").splitlines())
+    assert int(shown["MemTotal"].split()[0]) == 1 << 20
+    assert int(box.ok("free -b | awk '/Mem:/ {print $2}'")) == 1 << 30
+    box.run("python3 -c 'import time; x = bytearray(200 << 20); time.sleep(30)' >/dev/null 2>&1 & disown")
+    wait_until("its use to be shown", lambda: int(box.ok("free -m | awk '/Mem:/ {print $3}'")) >= 200, 10)
+    assert box.run("echo x | sudo tee /proc/meminfo").code != 0
