@@ -53,7 +53,11 @@ static int call_once(struct request *request, const struct sandbox *sandbox, dat
     status = activity_begin(gateway->activity, sandbox, err);
     if (status == 0) {
         call.client = client_pool_take(gateway->clients);
+        request->idempotency.started = true;
         status = run_watched(&call, run, arg, err);
+        if (status < 0 && err->code == ERR_SANDBOX_NOT_FOUND) {
+            request->idempotency.started = false; /* nothing was done */
+        }
         client_pool_give(gateway->clients, call.client);
         activity_end(gateway->activity, sandbox->id);
     }
@@ -72,6 +76,9 @@ int data_call_run(struct request *request, const char *sandbox_id, data_fn run, 
     }
     status = call_once(request, &sandbox, run, arg, err);
     sandbox_done(&sandbox);
+    if (status < 0) {
+        idempotency_spend(request, err);
+    }
     if (status == 0 || err->code != ERR_SANDBOX_NOT_FOUND) {
         return status;
     }
@@ -82,6 +89,9 @@ int data_call_run(struct request *request, const char *sandbox_id, data_fn run, 
     }
     status = call_once(request, &sandbox, run, arg, err);
     sandbox_done(&sandbox);
+    if (status < 0) {
+        idempotency_spend(request, err);
+    }
     if (status < 0 && err->code == ERR_SANDBOX_NOT_FOUND) {
         return error_set(err, ERR_PROVIDER,
                          "the provider lists the sandbox as running but does not reach it");

@@ -315,7 +315,11 @@ void handle_run_cmd(struct request *request)
     strbuf_init(&command.out.text, max);
     strbuf_init(&command.err.text, max);
     if (read_command(request, sandbox_id, &command, &err) == 0 && !command.request.background &&
-        wants_events(request)) {
+        wants_events(request) && request->idempotency.key[0] != '\0') {
+        error_set(&err, ERR_INVALID,
+                  "Idempotency-Key: the output of a streamed command is not kept");
+    }
+    if (err.code == ERR_OK && !command.request.background && wants_events(request)) {
         stream_command(request, sandbox_id, &command.request);
     } else if (err.code != ERR_OK ||
                data_call_run(request, sandbox_id, run_command, &command, &err) < 0) {

@@ -35,6 +35,7 @@ struct upload {
     struct strbuf pending; /* of the file: read and not yet given to the provider */
     size_t given;          /* of pending */
     int64_t bytes;         /* given of the whole file */
+    struct sha256 *sha256; /* of them */
     struct error err;      /* why reading stopped */
 };
 
@@ -143,6 +144,7 @@ static long next_bytes(void *arg, void *buf, size_t bytes)
     now = upload->pending.length - upload->given;
     now = now < bytes ? now : bytes;
     memcpy(buf, upload->pending.data + upload->given, now);
+    sha256_add(upload->sha256, buf, now);
     upload->given += now;
     upload->bytes += (int64_t)now;
     return (long)now;
@@ -211,24 +213,76 @@ static int read_fields(struct upload *upload, char sandbox_id[UUID_BYTES], struc
     return 0;
 }
 
+/* The rest of the file, to learn whether it is the one that was answered before. */
+static int read_rest(struct upload *upload, struct error *err)
+{
+    char *piece = xmalloc(PIECE_BYTES);
+    long got;
+
+    while ((got = next_bytes(upload, piece, PIECE_BYTES)) > 0) {}
+    free(piece);
+    if (got < 0) {
+        *err = upload->err;
+        return -1;
+    }
+    return 0;
+}
+
+/* What makes two forms the same: their fields, and the bytes of the file. */
+static void hash_form(struct upload *upload, const char *head)
+{
+    char file_hash[SHA256_HEX_BYTES];
+
+    sha256_finish(upload->sha256, file_hash);
+    upload->sha256 = NULL;
+    idempotency_form_read(upload->request, head, file_hash);
+}
+
+static void respond_uploaded(struct upload *upload)
+{
+    cJSON *data = view_done("File uploaded successfully");
+
+    json_add_int64(data, "bytes", upload->bytes);
+    respond_data(upload->request, 200, data);
+}
+
+/* Writes the file, or reads it and answers as its Idempotency-Key was answered before. */
+static int take_file(struct upload *upload, const char *sandbox_id, struct error *err)
+{
+    struct strbuf head;
+    int status;
+
+    strbuf_init(&head, UUID_BYTES + DATA_PATH_MAX_BYTES + 8);
+    strbuf_printf(&head, "%s %s", sandbox_id, upload->field[PART_PATH].data);
+    status = idempotency_begin_form(upload->request, head.data, err);
+    if (status == 0 &&
+        (status = data_call_run(upload->request, sandbox_id, send_file, upload, err)) == 0) {
+        hash_form(upload, head.data);
+        respond_uploaded(upload);
+    } else if (status > 0 && (status = read_rest(upload, err)) == 0) {
+        hash_form(upload, head.data);
+        status = idempotency_replay(upload->request, err);
+    }
+    strbuf_done(&head);
+    return status;
+}
+
 void handle_upload_file(struct request *request)
 {
     struct upload upload = {.request = request, .part = PART_OTHER};
     struct error err = ERROR_INIT;
     char sandbox_id[UUID_BYTES];
-    cJSON *data;
 
     upload.handler = (struct multipart_handler){on_begin, on_data, on_end, &upload};
     strbuf_init(&upload.field[PART_ID], UUID_BYTES);
     strbuf_init(&upload.field[PART_PATH], DATA_PATH_MAX_BYTES);
     strbuf_init(&upload.pending, 2 * PIECE_BYTES + MULTIPART_HEADER_BYTES);
-    if (read_fields(&upload, sandbox_id, &err) < 0 ||
-        data_call_run(request, sandbox_id, send_file, &upload, &err) < 0) {
+    upload.sha256 = sha256_new();
+    if (read_fields(&upload, sandbox_id, &err) < 0 || take_file(&upload, sandbox_id, &err) < 0) {
         respond_error(request, &err, 0);
-    } else {
-        data = view_done("File uploaded successfully");
-        json_add_int64(data, "bytes", upload.bytes);
-        respond_data(request, 200, data);
+    }
+    if (upload.sha256 != NULL) {
+        sha256_finish(upload.sha256, NULL);
     }
     multipart_done(&upload.parser);
     for (int i = 0; i < FIELD_COUNT; i++) {

@@ -23,6 +23,18 @@ static const enum error_code codes_of_outcome[OUTCOME_COUNT] = {
     [OUTCOME_SNOOZE] = ERR_PROVIDER_DOWN,
 };
 
+unsigned lifecycle_retryable_outcomes(void)
+{
+    unsigned outcomes = 0;
+
+    for (int i = 0; i < OUTCOME_COUNT; i++) {
+        if (error_code_http_status(codes_of_outcome[i]) == 503) {
+            outcomes |= 1u << i;
+        }
+    }
+    return outcomes;
+}
+
 int lifecycle_job_error(const struct job *job, struct error *err)
 {
     const char *text = job->error[0] != '\0' ? job->error : "the job ended without success";
@@ -54,12 +66,17 @@ static enum lifecycle_end read_end(struct request *request, const char *job_id, 
         *err = store_err;
         return LIFECYCLE_ERROR;
     }
+    if (job.sandbox_id[0] == '\0') {
+        error_set(err, ERR_SANDBOX_NOT_FOUND, "no such sandbox"); /* ended and pruned since */
+        return LIFECYCLE_ERROR;
+    }
     if (!job_state_is_terminal(job.state)) {
         job_done(&job);
         return LIFECYCLE_PENDING;
     }
     *ret_job = job;
-    request->idempotency.ended = true;
+    /* a resume on the way to a call into the sandbox is not what the key stands for */
+    request->idempotency.ended = request->idempotency.bound;
     if (job.state != JOB_STATE_DONE) {
         lifecycle_job_error(&job, err);
         return LIFECYCLE_ERROR;

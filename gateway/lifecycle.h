@@ -45,6 +45,9 @@ int lifecycle_get_running(struct request *request, const char *sandbox_id, struc
 int lifecycle_reconcile(struct request *request, const char *sandbox_id,
                         struct error *err) MUST_CHECK;
 
+/* Bit per enum outcome: a job that ended so is answered 503, and may be asked for again. */
+unsigned lifecycle_retryable_outcomes(void);
+
 /* A finished job that did not succeed, as the error of the call. Always -1. */
 int lifecycle_job_error(const struct job *job, struct error *err);
 

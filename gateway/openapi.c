@@ -267,6 +267,8 @@ static void add_parameters(cJSON *operation, int route)
     }
     if ((flags & KEYED) != 0) {
         add_parameter(list, "header", "Idempotency-Key", false, type_schema("string"));
+    }
+    if ((flags & ASYNC) != 0) {
         add_parameter(list, "header", "Prefer", false, type_schema("enum:respond-async"));
     }
     for (int i = 0; i < FIELD_COUNT; i++) {
@@ -325,7 +327,7 @@ static void add_responses(cJSON *operation, int route)
         add_content(good, "text/html", text_schema(NULL));
         break;
     }
-    if ((served[route].flags & KEYED) != 0) {
+    if ((served[route].flags & ASYNC) != 0) {
         cJSON *accepted = cJSON_AddObjectToObject(responses, "202");
 
         cJSON_AddStringToObject(accepted, "description", "Accepted; the work goes on.");
@@ -474,9 +476,9 @@ static void put_route(struct strbuf *out, int route)
     put_escaped(out, served[route].path);
     strbuf_puts(out, "</code></h3><p>");
     put_escaped(out, calls[served[route].call].summary);
-    strbuf_printf(out, ".%s%s</p>", (flags & OPEN) != 0 ? " Needs no token." : "",
-                  (flags & KEYED) != 0 ? " Takes an Idempotency-Key, and Prefer: respond-async."
-                                       : "");
+    strbuf_printf(out, ".%s%s%s</p>", (flags & OPEN) != 0 ? " Needs no token." : "",
+                  (flags & KEYED) != 0 ? " Takes an Idempotency-Key." : "",
+                  (flags & ASYNC) != 0 ? " Takes Prefer: respond-async." : "");
     put_fields(out, served[route].call, false);
     put_fields(out, served[route].call, true);
     strbuf_puts(out, "</section>");

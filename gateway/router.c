@@ -236,6 +236,10 @@ static int read_json(struct request *request, struct error *err)
     strbuf_init(&text, (size_t)max);
     status = http_read_body(request->http, &text, err);
     if (status == 0) {
+        /* too large to be printed again */
+        if ((flags & FILE_BODY) != 0 && request->idempotency.key[0] != '\0') {
+            sha256_hex(text.data, text.length, request->idempotency.body_hash);
+        }
         request->body = json_parse(text.data, text.length, err);
         status = request->body == NULL ? -1 : 0;
     }
@@ -251,7 +255,7 @@ static int prepare(struct request *request, struct error *err)
 {
     bool open = (request->route->flags & OPEN) != 0;
 
-    if (!open && check_headers(request, err) < 0) {
+    if ((!open && check_headers(request, err) < 0) || idempotency_read(request, err) < 0) {
         return -1;
     }
     if (!open &&
@@ -291,7 +295,7 @@ static void handle(struct request *request)
     struct error err = ERROR_INIT;
     int known = 0;
 
-    if ((request->route->flags & KEYED) != 0) {
+    if ((request->route->flags & (KEYED | FORM)) == KEYED) {
         known = idempotency_begin(request, &err);
     }
     if (known < 0) {

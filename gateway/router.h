@@ -18,6 +18,9 @@ enum route_flag {
     FILE_BODY = 1 << 3,  /* body may carry a whole file */
     WORK = 1 << 4,       /* refused while draining */
     KEYED = 1 << 5,      /* takes an Idempotency-Key */
+    ASYNC = 1 << 6,      /* may answer 202; takes Prefer: respond-async */
+    FORM = 1 << 7,       /* reads a multipart form itself, and claims its Idempotency-Key then */
+    ONCE = 1 << 8,       /* under one key its work is never begun twice, whatever became of it */
 };
 
 struct route {

@@ -160,3 +160,31 @@ void sha256_hex(const void *data, size_t length, char out[SHA256_HEX_BYTES])
     crypto_hash_sha256(hash, data, length);
     sodium_bin2hex(out, SHA256_HEX_BYTES, hash, sizeof(hash));
 }
+
+struct sha256 {
+    crypto_hash_sha256_state state;
+};
+
+struct sha256 *sha256_new(void)
+{
+    struct sha256 *sha256 = xmalloc(sizeof(*sha256));
+
+    crypto_hash_sha256_init(&sha256->state);
+    return sha256;
+}
+
+void sha256_add(struct sha256 *sha256, const void *data, size_t length)
+{
+    crypto_hash_sha256_update(&sha256->state, data, length);
+}
+
+void sha256_finish(struct sha256 *sha256, char out[SHA256_HEX_BYTES])
+{
+    unsigned char hash[crypto_hash_sha256_BYTES];
+
+    crypto_hash_sha256_final(&sha256->state, hash);
+    if (out != NULL) {
+        sodium_bin2hex(out, SHA256_HEX_BYTES, hash, sizeof(hash));
+    }
+    free(sha256);
+}

@@ -32,5 +32,10 @@ long percent_decode(char *text, bool plus);
 /* SHA-256 as 64 hex digits + NUL. */
 #define SHA256_HEX_BYTES 65
 void sha256_hex(const void *data, size_t length, char out[SHA256_HEX_BYTES]);
+/* The same piece by piece. sha256_finish() frees it; out may be NULL. */
+struct sha256;
+struct sha256 *sha256_new(void);
+void sha256_add(struct sha256 *sha256, const void *data, size_t length);
+void sha256_finish(struct sha256 *sha256, char out[SHA256_HEX_BYTES]);
 
 #endif

@@ -123,6 +123,17 @@ struct store_accept {
     const char *key, *claim;
 };
 
+/* A request that came with an Idempotency-Key. */
+struct store_key_ask {
+    const char *owner, *key;
+    const char *hash;     /* of what makes two requests the same; "" in an answer = as claimed */
+    const char *claim;    /* the caller's fresh id */
+    int64_t retention_ms; /* older keys count as new */
+    int64_t takeover_ms;  /* a claim that has neither job nor answer for so long is taken over */
+    bool once;            /* the call must not run twice: its claim is never taken over */
+    unsigned
+        again; /* bit per enum outcome: after a job that failed so, the request may run again */
+};
 /* What is known of one caller's Idempotency-Key. */
 struct store_key {
     bool mine; /* nobody had it: the caller works on it now */
@@ -130,17 +141,17 @@ struct store_key {
     char job_id[UUID_BYTES], sandbox_id[UUID_BYTES]; /* "" until a job was accepted */
     int status;                                      /* 0 until it was answered */
     char *body;                                      /* heap; the answer */
+    bool once;
+    int64_t claimed_ago_ms;
 };
-/* Claims the key under the caller's fresh `claim`, or tells what became of it. Keys older than
- * retention_ms count as new; a claim that came to nothing for takeover_ms is taken over. */
-int store_key_claim(struct store *store, const char *owner, const char *key, const char *hash,
-                    const char *claim, int64_t retention_ms, int64_t takeover_ms,
-                    struct store_key *ret, struct error *err) MUST_CHECK;
+/* Claims the key, or tells what became of it. */
+int store_key_claim(struct store *store, const struct store_key_ask *ask, struct store_key *ret,
+                    struct error *err) MUST_CHECK;
 void store_key_done(struct store_key *key);
-/* Keeps the answer, unless there is one; ret is what is kept now. job_id "" = the caller holds the
- * claim. */
-int store_key_answer(struct store *store, const char *owner, const char *key, const char *claim,
-                     const char *job_id, int status, const char *body, struct store_key *ret,
+/* Keeps the answer, unless there is one; ret is what is kept now. Of `ask` owner, key, claim and
+ * hash count. job_id "" = the caller holds the claim. */
+int store_key_answer(struct store *store, const struct store_key_ask *ask, const char *job_id,
+                     int status, const char *body, struct store_key *ret,
                      struct error *err) MUST_CHECK;
 /* Gives back a claim that came to nothing, so that the key may be tried again. */
 int store_key_release(struct store *store, const char *owner, const char *key, const char *claim,

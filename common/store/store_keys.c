@@ -23,30 +23,49 @@ static int read_key(const PGresult *row, const char *claim, struct store_key *re
     ret->status = (int)row_int(row, 0, 4);
     ret->mine = strcmp(holder, claim) == 0;
     ret->body = xstrdup(PQgetvalue(row, 0, 5));
+    ret->once = row_int(row, 0, 6) != 0;
+    ret->claimed_ago_ms = row_int(row, 0, 7);
     return 0;
 }
 
-int store_key_claim(struct store *store, const char *owner, const char *key, const char *hash,
-                    const char *claim, int64_t retention_ms, int64_t takeover_ms,
-                    struct store_key *ret, struct error *err)
+static char *outcomes_array(unsigned outcomes)
+{
+    const char *names[OUTCOME_COUNT];
+    size_t count = 0;
+
+    for (int i = 0; i < OUTCOME_COUNT; i++) {
+        if ((outcomes & 1u << i) != 0) {
+            names[count++] = outcome_name((enum outcome)i);
+        }
+    }
+    return param_id_array(names, count);
+}
+
+int store_key_claim(struct store *store, const struct store_key_ask *ask, struct store_key *ret,
+                    struct error *err)
 {
     struct params insert = {.count = 0}, get = {.count = 0};
     struct statement statements[] = {{.query = Q_KEY_CLAIM, .params = &insert},
                                      {.query = Q_KEY_GET, .params = &get}};
+    char *again = outcomes_array(ask->again);
     int status;
 
-    param_text(&insert, owner);
-    param_text(&insert, key);
-    param_text(&insert, hash);
-    param_text(&insert, claim);
-    param_int(&insert, retention_ms);
-    param_int(&insert, takeover_ms);
-    param_text(&get, owner);
-    param_text(&get, key);
-    if (store_query_batch(store, statements, 2, err) < 0) {
+    param_text(&insert, ask->owner);
+    param_text(&insert, ask->key);
+    param_text(&insert, ask->hash);
+    param_text(&insert, ask->claim);
+    param_int(&insert, ask->retention_ms);
+    param_int(&insert, ask->takeover_ms);
+    param_int(&insert, ask->once);
+    param_text(&insert, again);
+    param_text(&get, ask->owner);
+    param_text(&get, ask->key);
+    status = store_query_batch(store, statements, 2, err);
+    free(again);
+    if (status < 0) {
         return -1;
     }
-    status = read_key(statements[1].result, claim, ret, err);
+    status = read_key(statements[1].result, ask->claim, ret, err);
     PQclear(statements[0].result);
     PQclear(statements[1].result);
     return status;
@@ -58,27 +77,27 @@ void store_key_done(struct store_key *key)
     key->body = NULL;
 }
 
-int store_key_answer(struct store *store, const char *owner, const char *key, const char *claim,
-                     const char *job_id, int status, const char *body, struct store_key *ret,
-                     struct error *err)
+int store_key_answer(struct store *store, const struct store_key_ask *ask, const char *job_id,
+                     int status, const char *body, struct store_key *ret, struct error *err)
 {
     struct params keep = {.count = 0}, get = {.count = 0};
     struct statement statements[] = {{.query = Q_KEY_ANSWER, .params = &keep},
                                      {.query = Q_KEY_GET, .params = &get}};
     int found;
 
-    param_text(&keep, owner);
-    param_text(&keep, key);
-    param_text(&keep, claim);
+    param_text(&keep, ask->owner);
+    param_text(&keep, ask->key);
+    param_text(&keep, ask->claim);
     param_text(&keep, job_id);
     param_int(&keep, status);
     param_text(&keep, body);
-    param_text(&get, owner);
-    param_text(&get, key);
+    param_text(&keep, ask->hash);
+    param_text(&get, ask->owner);
+    param_text(&get, ask->key);
     if (store_query_batch(store, statements, 2, err) < 0) {
         return -1;
     }
-    found = read_key(statements[1].result, claim, ret, err);
+    found = read_key(statements[1].result, ask->claim, ret, err);
     PQclear(statements[0].result);
     PQclear(statements[1].result);
     return found;

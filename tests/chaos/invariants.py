@@ -228,8 +228,13 @@ def deadlines_are_kept(e: Evidence) -> Iterator[Violation]:
             yield Violation(9, f"a deadline was acknowledged that was never kept: {r['data'].get('expires_at')}", r["sandbox"])
 
 
+# a job that failed so was answered 503: the same request may run again under its key
+TRY_AGAIN = {"rate_limited", "capacity", "transient", "ambiguous", "snooze"}
+
+
 def keys_mean_one_job(e: Evidence) -> Iterator[Violation]:
     by_request = collections.defaultdict(list)
+    repeatable = {j["id"] for j in e.jobs if j["state"] in ("failed", "dead") and j["outcome"] in TRY_AGAIN}
     for job in e.jobs:
         by_request[job["request_id"]].append(job)
     by_key = collections.defaultdict(list)
@@ -240,7 +245,7 @@ def keys_mean_one_job(e: Evidence) -> Iterator[Violation]:
     for key, requests in by_key.items():
         jobs = {j["id"] for r in requests for j in by_request[r["request_id"]]}
         where = next((r["sandbox"] for r in requests if r["sandbox"]), None)
-        if len(jobs) > 1:
+        if len(jobs - repeatable) > 1:
             yield Violation(10, f"key {key} became {len(jobs)} jobs", where)
         if jobs and (rows.get(key) or {}).get("job_id") not in jobs:
             yield Violation(10, f"key {key} does not know its job", where)

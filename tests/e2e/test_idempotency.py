@@ -28,7 +28,7 @@ def keys(tmp_path_factory, redis, postgres):
     from tests.harness.stack import FaultProvider, Stack
     provider = FaultProvider(tmp_path_factory.mktemp("keys-provider"))
     with Stack(tmp_path_factory.mktemp("keys"), redis, postgres, provider, gateways=2,
-               env={"REAPER_PRUNE_MS": "1000"}) as running:
+               env={"REAPER_PRUNE_MS": "1000", "SANDBOX_JOB_ATTEMPTS": "1"}) as running:
         yield running
     provider.stop()
 
@@ -183,3 +183,58 @@ def test_old_keys_are_new_again_and_removed(keys):
     keys.sql(f"update idempotency_keys set created_at = now() - interval '25 hours' where key = '{key}'")
     wait_until("the reaper to remove it",
                lambda: keys.sql(f"select count(*) from idempotency_keys where key = '{key}'")[0][0] == "0")
+
+
+# ---- calls into a sandbox whose answer is slow or lost -------------------------------------------
+
+def test_a_command_under_way_is_waited_for(keys):
+    key, box = fresh(), keys.client().create()["sandbox_id"]
+    gateways = [keys.client(gateway=n) for n in (0, 1, 0)]
+    before = keys.provider.state()["calls"].get("exec", 0)
+    keys.provider.config(delay_ms=500)
+    with ThreadPoolExecutor(3) as pool:
+        answers = list(pool.map(lambda client: client.post(f"{BASE}/run-cmd", {"sandbox_id": box, "command": "x"}, **keyed(key)), gateways))
+    keys.provider.config(delay_ms=0)
+    assert {a.status_code for a in answers} == {200} and len({a.content for a in answers}) == 1, [a.text for a in answers]
+    assert sorted("idempotency-replayed" in a.headers for a in answers) == [False, True, True]
+    assert keys.provider.state()["calls"]["exec"] == before + 1
+
+
+def test_a_command_that_may_have_run_is_not_run_again(keys):
+    client, key = keys.client(), fresh()
+    body = {"sandbox_id": client.create()["sandbox_id"], "command": "x"}
+    keys.provider.faults({"route": "exec", "mode": "reset_after", "times": 1})
+    first = client.post(f"{BASE}/run-cmd", body, **keyed(key))
+    before = keys.provider.state()["calls"]["exec"]
+    again = client.post(f"{BASE}/run-cmd", body, **keyed(key))
+    assert first.status_code == 502 and "may have run" in first.json()["error"]["detail"], first.text
+    assert again.content == first.content and again.headers["idempotency-replayed"] == "true"
+    assert keys.provider.state()["calls"]["exec"] == before
+
+
+# ---- answers that say "try again" ---------------------------------------------------------------
+
+def test_an_answer_that_says_try_again_is_not_kept(keys):
+    """A create that gets 503 because the provider is away runs again, as the same request, when it is back."""
+    client, key = keys.client(), fresh()
+    full = {"code": 503, "message": "no", "error_code": "sandbox_capacity_unavailable"}
+    keys.provider.faults({"route": "create", "mode": "status", "status": 503, "body": full, "times": -1})
+    first = create(client, key, {"user_id": key})
+    assert first.status_code == 503 and "retry-after" in first.headers, first.text
+    assert create(client, key, {"user_id": "another body"}).status_code == 422
+    keys.provider.faults()
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: create(client, key, {"user_id": key}), range(4)))
+    assert {a.status_code for a in answers} == {200}, [a.text for a in answers]
+    assert len({a.json()["data"]["sandbox_id"] for a in answers}) == 1
+    assert keys.sql(f"select count(*) from sandboxes where user_id = '{key}' and status = 'running'")[0][0] == "1"
+    replayed = create(client, key, {"user_id": key})
+    assert replayed.status_code == 200 and replayed.headers["idempotency-replayed"] == "true"
+    # the job is gone with its sandbox, its answer was never taken: nobody waits for it
+    key = fresh()
+    sandbox = create(client, key, {"user_id": key}, Prefer="respond-async").json()["data"]["sandbox_id"]
+    keys.quiet()
+    for table in ("events", "jobs"):
+        keys.sql(f"delete from {table} where sandbox_id = '{sandbox}'")
+    gone = create(client, key, {"user_id": key})
+    assert gone.status_code == 404 and gone.json()["error"]["type"] == "sandbox_not_found", gone.text
