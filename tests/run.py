@@ -1,24 +1,29 @@
 #!/usr/bin/python3
-"""Runs every layer of the tests and ends with one line: `N passed, N failed`.
+"""Runs every layer of the tests and ends with one line: `N passed, N failed, N skipped`.
 
-    tests/run.py [--only lint,unit,integration,e2e,crash,chaos,san,tsan] [-k expression]
+    tests/run.py [--only lint,unit,integration,e2e,crash,chaos,san,tsan] [-k expression] [--jobs N]
 
 Layers: lint (rules of the tree), unit (pure C, and the kept inputs of the fuzz targets), integration
 (C against real Redis and PostgreSQL), e2e (the built programs over HTTP; the official SDK), crash
 (every row of the crash table, with programs built to die where a test wants it), chaos (a minute of
 faults, and the checks of its checker), san (unit, integration and e2e again under ASan + UBSan), tsan
 (the C tests and the threads of the running system under ThreadSanitizer). It starts its own services
-on free ports and leaves nothing running.
+on free ports and leaves nothing running, also when it is killed: what it starts dies with it
+(tests/harness/watchdog.py). The ten slowest tests and every skip with its reason come at the end.
 """
 
 from __future__ import annotations
 
 import argparse
+import collections
+import ctypes
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import xml.etree.ElementTree as ET
 from concurrent.futures import ThreadPoolExecutor
@@ -26,97 +31,146 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+from tests.harness import watchdog  # noqa: E402
 from tests.harness.services import Postgres, Redis  # noqa: E402
 
 CHAOS_SEED, CHAOS_SECONDS = 7, 45  # with start, mending and rest about a minute
 THREADED = "test_contract or test_recovery or test_auth or test_tool_server"
+SLOWEST = 10
+PR_SET_PDEATHSIG = 1
 
-passed = failed = 0
+_libc = ctypes.CDLL(None, use_errno=True)
+_lock = threading.Lock()
+totals = collections.Counter()
+slowest: list[tuple[float, str]] = []
+skips: collections.Counter = collections.Counter()
 
 
-def report(name: str, good: int, bad: int, seconds: float) -> None:
-    global passed, failed
-    passed += good
-    failed += bad
-    print(f"{'ok  ' if bad == 0 else 'FAIL'} {name}: {good} passed, {bad} failed ({seconds:.1f} s)", flush=True)
+def die_with(sig: int) -> None:
+    """The kernel sends this process `sig` when its parent dies."""
+    _libc.prctl(PR_SET_PDEATHSIG, sig)
+
+
+def run(argv: list[str], **kwargs) -> subprocess.CompletedProcess:
+    """A command that does not outlive this program. The caller's thread must live as long as it."""
+    return subprocess.run(argv, cwd=ROOT, preexec_fn=lambda: die_with(signal.SIGKILL), **kwargs)
+
+
+def report(name: str, good: int, bad: int, seconds: float, skipped: int = 0, details: str = "") -> None:
+    with _lock:
+        totals.update(passed=good, failed=bad, skipped=skipped)
+        more = f", {skipped} skipped" if skipped else ""
+        print(f"{details}{'ok  ' if bad == 0 else 'FAIL'} {name}: {good} passed, {bad} failed{more} ({seconds:.1f} s)", flush=True)
+
+
+def took(name: str, seconds: float) -> None:
+    with _lock:
+        slowest.append((seconds, name))
+
+
+def run_program(argv: list[str], env: dict[str, str], seconds: int) -> tuple[str, int]:
+    """Its output and exit status; -1 for one that takes longer."""
+    try:
+        done = run(argv, env=env, capture_output=True, text=True, errors="replace", timeout=seconds)
+        return done.stdout + done.stderr, done.returncode
+    except subprocess.TimeoutExpired as exc:
+        return f"{exc.stdout}\n{exc.stderr}\ntimed out after {seconds} s", -1
 
 
 def run_cmocka(binary: Path, env: dict[str, str]) -> None:
     """A program that ends without cmocka's summary, or with a bad status, is a failure."""
     start = time.monotonic()
-    try:
-        done = subprocess.run([str(binary)], env=env, capture_output=True, text=True, errors="replace",
-                              timeout=300, cwd=ROOT)
-        text, status = done.stdout + done.stderr, done.returncode
-    except subprocess.TimeoutExpired as exc:
-        text, status = f"{exc.stdout}\n{exc.stderr}\ntimed out after 300 s", -1
+    text, status = run_program([str(binary)], env, 300)
     good = sum(int(n) for n in re.findall(r"\[  PASSED  \] (\d+) test", text))
     bad = sum(int(n) for n in re.findall(r"\[  FAILED  \] (\d+) test", text))
     if (status != 0 and bad == 0) or (good == 0 and bad == 0):
         bad += 1
-    if bad:
-        print(text[-6000:])
-    report(f"{binary.parent.name}/{binary.name}", good, bad, time.monotonic() - start)
+    seconds, name = time.monotonic() - start, f"{binary.parent.name}/{binary.name}"
+    took(name, seconds)
+    report(name, good, bad, seconds, details=text[-6000:] + "\n" if bad else "")
+
+
+def read_junit(path: str, label: str) -> tuple[int, int, int]:
+    """passed, failed, skipped of one run of pytest."""
+    try:
+        suite = ET.parse(path).getroot().find("testsuite")
+        total, errors, failures, skipped = (int(suite.get(k)) for k in ("tests", "errors", "failures", "skipped"))
+    except (ET.ParseError, AttributeError):
+        return 0, 1, 0
+    for case in suite.iter("testcase"):
+        took(f"{label}: {case.get('classname')}::{case.get('name')}", float(case.get("time") or 0))
+        if (reason := case.find("skipped")) is not None:
+            skips[f"{case.get('classname')}: {reason.get('message')}"] += 1
+    return total - errors - failures - skipped, errors + failures, skipped
 
 
 def run_pytest(label: str, env: dict[str, str], expression: str | None, marks: str | None = None,
-               folder: str = "tests/e2e", quiet: bool = False) -> None:
-    """quiet: what pytest says is shown when it has ended, for runs side by side."""
+               folder: str = "tests/e2e", quiet: bool = False, jobs: int = 1) -> None:
+    """quiet: what pytest says is shown when it has ended, for runs side by side. jobs: files side by side."""
     start = time.monotonic()
     with tempfile.NamedTemporaryFile(suffix=".xml") as out:
         argv = [sys.executable, "-m", "pytest", "-q", folder, f"--junitxml={out.name}",
                 "-p", "no:cacheprovider"]
+        if jobs > 1:
+            argv += ["-n", str(jobs), "--dist", "loadfile"]
         if expression:
             argv += ["-k", expression]
         if marks:
             argv += ["-m", marks]
-        done = subprocess.run(argv, env=env, cwd=ROOT, text=True, errors="replace",
-                              stdout=subprocess.PIPE if quiet else None, stderr=subprocess.STDOUT if quiet else None)
+        done = run(argv, env=env, text=True, errors="replace",
+                   stdout=subprocess.PIPE if quiet else None, stderr=subprocess.STDOUT if quiet else None)
         status = done.returncode
-        if quiet:
-            print(done.stdout, end="", flush=True)
-        try:
-            suite = ET.parse(out.name).getroot().find("testsuite")
-            total, errors, failures, skipped = (int(suite.get(k)) for k in ("tests", "errors", "failures", "skipped"))
-            good, bad = total - errors - failures - skipped, errors + failures
-        except (ET.ParseError, AttributeError):
-            good, bad = 0, 1
-        if status not in (0, 1) and bad == 0:
+        good, bad, skipped = read_junit(out.name, label)
+        if status == 5 and expression:  # nothing of this kind has such a name
+            bad = 0
+        elif status not in (0, 1) and bad == 0:
             bad = 1
-    report(f"{label}", good, bad, time.monotonic() - start)
+    report(label, good, bad, time.monotonic() - start, skipped, done.stdout if quiet else "")
 
 
 def make(*args: str) -> bool:
-    return subprocess.run(["make", f"-j{os.cpu_count()}", "--no-print-directory", *args], cwd=ROOT).returncode == 0
+    return run(["make", f"-j{os.cpu_count()}", "--no-print-directory", *args]).returncode == 0
+
+
+def side_by_side(calls: list, jobs: int) -> None:
+    with ThreadPoolExecutor(jobs) as pool:
+        for done in [pool.submit(*call) for call in calls]:
+            done.result()
 
 
 def c_tests(build: Path, kind: str, env: dict[str, str]) -> None:
+    """Those that share the run's Redis and PostgreSQL one after the other, the rest beside them."""
+    sharing, apart = [], []
     for source in sorted((ROOT / "tests" / kind).glob("test_*.c")):
-        run_cmocka(build / "tests" / kind / source.stem, env)
+        shares = re.search(r"store_fixture\.h|DATABASE_URL|REDIS_", source.read_text())
+        (sharing if shares else apart).append(build / "tests" / kind / source.stem)
+
+    def in_turn() -> None:
+        for binary in sharing:
+            run_cmocka(binary, env)
+
+    side_by_side([(in_turn,), *((run_cmocka, binary, env) for binary in apart)], os.cpu_count() or 1)
+
+
+def fuzz_corpus(build: Path, env: dict[str, str], target: str) -> None:
+    start = time.monotonic()
+    text, status = run_program([str(build / "tests" / "fuzz" / f"replay_{target}"), f"tests/fuzz/corpus/{target}"], env, 120)
+    report(f"fuzz/{target}", int(status == 0), int(status != 0), time.monotonic() - start,
+           details=text[-6000:] + "\n" if status != 0 else "")
 
 
 def fuzz_corpora(build: Path, env: dict[str, str]) -> None:
     """The kept inputs of every fuzz target; the search for new ones is `make fuzz`."""
-    for source in sorted((ROOT / "tests" / "fuzz").glob("fuzz_*.c")):
-        target = source.stem.removeprefix("fuzz_")
-        start = time.monotonic()
-        try:
-            done = subprocess.run([str(build / "tests" / "fuzz" / f"replay_{target}"), f"tests/fuzz/corpus/{target}"],
-                                  env=env, capture_output=True, text=True, errors="replace", timeout=120, cwd=ROOT)
-            text, status = done.stdout + done.stderr, done.returncode
-        except subprocess.TimeoutExpired as exc:
-            text, status = f"{exc.stdout}\n{exc.stderr}\ntimed out after 120 s", -1
-        if status != 0:
-            print(text[-6000:])
-        report(f"fuzz/{target}", int(status == 0), int(status != 0), time.monotonic() - start)
+    targets = sorted(source.stem.removeprefix("fuzz_") for source in (ROOT / "tests" / "fuzz").glob("fuzz_*.c"))
+    side_by_side([(fuzz_corpus, build, env, target) for target in targets], os.cpu_count() or 1)
 
 
 def run_chaos(env: dict[str, str]) -> None:
     """One run of a fixed seed counts as one test; the seed is printed with the verdict."""
     run_pytest("chaos, checker and tools", env, None, folder="tests/chaos")
     start = time.monotonic()
-    status = subprocess.run([sys.executable, "tests/chaos/main.py", "--seed", str(CHAOS_SEED), "--seconds", str(CHAOS_SECONDS)],
-                            env=env, cwd=ROOT).returncode
+    status = run([sys.executable, "tests/chaos/main.py", "--seed", str(CHAOS_SEED), "--seconds", str(CHAOS_SECONDS)],
+                 env=env).returncode
     report(f"chaos, seed {CHAOS_SEED}", int(status == 0), int(status != 0), time.monotonic() - start)
 
 
@@ -139,8 +193,8 @@ def environment(base: dict[str, str], folder: Path) -> dict[str, str]:
 class Run:
     """One run of the chosen layers over services of its own."""
 
-    def __init__(self, layers: set[str], expression: str | None, env: dict[str, str], temp: Path):
-        self.layers, self.expression, self.env, self.temp = layers, expression, env, temp
+    def __init__(self, layers: set[str], expression: str | None, jobs: int, env: dict[str, str], temp: Path):
+        self.layers, self.expression, self.jobs, self.env, self.temp = layers, expression, jobs, env, temp
         self.services: tuple[Redis, Postgres] | None = None
 
     def integration(self, folder: Path, env: dict[str, str]) -> None:
@@ -161,7 +215,8 @@ class Run:
         if "integration" in self.layers:
             self.integration(folder, env)
         if "e2e" in self.layers:
-            run_pytest("e2e", env, self.expression)
+            run_pytest("e2e", env, self.expression, "not alone", jobs=self.jobs)
+            run_pytest("e2e, one at a time", env, self.expression, "alone")
         if "chaos" in self.layers:
             run_chaos(env)
         if "crash" in self.layers and (crashing := build("crashpoints", "CRASHPOINTS=1", targets=("build",))):
@@ -180,22 +235,30 @@ class Run:
             c_tests(folder, "unit", env)
             fuzz_corpora(folder, env)
             self.integration(folder, env)
-            running.append((f"e2e {name}", env, expression))
+            running.append((run_pytest, f"e2e {name}", env, expression, "not release_only", "tests/e2e", True))
         # side by side: they wait more than they compute, and their bounds on time are wide
-        with ThreadPoolExecutor() as pool:
-            for done in [pool.submit(run_pytest, label, env, expression, "not release_only", quiet=True)
-                         for label, env, expression in running]:
-                done.result()
+        if running:
+            side_by_side(running, len(running))
 
     def stop(self) -> None:
         for service in self.services or ():
             service.stop()
 
 
+def summary() -> None:
+    print(f"\nthe {SLOWEST} slowest:")
+    for seconds, name in sorted(slowest, reverse=True)[:SLOWEST]:
+        print(f"  {seconds:6.1f} s  {name}")
+    for reason, count in sorted(skips.items()):
+        print(f"skipped, {count} times: {reason}")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--only", default="lint,unit,integration,e2e,crash,chaos,san,tsan")
     parser.add_argument("-k", dest="expression")
+    parser.add_argument("--jobs", type=int, default=(os.cpu_count() or 1) + 1,
+                        help="files of the end-to-end tests side by side, default one more than there are processors")
     options = parser.parse_args()
     layers = set(options.only.split(","))
     env = dict(os.environ, PYTHONPATH=str(ROOT), PYTHONDONTWRITEBYTECODE="1")
@@ -204,20 +267,25 @@ def main() -> int:
         if re.match(r"(E2B|DAYTONA|SANDBOX|REDIS|DATABASE|GATEWAY|WORKER|REAPER|JWT|RUN_CMD)_", name):
             del env[name]
 
+    die_with(signal.SIGTERM)  # when make is killed
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if "lint" in layers:
         start = time.monotonic()
-        good = subprocess.run(["bash", "tests/lint.sh"], cwd=ROOT).returncode == 0
+        good = run(["bash", "tests/lint.sh"]).returncode == 0
         report("lint", int(good), int(not good), time.monotonic() - start)
     with tempfile.TemporaryDirectory(prefix="sandbox-test-", ignore_cleanup_errors=True) as temp:
+        watchdog.add_folder(Path(temp))
         os.chmod(temp, 0o755)
-        run = Run(layers, options.expression, env, Path(temp))
+        this = Run(layers, options.expression, options.jobs, env, Path(temp))
         try:
-            run.release()
-            run.sanitizers()
+            this.release()
+            this.sanitizers()
         finally:
-            run.stop()
-    print(f"{passed} passed, {failed} failed")
-    return 0 if failed == 0 and passed > 0 else 1
+            this.stop()
+    watchdog.remove_folder(Path(temp))
+    summary()
+    print(f"{totals['passed']} passed, {totals['failed']} failed, {totals['skipped']} skipped")
+    return 0 if totals["failed"] == 0 and totals["passed"] > 0 else 1
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ SLOW = 4.0 if "san-" in os.environ.get("BUILD_DIR", "") else 1.0
 
 
 def pytest_configure(config):
+    config.addinivalue_line("markers", "alone: measures time under load, so nothing else may run beside it")
     config.addinivalue_line("markers", "release_only: says nothing more under a sanitizer (load, long, statistical)")
 
 

@@ -18,6 +18,7 @@ def added_to(stack) -> int:
     return int(fields[fields.index("entries-added") + 1]) if "entries-added" in fields else 0
 
 
+@pytest.mark.alone
 @pytest.mark.release_only
 def test_ten_thousand_deadlines_due_in_the_same_second(fault_stack, fault_provider):
     """Each is on its stream within a second of its time; Redis is wiped while they are worked on."""

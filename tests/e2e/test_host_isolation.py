@@ -104,6 +104,7 @@ def test_killing_the_wrapper_ends_the_sandbox_and_frees_nothing(client, neighbou
 
 
 @as_root
+@pytest.mark.alone
 def test_fork_bomb(client, box, neighbour, slow):
     bomb = ("import os,time\nn=0\n"
             "while True:\n"
@@ -122,6 +123,7 @@ def test_fork_bomb(client, box, neighbour, slow):
 # ---- memory and CPU ----
 
 @as_root
+@pytest.mark.alone
 def test_memory_bomb(client, box, neighbour, slow):
     hog = "python3 -c \"x=[]\nwhile True: x.append(bytearray(1<<20))\""
     result = box.run(hog)
@@ -136,6 +138,7 @@ def test_memory_bomb(client, box, neighbour, slow):
     assert box.ok("rm -f /dev/shm/fill; echo here").strip() == "here"
 
 
+@pytest.mark.alone
 def test_cpu_hog(client, box, neighbour, slow):
     box.run("for i in $(seq 24); do (while :; do :; done) >/dev/null 2>&1 & done; disown -a")
     for _ in range(3):
@@ -149,6 +152,7 @@ def test_cpu_hog(client, box, neighbour, slow):
 
 # ---- files ----
 
+@pytest.mark.alone
 def test_disk_fill(client, box, neighbour, slow):
     if os.geteuid() != 0:
         pytest.skip("an ordinary user cannot mount a disk for each sandbox (SANDBOX_HOST_WITHOUT=disk)")

@@ -17,6 +17,8 @@ import pytest
 from tests.harness.services import ROOT, build_dir, wait_until
 from tests.harness.stack import BASE, PASSWORD, Client, Stack
 
+pytestmark = pytest.mark.alone
+
 
 def metric(url: str, name: str) -> int:
     text = httpx.get(url + "/metrics", trust_env=False, timeout=10).text

@@ -14,7 +14,7 @@ from tests.harness.providers import FAILOVER_FAST, Pair
 from tests.harness.services import wait_until
 from tests.harness.stack import BASE, Stack
 
-pytestmark = pytest.mark.release_only
+pytestmark = [pytest.mark.release_only, pytest.mark.alone]
 
 
 @pytest.fixture

@@ -268,6 +268,7 @@ def test_big_bodies_stream_both_ways_in_constant_memory(box, proxy_host, slow):
     assert rss(proxy_host.process.pid) - before < slow * (16 << 20)
 
 
+@pytest.mark.alone
 @pytest.mark.release_only
 def test_a_gibibyte_up_and_down_in_constant_memory(box, proxy_host):
     size, piece = 1 << 30, os.urandom(1 << 20)
@@ -362,6 +363,7 @@ def test_an_upgrade_nobody_takes_is_a_plain_request(box):
         assert wire.send("/no-body").answer()[0] == 204
 
 
+@pytest.mark.alone
 @pytest.mark.release_only
 def test_a_command_comes_back_in_ten_milliseconds(box):
     """As the SDK asks for it, shell and all; on a busy machine, in three times what the shell takes alone."""

@@ -68,6 +68,7 @@ def gone(text: str) -> None:
 # ---- the protocol
 
 
+@pytest.mark.alone
 @pytest.mark.release_only
 def test_ready_at_once_and_small(tmp_path):
     times = []

@@ -1,5 +1,5 @@
 """Real services for tests: each starts on a free loopback port, with its own temporary folder,
-and is gone when its `stop()` returns. Nothing here is a double: Redis is Redis, PostgreSQL is
+and is gone when its `stop()` returns, or when the test process dies (watchdog.py). Nothing here is a double: Redis is Redis, PostgreSQL is
 PostgreSQL, and our programs are the built binaries.
 
 Every start waits for readiness by asking the service, never by sleeping a fixed time.
@@ -21,6 +21,8 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+
+from tests.harness import watchdog
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -93,6 +95,7 @@ class Process:
             self.proc = subprocess.Popen(
                 self.argv, env=self.env, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
                 start_new_session=True, **self.kwargs)
+        watchdog.add_process(self.pid)
 
     @property
     def pid(self) -> int:
@@ -107,13 +110,18 @@ class Process:
     def kill9(self) -> None:
         if self.alive():
             os.kill(self.pid, signal.SIGKILL)
-        self.proc.wait()
+        self._reap()
+
+    def _reap(self, seconds: float | None = None) -> int:
+        status = self.proc.wait(seconds)
+        watchdog.remove_process(self.pid)
+        return status
 
     def kill9_all(self) -> None:
         """It and what it has started, but for sessions of their own."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
-        self.proc.wait()
+        self._reap()
 
     def stop(self, seconds: float = 30.0, sig: int = signal.SIGTERM) -> int:
         if self.alive():
@@ -123,7 +131,7 @@ class Process:
     def ended(self, seconds: float) -> int:
         """The exit status of one that has been told to end."""
         try:
-            return self.proc.wait(seconds)
+            return self._reap(seconds)
         except subprocess.TimeoutExpired:
             self.kill9()
             raise AssertionError(f"{self.name} did not end within {seconds} s")
@@ -190,6 +198,7 @@ class Postgres:
         self.bin = sorted(glob.glob("/usr/lib/postgresql/*/bin"))[-1]
         # PostgreSQL refuses root, and its user must reach the data: a folder of its own
         self.data = Path(tempfile.mkdtemp(prefix="sandbox-pg-", dir="/tmp"))
+        watchdog.add_folder(self.data)
         self.log_path = folder / "postgres.log"
         folder.mkdir(parents=True, exist_ok=True)
         self.kwargs = {}
@@ -256,6 +265,7 @@ class Postgres:
         if self.process.alive():
             self.process.stop(20, signal.SIGINT)
         shutil.rmtree(self.data, ignore_errors=True)
+        watchdog.remove_folder(self.data)
 
 
 def _processes_with(text: str) -> list[int]:

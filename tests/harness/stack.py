@@ -18,6 +18,7 @@ from pathlib import Path
 
 import httpx
 
+from tests.harness import watchdog
 from tests.harness.services import ROOT, Postgres, Process, Redis, build_dir, free_port, wait_until
 
 BASE = "/agent/sandboxes/sandboxes"
@@ -171,6 +172,7 @@ class DaytonaDouble(GroundTruth):
         self.key = "dtn_" + secrets.token_hex(20)
         self.truth = folder / "daytona-truth.log"
         self.disks = Path("/tmp") / f"dtn-{secrets.token_hex(4)}"  # short: a socket's path is in it
+        watchdog.add_folder(self.disks)
         argv = [sys.executable, str(ROOT / "tests/harness/daytona_double.py"), "--port", str(self.port), "--log", str(self.truth)]
         if real:
             self.disks.mkdir()
@@ -205,6 +207,7 @@ class DaytonaDouble(GroundTruth):
         self.http.close()
         self.process.kill9_all()  # a box that is just starting does not notice its parent's end
         shutil.rmtree(self.disks, ignore_errors=True)
+        watchdog.remove_folder(self.disks)
 
     @property
     def env(self) -> dict[str, str]:
@@ -222,6 +225,7 @@ class SandboxHost:
         self.url = f"http://127.0.0.1:{self.port}"
         self.key = "e2b_" + secrets.token_hex(20)
         self.state = Path("/tmp") / f"sbxhost-{secrets.token_hex(4)}"
+        watchdog.add_folder(self.state)
         self.own_env = {"SANDBOX_HOST_LISTEN": f"127.0.0.1:{self.port}", "SANDBOX_HOST_API_KEY": self.key,
                         "SANDBOX_HOST_STATE_DIR": str(self.state), "SANDBOX_HOST_DOMAIN": f"localhost:{self.port}",
                         "SANDBOX_HOST_ANY_TEMPLATE": "1"} | self.allowances() | env
@@ -247,6 +251,7 @@ class SandboxHost:
     def stop(self) -> None:
         status = self.process.stop(15)
         subprocess.run(["rm", "-rf", str(self.state)], check=False)
+        watchdog.remove_folder(self.state)
         # the agents in the sandboxes write here too; ThreadSanitizer's suppressions do not reach them
         text = self.process.log()
         assert "AddressSanitizer" not in text and "runtime error" not in text, text[-6000:]
