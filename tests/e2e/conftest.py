@@ -17,6 +17,12 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "release_only: says nothing more under a sanitizer (load, long, statistical)")
 
 
+def pytest_make_parametrize_id(val, argname):
+    """A long value names its test badly, and one that is made anew by each process would differ between those
+    that run the files side by side."""
+    return argname if isinstance(val, (str, bytes)) and len(val) > 40 else None
+
+
 @pytest.fixture(scope="session")
 def slow() -> float:
     return SLOW
