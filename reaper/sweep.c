@@ -122,11 +122,19 @@ static void look_for_mark(struct sweep *sweep)
         note_queue(sweep, &err);
         return;
     }
-    if (wiped) {
-        log_event(LOG_WARN, "queue.wiped");
-        sweep->refill = true;
-        sweep->refills++;
+    if (!wiped) {
+        return;
     }
+    /* a deployment that has just been made has no mark either */
+    bool had_jobs = true;
+    if (store_has_jobs(sweep->store, &had_jobs, &err) != 0) {
+        note_store(sweep, &err);
+    }
+    if (had_jobs) {
+        log_event(LOG_WARN, "queue.wiped");
+    }
+    sweep->refill = true;
+    sweep->refills++;
 }
 
 static void run_outbox(struct sweep *sweep, int64_t now_ms)

@@ -323,6 +323,9 @@ int store_jobs_finish(struct store *store, struct store_finish *items, size_t co
  * unfinished pause/delete is skipped. *ret_wakeups heap array. */
 int store_reap_deadlines(struct store *store, int limit, struct wakeup **ret_wakeups,
                          size_t *ret_count, struct error *err) MUST_CHECK;
+/* Whether any job was ever accepted and is still kept: without one, a queue without its mark is
+ * new. */
+int store_has_jobs(struct store *store, bool *ret, struct error *err) MUST_CHECK;
 /* ms until the earliest expires_at that is not due yet; max_ms when none is nearer. */
 int store_next_deadline_ms(struct store *store, int64_t max_ms, int64_t *ret_ms,
                            struct error *err) MUST_CHECK;

@@ -41,6 +41,19 @@ int store_next_deadline_ms(struct store *store, int64_t max_ms, int64_t *ret_ms,
     return 0;
 }
 
+int store_has_jobs(struct store *store, bool *ret, struct error *err)
+{
+    struct params p = {.count = 0};
+    PGresult *result;
+
+    if (store_query(store, Q_HAS_JOBS, &p, &result, err) < 0) {
+        return -1;
+    }
+    *ret = row_int(result, 0, 0) != 0;
+    PQclear(result);
+    return 0;
+}
+
 int store_outbox(struct store *store, int limit, int64_t base_ms, bool all,
                  struct wakeup **ret_wakeups, size_t *ret_count, struct error *err)
 {
