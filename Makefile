@@ -27,15 +27,13 @@ CFLAGS   += -std=c11 $(OPT) -g -fno-omit-frame-pointer -pthread \
             -Wundef -Wswitch-enum $(WERROR) $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all,-D_FORTIFY_SOURCE=2) \
             -fstack-protector-strong
 LDFLAGS  += -pthread $(if $(SAN),-fsanitize=$(SAN))
-# common/httpd replaces these for libcivetweb (httpd_stack.c, httpd_accept.c)
-LDFLAGS  += $(addprefix -Wl$(comma)--export-dynamic-symbol=,pthread_attr_setstacksize listen accept)
 
 LIB_base     := -lcjson -lsodium -lm
 LIB_domain   :=
 LIB_store    := -lpq
 LIB_queue    := -lhiredis
 LIB_provider := -lcurl
-LIB_httpd    := -lcivetweb
+LIB_httpd    :=
 
 PG_INCLUDE := -I$(shell pg_config --includedir 2>/dev/null || echo /usr/include/postgresql)
 CPPFLAGS_common/store := $(PG_INCLUDE)
@@ -95,7 +93,6 @@ TEST_EXTRA_test_auth := $(AUTH_OBJECTS)
 TEST_EXTRA_test_login := $(AUTH_OBJECTS)
 TEST_EXTRA_test_gate := $(BUILD)/lifecycle-worker/gate.o
 TEST_EXTRA_test_placement := $(BUILD)/gateway/placement.o
-TEST_EXTRA_test_cidr := $(BUILD)/deploy/sandbox-host/cidr.o
 TEST_EXTRA_test_files := $(BUILD)/deploy/sandbox-host/files.o
 TEST_EXTRA_test_proxy := $(patsubst %,$(BUILD)/deploy/sandbox-host/%.o,head route signature)
 TEST_EXTRA_test_activity := $(BUILD)/gateway/activity.o

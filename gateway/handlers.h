@@ -1,7 +1,7 @@
 /*
  * handlers - prototypes of every handler, made from the route table.
  *
- * A handler answers exactly once. It runs on a CivetWeb thread with a small stack: no big arrays.
+ * A handler answers exactly once. It runs on a thread with a stack of 512 KiB: no big arrays.
  */
 #ifndef GATEWAY_HANDLERS_H
 #define GATEWAY_HANDLERS_H

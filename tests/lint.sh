@@ -25,7 +25,6 @@ only() { # header pattern, allowed path pattern
 only 'libpq-fe\.h' 'common/store/'
 only 'hiredis/.*' 'common/queue/'
 only 'curl/.*' 'common/provider/'
-only 'civetweb\.h' 'common/httpd/'
 only 'jwt\.h' 'gateway/jwt\.c'
 only 'cjson/.*' 'common/base/json\.h'
 

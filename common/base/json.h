@@ -3,7 +3,7 @@
  *
  * Owns: parsing of untrusted JSON and typed access to its fields. cJSON alone accepts
  * trailing bytes, invalid UTF-8, raw control characters, "\u0000" (which truncates), duplicate
- * keys, 1000 levels of nesting (which overflows a CivetWeb handler's stack) and any number of
+ * keys, 1000 levels of nesting (which overflows a small stack) and any number of
  * values; this door refuses each by scanning the bytes before cJSON sees them. Building JSON uses
  * cJSON's own constructors and json_print(). Threads: no shared state. Failure: -1/NULL with err
  * filled; messages name the field.

@@ -1,13 +1,12 @@
 /*
- * httpd - the only door to CivetWeb: a plain-HTTP server whose traps are fenced here.
+ * httpd - a plain HTTP/1.1 server that spends nothing on a connection before its request is there.
  *
- * Owns: listening, threads, request parsing guards (smuggling shapes, header count, double or odd
- * Content-Length, CL+TE, missing Host, %00), body reading with a deadline and a cap, responses in
- * one write, streaming responses, closing a connection whose body was not read, the number of
- * connections (idle ones make room for those that wait for a thread), drain. Does not own: routes,
- * auth, JSON. Threads: `handler` runs on CivetWeb's threads (stack 512 KiB: no big arrays), one
- * request a thread. Failure: a request that breaks the protocol is answered here (JSON of
- * on_bad_request) and the connection is closed; the handler never sees it.
+ * Owns: listening, threads, strict reading of heads, refusing what could smuggle (double or odd
+ * Content-Length, CL+TE, missing Host, %00), bodies with a deadline, a least rate and a cap,
+ * responses in one write, streaming responses, the number of connections in all and by address,
+ * drain. Does not own: routes, auth, JSON. Threads: `handler` runs on one of `threads` threads
+ * (stack 512 KiB: no big arrays), one request a thread. Failure: a request that breaks the protocol
+ * is answered here (JSON of bad_request) and the connection is closed; the handler never sees it.
  */
 #ifndef HTTPD_HTTPD_H
 #define HTTPD_HTTPD_H
@@ -23,13 +22,21 @@ struct httpd;
 struct http_exchange; /* one request and its response */
 
 struct httpd_options {
-    const char *listen;       /* "0.0.0.0:8000"; port 0 picks a free one */
-    int threads;              /* = most connections served at once */
-    int connection_queue;     /* accepted, waiting for a thread; one more is answered 503 */
-    int keep_alive_ms;        /* idle connection */
-    int request_timeout_ms;   /* head and body each must arrive within this */
-    size_t max_head_bytes;    /* 16384 */
-    const char *refusal_body; /* JSON of that 503; NULL = none */
+    const char *listen;     /* "0.0.0.0:8000" or "8000"; port 0 picks a free one */
+    int threads;            /* = most requests served at once */
+    int connection_queue;   /* whole requests that wait for a thread; one more is answered 503 */
+    int keep_alive_ms;      /* idle connection */
+    int request_timeout_ms; /* head and body each must arrive within this */
+    size_t max_head_bytes;  /* 16384 */
+    /* Connections held at once; at the limit the oldest without a request to answer is closed.
+     * 0 = threads + connection_queue */
+    int max_connections;
+    int max_address_connections; /* the same for one address that is no proxy; 0 = no limit */
+    int address_body_percent;    /* share of the threads that may wait for bodies of one address,
+                                  * and of one owner; half of all for everybody. 0 = no limit */
+    int64_t body_bytes_per_s;    /* least rate of a body, after request_timeout_ms; 0 = none */
+    const char *trusted_proxies; /* networks whose X-Forwarded-For or Forwarded is believed */
+    const char *refusal_body;    /* JSON of that 503; NULL = none */
     void (*handler)(void *arg, struct http_exchange *exchange);
     /* Answers a malformed request that the handler never sees: fill body (JSON), and headers with
      * whole lines. The exchange is for reading its headers; NULL when there are none to read. */
@@ -57,7 +64,8 @@ const char *http_header(const struct http_exchange *exchange, const char *name);
 /* i-th header for iteration; false past the end. */
 bool http_header_at(const struct http_exchange *exchange, int index, const char **ret_name,
                     const char **ret_value);
-const char *http_peer(const struct http_exchange *exchange);    /* textual address */
+/* The client's address as text: the peer's, or what a trusted proxy says of it. */
+const char *http_peer(struct http_exchange *exchange);
 int64_t http_body_length(const struct http_exchange *exchange); /* -1 = chunked, 0 = none */
 /* Decoded value of a query parameter into out; 1 found, 0 absent, -1 malformed or too long. */
 int http_query_param(const struct http_exchange *exchange, const char *name, char *out,
@@ -68,6 +76,16 @@ int http_form_param(const char *form, const char *name, char *out, size_t size);
  * (short). Answers Expect: 100-continue. The buffer belongs to the caller. */
 int http_read_body(struct http_exchange *exchange, struct strbuf *out /* inited with max */,
                    struct error *err) MUST_CHECK;
+/* The same; `charge` is told before a piece is kept how much of the body there is then, and may
+ * refuse by returning -1 with err filled. */
+int http_read_body_charged(struct http_exchange *exchange, struct strbuf *out,
+                           int (*charge)(void *arg, size_t length, struct error *err), void *arg,
+                           struct error *err) MUST_CHECK;
+/* From here on the body counts for this owner, too (address_body_percent). Borrowed until the
+ * answer. */
+void http_body_owner(struct http_exchange *exchange, const char *owner);
+/* Why http_read() returned -1. */
+void http_read_error(const struct http_exchange *exchange, struct error *err);
 /* Next piece of the body, which must arrive within request_timeout_ms: bytes (at most 64 KiB a
  * call), 0 = end, -1 = broken or too slow. */
 long http_read(struct http_exchange *exchange, void *buf, size_t bytes);
@@ -84,8 +102,7 @@ int http_stream_write(struct http_exchange *exchange, const void *data, size_t b
 int http_stream_end(struct http_exchange *exchange);
 /* Status sent so far (0 = none). */
 int http_status_sent(const struct http_exchange *exchange);
-/* True when the peer has closed its side (checked without blocking): lets a long wait end early.
- * False also when CivetWeb's socket could not be found (see httpd.c). */
+/* True when the peer has closed its side (checked without blocking): lets a long wait end early. */
 bool http_peer_gone(struct http_exchange *exchange);
 
 #endif

@@ -24,8 +24,8 @@
 #include <unistd.h>
 
 #include "common/base/alloc.h"
+#include "common/base/cidr.h"
 #include "common/base/clock.h"
-#include "deploy/sandbox-host/cidr.h"
 #include "deploy/sandbox-host/resolver.h"
 #include "deploy/sandbox-host/warden.h"
 

@@ -11,9 +11,9 @@
 
 #include <stdbool.h>
 
+#include "common/base/cidr.h"
 #include "common/base/error.h"
 #include "common/base/strbuf.h"
-#include "deploy/sandbox-host/cidr.h"
 #include "deploy/sandbox-host/config.h"
 
 /* `closed`: the networks no sandbox reaches. */

@@ -7,8 +7,8 @@
 
 #include <cmocka.h>
 
+#include "common/base/cidr.h"
 #include "common/base/id.h"
-#include "deploy/sandbox-host/cidr.h"
 
 static struct cidr network(const char *text)
 {

@@ -1,5 +1,5 @@
 /* cidr - see cidr.h. */
-#include "deploy/sandbox-host/cidr.h"
+#include "common/base/cidr.h"
 
 #include <arpa/inet.h>
 #include <stdlib.h>

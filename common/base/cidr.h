@@ -1,8 +1,8 @@
 /*
  * cidr - sets of IPv4 networks. Pure.
  */
-#ifndef SANDBOX_HOST_CIDR_H
-#define SANDBOX_HOST_CIDR_H
+#ifndef BASE_CIDR_H
+#define BASE_CIDR_H
 
 #include <stdbool.h>
 #include <stddef.h>
