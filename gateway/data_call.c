@@ -87,7 +87,10 @@ int data_call_run(struct request *request, const char *sandbox_id, data_fn run, 
         lifecycle_get_running(request, sandbox_id, &sandbox, err) < 0) {
         return -1;
     }
-    status = call_once(request, &sandbox, run, arg, err);
+    status = sandbox.missing_since_ms > 0
+                 ? error_set(err, ERR_PROVIDER_DOWN,
+                             "the provider does not know the sandbox at the moment")
+                 : call_once(request, &sandbox, run, arg, err);
     sandbox_done(&sandbox);
     if (status < 0) {
         idempotency_spend(request, err);

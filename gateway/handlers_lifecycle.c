@@ -226,6 +226,11 @@ static bool connect_at_once(struct request *request, const char *sandbox_id)
         respond_error(request, &err, 0);
         return true;
     }
+    if (sandbox.status == SANDBOX_RUNNING && lifecycle_confirm(request, &sandbox, &err) < 0) {
+        respond_error(request, &err, 0);
+        sandbox_done(&sandbox);
+        return true;
+    }
     status = sandbox.status;
     if (status == SANDBOX_RUNNING) {
         /* connecting is activity: an idle deadline moves with it */
@@ -393,14 +398,16 @@ void handle_status(struct request *request)
 {
     struct error err = ERROR_INIT;
     struct sandbox sandbox;
+    const char *reason;
     cJSON *data;
 
     if (lifecycle_get(request, request->path_id, &sandbox, &err) < 0) {
         respond_error(request, &err, 0);
         return;
     }
+    reason = view_status_reason(&sandbox);
     data = view_status(sandbox.id, sandbox_status_name(sandbox.status),
-                       sandbox.status_reason[0] != '\0' ? sandbox.status_reason : "OK");
+                       reason[0] != '\0' ? reason : "OK");
     json_add_string_or_null(data, "provider_sandbox_id", sandbox.provider_sandbox_id);
     respond_data(request, 200, data);
     sandbox_done(&sandbox);

@@ -347,3 +347,23 @@ int lifecycle_reconcile(struct request *request, const char *sandbox_id, struct 
     }
     return end == LIFECYCLE_ENDED ? 0 : -1;
 }
+
+int lifecycle_confirm(struct request *request, struct sandbox *sandbox, struct error *err)
+{
+    char id[UUID_BYTES];
+
+    if (sandbox->missing_since_ms == 0) {
+        return 0;
+    }
+    str_copy(id, sizeof(id), sandbox->id);
+    sandbox_done(sandbox);
+    memset(sandbox, 0, sizeof(*sandbox));
+    if (lifecycle_reconcile(request, id, err) < 0 || lifecycle_get(request, id, sandbox, err) < 0) {
+        return -1;
+    }
+    if (sandbox->missing_since_ms > 0) {
+        return error_set(err, ERR_PROVIDER_DOWN,
+                         "the provider does not know the sandbox at the moment");
+    }
+    return 0;
+}

@@ -41,6 +41,10 @@ int lifecycle_get(struct request *request, const char *sandbox_id, struct sandbo
  * that takes too long. */
 int lifecycle_get_running(struct request *request, const char *sandbox_id, struct sandbox *ret,
                           struct error *err) MUST_CHECK;
+/* Of a sandbox that its provider does not know at the moment: asks once more. ERR_PROVIDER_DOWN
+ * while that is so; else *sandbox is read again. Does nothing for any other. */
+int lifecycle_confirm(struct request *request, struct sandbox *sandbox,
+                      struct error *err) MUST_CHECK;
 /* The provider's edge does not know a sandbox that should run: has the row corrected. */
 int lifecycle_reconcile(struct request *request, const char *sandbox_id,
                         struct error *err) MUST_CHECK;

@@ -29,6 +29,10 @@ static struct metric overdue_gauge = {
     .name = "sandbox_deadline_overdue_ms",
     .help = "Time since the oldest deadline on which nobody has acted, in milliseconds.",
     .type = METRIC_GAUGE};
+static struct metric missing_gauge = {
+    .name = "sandbox_missing",
+    .help = "Sandboxes that their provider does not know at the moment.",
+    .type = METRIC_GAUGE};
 static struct metric waiting_gauge = {.name = "sandbox_gateway_waiting_requests",
                                       .help = "Requests waiting for a job's end.",
                                       .type = METRIC_GAUGE};
@@ -72,6 +76,7 @@ static void register_gauges(void)
     }
     metrics_register(&oldest_gauge);
     metrics_register(&overdue_gauge);
+    metrics_register(&missing_gauge);
     metrics_register(&waiting_gauge);
     metrics_register(&working_gauge);
     metrics_register(&buffers_gauge);
@@ -93,6 +98,7 @@ static int look_at_backlog(struct ticker *ticker, struct error *err)
     }
     metric_set(&oldest_gauge, stats.oldest_queued_ms);
     metric_set(&overdue_gauge, stats.overdue_ms);
+    metric_set(&missing_gauge, stats.missing);
     metric_set(&working_gauge, atomic_load(&ticker->gateway->working));
     metric_set(&buffers_gauge, atomic_load(&ticker->gateway->buffers.used_bytes));
     metric_set(&waiting_gauge, waiters_count(ticker->gateway->waiters));

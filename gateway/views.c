@@ -77,6 +77,11 @@ static void add_metadata(cJSON *data, const struct sandbox *sandbox)
     cJSON_AddItemToObject(data, "metadata", metadata != NULL ? metadata : cJSON_CreateObject());
 }
 
+const char *view_status_reason(const struct sandbox *sandbox)
+{
+    return sandbox->missing_since_ms > 0 ? "missing_at_provider" : sandbox->status_reason;
+}
+
 cJSON *view_info(const struct sandbox *sandbox)
 {
     cJSON *data = cJSON_CreateObject();
@@ -89,7 +94,8 @@ cJSON *view_info(const struct sandbox *sandbox)
     json_add_string_or_null(data, "provider_sandbox_id", sandbox->provider_sandbox_id);
     cJSON_AddStringToObject(data, "template", sandbox->template_id);
     cJSON_AddStringToObject(data, "status", sandbox_status_name(sandbox->status));
-    json_add_string_or_null(data, "status_reason", sandbox->status_reason);
+    json_add_string_or_null(data, "status_reason", view_status_reason(sandbox));
+    json_add_time(data, "missing_since", sandbox->missing_since_ms);
     json_add_time(data, "created_at", sandbox->created_at_ms);
     json_add_time(data, "started_at", sandbox->started_at_ms);
     json_add_time(data, "stopped_at", sandbox->stopped_at_ms);

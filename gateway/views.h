@@ -6,6 +6,8 @@
 
 #include "gateway/request.h"
 
+/* Why the sandbox is as it is: that its provider does not know it comes first. */
+const char *view_status_reason(const struct sandbox *sandbox);
 /* GET info, and an item of the list. */
 cJSON *view_info(const struct sandbox *sandbox);
 /* What create and connect answer. */

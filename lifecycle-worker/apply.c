@@ -13,11 +13,13 @@
 #include "common/base/id.h"
 #include "common/base/json.h"
 #include "common/base/log.h"
+#include "common/domain/absence.h"
 #include "common/domain/lifecycle.h"
 #include "lifecycle-worker/drive.h"
 #include "lifecycle-worker/failover.h"
 
-#define RETRY_BUDGET_MS 500 /* a retry without budget waits this long, or twice it */
+#define EVIDENCE_MS     60000 /* how long what a list said of a sandbox counts, from its sweep */
+#define RETRY_BUDGET_MS 500   /* a retry without budget waits this long, or twice it */
 
 static int64_t min_i64(int64_t a, int64_t b)
 {
@@ -353,7 +355,8 @@ static bool apply_seen(struct flight *flight, enum provider_state state)
         break;
     case PROVIDER_STATE_ABSENT:
         event = LIFECYCLE_SEEN_ABSENT;
-        reason = "provider_lost";
+        /* a delete that was refused for good has come true */
+        reason = box_of(flight)->status == SANDBOX_DELETING ? "deleted" : "provider_lost";
         break;
     case PROVIDER_STATE_UNKNOWN:
     default:
@@ -364,6 +367,10 @@ static bool apply_seen(struct flight *flight, enum provider_state state)
         return false;
     }
     finish_status(flight, step.next, reason);
+    if (flight->finish.change_status && state == PROVIDER_STATE_ABSENT &&
+        box_of(flight)->status != SANDBOX_DELETING) {
+        flight->finish.set |= STORE_SET_LOST;
+    }
     if (flight->finish.change_status) {
         struct gate_counts *counts = &worker_gate(flight->worker, box_of(flight)->provider)->counts;
         counts->lost += state == PROVIDER_STATE_ABSENT;
@@ -372,10 +379,73 @@ static bool apply_seen(struct flight *flight, enum provider_state state)
     return flight->finish.change_status;
 }
 
+/*
+ * The provider itself does not know the sandbox, and nobody asked for its end. The answer may be
+ * wrong: the row becomes missing, the job looks once more, and then a caller is told to try again.
+ * Only a look that a sweep has asked for ends the row, by what its list says as well.
+ */
+static void end_absent(struct flight *flight)
+{
+    const struct sandbox *box = box_of(flight);
+    const struct store_claimed *claimed = &flight->claimed;
+    struct worker *worker = flight->worker;
+    bool fresh = claimed->claimed_at_ms - job_of(flight)->created_at_ms <= EVIDENCE_MS;
+    int64_t missing_ms =
+        box->missing_since_ms > 0 ? claimed->claimed_at_ms - box->missing_since_ms : -1;
+    switch (absence_judge(&worker->absence, missing_ms,
+                          fresh ? flight->params.absent : ABSENCE_NO_LIST)) {
+    case ABSENCE_LOOK_AGAIN:
+        flight->finish.set |= STORE_SET_MISSING;
+        flight->finish.refund_attempt = true;
+        flight->finish.delay_ms = worker->config->look_again_ms;
+        flight_finish(flight, JOB_STATE_RETRY_WAIT, OUTCOME_SNOOZE,
+                      "the provider does not know the sandbox; looking again");
+        break;
+    case ABSENCE_MISSING:
+        flight->finish.set |= STORE_SET_MISSING;
+        if (job_of(flight)->op == JOB_RECONCILE) {
+            flight_finish(flight, JOB_STATE_DONE, OUTCOME_OK, NULL);
+        } else {
+            end_failed(flight, JOB_STATE_FAILED, OUTCOME_TRANSIENT,
+                       "the provider does not know the sandbox at the moment");
+        }
+        break;
+    case ABSENCE_LOST:
+        log_event(LOG_ERROR, "sandbox.lost", LOG_S("provider", box->provider),
+                  LOG_S("provider_sandbox_id", box->provider_sandbox_id),
+                  LOG_I("missing_ms", missing_ms),
+                  LOG_S("list", absence_evidence_name(flight->params.absent)));
+        apply_seen(flight, PROVIDER_STATE_ABSENT);
+        flight_finish(flight, JOB_STATE_DONE, OUTCOME_OK, NULL);
+        break;
+    }
+}
+
+/* A row that was given back after its tokens had been removed gets them again. */
+static void keep_tokens(struct flight *flight)
+{
+    const struct sandbox *box = box_of(flight);
+    const struct provider_result *result = &flight->call.result;
+    struct sandbox *values = &flight->finish.values;
+    if (box->access_token[0] != '\0' || result->access_token[0] == '\0') {
+        return;
+    }
+    flight->finish.set |= STORE_SET_PROVIDER;
+    str_copy(values->provider_sandbox_id, sizeof(values->provider_sandbox_id),
+             box->provider_sandbox_id);
+    str_copy(values->domain, sizeof(values->domain), first_text(result->domain, box->domain));
+    str_copy(values->access_token, sizeof(values->access_token), result->access_token);
+    str_copy(values->traffic_token, sizeof(values->traffic_token),
+             first_text(result->traffic_token, box->traffic_token));
+}
+
 static void done_reconcile(struct flight *flight)
 {
     const struct provider_result *result = &flight->call.result;
     bool changed = apply_seen(flight, result->state);
+    if (result->state != PROVIDER_STATE_ABSENT && box_of(flight)->provider_sandbox_id[0] != '\0') {
+        keep_tokens(flight);
+    }
     if (result->state == PROVIDER_STATE_RUNNING && result->expires_at_ms > 0) {
         flight->finish.set |= STORE_SET_PROVIDER_EXPIRES;
         flight->finish.values.provider_expires_at_ms =
@@ -412,18 +482,21 @@ void flight_end_done(struct flight *flight, const struct provider_step *step)
     const struct provider_result *result = &flight->call.result;
     flight_finish_init(flight);
     flight->finish.provider_http_status = step->http_status;
+    if (box_of(flight)->missing_since_ms > 0 &&
+        (result->state == PROVIDER_STATE_RUNNING || result->state == PROVIDER_STATE_PAUSED)) {
+        flight->finish.set |= STORE_SET_SEEN;
+    }
+    if (result->state == PROVIDER_STATE_ABSENT && job->op != JOB_DELETE && job->op != JOB_CREATE &&
+        box_of(flight)->status != SANDBOX_DELETING) {
+        end_absent(flight);
+        return;
+    }
     if (job->op == JOB_RECONCILE) {
         done_reconcile(flight);
         return;
     }
     if (job->op == JOB_CREATE && result->state == PROVIDER_STATE_ABSENT) {
         done_settled(flight);
-        return;
-    }
-    if (result->state == PROVIDER_STATE_ABSENT && job->op != JOB_DELETE) {
-        apply_seen(flight, result->state);
-        flight_finish(flight, JOB_STATE_FAILED, OUTCOME_PERMANENT,
-                      "the provider no longer has this sandbox");
         return;
     }
     switch (job->op) {

@@ -8,13 +8,13 @@
 
 #include "common/base/alloc.h"
 
+enum { ABSENT_INCREDIBLE = 10 }; /* rows; see compare_evidence() */
+
 const char *compare_kind_name(enum compare_kind kind)
 {
     static const char *const names[COMPARE_KIND_COUNT] = {
-        [COMPARE_ORPHAN] = "orphan",
-        [COMPARE_UNADOPTED] = "unadopted",
-        [COMPARE_ABSENT] = "absent",
-        [COMPARE_MISMATCH] = "mismatch",
+        [COMPARE_ORPHAN] = "orphan", [COMPARE_UNADOPTED] = "unadopted", [COMPARE_ABSENT] = "absent",
+        [COMPARE_FOUND] = "found",   [COMPARE_MISMATCH] = "mismatch",
     };
     return names[kind];
 }
@@ -75,9 +75,24 @@ static bool unnamed(const struct store_sweep_row *owner, enum compare_kind *ret)
     return false; /* a delete that finds it by its tags, or was refused for good */
 }
 
-size_t compare_sweep(struct provider_listed *listed, size_t listed_count,
-                     struct store_sweep_row *rows, size_t row_count, struct compare_finding *ret)
+enum absence_evidence compare_evidence(const struct compare_finding *findings, size_t count,
+                                       size_t row_count, int64_t oldest_present_ms,
+                                       const struct store_sweep_row *row)
 {
+    size_t absent = 0;
+    for (size_t i = 0; i < count; i++) {
+        absent += findings[i].kind == COMPARE_ABSENT;
+    }
+    bool incredible = absent >= ABSENT_INCREDIBLE && absent > row_count / 2;
+    return !incredible && oldest_present_ms < row->missing_since_ms ? ABSENCE_PROVEN
+                                                                    : ABSENCE_UNPROVEN;
+}
+
+size_t compare_sweep(struct provider_listed *listed, size_t listed_count,
+                     struct store_sweep_row *rows, size_t row_count, struct compare_finding *ret,
+                     int64_t *ret_oldest_present_ms)
+{
+    *ret_oldest_present_ms = INT64_MAX;
     struct store_sweep_row **named = xcalloc(row_count + 1, sizeof(struct store_sweep_row *));
     size_t named_count = 0, found = 0, at = 0;
     if (listed_count > 0) {
@@ -109,7 +124,12 @@ size_t compare_sweep(struct provider_listed *listed, size_t listed_count,
         }
         if (at < named_count && order == 0) {
             const struct store_sweep_row *row = named[at++];
-            if (!row->busy && differs(row->status, item->state)) {
+            if (row->created_at_ms < *ret_oldest_present_ms) {
+                *ret_oldest_present_ms = row->created_at_ms;
+            }
+            if (!row->busy && row->missing_since_ms > 0) {
+                ret[found++] = (struct compare_finding){COMPARE_FOUND, item, row};
+            } else if (!row->busy && differs(row->status, item->state)) {
                 ret[found++] = (struct compare_finding){COMPARE_MISMATCH, item, row};
             }
             continue;

@@ -68,11 +68,22 @@ static const struct config_entry table[] = {
     {"WORKER_RECONCILE_SWEEP_MS", CONFIG_INT, AT(reconcile_sweep_ms), 1000, 3600000, "120000",
      false, false, "time for the list of one provider's sandboxes, all pages; beyond it, no sweep"},
     {"WORKER_RECONCILE_MIN_AGE_MS", CONFIG_INT, AT(reconcile_min_age_ms), 0, 86400000, "300000",
-     false, false, "a sandbox that no row names is killed only when older"},
+     false, false,
+     "a sandbox that no row names is killed this long after its row ended, or, without a row, "
+     "after "
+     "the first sweep that saw it"},
+    {"RECONCILE_ABSENT_MS", CONFIG_INT, AT(absent_ms), 0, 86400000, "300000", false, false,
+     "a sandbox that the provider does not know, nor lists, ends as lost this long after the first "
+     "look, when the list holds an older sandbox of ours"},
+    {"RECONCILE_ABSENT_UNPROVEN_MS", CONFIG_INT, AT(absent_unproven_ms), 0, 604800000, "3600000",
+     false, false, "the same when nothing proves that key and URL are right"},
+    {"RECONCILE_LOOK_AGAIN_MS", CONFIG_INT, AT(look_again_ms), 1, 60000, "3000", false, false,
+     "after a provider's first not-found, the time until the same job looks again"},
     {"WORKER_RECONCILE_CONFIRM", CONFIG_INT, AT(reconcile_confirm), 1, 100, "2", false, false,
      "complete sweeps in a row that must find the same before anything is done"},
     {"WORKER_RECONCILE_MAX_PERCENT", CONFIG_INT, AT(reconcile_max_percent), 1, 100, "20", false,
-     false, "of a provider's sandboxes, how many one sweep may kill or give up for lost"},
+     false,
+     "of a provider's sandboxes, how many one sweep may kill or look for because they are absent"},
     {"WORKER_RECONCILE_MAX_SANDBOXES", CONFIG_INT, AT(reconcile_max_sandboxes), 10, 50000, "20000",
      false, false, "sandboxes of one provider that a sweep handles; beyond it, no sweep"},
     {"SANDBOX_LIFETIME_MARGIN_MS", CONFIG_INT, AT(lifetime_margin_ms), 0, 3600000, "60000", false,
@@ -107,6 +118,11 @@ int worker_config_load(struct worker_config *config, struct error *err)
                            "three times WORKER_HEARTBEAT_MS (%lld) must be below WORKER_LEASE_MS "
                            "(%lld), or a crash could not be told from a late lease",
                            (long long)config->heartbeat_ms, (long long)config->lease_ms);
+    } else if (config->absent_ms > config->absent_unproven_ms) {
+        status = error_set(err, ERR_CONFIG,
+                           "RECONCILE_ABSENT_MS (%lld) must not exceed "
+                           "RECONCILE_ABSENT_UNPROVEN_MS (%lld)",
+                           (long long)config->absent_ms, (long long)config->absent_unproven_ms);
     } else if (config->retry_base_ms > config->retry_cap_ms) {
         status = error_set(err, ERR_CONFIG,
                            "WORKER_RETRY_BASE_MS (%lld) must not exceed WORKER_RETRY_CAP_MS (%lld)",

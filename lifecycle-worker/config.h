@@ -39,6 +39,7 @@ struct worker_config {
     int64_t failover_patience_ms, failover_unsettled_ms;
     int64_t reconcile_sweep_ms;
     int64_t reconcile_min_age_ms;
+    int64_t absent_ms, absent_unproven_ms, look_again_ms;
     int64_t reconcile_confirm;
     int64_t reconcile_max_percent;
     int64_t reconcile_max_sandboxes;

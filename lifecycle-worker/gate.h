@@ -52,8 +52,9 @@ struct gate_counts {
     int64_t orphans;      /* sandboxes removed that no row named */
     int64_t moved_away;   /* creates that went elsewhere */
     int64_t sweeps, sweeps_failed;
-    int64_t lost;      /* rows whose sandbox the provider no longer has */
-    int64_t corrected; /* rows that said running for paused, or the other way round */
+    int64_t lost;       /* rows ended because the provider did not know their sandbox */
+    int64_t given_back; /* of these, rows whose sandbox was seen again */
+    int64_t corrected;  /* rows that said running for paused, or the other way round */
 };
 
 struct gate {

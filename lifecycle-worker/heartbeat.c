@@ -58,6 +58,7 @@ static cJSON *gate_json(const struct gate *gate, int64_t now_ms)
     json_add_int64(item, "adopted", counts->adopted);
     json_add_int64(item, "orphans_killed", counts->orphans);
     json_add_int64(item, "lost", counts->lost);
+    json_add_int64(item, "given_back", counts->given_back);
     json_add_int64(item, "corrected", counts->corrected);
     json_add_int64(item, "sweeps", counts->sweeps);
     json_add_int64(item, "sweeps_failed", counts->sweeps_failed);

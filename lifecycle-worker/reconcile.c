@@ -18,8 +18,7 @@
 #include "lifecycle-worker/compare.h"
 #include "lifecycle-worker/drive.h"
 
-#define ABSENT_INCREDIBLE 10    /* so many sandboxes at least, and most of all, gone at once */
-#define LEASE_MARGIN_MS   15000 /* of the sweep, at most: for judging and acting after the list */
+#define LEASE_MARGIN_MS 15000 /* of the sweep, at most: for judging and acting after the list */
 
 int reconcile_count(const struct worker *worker)
 {
@@ -111,7 +110,8 @@ void reconcile_abandon(struct worker *worker, struct flight *flight)
 /* ---- acting ------------------------------------------------------------------------------- */
 
 struct sweep_result {
-    size_t listed, rows, killed, checked, adopted, capped;
+    size_t listed, rows, killed, checked, adopted, given_back, capped;
+    int64_t oldest_present_ms; /* see compare_sweep() */
     size_t found[COMPARE_KIND_COUNT];
 };
 
@@ -180,19 +180,6 @@ static size_t kill_allowance(const struct worker *worker, size_t listed)
     return allowed < slots ? allowed : slots;
 }
 
-/*
- * Most of what we know is not there: rather a key of another team, or a provider that answers
- * nonsense, than a loss. A sandbox that is really lost is noticed by the next job on it.
- */
-static bool is_incredible(const struct compare_finding *findings, size_t count, size_t rows)
-{
-    size_t absent = 0;
-    for (size_t i = 0; i < count; i++) {
-        absent += findings[i].kind == COMPARE_ABSENT;
-    }
-    return absent >= ABSENT_INCREDIBLE && absent > rows / 2;
-}
-
 static void wake_all(struct worker *worker, struct wakeup *wakeups, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
@@ -205,30 +192,59 @@ void reconcile_late_call(struct worker *worker, const struct flight *flight)
 {
     const char *sandbox_id = flight->claimed.sandbox.id;
     const char *provider_id = flight->claimed.sandbox.provider_sandbox_id;
+    const char *evidence = absence_evidence_name(ABSENCE_NO_LIST);
     struct wakeup *wakeups = NULL;
     size_t count = 0;
     struct error err = ERROR_INIT;
     if (!flight->sent || provider_id[0] == '\0') {
         return;
     }
-    if (store_sweep_check(worker->store, &sandbox_id, &provider_id, 1, &wakeups, &count, &err) ==
-        0) {
+    if (store_sweep_check(worker->store, &sandbox_id, &provider_id, &evidence, 1, &wakeups, &count,
+                          &err) == 0) {
         wake_all(worker, wakeups, count);
     } else {
         worker_note_store(worker, &err); /* the sweep sees it later */
     }
 }
 
-/* A list of sandboxes to be looked at, with their ids at the provider. */
+/* A list of sandboxes to act on, with their ids at the provider and a word about each. */
 struct targets {
-    const char **sandboxes, **providers;
+    const char **sandboxes, **providers, **words;
     size_t count;
 };
 
-static void targets_add(struct targets *targets, const struct store_sweep_row *row)
+static void targets_add(struct targets *targets, const char *sandbox_id,
+                        const char *provider_sandbox_id, const char *word)
 {
-    targets->sandboxes[targets->count] = row->sandbox_id;
-    targets->providers[targets->count++] = row->provider_sandbox_id;
+    targets->sandboxes[targets->count] = sandbox_id;
+    targets->providers[targets->count] = provider_sandbox_id;
+    targets->words[targets->count++] = word;
+}
+
+static void add_check(struct targets *targets, const struct store_sweep_row *row,
+                      enum absence_evidence evidence)
+{
+    targets_add(targets, row->sandbox_id, row->provider_sandbox_id,
+                absence_evidence_name(evidence));
+}
+
+static int give_back(struct worker *worker, const char *provider, const struct targets *returns,
+                     struct sweep_result *result, struct error *err)
+{
+    struct wakeup *wakeups = NULL;
+    if (store_sweep_give_back(worker->store, provider, returns->sandboxes, returns->providers,
+                              returns->words, returns->count, worker->identity, &wakeups,
+                              &result->given_back, err) != 0) {
+        return -1;
+    }
+    CRASHPOINT(sweep_given_back);
+    for (size_t i = 0; i < result->given_back; i++) {
+        log_event(LOG_WARN, "reconcile.given_back", LOG_S("provider", provider),
+                  LOG_S("sandbox", wakeups[i].sandbox_id));
+    }
+    worker_gate(worker, provider)->counts.given_back += (int64_t)result->given_back;
+    wake_all(worker, wakeups, result->given_back);
+    return 0;
 }
 
 static int act_on_rows(struct worker *worker, const struct targets *checks,
@@ -236,8 +252,8 @@ static int act_on_rows(struct worker *worker, const struct targets *checks,
 {
     struct wakeup *wakeups = NULL;
     if (checks->count > 0) {
-        if (store_sweep_check(worker->store, checks->sandboxes, checks->providers, checks->count,
-                              &wakeups, &result->checked, err) != 0) {
+        if (store_sweep_check(worker->store, checks->sandboxes, checks->providers, checks->words,
+                              checks->count, &wakeups, &result->checked, err) != 0) {
             return -1;
         }
         CRASHPOINT(sweep_asked);
@@ -253,12 +269,21 @@ static int act_on_rows(struct worker *worker, const struct targets *checks,
     return 0;
 }
 
-static bool is_old_enough(const struct worker *worker, const struct provider_listed *orphan,
-                          const struct store_sighting *sighting)
+/* An orphan's grace counts from the moment its row ended, and without a row, or beside one that
+ * lives, from the first sweep that saw it: how long the sandbox has run says nothing. */
+static bool is_grace_over(const struct worker *worker, const struct store_sighting *sighting)
 {
-    int64_t age_ms =
-        orphan->since_ms > 0 ? worker_now_ms(worker) - orphan->since_ms : sighting->age_ms;
+    int64_t age_ms = sighting->ended_ms >= 0 ? sighting->ended_ms : sighting->age_ms;
     return age_ms >= worker->config->reconcile_min_age_ms;
+}
+
+/* Looks for an absent row's sandbox: the first time to make the row missing, and then only when a
+ * look that does not find it ends the row. */
+static bool is_look_due(const struct worker *worker, const struct store_sweep_row *row,
+                        enum absence_evidence evidence)
+{
+    return row->missing_since_ms == 0 ||
+           absence_judge(&worker->absence, row->missing_ms, evidence) == ABSENCE_LOST;
 }
 
 static int act(struct worker *worker, const char *provider, const struct compare_finding *findings,
@@ -267,19 +292,29 @@ static int act(struct worker *worker, const char *provider, const struct compare
 {
     size_t kills = kill_allowance(worker, result->listed);
     size_t losses = allowance(worker, result->rows);
-    bool incredible = is_incredible(findings, count, result->rows);
-    const char **lists = xcalloc(4 * (count + 1), sizeof(*lists));
-    struct targets checks = {lists, lists + count, 0};
-    struct targets adopts = {lists + 2 * count, lists + 3 * count, 0};
+    const char **lists = xcalloc(9 * (count + 1), sizeof(*lists));
+    struct targets checks = {lists, lists + count, lists + 2 * count, 0};
+    struct targets adopts = {lists + 3 * count, lists + 4 * count, lists + 5 * count, 0};
+    struct targets returns = {lists + 6 * count, lists + 7 * count, lists + 8 * count, 0};
     for (size_t i = 0; i < count; i++) {
         const struct compare_finding *finding = &findings[i];
+        const struct provider_listed *item = finding->listed;
         bool sure = sightings[i].times >= worker->config->reconcile_confirm;
+        enum absence_evidence evidence = ABSENCE_NO_LIST;
         result->found[finding->kind]++;
         switch (finding->kind) {
         case COMPARE_ORPHAN:
+            if (sightings[i].lost) { /* nobody asked for its end: never killed */
+                if (item->state == PROVIDER_STATE_RUNNING || item->state == PROVIDER_STATE_PAUSED) {
+                    targets_add(&returns, item->sandbox_id, item->provider_sandbox_id,
+                                sandbox_status_name(item->state == PROVIDER_STATE_RUNNING
+                                                        ? SANDBOX_RUNNING
+                                                        : SANDBOX_PAUSED));
+                }
+                break;
+            }
             /* what a create left where it went on unsettled: there is nothing to wait for */
-            if (!sightings[i].copy &&
-                (!sure || !is_old_enough(worker, finding->listed, &sightings[i]))) {
+            if (!sightings[i].copy && (!sure || !is_grace_over(worker, &sightings[i]))) {
                 break;
             }
             if (result->killed < kills) {
@@ -289,26 +324,37 @@ static int act(struct worker *worker, const char *provider, const struct compare
             }
             break;
         case COMPARE_ABSENT:
-            if (sure && losses > 0 && !incredible) {
+            evidence = compare_evidence(findings, count, result->rows, result->oldest_present_ms,
+                                        finding->row);
+            if (!sure || !is_look_due(worker, finding->row, evidence)) {
+                break;
+            }
+            if (losses > 0) {
                 losses--;
-                targets_add(&checks, finding->row);
-            } else if (sure) {
+                add_check(&checks, finding->row, evidence);
+            } else {
                 result->capped++;
             }
             break;
+        case COMPARE_FOUND:
+            add_check(&checks, finding->row, ABSENCE_NO_LIST);
+            break;
         case COMPARE_MISMATCH:
             if (sure) {
-                targets_add(&checks, finding->row);
+                add_check(&checks, finding->row, ABSENCE_NO_LIST);
             }
             break;
         case COMPARE_UNADOPTED: /* its create looks for itself: no harm in being early */
-            targets_add(&adopts, finding->row);
+            targets_add(&adopts, finding->row->sandbox_id, "", "");
             break;
         case COMPARE_KIND_COUNT:
             break;
         }
     }
-    int status = act_on_rows(worker, &checks, &adopts, result, err);
+    int status = returns.count > 0 ? give_back(worker, provider, &returns, result, err) : 0;
+    if (status == 0) {
+        status = act_on_rows(worker, &checks, &adopts, result, err);
+    }
     free(lists);
     return status;
 }
@@ -332,7 +378,8 @@ static int judge(struct worker *worker, struct flight *flight, struct sweep_resu
     }
     result->listed = call->listed_count;
     findings = xcalloc(result->listed + result->rows + 1, sizeof(*findings));
-    count = compare_sweep(call->listed, result->listed, rows, result->rows, findings);
+    count = compare_sweep(call->listed, result->listed, rows, result->rows, findings,
+                          &result->oldest_present_ms);
     sightings = xcalloc(count + 1, sizeof(*sightings));
     for (size_t i = 0; i < count; i++) {
         sightings[i].provider_sandbox_id = findings[i].listed != NULL
@@ -355,7 +402,9 @@ static int judge(struct worker *worker, struct flight *flight, struct sweep_resu
 
 static void log_swept(const struct flight *flight, const struct sweep_result *result)
 {
-    bool quiet = result->killed + result->checked + result->adopted + result->capped == 0;
+    bool quiet =
+        result->killed + result->checked + result->adopted + result->given_back + result->capped ==
+        0;
     log_event(quiet ? LOG_DEBUG : LOG_INFO, "reconcile.swept",
               LOG_S("provider", flight->claimed.sandbox.provider),
               LOG_I("duration_ms", clock_mono_ms() - flight->began_ms),
@@ -365,7 +414,8 @@ static void log_swept(const struct flight *flight, const struct sweep_result *re
               LOG_I("absent", (int64_t)result->found[COMPARE_ABSENT]),
               LOG_I("mismatches", (int64_t)result->found[COMPARE_MISMATCH]),
               LOG_I("kills", (int64_t)result->killed), LOG_I("checks", (int64_t)result->checked),
-              LOG_I("adoptions", (int64_t)result->adopted));
+              LOG_I("adoptions", (int64_t)result->adopted),
+              LOG_I("given_back", (int64_t)result->given_back));
     if (result->capped > 0) {
         log_event(LOG_ERROR, "reconcile.capped",
                   LOG_S("provider", flight->claimed.sandbox.provider),

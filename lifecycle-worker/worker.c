@@ -608,6 +608,8 @@ int worker_init(struct worker *worker, const struct worker_config *config, int s
         .auth_hold_ms = config->auth_hold_ms,
         .max_crashes = (int)config->max_crashes,
     };
+    worker->absence = (struct absence_policy){.absent_ms = config->absent_ms,
+                                              .unproven_ms = config->absent_unproven_ms};
     worker->gate_policy = (struct gate_policy){
         .failures = (int)config->breaker_failures,
         .window_ms = config->breaker_window_ms,

@@ -14,6 +14,7 @@
 
 #include "common/base/error.h"
 #include "common/base/service.h"
+#include "common/domain/absence.h"
 #include "common/domain/providers.h"
 #include "common/domain/retry.h"
 #include "common/provider/http.h"
@@ -55,6 +56,7 @@ struct worker {
     char identity[SERVICE_NAME_BYTES];
     char deployment_id[UUID_BYTES]; /* "" until PostgreSQL told it */
     struct retry_policy policy;
+    struct absence_policy absence;
     struct gate_policy gate_policy;
     struct gate gates[PROVIDER_KIND_COUNT];
     int gate_count;

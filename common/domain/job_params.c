@@ -38,13 +38,14 @@ static int read_places(const cJSON *object, struct job_params *params, struct er
 
 static int read_fields(const cJSON *object, struct job_params *params, struct error *err)
 {
-    const char *on_timeout, *reason;
+    const char *on_timeout, *reason, *absent;
     const cJSON *envs;
 
     if (json_get_int(object, "timeout_ms", 0, timeout_max_ms, 0, &params->timeout_ms, err) < 0 ||
         json_get_string(object, "on_timeout", 16, NULL, &on_timeout, err) < 0 ||
         json_get_bool(object, "extend_provider", false, &params->extend_provider, err) < 0 ||
         json_get_string(object, "reason", REASON_BYTES - 1, "", &reason, err) < 0 ||
+        json_get_string(object, "absent", 16, "none", &absent, err) < 0 ||
         json_get_string_map(object, "envs", ENVS_MAX, ENV_NAME_MAX_BYTES, ENV_VALUE_MAX_BYTES,
                             &envs, err) < 0 ||
         read_places(object, params, err) < 0) {
@@ -55,6 +56,9 @@ static int read_fields(const cJSON *object, struct job_params *params, struct er
             return error_set(err, ERR_INVALID, "on_timeout must be pause or delete");
         }
         params->has_on_timeout = true;
+    }
+    if (absence_evidence_parse(absent, &params->absent) < 0) {
+        return error_set(err, ERR_INVALID, "absent must be none, proven or unproven");
     }
     str_copy(params->reason, sizeof(params->reason), reason);
     if (envs != NULL) {
@@ -102,6 +106,9 @@ char *job_params_format(const struct job_params *params)
     }
     if (params->extend_provider) {
         cJSON_AddTrueToObject(tree, "extend_provider");
+    }
+    if (params->absent != ABSENCE_NO_LIST) {
+        cJSON_AddStringToObject(tree, "absent", absence_evidence_name(params->absent));
     }
     if (params->reason[0] != '\0') {
         cJSON_AddStringToObject(tree, "reason", params->reason);

@@ -6,12 +6,15 @@
  * timeout params: {"timeout_ms":n, "on_timeout":"pause|delete"?, "extend_provider":true?}
  *   extend_provider: a lifetime job that only moves the provider's own end.
  * pause params:   {"reason":"..."?}
+ * reconcile params: {"absent":"proven|unproven"?}
+ *   absent: what the list that asks for this look says of the sandbox, see absence.h.
  */
 #ifndef DOMAIN_JOB_PARAMS_H
 #define DOMAIN_JOB_PARAMS_H
 
 #include "common/base/error.h"
 #include "common/base/json.h"
+#include "common/domain/absence.h"
 #include "common/domain/types.h"
 
 /* A provider, and what it calls the template there; "" = its default. */
@@ -27,6 +30,7 @@ struct job_params {
     enum on_timeout on_timeout;
     bool extend_provider;
     char reason[REASON_BYTES];
+    enum absence_evidence absent;
     cJSON *envs; /* owned, or NULL */
     struct job_place places[JOB_PLACES_MAX];
     int place_count;

@@ -89,8 +89,9 @@ struct sandbox {
     int64_t provider_expires_at_ms;
     int64_t create_sent_at_ms; /* a create may have reached the provider at this time */
     int64_t created_at_ms, started_at_ms, stopped_at_ms, deleted_at_ms, last_activity_at_ms;
-    int64_t read_at_ms;  /* when the row was read, by the clock of its times: the database's */
-    char *metadata_json; /* object of strings, or NULL */
+    int64_t missing_since_ms; /* the provider does not know it at the moment; 0 = it does */
+    int64_t read_at_ms;       /* when the row was read, by the clock of its times: the database's */
+    char *metadata_json;      /* object of strings, or NULL */
     char provider_reason[REASON_BYTES]; /* why it is not at the first choice; "" = it is */
 };
 

@@ -283,6 +283,12 @@ enum store_set {
     STORE_SET_PLACE = 1 << 7,   /* RETRY_WAIT only: provider, template_id, their reason = reason */
     STORE_DROP_PLACE = 1 << 8,  /* with STORE_SET_PLACE: the place that is left is none any more */
     STORE_START_IDLE = 1 << 6,  /* TIMEOUT_IDLE: expires_at = now() + timeout_ms (resume, create) */
+    /* the provider does not know it: missing_since = now(), unless it is set; with an event */
+    STORE_SET_MISSING = 1 << 9,
+    /* the provider knows it again: missing_since = NULL, and a deadline that passed meanwhile is
+     * due at once; with an event */
+    STORE_SET_SEEN = 1 << 10,
+    STORE_SET_LOST = 1 << 11, /* with to = deleted: for no other reason, so it may be given back */
 };
 
 /* The end of one attempt. */
@@ -382,6 +388,8 @@ struct store_sweep_row {
     enum sandbox_status status;
     bool busy;      /* has unfinished jobs */
     bool elsewhere; /* being created at another provider, and may yet come to this one */
+    int64_t created_at_ms, missing_since_ms; /* missing: 0 = it is not */
+    int64_t missing_ms;                      /* age of missing_since by the database's clock; -1 */
 };
 /* The provider's sandboxes that are neither deleted nor failed, and those that are still being
  * created anywhere; ERR_LIMIT when there are more than
@@ -397,16 +405,26 @@ struct store_sighting {
     int times;      /* complete sweeps in a row that found the same */
     int64_t age_ms; /* since the first of them */
     bool copy; /* its sandbox has come up at another provider: nobody will ever want this one */
+    bool lost; /* its row has ended only because the provider did not know this very sandbox */
+    int64_t ended_ms; /* since its row ended; -1 = it has none, or it has not ended */
 };
 /* Notes what a complete sweep found, forgetting what it no longer finds. ERR_FENCED when the
  * sweep's lease has run out: its view is too old to act on, and nothing is noted. */
 int store_sweep_note(struct store *store, const char *sweep_id, const char *provider,
                      struct store_sighting *items, size_t count, struct error *err) MUST_CHECK;
 /* Reconcile jobs (origin reconcile) for those of the sandboxes that have no unfinished job and
- * still have that id at the provider. *ret_wakeups heap array. */
+ * still have that id at the provider. `evidence`: the name of each one's absence_evidence.
+ * *ret_wakeups heap array. */
 int store_sweep_check(struct store *store, const char *const *sandbox_ids,
-                      const char *const *provider_ids, size_t count, struct wakeup **ret_wakeups,
-                      size_t *ret_count, struct error *err) MUST_CHECK;
+                      const char *const *provider_ids, const char *const *evidence, size_t count,
+                      struct wakeup **ret_wakeups, size_t *ret_count, struct error *err) MUST_CHECK;
+/* Rows that ended only because their sandbox was believed lost, and whose sandbox has been seen:
+ * each gets back the status in `states` (running, paused), with an event and a reconcile job. Of
+ * two sweeps that see the same one, one gives it back. *ret_wakeups heap array, of those given. */
+int store_sweep_give_back(struct store *store, const char *provider, const char *const *sandbox_ids,
+                          const char *const *provider_ids, const char *const *states, size_t count,
+                          const char *actor, struct wakeup **ret_wakeups, size_t *ret_count,
+                          struct error *err) MUST_CHECK;
 /* Sandboxes still creating whose counterpart has been seen: their create job is due at once, or
  * made anew when there is none, and will look before it sends. *ret_wakeups heap array. */
 int store_sweep_adopt(struct store *store, const char *const *sandbox_ids, size_t count,
@@ -421,6 +439,7 @@ struct store_stats {
     int64_t jobs_by_state[JOB_STATE_COUNT];
     int64_t sandboxes_by_status[SANDBOX_STATUS_COUNT];
     int64_t oldest_queued_ms; /* age */
+    int64_t missing;          /* sandboxes that their provider does not know at the moment */
     int64_t overdue_ms;       /* since the oldest deadline on which nobody has acted; 0 = none */
 };
 int store_stats(struct store *store, struct store_stats *ret, struct error *err) MUST_CHECK;

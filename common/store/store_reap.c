@@ -158,6 +158,11 @@ int store_stats(struct store *store, struct store_stats *ret, struct error *err)
         }
     }
     PQclear(result);
+    if (store_query(store, Q_STATS_MISSING, &p, &result, err) < 0) {
+        return -1;
+    }
+    stats.missing = row_int(result, 0, 0);
+    PQclear(result);
     if (store_query(store, Q_STATS_OVERDUE, &p, &result, err) < 0) {
         return -1;
     }

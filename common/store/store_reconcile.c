@@ -84,6 +84,9 @@ int store_sweep_rows(struct store *store, const char *provider, int limit,
         (void)sandbox_status_parse(PQgetvalue(result, i, 2), &row->status);
         row->busy = row_int(result, i, 3) != 0;
         row->elsewhere = row_int(result, i, 4) != 0;
+        row->created_at_ms = row_int(result, i, 5);
+        row->missing_since_ms = row_int(result, i, 6);
+        row->missing_ms = row_int(result, i, 7);
     }
     PQclear(result);
     return 0;
@@ -115,6 +118,8 @@ static void read_sightings(const PGresult *result, struct store_sighting *items,
             (*found)->times = (int)row_int(result, row, 1);
             (*found)->age_ms = row_int(result, row, 2);
             (*found)->copy = row_int(result, row, 3) != 0;
+            (*found)->lost = row_int(result, row, 4) != 0;
+            (*found)->ended_ms = row_int(result, row, 5);
         }
     }
     free(sorted);
@@ -138,6 +143,8 @@ int store_sweep_note(struct store *store, const char *sweep_id, const char *prov
         items[i].times = 0;
         items[i].age_ms = 0;
         items[i].copy = false;
+        items[i].lost = false;
+        items[i].ended_ms = -1;
     }
     id_array = param_id_array(ids, count);
     finding_array = param_id_array(findings, count);
@@ -166,17 +173,43 @@ int store_sweep_note(struct store *store, const char *sweep_id, const char *prov
 }
 
 int store_sweep_check(struct store *store, const char *const *sandbox_ids,
-                      const char *const *provider_ids, size_t count, struct wakeup **ret_wakeups,
-                      size_t *ret_count, struct error *err)
+                      const char *const *provider_ids, const char *const *evidence, size_t count,
+                      struct wakeup **ret_wakeups, size_t *ret_count, struct error *err)
 {
     struct params p = {.count = 0};
     char *sandboxes = param_id_array(sandbox_ids, count);
     char *providers = param_id_array(provider_ids, count);
+    char *words = param_id_array(evidence, count);
     int status;
 
     param_text(&p, sandboxes);
     param_text(&p, providers);
+    param_text(&p, words);
     status = query_wakeups(store, Q_SWEEP_CHECK, &p, ret_wakeups, ret_count, err);
+    free(words);
+    free(providers);
+    free(sandboxes);
+    return status;
+}
+
+int store_sweep_give_back(struct store *store, const char *provider, const char *const *sandbox_ids,
+                          const char *const *provider_ids, const char *const *states, size_t count,
+                          const char *actor, struct wakeup **ret_wakeups, size_t *ret_count,
+                          struct error *err)
+{
+    struct params p = {.count = 0};
+    char *sandboxes = param_id_array(sandbox_ids, count);
+    char *providers = param_id_array(provider_ids, count);
+    char *words = param_id_array(states, count);
+    int status;
+
+    param_text(&p, provider);
+    param_text(&p, sandboxes);
+    param_text(&p, providers);
+    param_text(&p, words);
+    param_text(&p, actor);
+    status = query_wakeups(store, Q_SWEEP_GIVE_BACK, &p, ret_wakeups, ret_count, err);
+    free(words);
     free(providers);
     free(sandboxes);
     return status;

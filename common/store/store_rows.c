@@ -57,6 +57,7 @@ int row_sandbox(const PGresult *result, int row, int column, struct sandbox *ret
     ret->last_activity_at_ms = INT();
     ret->metadata_json = row_heap_text(result, row, column++);
     TEXT(ret->provider_reason);
+    ret->missing_since_ms = INT();
     ret->read_at_ms = INT();
     return column;
 }

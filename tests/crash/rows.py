@@ -392,8 +392,6 @@ def sweep_dies(scene: Scene, point: str, nth: int, killed: tuple[int, ...]) -> f
     ((ours,),) = scene.sql("select id from deployment")
     *orphans, stranger = scene.truth.seed(*({"sandbox_deployment": of, "sandbox_id": str(uuid.uuid4()), "sandbox_job": "j"}
                                             for of in (ours, ours, ours, str(uuid.uuid4()))))
-    for orphan in orphans:
-        scene.truth.set(orphan, born=time.time() - 3600)
     ((pid,),) = scene.sql("select provider_sandbox_id from sandboxes")
     scene.truth.set(pid, state="paused")
     died = scene.died(scene.next_worker(CRASHPOINT=f"{point}:{nth}:KILL"))
@@ -421,24 +419,41 @@ SWEEP = Kind("sweep", "list", "delete", None, (), "")
 HALF = {"WORKER_RECONCILE_MAX_PERCENT": "50"}
 
 
-@row("a list that nobody has judged", 300, Timing.lost_sweep, kinds=(SWEEP,), **HALF)
+@row("a list that nobody has judged", 500, Timing.lost_sweep, kinds=(SWEEP,), **HALF)
 def worker_between_list_and_judgement(scene: Scene, kind: Kind) -> float:
     return sweep_dies(scene, "sweep_listed", TIMING.WORKER_RECONCILE_CONFIRM, (0,))
 
 
-@row("findings that are sure, and nothing done", 300, Timing.lost_sweep, kinds=(SWEEP,), **HALF)
+@row("findings that are sure, and nothing done", 500, Timing.lost_sweep, kinds=(SWEEP,), **HALF)
 def worker_between_judgement_and_acts(scene: Scene, kind: Kind) -> float:
     return sweep_dies(scene, "sweep_noted", TIMING.WORKER_RECONCILE_CONFIRM, (0,))
 
 
-@row("a look that is asked for, nobody woken, no kill sent", 300, Timing.lost_sweep, kinds=(SWEEP,), **HALF)
+@row("a look that is asked for, nobody woken, no kill sent", 500, Timing.lost_sweep, kinds=(SWEEP,), **HALF)
 def worker_between_two_acts_of_a_sweep(scene: Scene, kind: Kind) -> float:
     return sweep_dies(scene, "sweep_asked", 1, (0,))
 
 
-@row("one killed, its fellow perhaps, the others alive", 300, Timing.lost_sweep, kinds=(SWEEP,), **HALF)
+@row("one killed, its fellow perhaps, the others alive", 500, Timing.lost_sweep, kinds=(SWEEP,), **HALF)
 def worker_in_the_middle_of_a_sweeps_kills(scene: Scene, kind: Kind) -> float:
     return sweep_dies(scene, "sweep_killed", 1, (1, 2))
+
+
+@row("a row given back, nobody woken", 6, Timing.lost_wakeup, kinds=(SWEEP,))
+def worker_that_has_given_a_row_back(scene: Scene, kind: Kind) -> float:
+    """The sandbox of a row that ended only as lost: it is never killed, and given back once."""
+    scene.prepare(LOOK)
+    scene.retire(scene.worker)
+    scene.sql("update sandboxes set status = 'deleted', status_reason = 'provider_lost', deleted_at = now(), lost_at = now()")
+    died = scene.died(scene.next_worker(CRASHPOINT="sweep_given_back:1:KILL"))
+    assert scene.sql("select status, status_reason from sandboxes") == [("running", "given_back")]
+    scene.next_worker()
+    wait_until("the look that follows", lambda: scene.sql("select state from jobs where op = 'reconcile'") == [("done",)], PATIENCE_S)
+    took = (time.monotonic() - died) * 1000
+    scene.quiet(PATIENCE_S)
+    scene.agrees()
+    assert deaths(scene) == [] and scene.sql("select count(*) from events where reason = 'given_back'") == [("1",)]
+    return took
 
 
 # ---- the reaper -------------------------------------------------------------------------------------

@@ -90,14 +90,14 @@ class Timing:
 
     def lost_sweep(self) -> int:
         """The next one waits for the lease of the lost one, and counts again what may not have been written down."""
-        return self.WORKER_RECONCILE_SWEEP_MS + min(self.WORKER_RECONCILE_SWEEP_MS, 15000) + self.swept()
+        return self.WORKER_RECONCILE_SWEEP_MS + min(self.WORKER_RECONCILE_SWEEP_MS, 15000) + self.orphaned()
 
     def extended(self) -> int:
         return self.REAPER_LIFETIMES_MS
 
     def orphaned(self) -> int:
-        """Nobody's sandbox is nobody's only at a certain age; the next sweep acts."""
-        return max(self.WORKER_RECONCILE_MIN_AGE_MS + self.REAPER_RECONCILE_MS, self.swept())
+        """An orphan has its grace from the first sweep that sees it; the sweep after that acts."""
+        return max(self.WORKER_RECONCILE_MIN_AGE_MS + 2 * self.REAPER_RECONCILE_MS, self.swept())
 
 
 SCALED = Timing(WORKER_ATTEMPT_MS=1500, WORKER_LEASE_MS=1800, WORKER_MIN_IDLE_MS=2000, SANDBOX_SETTLE_MS=2500,

@@ -16,6 +16,10 @@ Run as a program: `fault_provider.py --port N --log FILE`. Control it over HTTP:
 
 Fault modes, without the effect:
     status        answer `status` (with `headers`, `body`); 429 with and without Retry-After
+    html          answer `status` (404) with a page of HTML, as a proxy does
+    stranger      as to another team's key: lists are empty, every sandbox is 404, creates are refused
+    hidden        the same for some sandboxes only: those of `ids`, or else the `share` (0.5) that their
+                  ids choose; the others as normal
     hang          accept, never answer
     reset_before  close with RST
 With the effect:
@@ -58,6 +62,7 @@ import struct
 import sys
 import time
 import urllib.parse
+import zlib
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -109,6 +114,13 @@ class Provider:
         return {"mode": None}
 
     # ---- sandboxes -------------------------------------------------------------------------
+
+    def is_hidden(self, fault: dict, sid: str) -> bool:
+        if fault["mode"] == "stranger":
+            return True
+        if fault["mode"] != "hidden":
+            return False
+        return sid in fault["ids"] if "ids" in fault else zlib.crc32(sid.encode()) % 1000 < 1000 * fault.get("share", 0.5)
 
     def expire(self, sid: str = "") -> None:
         """At its end a sandbox is paused: that is what the server asks for. Without an id: all of them."""
@@ -163,7 +175,8 @@ class Provider:
         states = [state for text in request.query.get("state", []) for state in text.split(",")]
         lag = fault["delay_ms"] / 1000 if fault["mode"] == "stale" else 0
         found = [self.view(s, True) for s in self.list_at(time.time() - lag)
-                 if all(s["metadata"].get(k) == v for k, v in wanted.items()) and (not states or s["state"] in states)]
+                 if all(s["metadata"].get(k) == v for k, v in wanted.items()) and (not states or s["state"] in states)
+                 and not self.is_hidden(fault, s["id"])]
         found.sort(key=lambda v: v["startedAt"], reverse=True)
         start, limit = int(request.arg("nextToken") or 0), int(request.arg("limit") or 100)
         if fault["mode"] == "page_error":
@@ -173,9 +186,9 @@ class Provider:
         more = {"X-Next-Token": str(start + limit)} if start + limit < len(found) else {}
         return Response(200, found[start:start + limit], more)
 
-    def act(self, route: str, sid: str, body: dict) -> Response:
+    def act(self, route: str, sid: str, body: dict, fault: dict) -> Response:
         s = self.sandboxes.get(sid)
-        if s is None:
+        if s is None or self.is_hidden(fault, sid):
             return refuse(404, f"sandbox \"{sid}\" doesn't exist or you don't have access to it")
         if route == "get":
             return Response(200, self.view(s, True) | {"envdAccessToken": s["token"]})
@@ -201,6 +214,10 @@ class Provider:
 
     def answer(self, route: str, request: Request, sid: str, fault: dict) -> Response:
         self.expire("none" if route in ("exec", "files", "create") else sid)
+        if route in ("exec", "files"):
+            box = self.sandboxes.get(sid := request.headers.get("e2b-sandbox-id", ""))
+            if sid and (box is None or box["state"] != "running" or self.is_hidden(fault, sid)):
+                return Response(502, {"sandboxId": sid, "message": "The sandbox was not found", "code": 502})
         if route == "exec":
             return Response(200, envelope(0, {"event": {"start": {"pid": 7}}}) +
                             envelope(0, {"event": {"data": {"stdout": base64.b64encode(b"fake\n").decode()}}}) +
@@ -211,10 +228,10 @@ class Provider:
         if "x-api-key" not in request.headers:
             return refuse(401, "no API key")
         if route == "create":
-            return self.create(request.json())
+            return refuse(403, "no access to this template") if fault["mode"] == "stranger" else self.create(request.json())
         if route == "list":
             return self.list(request, fault)
-        return self.act(route, sid, request.json())
+        return self.act(route, sid, request.json(), fault)
 
     def control(self, request: Request) -> Response:
         if request.path == "/_faults":
@@ -341,6 +358,9 @@ async def exchange(provider: Provider, request: Request, route: str, sid: str, f
     if mode == "status":
         response = Response(fault["status"], fault.get("body", {"code": fault["status"], "message": "injected"}),
                             dict(fault.get("headers", {})))
+    elif mode == "html":
+        response = Response(fault.get("status", 404), b"<html><head><title>Not here</title></head></html>",
+                            {"Content-Type": "text/html"})
     else:
         response = provider.answer(route, request, sid, fault)
     response.headers.setdefault("Date", email.utils.formatdate(time.time() + provider.clock_shift_s, usegmt=True))

@@ -201,13 +201,17 @@ static void test_a_check_is_a_job_in_the_sandboxes_order(void **state)
     accept_op(busy.id, JOB_PAUSE, false, &pause, &joined);
     const char *sandboxes[] = {quiet.id, busy.id, moved.id};
     const char *providers[] = {quiet.id, busy.id, "another"};
-    OK(store_sweep_check(store, sandboxes, providers, 3, &wakeups, &count, &err));
+    const char *evidence[] = {"proven", "none", "none"};
+    struct store_claimed claimed;
+    OK(store_sweep_check(store, sandboxes, providers, evidence, 3, &wakeups, &count, &err));
     assert_int_equal(count, 1);
     assert_string_equal(wakeups[0].sandbox_id, quiet.id);
     assert_int_equal(wakeups[0].op, JOB_RECONCILE);
-    assert_true(is_claimable(wakeups[0].job_id));
+    claim_one(wakeups[0].job_id, &claimed);
+    assert_string_equal(claimed.job.params_json, "{\"absent\": \"proven\"}");
+    claimed_done(&claimed);
     free(wakeups);
-    OK(store_sweep_check(store, sandboxes, providers, 3, &wakeups, &count, &err));
+    OK(store_sweep_check(store, sandboxes, providers, evidence, 3, &wakeups, &count, &err));
     assert_int_equal(count, 0); /* one check at a time */
     free(wakeups);
 }
@@ -318,9 +322,145 @@ static void test_a_copy_of_what_came_up_elsewhere_is_told_apart(void **state)
     assert_int_equal(items[0].times, 1);
 }
 
+/* A job's end that says what the provider knows of the sandbox. */
+static void finish_look(const char *sandbox_id, unsigned set, enum sandbox_status to)
+{
+    struct wakeup wakeup;
+    struct store_claimed claimed;
+    struct store_finish finish;
+    bool joined;
+
+    accept_op(sandbox_id, JOB_RECONCILE, false, &wakeup, &joined);
+    claim_one(wakeup.job_id, &claimed);
+    finish = finish_of(&claimed, JOB_STATE_DONE, to);
+    finish.change_status = finish.to != finish.from;
+    finish.set = set;
+    str_copy(finish.reason, sizeof(finish.reason), "provider_lost");
+    OK(store_jobs_finish(store, &finish, 1, "tester", &err));
+    assert_false(finish.ret_fenced);
+    claimed_done(&claimed);
+}
+
+static int64_t missing_since(const char *sandbox_id)
+{
+    struct sandbox sandbox;
+    int64_t ms;
+
+    OK(store_sandbox_get(store, sandbox_id, NULL, true, &sandbox, &err));
+    ms = sandbox.missing_since_ms;
+    sandbox_done(&sandbox);
+    return ms;
+}
+
+static void test_missing_counts_from_the_first_look_and_ends_with_a_sighting(void **state)
+{
+    struct sandbox sandbox;
+    int64_t first;
+    const char *id = sandbox.id;
+
+    (void)state;
+    create_running(&sandbox);
+    assert_int_equal(missing_since(id), 0);
+    finish_look(id, STORE_SET_MISSING, SANDBOX_RUNNING);
+    first = missing_since(id);
+    assert_true(first > 0);
+    clock_sleep_ms(5);
+    finish_look(id, STORE_SET_MISSING, SANDBOX_RUNNING);
+    assert_true(missing_since(id) == first);
+    sql("UPDATE sandboxes SET deadline_job_at = now() WHERE id = '%s'", id);
+    finish_look(id, STORE_SET_SEEN, SANDBOX_RUNNING);
+    assert_int_equal(missing_since(id), 0);
+    assert_int_equal(
+        sql("SELECT count(*) FROM sandboxes WHERE id = '%s' AND deadline_job_at IS NULL", id), 1);
+    finish_look(id, STORE_SET_SEEN,
+                SANDBOX_RUNNING); /* it was seen all the while: no line of history */
+    assert_int_equal(sql("SELECT count(*) FROM events WHERE sandbox_id = '%s' AND reason = "
+                         "'missing_at_provider' "
+                         "AND from_status = 'running' AND to_status = 'running'",
+                         id),
+                     1);
+    assert_int_equal(
+        sql("SELECT count(*) FROM events WHERE sandbox_id = '%s' AND reason = 'seen_at_provider'",
+            id),
+        1);
+}
+
+static void test_only_what_ended_as_lost_is_given_back(void **state)
+{
+    struct sandbox lost, deleted, other;
+    struct wakeup wakeup, sweep, *wakeups;
+    struct sandbox back;
+    size_t count;
+    bool joined;
+
+    (void)state;
+    create_running(&lost);
+    create_running(&deleted);
+    create_running(&other);
+    finish_look(lost.id, STORE_SET_MISSING, SANDBOX_RUNNING);
+    sql("UPDATE sandboxes SET expires_at = '2040-01-01' WHERE id = '%s'", lost.id);
+    finish_look(lost.id, STORE_SET_LOST, SANDBOX_DELETED);
+    finish_look(other.id, STORE_SET_LOST, SANDBOX_DELETED);
+    finish_look(deleted.id, STORE_SET_MISSING, SANDBOX_RUNNING);
+    accept_op(deleted.id, JOB_DELETE, false, &wakeup, &joined);
+    run_job(wakeup.job_id, SANDBOX_DELETED);
+    assert_int_equal(
+        sql("SELECT count(*) FROM sandboxes WHERE id = '%s' AND missing_since IS NOT NULL",
+            deleted.id),
+        0);
+    FAILS(store_sandbox_get(store, lost.id, NULL, true, &back, &err), ERR_SANDBOX_NOT_FOUND);
+
+    struct store_sighting items[] = {
+        {.provider_sandbox_id = lost.id, .finding = "orphan", .sandbox_id = lost.id},
+        {.provider_sandbox_id = deleted.id, .finding = "orphan", .sandbox_id = deleted.id},
+        {.provider_sandbox_id = "its-copy", .finding = "orphan", .sandbox_id = other.id},
+        {.provider_sandbox_id = "foreign", .finding = "orphan", .sandbox_id = nobody}};
+    sql("UPDATE sandboxes SET deleted_at = now() - interval '90 seconds' WHERE id = '%s'",
+        deleted.id);
+    claim_sweep(lost.provider, 60000, &sweep);
+    OK(store_sweep_note(store, sweep.job_id, lost.provider, items, 4, &err));
+    assert_true(items[0].lost);
+    assert_false(items[1].lost);
+    assert_false(items[2].lost); /* another one than the row had */
+    assert_false(items[3].lost);
+    assert_true(items[0].ended_ms >= 0 && items[0].ended_ms < 60000);
+    assert_true(items[1].ended_ms >= 90000 && items[1].ended_ms < 150000);
+    assert_true(items[3].ended_ms == -1);
+    OK(store_sweep_end(store, sweep.job_id, NULL, &err));
+
+    const char *sandboxes[] = {lost.id, deleted.id, other.id};
+    const char *providers[] = {lost.id, deleted.id, "its-copy"};
+    const char *states[] = {"paused", "running", "running"};
+    OK(store_sweep_give_back(store, lost.provider, sandboxes, providers, states, 3, "tester",
+                             &wakeups, &count, &err));
+    assert_int_equal(count, 1);
+    assert_string_equal(wakeups[0].sandbox_id, lost.id);
+    assert_int_equal(wakeups[0].op, JOB_RECONCILE);
+    free(wakeups);
+    OK(store_sandbox_get(store, lost.id, "alice", false, &back, &err));
+    assert_int_equal(back.status, SANDBOX_PAUSED);
+    assert_string_equal(back.provider_sandbox_id, lost.id);
+    assert_string_equal(back.access_token, "token"); /* or nobody could reach it */
+    assert_true(back.expires_at_ms == 2208988800000);
+    assert_int_equal(back.deleted_at_ms, 0);
+    assert_int_equal(back.missing_since_ms, 0);
+    sandbox_done(&back);
+    assert_int_equal(
+        sql("SELECT count(*) FROM events WHERE sandbox_id = '%s' AND reason = 'given_back' "
+            "AND from_status = 'deleted' AND to_status = 'paused' AND actor = 'tester'",
+            lost.id),
+        1);
+    OK(store_sweep_give_back(store, lost.provider, sandboxes, providers, states, 3, "tester",
+                             &wakeups, &count, &err));
+    assert_int_equal(count, 0); /* once */
+    free(wakeups);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_missing_counts_from_the_first_look_and_ends_with_a_sighting),
+        cmocka_unit_test(test_only_what_ended_as_lost_is_given_back),
         cmocka_unit_test(test_of_many_reapers_one_asks),
         cmocka_unit_test(test_one_sweep_at_a_time),
         cmocka_unit_test(test_sightings_count_in_a_row),

@@ -12,12 +12,13 @@
 #include "common/base/alloc.h"
 #include "lifecycle-worker/compare.h"
 
-enum { MAX = 16, NOTHING = COMPARE_KIND_COUNT };
+enum { MAX = 24, NOTHING = COMPARE_KIND_COUNT };
 
 static struct provider_listed listed[MAX];
 static struct store_sweep_row rows[MAX];
 static struct compare_finding found[2 * MAX];
 static size_t listed_count, row_count;
+static int64_t oldest_present_ms;
 
 static int reset(void **state)
 {
@@ -47,7 +48,7 @@ static void row(const char *sandbox, const char *id, enum sandbox_status status,
 
 static size_t compare(void)
 {
-    return compare_sweep(listed, listed_count, rows, row_count, found);
+    return compare_sweep(listed, listed_count, rows, row_count, found, &oldest_present_ms);
 }
 
 /* The only finding, or NOTHING. */
@@ -146,6 +147,64 @@ static void test_an_empty_list_and_no_rows(void **state)
     assert_int_equal(compare(), 1);
 }
 
+/* A row that is missing and listed again is asked for by its id, whatever its state there. */
+static void test_a_missing_row_that_is_listed_is_found(void **state)
+{
+    static const enum provider_state states[] = {PROVIDER_STATE_RUNNING, PROVIDER_STATE_PAUSED,
+                                                 PROVIDER_STATE_UNKNOWN};
+    for (size_t i = 0; i < 3; i++) {
+        for (int busy = 0; busy < 2; busy++) {
+            reset(state);
+            row("s1", "p1", SANDBOX_RUNNING, busy != 0);
+            rows[0].missing_since_ms = 5;
+            at_provider("p1", "s1", states[i]);
+            assert_int_equal(only_finding(), busy ? NOTHING : COMPARE_FOUND);
+        }
+    }
+    reset(state);
+    row("s1", "p1", SANDBOX_RUNNING, false);
+    rows[0].missing_since_ms = 5;
+    assert_int_equal(only_finding(), COMPARE_ABSENT);
+}
+
+/* What a list proves of the rows that it does not hold, for fleets of every size. */
+static void test_what_a_list_proves(void **state)
+{
+    static const struct {
+        int present, absent;
+        int64_t made_ms, missing_ms; /* the present ones were made, the absent ones first missed */
+        enum absence_evidence expected;
+    } cases[] = {
+        {0, 1, 0, 100, ABSENCE_UNPROVEN}, /* an empty list: perhaps another team's */
+        {0, 9, 0, 100, ABSENCE_UNPROVEN},
+        {1, 1, 50, 100, ABSENCE_PROVEN},
+        {1, 8, 50, 100, ABSENCE_PROVEN},
+        {1, 1, 100, 100, ABSENCE_UNPROVEN}, /* made since with a key that may be wrong */
+        {3, 1, 200, 100, ABSENCE_UNPROVEN},
+        {10, 10, 50, 100, ABSENCE_PROVEN},
+        {9, 10, 50, 100, ABSENCE_UNPROVEN}, /* most of a fleet gone: rather the list is wrong */
+        {12, 3, 50, 100, ABSENCE_PROVEN},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        reset(state);
+        for (int j = 0; j < cases[i].present + cases[i].absent; j++) {
+            char id[8];
+            snprintf(id, sizeof(id), "p%02d", j);
+            row(id, id, SANDBOX_RUNNING, false);
+            if (j < cases[i].present) {
+                rows[j].created_at_ms = cases[i].made_ms + j;
+                at_provider(id, id, PROVIDER_STATE_RUNNING);
+            } else {
+                rows[j].missing_since_ms = cases[i].missing_ms;
+            }
+        }
+        size_t count = compare();
+        assert_int_equal(count, (size_t)cases[i].absent);
+        assert_int_equal(compare_evidence(found, count, row_count, oldest_present_ms, found[0].row),
+                         cases[i].expected);
+    }
+}
+
 /* Order and repetition of both lists change nothing: pages overlap while sandboxes come and go. */
 static void test_order_and_repetition(void **state)
 {
@@ -199,6 +258,8 @@ int main(void)
         cmocka_unit_test(test_listed_and_named_by_no_row),
         cmocka_unit_test(test_a_create_that_nothing_shows_of_is_no_finding),
         cmocka_unit_test(test_an_empty_list_and_no_rows),
+        cmocka_unit_test(test_a_missing_row_that_is_listed_is_found),
+        cmocka_unit_test(test_what_a_list_proves),
         cmocka_unit_test(test_order_and_repetition),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
