@@ -36,6 +36,8 @@ ENV = {
     "SANDBOX_SETTLE_MS": str(int(SETTLE_S * 1000)),
     "WORKER_MAX_CRASHES": "2",
     "REAPER_RECONCILE_MS": "1500", "WORKER_RECONCILE_MIN_AGE_MS": "8000", "WORKER_RECONCILE_SWEEP_MS": "3000",
+    # shorter than the longest time for which the provider hides sandboxes: some rows end, and are given back
+    "RECONCILE_LOOK_AGAIN_MS": "300", "RECONCILE_ABSENT_MS": "4000", "RECONCILE_ABSENT_UNPROVEN_MS": "12000",
     "REAPER_OUTBOX_BASE_MS": "1000", "REAPER_HEARTBEAT_MS": "1000", "REAPER_PRUNE_MS": "2000",
     "REDIS_CONNECTION_MAX_AGE_MS": "5000", "REAPER_CONSUMER_IDLE_MS": "10000", "REAPER_STATS_MS": "5000",
 }
@@ -249,6 +251,18 @@ class Cluster:
             "select provider_sandbox_id as pid, status from sandboxes where status not in ('deleted','failed')")}
         live = {pid: box["state"] for pid, box in self.provider.state()["sandboxes"].items()}
         return sum(1 for pid in rows.keys() | live.keys() if rows.get(pid) != live.get(pid))
+
+    @contextlib.contextmanager
+    def nothing_falls_due(self):
+        """The reapers stand still: no deadline, no extension and no sweep begins meanwhile."""
+        reapers = [m for m in self.of("reaper") if m.alive()]
+        for reaper in reapers:
+            reaper.send(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for reaper in reapers:
+                reaper.send(signal.SIGCONT)
 
     def redrive_dead_deletes(self) -> int:
         """What an operator does about a delete whose workers died too often: nobody else may give up on it."""

@@ -16,6 +16,7 @@ from tests.chaos.nemesis import Nemesis
 from tests.harness.services import build_dir
 
 SAMPLE_S = 0.25
+TRIES, REST_S = 6, 5.0  # how often, and for how long what is under way may take to end
 GRACE_S = 3.0  # a deadline is acted on within a second, and its pause done within an attempt
 
 JOBS = """select id, sandbox_id, seq, op, state, origin, attempt, max_attempts, crashes, request_id, outcome, error,
@@ -56,19 +57,16 @@ class Sampler:
         self.thread.join()
 
 
-def take(cluster: Cluster, crowd: Crowd, nemesis: Nemesis, sampler: Sampler, before: dict[str, dict], deaths: list[str]) -> Evidence:
-    """While nothing moves: a deadline may fall due at any moment, so it is taken again when one did."""
-    for _ in range(6):
-        still = cluster.unfinished() == 0
-        mark, taken_at, live = cluster.rows(MARK), time.time(), cluster.provider.state()["sandboxes"]
-        evidence = Evidence(
-            taken_at=taken_at, deployment=cluster.deployment, lease_s=LEASE_S, settle_s=SETTLE_S, grace_s=GRACE_S,
-            jobs=cluster.rows(JOBS), boxes=cluster.rows(BOXES), job_audit=cluster.rows(JOB_AUDIT), box_audit=cluster.rows(BOX_AUDIT),
-            events=cluster.rows(EVENTS), keys=cluster.rows(KEYS), requests=list(crowd.requests), doubles=sampler.doubles, samples=sampler.samples,
-            streams=cluster.streams(), dead_letters=cluster.dead_letters(), live_workers=cluster.live_workers(),
-            live=live, truth=cluster.provider.log(), windows=nemesis.windows,
-            logs=[entry | {"at": parse_time(entry["ts"])} for m in cluster.members for entry in cluster.events(m)], deaths=deaths)
-        if still and mark == cluster.rows(MARK) and live == cluster.provider.state()["sandboxes"]:
+def take(cluster: Cluster, crowd: Crowd, nemesis: Nemesis, sampler: Sampler, before: dict[str, dict],
+         deaths: list[str]) -> tuple[Evidence, list[str]]:
+    """While nothing moves: no deadline falls due meanwhile, and what was under way has come to its end. Evidence that
+    was taken while something moved is of no use: then the second result says so."""
+    for _ in range(TRIES):
+        with cluster.nothing_falls_due():
+            frozen_at = time.time()  # what falls due from now on is acted on later
+            cluster.wait_quiet(REST_S)
+            evidence, at_rest = look(cluster, crowd, nemesis, sampler, frozen_at, deaths)
+        if at_rest:
             break
         cluster.wait_quiet(10)
     for request in evidence.requests:
@@ -79,7 +77,21 @@ def take(cluster: Cluster, crowd: Crowd, nemesis: Nemesis, sampler: Sampler, bef
     for name, use in cluster.usage().items():
         if name in before:
             evidence.usage[name] = {what: (before[name][what], use[what]) for what in ("fds", "rss")}
-    return evidence
+    return evidence, [] if at_rest else [f"the system did not come to rest in {TRIES} tries of {REST_S:.0f} s: the evidence moved"]
+
+
+def look(cluster: Cluster, crowd: Crowd, nemesis: Nemesis, sampler: Sampler, taken_at: float, deaths: list[str]) -> tuple[Evidence, bool]:
+    """The evidence, and whether nothing has changed while it was taken."""
+    still = cluster.unfinished() == 0
+    mark, live = cluster.rows(MARK), cluster.provider.state()["sandboxes"]
+    evidence = Evidence(
+        taken_at=taken_at, deployment=cluster.deployment, lease_s=LEASE_S, settle_s=SETTLE_S, grace_s=GRACE_S,
+        jobs=cluster.rows(JOBS), boxes=cluster.rows(BOXES), job_audit=cluster.rows(JOB_AUDIT), box_audit=cluster.rows(BOX_AUDIT),
+        events=cluster.rows(EVENTS), keys=cluster.rows(KEYS), requests=list(crowd.requests), doubles=sampler.doubles, samples=sampler.samples,
+        streams=cluster.streams(), dead_letters=cluster.dead_letters(), live_workers=cluster.live_workers(),
+        live=live, truth=cluster.provider.log(), windows=nemesis.windows,
+        logs=[entry | {"at": parse_time(entry["ts"])} for m in cluster.members for entry in cluster.events(m)], deaths=deaths)
+    return evidence, still and mark == cluster.rows(MARK) and live == cluster.provider.state()["sandboxes"]
 
 
 def save(evidence: Evidence, path: Path) -> None:

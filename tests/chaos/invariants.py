@@ -50,6 +50,7 @@ class Evidence:
     logs: list[dict]          # log events of all members, with `at`
     deaths: list[str]
     usage: dict[str, dict] = field(default_factory=dict)  # member -> {"fds": (before, after), "rss": (before, after)}
+    reached: dict[str, int] = field(default_factory=dict)  # sandbox -> status of a command in it, at the end
     rss_slack: int = 48 << 20
     fd_slack: int = 24
 
@@ -236,7 +237,8 @@ def keys_mean_one_job(e: Evidence) -> Iterator[Violation]:
     by_request = collections.defaultdict(list)
     repeatable = {j["id"] for j in e.jobs if j["state"] in ("failed", "dead") and j["outcome"] in TRY_AGAIN}
     for job in e.jobs:
-        by_request[job["request_id"]].append(job)
+        if job["op"] != "reconcile":  # a look on the way to an answer is not what a key stands for
+            by_request[job["request_id"]].append(job)
     by_key = collections.defaultdict(list)
     for r in e.requests:
         if r["key"]:
@@ -364,6 +366,25 @@ def waits_are_respected(e: Evidence) -> Iterator[Violation]:
             yield Violation(14, f"{opened['by']} made {len(late)} new calls while its breaker was open, first {late[0]}")
 
 
+def nothing_is_ended_unasked(e: Evidence) -> Iterator[Violation]:
+    asked = {j["sandbox_id"] for j in e.jobs if j["op"] == "delete"}
+    lost = {t["id"] for t in e.truth if t.get("effect") == "lose"}
+    named = e.named()
+    for t in e.truth:
+        if t.get("effect") == "delete" and t["id"] in named and named[t["id"]] not in asked:
+            yield Violation(16, f"{t['id']} was deleted at the provider, and nobody had asked for it", named[t["id"]])
+    for box in e.boxes:
+        pid = box["provider_sandbox_id"]
+        if not pid or pid in lost or box["id"] in asked:
+            continue
+        if pid not in e.live:
+            yield Violation(16, f"nobody asked to end {pid}, and it is gone", box["id"])
+        elif box["status"] not in STATE_OF:
+            yield Violation(16, f"nobody asked to end {pid}, and its row is {box['status']} ({box['status_reason']})", box["id"])
+        elif e.reached.get(box["id"]) != 200:
+            yield Violation(16, f"{pid} is not reached through its row: {e.reached.get(box['id'])}", box["id"])
+
+
 def nobody_waits_for_ever(e: Evidence) -> Iterator[Violation]:
     for r in e.requests:
         took = r["t1"] - r["t0"]
@@ -402,6 +423,7 @@ INVARIANTS: list[tuple[int, str, Check]] = [
     (13, "every create at the provider was adopted or killed", every_create_is_accounted_for),
     (13, "no create is repeated beside its effect", no_create_is_repeated),
     (14, "Retry-After and open breakers are respected", waits_are_respected),
+    (16, "a sandbox that nobody asked to end is alive, and reached through its row", nothing_is_ended_unasked),
     (15, "every request is answered in time, and nothing leaks or dies", nobody_waits_for_ever),
 ]
 

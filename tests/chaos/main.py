@@ -57,11 +57,14 @@ def numbers(e: Evidence) -> list[str]:
     adopted = sum(t["id"] in named and claim_of(e, t["id"], named[t["id"]]) > t["t"] for t in creates)
     killed = sum(1 for t in creates if t["id"] not in named)
     faults = collections.Counter(w["what"] for w in e.windows)
+    reasons = collections.Counter(event["reason"] for event in e.events)
     misbehaved = sum(1 for t in e.truth if t.get("call") and t["fault"])
     return [
         f"requests {len(e.requests)} ({listing(answers)}; 0 is no answer)",
         f"jobs {len(e.jobs)} ({listing(states)}), sandboxes {len(e.boxes)}",
         f"faults {len(e.windows)} ({listing(faults)}), provider calls that misbehaved {misbehaved}",
+        f"missing {reasons['missing_at_provider']}, seen again {reasons['seen_at_provider']}, lost {reasons['provider_lost']}, "
+        f"given back {reasons['given_back']}, reached at the end {len(e.reached)}",
         f"creates at the provider {len(creates)}, adopted {adopted}, orphans killed {killed}; leases taken over "
         f"{sum(j['crashes'] > 0 for j in e.jobs)}, fenced {events['job.fenced'] + events['job.lease_lost']}; samples {e.samples}",
     ]
@@ -108,8 +111,12 @@ def run(seed: int, seconds: float, folder: Path, without: tuple[str, ...]) -> in
             print(f"  {redriven} dead deletes redriven")
         crowd.ask_again()
         quiet += cluster.wait_quiet(QUIET_S)
+        reached = crowd.reach_all()
+        quiet += cluster.wait_quiet(QUIET_S)
         sampler.finish()
-        evidence = taking.take(cluster, crowd, nemesis, sampler, before, deaths + cluster.deaths())
+        evidence, moved = taking.take(cluster, crowd, nemesis, sampler, before, deaths + cluster.deaths())
+        evidence.reached = reached
+        wrong += moved
         wrong += crowd.errors + nemesis.errors
         print(f"  quiet {quiet:.1f} s after the mending")
     finally:

@@ -26,6 +26,9 @@ PROVIDER_FAULTS = [
     {"mode": "late", "delay_ms": 6000}, {"mode": "garbage"},
     {"mode": "cut"}, {"mode": "truncated"}, {"mode": "content_type"}, {"mode": "huge"}, {"mode": "delay", "delay_ms": 1200},
 ]
+# a refusal that is wrong: a proxy's, and one that looks like the provider's own
+DENIALS = [{"mode": "html", "status": 404}, {"mode": "html", "status": 403}, {"mode": "status", "status": 404},
+           {"mode": "status", "status": 403}, {"mode": "status", "status": 404, "body": {"message": "no Route matched"}}]
 LIST_FAULTS = [{"mode": "stale", "delay_ms": 1500}, {"mode": "page_error"}, {"mode": "page_error", "status": 429}]
 ROUTES = ("create", "get", "list", "delete", "pause", "connect", "timeout", "*")
 
@@ -42,6 +45,7 @@ class Nemesis:
                  self.kill_redis_without_aof, self.flushall, self.stop_postgres, self.kill_backends,
                  self.provider_loses, self.proxy_stalls, self.proxy_holds, self.proxy_resets,
                  self.proxy_is_slow, self.proxy_holds_commits, self.proxy_holds_commits]
+        kinds += [self.provider_denies, self.provider_denies, self.wrong_url, self.wrong_team, self.part_is_hidden, self.list_and_get_disagree]
         self.kinds = [k for k in kinds + 4 * [self.provider_misbehaves] if k.__name__ not in without]
 
     # ---- members -----------------------------------------------------------------------------
@@ -168,6 +172,35 @@ class Nemesis:
         yield told, self.rng.uniform(1, 5)
         self.cluster.provider.faults()
         self.busy.discard("provider")
+
+    def provider_answers(self, told: str, seconds: float, *faults: dict):
+        if not self.take("provider"):
+            return
+        self.cluster.provider.faults(*({"times": -1} | fault for fault in faults))
+        yield told, seconds
+        self.cluster.provider.faults()
+        self.busy.discard("provider")
+
+    def provider_denies(self):
+        """A single wrong refusal on each route, so that every kind of call meets one."""
+        faults = [{"route": route, "times": 1} | self.rng.choice(DENIALS) for route in ROUTES if route != "*"]
+        return self.provider_answers("; ".join(f"{f['route']} {f['mode']} {f['status']}" for f in faults), self.rng.uniform(2, 4), *faults)
+
+    def wrong_url(self):
+        return self.provider_answers("", self.rng.uniform(2, 6), {"route": "*", "mode": "html"})
+
+    def wrong_team(self):
+        return self.provider_answers("", self.rng.uniform(2, 8), {"route": "*", "mode": "stranger"})
+
+    def part_is_hidden(self):
+        """A node out of reach: for a moment, or for longer than its rows live without it."""
+        share = self.rng.choice([0.2, 0.5, 0.9])
+        return self.provider_answers(f"{share}", self.rng.choice([2, 9]), {"route": "*", "mode": "hidden", "share": share})
+
+    def list_and_get_disagree(self):
+        hidden = self.rng.choice([["list"], ["get", "pause", "connect", "timeout"]])
+        return self.provider_answers(f"not shown by {','.join(hidden)}", self.rng.choice([3, 9]),
+                                     *({"route": route, "mode": "hidden", "share": 0.5} for route in hidden))
 
     def provider_loses(self):
         ids = sorted(self.cluster.provider.state()["sandboxes"])

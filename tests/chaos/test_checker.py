@@ -3,10 +3,12 @@ is found by the invariant that names it."""
 
 from __future__ import annotations
 
+import contextlib
 import copy
 
 import pytest
 
+from tests.chaos.evidence import take
 from tests.chaos.history import tell
 from tests.chaos.invariants import INVARIANTS, Evidence, check
 
@@ -74,7 +76,7 @@ def well() -> Evidence:
                  "job_id": "job-3" if a["new"] == "paused" else None} for a in box_audit if a["old"] != a["new"]],
         keys=[{"owner": "o", "key": "k1", "job_id": "job-1", "sandbox_id": SANDBOX, "status": 200}], requests=requests, doubles=[],
         samples=100, streams={"create": {"length": 0, "pending": 0, "consumers": {"w": 0}}}, dead_letters=["job-6"], live_workers={"w"},
-        live={"i1": {"state": "paused", "metadata": tags}}, truth=truth,
+        live={"i1": {"state": "paused", "metadata": tags}}, reached={SANDBOX: 200}, truth=truth,
         windows=[{"what": "freeze_worker_one_lease", "target": "worker0", "t0": START + 4, "t1": START + 4.1}], logs=logs, deaths=[],
         usage={"worker0": {"fds": (20, 21), "rss": (10 << 20, 11 << 20)}})
 
@@ -141,6 +143,10 @@ WRONGS = {
     "a Retry-After that was not waited for": (14, lambda e: e.truth[9].update(t=START + 21)),
     "a call while the breaker was open": (14, lambda e: e.truth.append(
         {"t": START + 31, "end": START + 31.1, "call": "delete", "by": "worker0", "id": "i2", "fault": None, "answered": True, "status": 204})),
+    "killed, and nobody had asked": (16, lambda e: e.truth.append({"t": START + 50, "effect": "delete", "id": "i1"})),
+    "gone, and nobody had asked": (16, lambda e: e.live.clear()),
+    "given up, and nobody had asked": (16, lambda e: e.boxes[0].update(status="deleted", status_reason="provider_lost")),
+    "not reached through its row": (16, lambda e: e.reached.update({SANDBOX: 503})),
     "an answer after 31 s": (15, lambda e: e.requests[0].update(t1=START + 32.5)),
     "no answer from a healthy gateway": (15, lambda e: e.requests[0].update(status=0, error="ReadError")),
     "a 500": (15, lambda e: e.requests[0].update(status=500)),
@@ -165,7 +171,70 @@ def test_what_goes_wrong_is_found(what):
 
 
 def test_every_invariant_has_been_seen_to_fail():
-    assert {number for number, _ in WRONGS.values()} == {number for number, _, _ in INVARIANTS} == set(range(1, 16))
+    assert {number for number, _ in WRONGS.values()} == {number for number, _, _ in INVARIANTS} == set(range(1, 17))
+
+
+def test_what_the_provider_has_lost_may_be_gone():
+    evidence = well()
+    evidence.live.clear()
+    evidence.boxes[0].update(status="deleted", status_reason="provider_lost")
+    evidence.truth.append({"t": START + 50, "effect": "lose", "id": "i1"})
+    assert 16 not in {v.number for v in check(evidence)}
+
+
+class Moving:
+    """A cluster in which a deadline falls due at every look, unless the reapers stand still."""
+
+    deployment = "d"
+    members: list = []
+
+    def __init__(self):
+        self.changes, self.frozen, self.provider = 0, False, self
+
+    @contextlib.contextmanager
+    def nothing_falls_due(self):
+        self.frozen = True
+        yield
+        self.frozen = False
+
+    def rows(self, query: str) -> list[dict]:
+        self.changes += not self.frozen
+        return [{"jobs": self.changes}] if "max(n)" in query else []
+
+    def state(self) -> dict:
+        return {"sandboxes": {}}
+
+    def unfinished(self) -> int:
+        return 0
+
+    def wait_quiet(self, seconds: float) -> float:
+        return 0.0
+
+    def streams(self) -> dict:
+        return {}
+
+    dead_letters = live_workers = log = usage = streams
+
+
+class Nothing:
+    requests: list = []
+    windows: list = []
+    doubles: list = []
+    samples = 0
+
+
+def test_no_deadline_falls_due_while_the_evidence_is_taken():
+    cluster = Moving()
+    _, moved = evidence_of(cluster)
+    assert moved == [] and not cluster.frozen
+    cluster = Moving()
+    cluster.nothing_falls_due = contextlib.nullcontext  # as it was once: every try was in vain, and the last one judged
+    _, moved = evidence_of(cluster)
+    assert len(moved) == 1
+
+
+def evidence_of(cluster: Moving):
+    return take(cluster, Nothing(), Nothing(), Nothing(), {}, [])
 
 
 def test_what_a_fault_explains_is_no_violation():

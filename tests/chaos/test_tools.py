@@ -46,8 +46,21 @@ def made(provider: FaultProvider) -> int:
 SEEN = {
     "status": (503, 0), "reset_before": (httpx.ReadError, 0), "hang": (httpx.ReadTimeout, 0), "reset_after": (httpx.ReadError, 1),
     "hang_after": (httpx.ReadTimeout, 1), "late": (httpx.ReadError, 1), "garbage": (ValueError, 1),
-    "cut": (ValueError, 1), "truncated": (httpx.RemoteProtocolError, 1), "content_type": (201, 1), "delay": (201, 1),
+    "html": (503, 0), "stranger": (403, 0), "hidden": (201, 1), "cut": (ValueError, 1), "truncated": (httpx.RemoteProtocolError, 1), "content_type": (201, 1), "delay": (201, 1),
 }
+
+
+def test_a_hidden_sandbox_is_not_found_by_any_route_and_the_others_are(provider, api):
+    shown, hidden = (create(api).json()["sandboxID"] for _ in range(2))
+    provider.faults({"route": "*", "mode": "hidden", "ids": [hidden], "times": -1})
+    for sid, statuses in ((shown, [200, 200, 204, 200]), (hidden, [404, 502, 404, 404])):
+        envd = {"E2b-Sandbox-Id": sid, "E2b-Sandbox-Port": "49983"}
+        assert [api.get(f"/sandboxes/{sid}").status_code, api.post("/process.Process/Start", headers=envd).status_code,
+                api.post(f"/sandboxes/{sid}/pause").status_code,
+                api.get(f"/sandboxes/{sid}").status_code] == statuses
+    assert [item["sandboxID"] for item in api.get("/v2/sandboxes").json()] == [shown]
+    provider.faults()
+    assert {item["sandboxID"] for item in api.get("/v2/sandboxes").json()} == {shown, hidden}
 
 
 @pytest.mark.parametrize("mode", SEEN)
