@@ -413,7 +413,7 @@ static void test_only_what_ended_as_lost_is_given_back(void **state)
     struct store_sighting items[] = {
         {.provider_sandbox_id = lost.id, .finding = "orphan", .sandbox_id = lost.id},
         {.provider_sandbox_id = deleted.id, .finding = "orphan", .sandbox_id = deleted.id},
-        {.provider_sandbox_id = "its-copy", .finding = "orphan", .sandbox_id = other.id},
+        {.provider_sandbox_id = "another-copy", .finding = "orphan", .sandbox_id = other.id},
         {.provider_sandbox_id = "foreign", .finding = "orphan", .sandbox_id = nobody}};
     sql("UPDATE sandboxes SET deleted_at = now() - interval '90 seconds' WHERE id = '%s'",
         deleted.id);
@@ -429,7 +429,7 @@ static void test_only_what_ended_as_lost_is_given_back(void **state)
     OK(store_sweep_end(store, sweep.job_id, NULL, &err));
 
     const char *sandboxes[] = {lost.id, deleted.id, other.id};
-    const char *providers[] = {lost.id, deleted.id, "its-copy"};
+    const char *providers[] = {lost.id, deleted.id, "another-copy"};
     const char *states[] = {"paused", "running", "running"};
     OK(store_sweep_give_back(store, lost.provider, sandboxes, providers, states, 3, "tester",
                              &wakeups, &count, &err));
