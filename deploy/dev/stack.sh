@@ -119,7 +119,7 @@ configure() {
         export SANDBOX_HOST_API_KEY
         SANDBOX_HOST_STATE_DIR=$(open_dir sandbox-host)
         mkdir -p "$(dirname "$SANDBOX_HOST_STATE_DIR")"
-        export SANDBOX_HOST_STATE_DIR SANDBOX_HOST_ANY_TEMPLATE=1
+        export SANDBOX_HOST_STATE_DIR SANDBOX_HOST_BASE_ALIASES=${E2B_TEMPLATE_ID:-base}
         # for development: what this machine cannot enforce is logged at the host's start, not refused
         export SANDBOX_HOST_WITHOUT=${SANDBOX_HOST_WITHOUT:-users,memory,cpu,processes,disk,syscalls}
         if [ -z "${SANDBOX_HOST_TEMPLATES:-}" ]; then

@@ -537,7 +537,7 @@ void api_handle(void *arg, struct http_exchange *exchange)
         http_respond(exchange, 200, "text/plain", "", "ok\n", 3);
         return;
     }
-    if (!key_is_right(&call)) {
+    if (!key_is_right(&call) && !api_upload_allowed(&call)) {
         api_send_error(exchange, 401, "Invalid API key");
         return;
     }

@@ -8,6 +8,7 @@
 #include "common/httpd/httpd.h"
 #include "deploy/sandbox-host/config.h"
 #include "deploy/sandbox-host/sandbox.h"
+#include "deploy/sandbox-host/template.h"
 
 #define API_ENVD_VERSION "0.6.13"
 
@@ -48,5 +49,15 @@ void api_fork(struct call *call);     /* POST /sandboxes/{id}/fork */
 /* Whether the path is of templates or snapshots, which the next one answers whole. */
 bool api_is_template_path(const char *path);
 void api_templates(struct call *call);
+/* Template builds: true when the call was one of theirs and is answered. `part` as api_template.c
+ * cuts the path, without a version. */
+bool api_build(struct call *call, const char *const *part, int count);
+/* A PUT of a build's files brings no key but a token in its URL. */
+bool api_upload_allowed(const struct call *call);
+/* Names of tags in body.tags; *ret NULL when there are none and that is allowed. */
+int api_read_tags(const cJSON *body, bool needed, const cJSON **ret, struct error *err) MUST_CHECK;
+/* A name that can be given to a template; cut into name and tag. */
+int api_check_name(const char *reference, char name[TEMPLATE_NAME_BYTES],
+                   char tag[TEMPLATE_NAME_BYTES], struct error *err) MUST_CHECK;
 
 #endif

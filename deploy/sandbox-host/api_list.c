@@ -173,7 +173,7 @@ static cJSON *make_page(const struct call *call, const struct filter *filter,
     for (size_t n = 0; n < count; n++) {
         const struct box_view *view = &views[filter->ascending ? count - 1 - n : n];
 
-        if (!matches(filter, view)) {
+        if (view->internal || !matches(filter, view)) {
             continue;
         }
         *ret_running += view->state == BOX_RUNNING;

@@ -370,11 +370,15 @@ static void get_tags(struct call *call, const char *reference)
     api_send_tree(call->http, 200, "", tree);
 }
 
-static int read_tags(const cJSON *body, const cJSON **ret, struct error *err)
+int api_read_tags(const cJSON *body, bool needed, const cJSON **ret, struct error *err)
 {
     const cJSON *tag;
 
     *ret = cJSON_GetObjectItemCaseSensitive(body, "tags");
+    if (!needed && (*ret == NULL || cJSON_IsNull(*ret))) {
+        *ret = NULL;
+        return 0;
+    }
     if (!cJSON_IsArray(*ret) || cJSON_GetArraySize(*ret) > TAGS_MAX) {
         return error_set(err, ERR_INVALID, "tags: not an array of at most %d names", TAGS_MAX);
     }
@@ -400,7 +404,7 @@ static void change_tags(struct call *call)
 
     if (json_get_string_req(call->body, add ? "target" : "name", 1, TEMPLATE_NAME_BYTES, &target,
                             &err) < 0 ||
-        read_tags(call->body, &tags, &err) < 0 ||
+        api_read_tags(call->body, true, &tags, &err) < 0 ||
         (add ? saved_tag(target, tags, build_id, &err) : saved_untag(target, tags, &err)) < 0) {
         api_send_failure(call->http, &err);
         return;
@@ -438,13 +442,16 @@ void api_templates(struct call *call)
         api_send_error(call->http, 400, "the path is not valid");
         return;
     }
-    if (api_read_body(call, &err) < 0) {
-        api_send_failure(call->http, &err);
-        return;
-    }
     if (part[0][0] == 'v') {
         part++; /* a version; what differs is said below */
         parts.count--;
+    }
+    if (strcmp(method, "PUT") != 0 && api_read_body(call, &err) < 0) {
+        api_send_failure(call->http, &err);
+        return;
+    }
+    if (api_build(call, part, parts.count)) {
+        return;
     }
     if (strcmp(part[0], "snapshots") == 0) {
         if (get && parts.count == 1) {
@@ -472,8 +479,8 @@ void api_templates(struct call *call)
 /* ---- snapshots and forks ---- */
 
 /* A name that a template of this machine has cannot be given to another. */
-static int check_name(const char *reference, char name[TEMPLATE_NAME_BYTES],
-                      char tag[TEMPLATE_NAME_BYTES], struct error *err)
+int api_check_name(const char *reference, char name[TEMPLATE_NAME_BYTES],
+                   char tag[TEMPLATE_NAME_BYTES], struct error *err)
 {
     const char *colon = strchr(reference, ':');
     const struct template *other;
@@ -516,6 +523,8 @@ static int commit_snapshot(const char *id, const struct box_view *view, const ch
     about.ready_command = template->ready_command;
     about.ready_port = template->ready_port;
     about.ready_timeout_ms = template->ready_timeout_ms;
+    about.user = template->user;
+    about.workdir = template->workdir;
     about.envs = template->envs;
     about.mounts = template->mounts;
     status = saved_commit(&about, err);
@@ -536,7 +545,7 @@ void api_snapshot(struct call *call)
     int status;
 
     if (json_get_string(call->body, "name", TEMPLATE_NAME_BYTES, NULL, &given, &err) < 0 ||
-        (given != NULL && check_name(given, name, tag, &err) < 0) ||
+        (given != NULL && api_check_name(given, name, tag, &err) < 0) ||
         saved_begin(id, image, &err) < 0) {
         api_send_failure(call->http, &err);
         return;

@@ -12,11 +12,12 @@
 
 struct host_config {
     char *listen, *api_key, *domain, *state_dir, *agent, *templates, *log_level;
-    char *disk, *egress_deny, *egress_allow, *nameservers, *without;
+    char *disk, *egress_deny, *egress_allow, *nameservers, *without, *base_aliases;
     bool any_template, internet;
     int64_t max_sandboxes, max_connections, max_timeout_s, start_timeout_ms, head_timeout_ms;
     int64_t idle_timeout_ms, stall_timeout_ms;
     int64_t disk_bytes, disk_reserve_bytes, adopt_s;
+    int64_t builds, build_timeout_s, upload_bytes;
     int64_t memory_bytes, processes, open_files, cpu_percent, tmp_bytes, first_uid;
 };
 

@@ -3,15 +3,15 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sodium.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "common/base/id.h"
 #include "deploy/sandbox-host/cgroup.h"
 #include "deploy/sandbox-host/files.h"
 
-enum { TEXT_BYTES = 4096, KIB = 1024, UUID_BYTES = 16 };
+enum { TEXT_BYTES = 4096, KIB = 1024 };
 
 static int64_t total_kib;
 
@@ -59,15 +59,10 @@ static size_t memory_text(char text[TEXT_BYTES], int64_t used_bytes, int64_t cac
 
 int facts_make(const char *dir, bool *ret_memory, struct error *err)
 {
-    char path[FACTS_PATH_BYTES], text[TEXT_BYTES], hex[2 * UUID_BYTES + 1];
-    unsigned char id[UUID_BYTES];
+    char path[FACTS_PATH_BYTES], text[TEXT_BYTES], id[UUID_BYTES];
 
-    randombytes_buf(id, sizeof(id));
-    id[6] = (unsigned char)((id[6] & 0x0f) | 0x40); /* a random UUID (RFC 9562, version 4) */
-    id[8] = (unsigned char)((id[8] & 0x3f) | 0x80);
-    sodium_bin2hex(hex, sizeof(hex), id, sizeof(id));
-    snprintf(text, sizeof(text), "%.8s-%.4s-%.4s-%.4s-%.12s\n", hex, hex + 8, hex + 12, hex + 16,
-             hex + 20);
+    id_uuid(id);
+    snprintf(text, sizeof(text), "%s\n", id);
     snprintf(path, sizeof(path), "%s/boot_id", dir);
     if (files_write(path, text, strlen(text), 0444, err) < 0) {
         return -1;

@@ -3,11 +3,15 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/base/clock.h"
@@ -24,13 +28,15 @@ enum {
     PROBE_MS = 50,
     READY_EVERY_MS = 200,
     TAIL_BYTES = 120, /* of a failed command's output, in its error */
+    USER_BYTES = 128,
+    UPLOAD_ANSWER_S = 60,
     CHUNK_SIZE_NEXT = -1,
     CHUNK_END_NEXT = -2,
 };
 
 /* ---- the request ---- */
 
-static void put_body(struct strbuf *out, const char *command, const char *tag)
+static void put_body(struct strbuf *out, const struct guest_command *command)
 {
     cJSON *tree = cJSON_CreateObject(), *process = cJSON_AddObjectToObject(tree, "process");
     cJSON *args = cJSON_CreateArray();
@@ -40,9 +46,15 @@ static void put_body(struct strbuf *out, const char *command, const char *tag)
     cJSON_AddStringToObject(process, "cmd", "/bin/bash");
     cJSON_AddItemToArray(args, cJSON_CreateString("-l"));
     cJSON_AddItemToArray(args, cJSON_CreateString("-c"));
-    cJSON_AddItemToArray(args, cJSON_CreateString(command));
+    cJSON_AddItemToArray(args, cJSON_CreateString(command->text));
     cJSON_AddItemToObject(process, "args", args);
-    cJSON_AddStringToObject(tree, "tag", tag);
+    if (command->cwd != NULL) {
+        cJSON_AddStringToObject(process, "cwd", command->cwd);
+    }
+    if (command->envs != NULL) {
+        cJSON_AddItemToObject(process, "envs", cJSON_Duplicate(command->envs, true));
+    }
+    cJSON_AddStringToObject(tree, "tag", command->tag);
     cJSON_AddBoolToObject(tree, "stdin", false);
     strbuf_init(&json, REQUEST_MAX_BYTES);
     json_print(tree, &json);
@@ -55,12 +67,41 @@ static void put_body(struct strbuf *out, const char *command, const char *tag)
     strbuf_done(&json);
 }
 
-int guest_open(struct guest_run *run, const char *id, const char *token, const char *command,
-               const char *tag, struct error *err)
+static int send_whole(int fd, const struct strbuf *text, struct error *err)
+{
+    for (size_t sent = 0; sent < text->length;) {
+        ssize_t n = send(fd, text->data + sent, text->length - sent, MSG_NOSIGNAL);
+
+        if (n < 0) {
+            return error_set_errno(err, ERR_INTERNAL, errno, "asking the agent");
+        }
+        sent += (size_t)n;
+    }
+    return 0;
+}
+
+/* Who asks, as the agent takes it: a user by the name of basic authentication. */
+static void put_identity(struct strbuf *out, const char *token, const char *user)
+{
+    char name[USER_BYTES];
+
+    if (token != NULL) {
+        strbuf_printf(out, "X-Access-Token: %s\r\n", token);
+    }
+    if (user != NULL) {
+        snprintf(name, sizeof(name), "%s:", user);
+        strbuf_puts(out, "Authorization: Basic ");
+        encode_base64(out, name, strlen(name));
+        strbuf_puts(out, "\r\n");
+    }
+    strbuf_puts(out, "\r\n");
+}
+
+int guest_open(struct guest_run *run, const char *id, const char *token,
+               const struct guest_command *command, struct error *err)
 {
     struct strbuf body, request;
-    size_t sent = 0;
-    int status = 0;
+    int status;
 
     *run = (struct guest_run){.fd = -1, .chunk_left = CHUNK_SIZE_NEXT, .exit_code = -1};
     strbuf_init(&run->raw, STREAM_MAX_BYTES);
@@ -73,30 +114,78 @@ int guest_open(struct guest_run *run, const char *id, const char *token, const c
     }
     strbuf_init(&body, REQUEST_MAX_BYTES);
     strbuf_init(&request, REQUEST_MAX_BYTES + 4096);
-    put_body(&body, command, tag);
+    put_body(&body, command);
     strbuf_printf(&request,
                   "POST /process.Process/Start HTTP/1.1\r\nHost: localhost\r\n"
                   "Content-Type: application/connect+json\r\nConnect-Protocol-Version: 1\r\n"
                   "Connection: close\r\nContent-Length: %zu\r\n",
                   body.length);
-    if (token != NULL) {
-        strbuf_printf(&request, "X-Access-Token: %s\r\n", token);
-    }
-    strbuf_puts(&request, "\r\n");
+    put_identity(&request, token, command->user);
     strbuf_append(&request, body.data, body.length);
-    while (status == 0 && sent < request.length) {
-        ssize_t n = send(run->fd, request.data + sent, request.length - sent, MSG_NOSIGNAL);
-
-        if (n < 0) {
-            status = error_set_errno(err, ERR_INTERNAL, errno, "asking the agent");
-        } else {
-            sent += (size_t)n;
-        }
-    }
+    status = body.overflow || request.overflow
+                 ? error_set(err, ERR_TOO_LARGE, "the command is too long")
+                 : send_whole(run->fd, &request, err);
     strbuf_done(&body);
     strbuf_done(&request);
     if (status < 0) {
         guest_close(run);
+    }
+    return status;
+}
+
+static int send_file(int fd, int file, off_t bytes, struct error *err)
+{
+    while (bytes > 0) {
+        ssize_t n = sendfile(fd, file, NULL, (size_t)bytes);
+
+        if (n <= 0) {
+            return error_set_errno(err, ERR_INTERNAL, n < 0 ? errno : EIO, "sending a file");
+        }
+        bytes -= n;
+    }
+    return 0;
+}
+
+int guest_upload(const char *id, const char *token, const char *file, const char *path,
+                 struct error *err)
+{
+    struct timeval patience = {.tv_sec = UPLOAD_ANSWER_S};
+    int from = open(file, O_RDONLY | O_CLOEXEC), fd = -1, status = -1;
+    struct strbuf request;
+    struct stat size;
+    char answer[32] = "";
+
+    strbuf_init(&request, 4096);
+    if (from < 0 || fstat(from, &size) < 0) {
+        error_set_errno(err, ERR_INTERNAL, errno, "%s", file);
+        goto out;
+    }
+    fd = spawn_connect(id, SPAWN_ENVD_PORT, err);
+    if (fd < 0) {
+        goto out;
+    }
+    strbuf_printf(&request,
+                  "POST /files?path=%s HTTP/1.1\r\nHost: localhost\r\n"
+                  "Content-Type: application/octet-stream\r\nConnection: close\r\n"
+                  "Content-Length: %lld\r\n",
+                  path, (long long)size.st_size);
+    put_identity(&request, token, NULL);
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+    if (send_whole(fd, &request, err) < 0 || send_file(fd, from, size.st_size, err) < 0) {
+        goto out;
+    }
+    if (recv(fd, answer, 12, MSG_WAITALL) == 12 && strcmp(answer + 9, "200") == 0) {
+        status = 0;
+    } else {
+        error_set(err, ERR_INTERNAL, "the agent did not take the file (%.12s)", answer);
+    }
+out:
+    strbuf_done(&request);
+    if (from >= 0) {
+        close(from);
+    }
+    if (fd >= 0) {
+        close(fd);
     }
     return status;
 }
@@ -276,7 +365,9 @@ static int probe_command(const char *id, const char *token, const char *command,
     struct guest_run run;
     int status;
 
-    if (guest_open(&run, id, token, command, "ready-command", err) < 0) {
+    const struct guest_command ready = {.text = command, .tag = "ready-command"};
+
+    if (guest_open(&run, id, token, &ready, err) < 0) {
         return -1;
     }
     status = guest_wait(&run, left_ms, err);
@@ -367,7 +458,9 @@ int guest_bring_up(const char *id, const char *token, const struct template *tem
     if (template->start_command == NULL) {
         return wait_ready(id, token, template, NULL, err);
     }
-    if (guest_open(&run, id, token, template->start_command, "start-command", err) < 0) {
+    const struct guest_command start = {.text = template->start_command, .tag = "start-command"};
+
+    if (guest_open(&run, id, token, &start, err) < 0) {
         return -1;
     }
     status = wait_ready(id, token, template, &run, err);

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "common/base/error.h"
+#include "common/base/json.h"
 #include "common/base/strbuf.h"
 
 struct guest_run {
@@ -25,9 +26,21 @@ struct guest_run {
 };
 enum { GUEST_OUTPUT_BYTES = 65536 };
 
-/* Starts `bash -l -c command` as the sandbox's user. It runs on when the run is closed. */
-int guest_open(struct guest_run *run, const char *id, const char *token, const char *command,
-               const char *tag, struct error *err) MUST_CHECK;
+struct guest_command {
+    const char *text; /* for `bash -l -c` */
+    const char *tag;
+    const char *user;  /* NULL = the sandbox's own */
+    const char *cwd;   /* NULL = its home */
+    const cJSON *envs; /* or NULL */
+};
+
+/* Starts the command. It runs on when the run is closed. */
+int guest_open(struct guest_run *run, const char *id, const char *token,
+               const struct guest_command *command, struct error *err) MUST_CHECK;
+/* Writes a file of this machine to a path inside, which needs no escaping, as the sandbox's user.
+ */
+int guest_upload(const char *id, const char *token, const char *file, const char *path,
+                 struct error *err) MUST_CHECK;
 /* Reads until the command ended (1) or timeout_ms passed (0). -1: the agent refused or is gone. */
 int guest_wait(struct guest_run *run, int64_t timeout_ms, struct error *err) MUST_CHECK;
 void guest_close(struct guest_run *run);

@@ -18,6 +18,7 @@
 #include "common/base/log.h"
 #include "common/base/service.h"
 #include "deploy/sandbox-host/api.h"
+#include "deploy/sandbox-host/build.h"
 #include "deploy/sandbox-host/cgroup.h"
 #include "deploy/sandbox-host/claims.h"
 #include "deploy/sandbox-host/config.h"
@@ -64,12 +65,13 @@ static int open_host(struct host_config *config, struct error *err)
     if (adopted) {
         log_event(LOG_INFO, "sandbox_host.warden_found");
     }
-    return boxes_init(config, first_uid, adopted, err);
+    return builds_init(config, err) < 0 ? -1 : boxes_init(config, first_uid, adopted, err);
 }
 
 static void close_host(void)
 {
     boxes_done();
+    builds_done();
     warden_close();
     templates_done();
     filter_done();

@@ -49,6 +49,7 @@ int record_write(const struct box *box, struct error *err)
     cJSON_AddBoolToObject(tree, "autoPauseDrops", view->auto_pause_drops);
     cJSON_AddBoolToObject(tree, "cold", view->cold);
     cJSON_AddBoolToObject(tree, "explicitResume", view->explicit_resume);
+    cJSON_AddBoolToObject(tree, "internal", view->internal);
     cJSON_AddStringToObject(tree, "baseID", view->base_id);
     json_add_int64(tree, "internet", view->internet);
     json_add_int64(tree, "startedMs", view->started_ms);
@@ -121,6 +122,7 @@ static int read_tree(const cJSON *tree, struct box *box, struct error *err)
         json_get_bool(tree, "autoPauseDrops", false, &view->auto_pause_drops, err) < 0 ||
         json_get_bool(tree, "cold", false, &view->cold, err) < 0 ||
         json_get_bool(tree, "explicitResume", false, &view->explicit_resume, err) < 0 ||
+        json_get_bool(tree, "internal", false, &view->internal, err) < 0 ||
         json_get_string_map(tree, "envs", RECORD_ENTRIES, RECORD_MAX_BYTES, RECORD_MAX_BYTES, &envs,
                             err) < 0 ||
         json_get_int_req(tree, "internet", 0, BOX_INTERNET_NO, &internet, err) < 0 ||

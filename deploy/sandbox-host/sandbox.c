@@ -57,6 +57,7 @@ static void describe(struct box *box, const struct box_options *options,
              template->base[0] != '\0' ? template->base : template->id);
     view->auto_resume = options->auto_resume;
     view->auto_pause_drops = options->auto_pause_drops;
+    view->internal = options->internal;
     view->envs = options->envs != NULL ? cJSON_Duplicate(options->envs, true) : NULL;
     view->internet = options->internet;
     view->metadata = options->metadata != NULL ? cJSON_Duplicate(options->metadata, true) : NULL;
@@ -557,6 +558,7 @@ static int adopt(const char *id, bool warden_lives, struct error *err)
     }
     /* the earlier host may have been killed between the freezer and the record */
     if (status < 0 || spawn_find(&box->processes, err) < 0 ||
+        (box->view.internal && error_set(err, ERR_NOT_FOUND, "its build ended") < 0) ||
         (!warden_lives && error_set(err, ERR_NOT_FOUND, "its warden is gone") < 0) ||
         cgroup_freeze(id, box->processes.init.pid, box->view.state == BOX_PAUSED, err) < 0 ||
         (!table_adopt(box) && error_set(err, ERR_CONFLICT, "its user id is another's") < 0)) {

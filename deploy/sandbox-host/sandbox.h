@@ -31,6 +31,7 @@ struct box_options {
     bool auto_pause, auto_resume, secure;
     bool auto_pause_drops; /* an automatic pause keeps the disk alone */
     bool private_traffic;  /* network.allowPublicTraffic is false */
+    bool internal;         /* the host's own, for a build: in no list, and not of the next host */
     const char *disk;      /* image to start from, or NULL = the template's, or a new one */
     const char *base_id;   /* template to take where template_id is there no more, or NULL */
     enum box_internet internet;
@@ -51,6 +52,7 @@ struct box_view {
     bool auto_pause_drops; /* an automatic pause keeps the disk alone */
     bool cold;             /* paused without memory: its processes are gone, its disk is there */
     bool explicit_resume;  /* traffic does not resume it */
+    bool internal;         /* the host's own, for a build */
     int64_t started_ms, end_ms; /* wall clock; of a paused one end_ms is when it was paused */
     cJSON *metadata;            /* owned by the view, or NULL */
     cJSON *network;             /* as it was asked for; likewise */

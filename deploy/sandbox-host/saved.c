@@ -50,6 +50,8 @@ static int read_fields(struct template *template, struct error *err)
     if (json_get_string_req(tree, "base", 1, TEMPLATE_NAME_BYTES - 1, &base, err) < 0 ||
         json_get_string(tree, "startCommand", TEXT_MAX_BYTES, NULL, &start, err) < 0 ||
         json_get_string(tree, "readyCommand", TEXT_MAX_BYTES, NULL, &ready, err) < 0 ||
+        json_get_string(tree, "user", TEMPLATE_NAME_BYTES, NULL, &template->user, err) < 0 ||
+        json_get_string(tree, "workdir", TEXT_MAX_BYTES, NULL, &template->workdir, err) < 0 ||
         json_get_int(tree, "readyPort", 0, 65535, 0, &port, err) < 0 ||
         json_get_int_req(tree, "readyTimeoutMs", 1, INT32_MAX, &template->ready_timeout_ms, err) <
             0 ||
@@ -236,6 +238,8 @@ static cJSON *about_tree(const struct saved_about *about)
     add_or_skip(tree, "buildID", about->build_id);
     add_or_skip(tree, "startCommand", about->start_command);
     add_or_skip(tree, "readyCommand", about->ready_command);
+    add_or_skip(tree, "user", about->user);
+    add_or_skip(tree, "workdir", about->workdir);
     json_add_int64(tree, "readyPort", about->ready_port);
     json_add_int64(tree, "readyTimeoutMs", about->ready_timeout_ms);
     json_add_int64(tree, "createdMs", clock_wall_ms());

@@ -23,6 +23,7 @@ struct saved_about {
     const cJSON *tags;                 /* of the name; NULL or empty = the default one */
     const char *sandbox_id, *build_id; /* of a snapshot; of a build; else NULL */
     const char *start_command, *ready_command;
+    const char *user, *workdir; /* or NULL */
     int ready_port;
     int64_t ready_timeout_ms;
     const cJSON *envs, *mounts;

@@ -192,6 +192,9 @@ static cJSON *merge(const cJSON *under, const cJSON *over)
  */
 static int send_settings(int fd, const struct spawn_request *request, struct error *err)
 {
+    const char *user = request->template->user != NULL ? request->template->user : "user";
+    const char *home = strcmp(user, "root") == 0 ? "/root" : "/home/user";
+    const char *workdir = request->template->workdir;
     cJSON *tree = cJSON_CreateObject();
     struct strbuf text;
     size_t sent = 0;
@@ -201,9 +204,9 @@ static int send_settings(int fd, const struct spawn_request *request, struct err
     cJSON_AddItemToObject(tree, "envs", merge(request->template->envs, request->envs));
     cJSON_AddStringToObject(tree, "sandbox_id", request->id);
     cJSON_AddStringToObject(tree, "template_id", request->template->id);
-    cJSON_AddStringToObject(tree, "user", "user");
-    cJSON_AddStringToObject(tree, "home", "/home/user");
-    cJSON_AddStringToObject(tree, "workdir", "/home/user");
+    cJSON_AddStringToObject(tree, "user", user);
+    cJSON_AddStringToObject(tree, "home", home);
+    cJSON_AddStringToObject(tree, "workdir", workdir != NULL ? workdir : home);
     strbuf_init(&text, AGENT_CONFIG_MAX_BYTES);
     json_print(tree, &text);
     cJSON_Delete(tree);

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -479,6 +480,20 @@ static void tag_of(const char *reference, char out[TEMPLATE_NAME_BYTES])
     snprintf(out, TEMPLATE_NAME_BYTES, "%.*s", (int)length, colon);
 }
 
+/* Whether the settings make it a name of base. */
+static bool is_base_alias(const char *name)
+{
+    const size_t length = strlen(name);
+
+    for (const char *at = config->base_aliases; at != NULL && *(at += strspn(at, ", ")) != '\0';
+         at += strcspn(at, ", ")) {
+        if (strcspn(at, ", ") == length && strncasecmp(at, name, length) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static struct template *find(const char *name, const char *tag)
 {
     struct template *saved;
@@ -502,7 +517,7 @@ static struct template *find(const char *name, const char *tag)
             }
         }
     }
-    return NULL;
+    return is_base_alias(name) && strcmp(name, BASE) != 0 ? find(BASE, TEMPLATE_TAG) : NULL;
 }
 
 int template_take(const char *reference, const struct template **ret, struct error *err)

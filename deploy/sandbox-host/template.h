@@ -35,6 +35,8 @@ struct template
     const cJSON *envs;   /* of every command, or NULL */
     const cJSON *mounts; /* path inside -> folder or file of this machine, read-only; or NULL */
     int64_t created_ms;  /* of a saved one */
+    /* of commands that name none; NULL = user, and that user's home */
+    const char *user, *workdir;
     /* the rest is this module's own, and saved.c's */
     cJSON *description;
     char stamp[96]; /* tells whether it changed on disk */

@@ -377,3 +377,42 @@ def test_memory_inside_is_the_sandboxs_own(client):
     box.run("python3 -c 'import time; x = bytearray(200 << 20); time.sleep(30)' >/dev/null 2>&1 & disown")
     wait_until("its use to be shown", lambda: int(box.ok("free -m | awk '/Mem:/ {print $3}'")) >= 200, 10)
     assert box.run("echo x | sudo tee /proc/meminfo").code != 0
+
+
+@as_root
+def test_a_build_is_refused_or_runs_as_its_steps_say(client):
+    def request(name: str, **body):
+        return client.request("POST", "/v3/templates", {"name": name} | body)
+
+    check_error(request("base"), 400, "template of this machine")
+    check_error(request("a b"), 400)
+    check_error(client.request("POST", "/v3/templates", {}), 400, "name")
+    check_error(request("built", tags=["a b"]), 400, "tags")
+    made = request("built:v1", tags=["v2"])
+    assert made.status_code == 202 and made.json()["names"] == ["built:v1", "built:v2"]
+    template, build = made.json()["templateID"], made.json()["buildID"]
+    path = f"/templates/{template}/builds/{build}"
+    assert client.request("GET", f"{path}/status").json()["status"] == "waiting"
+    for field, body in {"BREW": {"steps": [{"type": "BREW", "args": ["x"]}]}, "RUN": {"steps": [{"type": "RUN", "args": []}]},
+                        "hash": {"steps": [{"type": "COPY", "args": ["a", "b"], "filesHash": "../x"}]},
+                        "steps": {"steps": "RUN"}, "startCmd": {"startCmd": 1}}.items():
+        check_error(client.request("POST", f"/v2{path}", body), 400, field)
+    # files come by a URL that holds a token, without the key
+    link = client.request("GET", f"/templates/{template}/files/{'ab' * 32}")
+    assert link.status_code == 201 and link.json()["present"] is False
+    stranger = {"X-API-Key": ""}
+    check_error(client.http.put(link.json()["url"][:-1] + "x", content=b"x", headers=stranger), 401)
+    check_error(client.http.put(link.json()["url"].replace("abab", "cdcd"), content=b"x", headers=stranger), 401)
+    assert client.http.put(link.json()["url"], content=b"no archive", headers=stranger).status_code == 200
+    assert client.request("GET", f"/templates/{template}/files/{'ab' * 32}").json()["present"] is True
+    steps = [{"type": "RUN", "args": ["echo one; echo two >&2"]}, {"type": "COPY", "args": ["a", "b"], "filesHash": "ab" * 32}]
+    assert client.request("POST", f"/v2{path}", {"steps": steps}).status_code == 202
+    check_error(client.request("POST", f"/v2{path}", {}), 409)
+    done = wait_until("the build to end", lambda: (s := client.request("GET", f"{path}/status").json())["status"]
+                      in ("ready", "error") and s, 30)
+    assert done["status"] == "error" and done["reason"]["step"] == "2" and "COPY" in done["reason"]["message"], done
+    assert {"one", "two"} <= set(done["logs"])
+    assert len(client.request("GET", f"{path}/status?logsOffset=1").json()["logs"]) == len(done["logs"]) - 1
+    assert client.request("GET", f"{path}/logs").json()["logs"] == done["logEntries"]
+    check_error(client.request("GET", f"/templates/{template}/builds/{template}/status"), 404)
+    assert client.ids() == set() and not list((client.host.state / "i").iterdir())

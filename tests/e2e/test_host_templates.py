@@ -65,9 +65,16 @@ def templates():
 @pytest.fixture(scope="module")
 def client(tmp_path_factory, templates):
     host = SandboxHost(tmp_path_factory.mktemp("host"), SANDBOX_HOST_TEMPLATES=str(templates),
-                       SANDBOX_HOST_ANY_TEMPLATE="0")
+                       SANDBOX_HOST_ANY_TEMPLATE="0", SANDBOX_HOST_BASE_ALIASES="vg6mdf4wgu5qoijamwb5, Other")
     yield HostClient(host)
     host.stop()
+
+
+def test_base_has_the_names_that_the_settings_give_it(client):
+    """As `make start` does for E2B_TEMPLATE_ID; every other name is not found there."""
+    for name in ("vg6mdf4wgu5qoijamwb5", "other", "OTHER:v1"):
+        assert client.create(templateID=name).made["templateID"] == "base"
+    assert client.try_create(templateID="vg6mdf4wgu5").status_code == 404
 
 
 def test_base_is_this_machines_userland(client):

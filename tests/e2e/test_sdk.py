@@ -6,6 +6,7 @@ names what broke. Only E2B's documented environment tells an SDK where the serve
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -13,14 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.node import node_for
+from tests.harness.host_client import HostClient
+from tests.harness.node import node_for, npm_ci
 from tests.harness.python import python_for
 from tests.harness.services import ROOT
 from tests.harness.stack import SandboxHost
 
 SDK = ROOT / "tests" / "sdk"
 # disks that outlive their processes are images, which only a host that runs as root can mount
-JAVASCRIPT = ("commands", "files", "pty", "ports", "lifecycle", "git") + (("snapshots",) if os.geteuid() == 0 else ())
+JAVASCRIPT = ("commands", "files", "pty", "ports", "lifecycle", "git") + (("snapshots", "templates") if os.geteuid() == 0 else ())
 PYTHON = ("sync", "asynchronous")
 
 
@@ -82,6 +84,24 @@ def test_sdk(node, sdk_host, program, title):
 @pytest.mark.parametrize("program,title", [(p, t) for p in PYTHON for t in declared_in_python(p)])
 def test_python_sdk(python, sdk_host, program, title):
     check(python, SDK / "python" / f"{program}.py", sdk_host, title)
+
+
+def test_e2bs_command_line_shows_logs_and_templates(node, sdk_host, tmp_path):
+    npm_ci(SDK / "cli")
+    box = HostClient(sdk_host).create()
+    env = {k: v for k, v in os.environ.items() if not k.startswith("E2B_")} | sdk_host.env | {"HOME": str(tmp_path)}
+
+    def cli(*words: str) -> str:
+        program = SDK / "cli" / "node_modules" / "@e2b" / "cli" / "dist" / "index.js"
+        done = subprocess.run([node, str(program), *words], env=env, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    assert [json.loads(line)["message"] for line in cli("sandbox", "logs", box.id, "--format", "json").split("\n") if line] == [
+        "started"]
+    assert [t["templateID"] for t in json.loads(cli("template", "list", "--format", "json"))].count("base") == 1
+    assert box.id in cli("sandbox", "list")
+    assert "killed" in cli("sandbox", "kill", box.id)
 
 
 def test_the_hosts_sandboxes_are_gone(sdk_host):
