@@ -53,6 +53,13 @@ $(BUILD)/gen/migrations.c: common/store/migrations.sh $(MIGRATIONS)
 $(BUILD)/gen/migrations.o: $(BUILD)/gen/migrations.c
 	@$(CC) $(CPPFLAGS) $(PG_INCLUDE) $(CFLAGS) -Wno-overlength-strings -MMD -MP -c -o $@ $<
 $(BUILD)/common/store.a: $(BUILD)/gen/migrations.o
+# so do the scripts that run commands in a sandbox
+EXEC_SCRIPTS := $(sort $(wildcard common/provider/scripts/*.sh))
+$(BUILD)/gen/scripts.c: common/provider/scripts.sh $(EXEC_SCRIPTS)
+	@mkdir -p $(@D); sh common/provider/scripts.sh $(EXEC_SCRIPTS) >$@
+$(BUILD)/gen/scripts.o: $(BUILD)/gen/scripts.c
+	@$(CC) $(CPPFLAGS) $(CFLAGS) -Wno-overlength-strings -MMD -MP -c -o $@ $<
+$(BUILD)/common/provider.a: $(BUILD)/gen/scripts.o
 
 MODULES := base domain store queue provider httpd
 $(foreach m,$(MODULES),$(eval $(call MODULE,$(m))))

@@ -1,14 +1,15 @@
 /*
  * e2b_exec - commands through envd's process.Process/Start.
  *
- * Owns: the start request, the event stream, deadlines, the death of a whole process tree.
- * Does not own: what is done with the output. Threads: a client belongs to its caller.
- * Failure: a stream that ends without its result is an error, never an exit 0; a timeout is
- * reported only once the command and all it started are dead.
+ * Owns: the start request, the event stream, deadlines. Does not own: what is done with the output,
+ * what runs in the sandbox (exec_script). Threads: a client belongs to its caller. Failure: a
+ * stream that ends without its result is an error, never an exit 0; a timeout names what it could
+ * not kill.
  *
- * envd can signal one pid only, and a stream's deadline kills that pid alone. So every command
- * carries a unique id in its environment, and the kill is a second command that stops, then kills,
- * all processes that carry the id or descend from the pid.
+ * envd's stream lasts as long as anybody holds the command's outputs, its deadline ends that stream
+ * and kills one pid only. So a runner of ours is what envd starts: it ends the command at its time
+ * and writes how it ended into the output. Only where no such mark comes in time the command is
+ * killed from here, by a second command.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,15 +20,14 @@
 #include "common/base/encode.h"
 #include "common/base/id.h"
 #include "common/provider/e2b.h"
-#include "common/provider/kill_script.h"
+#include "common/provider/exec_script.h"
 
 enum {
     MESSAGE_MAX_BYTES = 4 * 1024 * 1024, /* envd sends chunks of 32 KiB; leave others room */
     ERROR_BODY_MAX_BYTES = 16 * 1024,
     KEEPALIVE_SECONDS = 50,
     IDLE_MS = 3 * KEEPALIVE_SECONDS * 1000, /* three keepalives missed: the stream is dead */
-    BACKSTOP_MS = 5000, /* envd's own deadline, behind ours: it would kill one pid only */
-    KILL_TIMEOUT_MS = 6000,
+    KILL_TIMEOUT_MS = 2000,
     SIGNAL_TIMEOUT_MS = 2000,
 };
 
@@ -37,11 +37,14 @@ struct run {
     struct connect_stream stream;
     exec_output_fn on_output; /* NULL discards */
     void *arg;
+    int (*on_tick)(void *arg); /* or NULL */
+    struct exec_marks marks;
     struct exec_result *result;
     struct strbuf decoded;
-    bool detach;  /* leave after the start event */
+    bool detach;  /* leave once the command runs */
     bool stopped; /* on_output asked to stop */
     bool got_end;
+    int64_t runner_pid;
     bool broken; /* the bytes were no Connect stream; err says why */
     struct error *err;
 };
@@ -101,9 +104,12 @@ static int take_end(struct run *run, const cJSON *end, struct error *err)
         exit_code = (int)code->valuedouble;
     }
     int number = cJSON_IsString(status) ? signal_number(status->valuestring) : 0;
-    run->result->exited = true;
-    run->result->exit_code = exit_code >= 0 && number == 0 ? exit_code : 128 + number;
     run->got_end = true;
+    if (!exec_marks_complete(&run->marks)) { /* the runner was killed, with the command maybe */
+        run->result->exited = true;
+        run->result->timed_out = false;
+        run->result->exit_code = exit_code >= 0 && number == 0 ? exit_code : 128 + number;
+    }
     return 0;
 }
 
@@ -120,12 +126,20 @@ static int take_data(struct run *run, const cJSON *data, const char *field, enum
         err->code = ERR_PROVIDER;
         return -1;
     }
-    if (run->decoded.length > 0 && run->on_output && !run->stopped &&
-        run->on_output(run->arg, stream, run->decoded.data, run->decoded.length) != 0) {
+    if (run->decoded.length > 0 &&
+        exec_marks_feed(&run->marks, stream, run->decoded.data, run->decoded.length, run->on_output,
+                        run->arg) != 0) {
         run->stopped = true;
         return -1;
     }
     return 0;
+}
+
+/* Nothing more of the stream is wanted. */
+static bool has_all(const struct run *run)
+{
+    return run->detach ? run->result->pid > 0 || exec_marks_complete(&run->marks)
+                       : exec_marks_complete(&run->marks);
 }
 
 /* Events of unknown kinds, keepalives and empty messages say nothing to us. */
@@ -146,10 +160,7 @@ static int on_message(void *arg, const char *json, size_t bytes, struct error *e
         const cJSON *pid = cJSON_GetObjectItemCaseSensitive(start, "pid");
         run->result->started = true;
         if (cJSON_IsNumber(pid) && pid->valuedouble > 0 && pid->valuedouble < 4294967296.0) {
-            run->result->pid = (int64_t)pid->valuedouble;
-        }
-        if (run->detach) {
-            rc = -1;
+            run->runner_pid = (int64_t)pid->valuedouble;
         }
     } else if (cJSON_IsObject(data)) {
         rc = take_data(run, data, "stdout", EXEC_STDOUT, err);
@@ -163,7 +174,7 @@ static int on_message(void *arg, const char *json, size_t bytes, struct error *e
         rc = take_end(run, end, err);
     }
     cJSON_Delete(root);
-    return rc;
+    return rc == 0 && !run->got_end && has_all(run) ? -1 : rc;
 }
 
 static int on_bytes(void *arg, const void *data, size_t bytes)
@@ -172,16 +183,26 @@ static int on_bytes(void *arg, const void *data, size_t bytes)
     if (connect_stream_feed(&run->stream, data, bytes, on_message, run, run->err) == 0) {
         return 0;
     }
-    if (!run->stopped && !(run->detach && run->result->started)) {
+    if (!run->stopped && !has_all(run)) {
         run->broken = true;
     }
     return -1;
 }
 
+static int on_tick(void *arg)
+{
+    struct run *run = arg;
+    if (run->on_tick && run->on_tick(run->arg) != 0) {
+        run->result->left = true;
+        return -1;
+    }
+    return 0;
+}
+
 struct start {
     const cJSON *process; /* cmd, args, envs, cwd */
     const char *user_header;
-    int64_t timeout_ms; /* ours; 0 = unlimited */
+    int64_t timeout_ms; /* of the exchange; 0 = unlimited */
 };
 
 /* Fills the Start request but for its bounds. */
@@ -196,13 +217,9 @@ static int build_start(const struct e2b *e2b, const struct provider_target *targ
                   "Content-Type: application/connect+json\nConnect-Protocol-Version: 1\n"
                   "Keepalive-Ping-Interval: %d\n%s",
                   KEEPALIVE_SECONDS, start->user_header);
-    if (start->timeout_ms > 0) {
-        strbuf_printf(&request->headers, "Connect-Timeout-Ms: %lld\n",
-                      (long long)(start->timeout_ms + BACKSTOP_MS));
-    }
     cJSON *body = cJSON_CreateObject();
     cJSON_AddItemToObject(body, "process", cJSON_Duplicate(start->process, 1));
-    cJSON_AddFalseToObject(body, "stdin"); /* absent means an open stdin that never ends */
+    cJSON_AddFalseToObject(body, "stdin"); /* before envd 0.3.0 it is open all the same */
     strbuf_init(&json, request->body.max_bytes - 5);
     int printed = json_print(body, &json);
     cJSON_Delete(body);
@@ -221,9 +238,9 @@ static int build_start(const struct e2b *e2b, const struct provider_target *targ
 }
 
 /*
- * Performs one Start. Returns 0 when the stream came to its end, or was left on purpose (detach,
- * stopped), or our deadline passed (*ret_late). -1 + err otherwise; *ret_maybe_running tells
- * whether a process may have been started and not be over.
+ * Performs one Start. Returns 0 when the stream came to its end, or was left on purpose (all is
+ * known, stopped, on_tick), or our deadline passed (*ret_late). -1 + err otherwise;
+ * *ret_maybe_running tells whether a process may have been started and not be over.
  */
 static int run_start(const struct e2b *e2b, struct http_client *client,
                      const struct provider_target *target, const struct start *start,
@@ -232,7 +249,7 @@ static int run_start(const struct e2b *e2b, struct http_client *client,
     struct http_request request;
     struct http_response response;
     struct http_stream stream = {
-        .on_data = on_bytes, .arg = run, .body_bytes = -1, .idle_ms = IDLE_MS};
+        .on_data = on_bytes, .on_tick = on_tick, .arg = run, .body_bytes = -1, .idle_ms = IDLE_MS};
     int rc = -1;
     *ret_late = false;
     *ret_maybe_running = false;
@@ -247,13 +264,14 @@ static int run_start(const struct e2b *e2b, struct http_client *client,
     int64_t deadline_ms = clock_mono_ms() + start->timeout_ms;
     http_client_stream(client, &request, &stream, &response);
 
-    if (run->stopped || (run->detach && run->result->started)) {
+    if (run->stopped || run->result->left || (has_all(run) && !run->broken)) {
         *ret_maybe_running = run->stopped;
         rc = 0;
     } else if (run->broken) {
         *ret_maybe_running = true;
         error_prefix(err, "command stream");
     } else if (run->stream.ended && run->stream.end.code == CONNECT_NONE && run->got_end) {
+        (void)exec_marks_flush(&run->marks, run->on_output, run->arg);
         rc = 0;
     } else if (run->stream.ended && run->stream.end.code == CONNECT_DEADLINE_EXCEEDED) {
         *ret_late = *ret_maybe_running = true;
@@ -291,20 +309,35 @@ out:
 
 /* ---- killing --------------------------------------------------------------------------------- */
 
+/* Keeps the first of what is printed. */
+static int on_left(void *arg, enum exec_stream stream, const void *data, size_t bytes)
+{
+    struct strbuf *left = arg;
+    size_t room = left->max_bytes - left->length;
+    if (stream == EXEC_STDOUT) {
+        strbuf_append(left, data, bytes < room ? bytes : room);
+    }
+    return 0;
+}
+
 static int run_kill_script(const struct e2b *e2b, struct http_client *client,
                            const struct provider_target *target, const char *exec_id, int64_t pid,
-                           const char *user_header, struct error *err)
+                           const char *user_header, struct exec_result *ret, struct error *err)
 {
     struct exec_result result = {0};
-    struct run run = {.result = &result};
+    struct strbuf left;
+    struct run run = {
+        .result = &result, .marks = {.id = exec_id, .result = &result}, .on_output = on_left};
     char pid_text[24];
     bool late, maybe_running;
+    strbuf_init(&left, 1024);
+    run.arg = &left;
     snprintf(pid_text, sizeof(pid_text), "%lld", (long long)pid);
     cJSON *process = cJSON_CreateObject();
     cJSON_AddStringToObject(process, "cmd", "/bin/sh");
     cJSON *args = cJSON_AddArrayToObject(process, "args");
     cJSON_AddItemToArray(args, cJSON_CreateString("-c"));
-    cJSON_AddItemToArray(args, cJSON_CreateString(provider_kill_script));
+    cJSON_AddItemToArray(args, cJSON_CreateString(provider_script_kill));
     cJSON_AddItemToArray(args, cJSON_CreateString("sh"));
     cJSON_AddItemToArray(args, cJSON_CreateString(exec_id));
     cJSON_AddItemToArray(args, cJSON_CreateString(pid_text));
@@ -312,24 +345,31 @@ static int run_kill_script(const struct e2b *e2b, struct http_client *client,
         .process = process, .user_header = user_header, .timeout_ms = KILL_TIMEOUT_MS};
     int rc = run_start(e2b, client, target, &start, &run, &late, &maybe_running, err);
     cJSON_Delete(process);
-    if (rc != 0) {
-        return -1;
+    if (rc == 0 && (late || !result.exited || exec_take_left(ret, left.data) != 0)) {
+        rc = error_set(err, ERR_PROVIDER, "processes of the command could not be killed");
     }
-    if (late || !result.exited || result.exit_code != 0) {
-        return error_set(err, ERR_PROVIDER, "processes of the command could not be killed");
-    }
-    return 0;
+    strbuf_done(&left);
+    return rc;
 }
 
-/* Leaves nothing of the command alive. -1 + err when that could not be made sure. */
+/* Kills the command and all it started; ret->survivors are what it could not. -1 + err when that
+ * could not be tried. */
 static int kill_tree(const struct e2b *e2b, struct http_client *client,
                      const struct provider_target *target, const char *exec_id, int64_t pid,
-                     struct error *err)
+                     struct exec_result *ret, struct error *err)
 {
-    /* root reaches what the command started through sudo; where there is no root, its own user */
-    int rc = run_kill_script(e2b, client, target, exec_id, pid, E2B_ROOT_HEADER, err);
-    if (rc != 0 && err->code != ERR_SANDBOX_NOT_FOUND) {
-        rc = run_kill_script(e2b, client, target, exec_id, pid, E2B_USER_HEADER, err);
+    struct error root_err = ERROR_INIT;
+    int rc = run_kill_script(e2b, client, target, exec_id, pid, E2B_USER_HEADER, ret, err);
+    /* root reaches what the command started through sudo */
+    if ((rc != 0 && err->code != ERR_SANDBOX_NOT_FOUND) || (rc == 0 && ret->survivor_count > 0)) {
+        struct exec_result reached = {0};
+        if (run_kill_script(e2b, client, target, exec_id, pid, E2B_ROOT_HEADER, &reached,
+                            &root_err) == 0 &&
+            (rc != 0 || reached.survivor_count < ret->survivor_count)) {
+            ret->survivor_count = reached.survivor_count;
+            memcpy(ret->survivors, reached.survivors, sizeof(ret->survivors));
+            rc = 0;
+        }
     }
     if (pid <= 0 || (rc != 0 && err->code == ERR_SANDBOX_NOT_FOUND)) {
         return rc;
@@ -380,21 +420,47 @@ static void add_command(cJSON *args, const char *command)
     }
 }
 
+static void add_arg(cJSON *args, const char *text)
+{
+    cJSON_AddItemToArray(args, cJSON_CreateString(text));
+}
+
+/* envd starts boot.sh, which becomes runner.sh, which runs bash with the command. */
 static cJSON *build_process(const struct exec_request *request, const char *exec_id)
 {
+    /* tells the pid of what it becomes */
+    static const char tell_pid[] =
+        "printf '\\001%s P %s\\002' \"$" PROVIDER_EXEC_ID "\" $$; exec \"$@\"";
+    struct strbuf command;
+    char limit[24];
     cJSON *process = cJSON_CreateObject();
-    cJSON_AddStringToObject(process, "cmd", "/bin/bash");
+    cJSON_AddStringToObject(process, "cmd", "/bin/sh");
     cJSON *args = cJSON_AddArrayToObject(process, "args");
-    cJSON_AddItemToArray(args, cJSON_CreateString("-l"));
-    cJSON_AddItemToArray(args, cJSON_CreateString("-c"));
-    add_command(args, request->command);
+    add_arg(args, "-c");
+    add_arg(args, provider_script_boot);
+    add_arg(args, "sh");
+    add_arg(args, provider_script_runner);
+    snprintf(limit, sizeof(limit), "%lld", (long long)exec_script_limit(request));
+    add_arg(args, limit);
+    add_arg(args, request->cwd ? request->cwd : "");
+    add_arg(args, provider_script_kill);
+    if (request->background) {
+        add_arg(args, "/bin/sh");
+        add_arg(args, "-c");
+        add_arg(args, tell_pid);
+        add_arg(args, "sh");
+    }
+    add_arg(args, "/bin/bash");
+    add_arg(args, "-l");
+    add_arg(args, "-c");
+    strbuf_init(&command, 16 * 1024 * 1024);
+    exec_script_command(request, &command);
+    add_command(args, command.data);
+    strbuf_done(&command);
     cJSON *envs = request->envs ? cJSON_Duplicate(request->envs, 1) : cJSON_CreateObject();
     cJSON_DeleteItemFromObjectCaseSensitive(envs, PROVIDER_EXEC_ID);
     cJSON_AddStringToObject(envs, PROVIDER_EXEC_ID, exec_id);
     cJSON_AddItemToObject(process, "envs", envs);
-    if (request->cwd && request->cwd[0]) {
-        cJSON_AddStringToObject(process, "cwd", request->cwd);
-    }
     return process;
 }
 
@@ -403,24 +469,36 @@ int e2b_exec(struct provider *provider, struct http_client *client,
              exec_output_fn on_output, void *arg, struct exec_result *ret, struct error *err)
 {
     const struct e2b *e2b = (struct e2b *)provider;
-    struct run run = {
-        .on_output = on_output, .arg = arg, .result = ret, .detach = request->background};
     char exec_id[UUID_BYTES];
+    struct run run = {.on_output = on_output,
+                      .on_tick = request->on_tick,
+                      .arg = arg,
+                      .marks = {.id = exec_id, .result = ret},
+                      .result = ret,
+                      .detach = request->background};
     bool late, maybe_running;
     memset(ret, 0, sizeof(*ret));
     id_uuid(exec_id);
     cJSON *process = build_process(request, exec_id);
     const struct start start = {.process = process,
                                 .user_header = E2B_USER_HEADER,
-                                .timeout_ms = request->background ? 0 : request->timeout_ms};
+                                .timeout_ms = !request->background && request->timeout_ms > 0
+                                                  ? request->timeout_ms + EXEC_ANSWER_MS
+                                                  : 0};
     int rc = run_start(e2b, client, target, &start, &run, &late, &maybe_running, err);
     cJSON_Delete(process);
+    if (rc == 0 && exec_marks_check(&run.marks, err) != 0) {
+        return -1;
+    }
+    if (rc == 0 && ret->pid == 0) {
+        ret->pid = run.runner_pid;
+    }
     if (!maybe_running) {
         return rc;
     }
 
     struct error kill_err = ERROR_INIT;
-    int killed = kill_tree(e2b, client, target, exec_id, ret->pid, &kill_err);
+    int killed = kill_tree(e2b, client, target, exec_id, run.runner_pid, ret, &kill_err);
     if (rc != 0) { /* already failing; the kill was for the sandbox's sake */
         return -1;
     }
@@ -432,6 +510,7 @@ int e2b_exec(struct provider *provider, struct http_client *client,
         return error_prefix(err, "the command is over its time");
     }
     ret->timed_out = late;
+    ret->exited = false;
     return 0;
 }
 
@@ -460,7 +539,8 @@ int e2b_start_check(struct provider *provider, const struct provider_target *tar
 {
     const struct e2b *e2b = (struct e2b *)provider;
     struct exec_result result = {0};
-    struct run run = {.result = &result, .err = err};
+    struct run run = {
+        .result = &result, .marks = {.id = "no command of ours", .result = &result}, .err = err};
     int rc = -1;
     if (e2b_envd_check(e2b, target, response, "start command", err) != 0) {
         return -1;

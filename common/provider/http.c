@@ -23,6 +23,7 @@ enum {
     DEFAULT_RESPONSE_BYTES = 1024 * 1024,
     RETRY_AFTER_MAX_MS = 3600 * 1000,
     DRIVE_MAX_STEPS = 1000,
+    TICK_MS = 900, /* curl asks once a second when nothing moves */
 };
 #define BODY_MAX_BYTES ((size_t)16 * 1024 * 1024) /* E2B's own bound on a request body */
 
@@ -229,6 +230,13 @@ static int on_progress(void *arg, curl_off_t dl_total, curl_off_t dl_now, curl_o
         x->stopped = true;
         return 1;
     }
+    if (x->stream->on_tick && now_ms - x->tick_ms >= TICK_MS) {
+        x->tick_ms = now_ms;
+        if (x->stream->on_tick(x->stream->arg) != 0) {
+            x->stopped = true;
+            return 1;
+        }
+    }
     if (dl_now + ul_now != x->moved) {
         x->moved = dl_now + ul_now;
         x->moved_ms = now_ms;
@@ -364,7 +372,7 @@ int http_exchange_prepare(struct http_exchange *x, const struct http_request *re
     x->stream = stream;
     x->sent = 0;
     x->moved = 0;
-    x->started_ms = x->moved_ms = clock_mono_ms();
+    x->started_ms = x->moved_ms = x->tick_ms = clock_mono_ms();
     x->is_https = strncasecmp(request->url.data, "https:", 6) == 0;
     x->max_response_bytes =
         request->max_response_bytes > 0 ? request->max_response_bytes : DEFAULT_RESPONSE_BYTES;
@@ -403,7 +411,7 @@ int http_exchange_prepare(struct http_exchange *x, const struct http_request *re
     long connect_ms = limit_ms > 0 && limit_ms < CONNECT_TIMEOUT_MS ? limit_ms : CONNECT_TIMEOUT_MS;
     curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, limit_ms);
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, connect_ms);
-    if (stream && (stream->idle_ms > 0 || x->is_over != NULL)) {
+    if (stream && (stream->idle_ms > 0 || stream->on_tick || x->is_over != NULL)) {
         curl_easy_setopt(easy, CURLOPT_NOPROGRESS, 0L);
         curl_easy_setopt(easy, CURLOPT_XFERINFOFUNCTION, on_progress);
         curl_easy_setopt(easy, CURLOPT_XFERINFODATA, x);

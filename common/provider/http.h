@@ -28,6 +28,8 @@ void http_client_perform(struct http_client *client, const struct http_request *
 struct http_stream {
     int (*on_data)(void *arg, const void *data, size_t bytes);
     long (*read_body)(void *arg, void *buf, size_t bytes);
+    /* called about every second; non-zero stops, as on_data does; may be NULL */
+    int (*on_tick)(void *arg);
     void *arg;
     int64_t body_bytes;
     int64_t idle_ms;

@@ -24,11 +24,11 @@ struct http_exchange {
     int64_t retry_at_ms; /* Retry-After as a date, by the server's clock; 0 = none */
     /* streaming only */
     const struct http_stream *stream;
-    bool stopped;     /* one of the caller's functions asked to end it */
-    bool stalled;     /* silent for idle_ms */
-    int64_t sent;     /* request body bytes produced so far */
-    curl_off_t moved; /* bytes both ways at the last progress call */
-    int64_t moved_ms; /* when `moved` last changed */
+    bool stopped;              /* one of the caller's functions asked to end it */
+    bool stalled;              /* silent for idle_ms */
+    int64_t sent;              /* request body bytes produced so far */
+    curl_off_t moved;          /* bytes both ways at the last progress call */
+    int64_t moved_ms, tick_ms; /* when `moved` last changed */
     int64_t started_ms;
     /* http_client_watch(); NULL = nobody is asked, or has said yes */
     bool (*is_over)(void *arg);

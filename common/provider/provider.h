@@ -162,18 +162,29 @@ struct exec_request {
     const char *command;
     const char *cwd;    /* NULL = default */
     const cJSON *envs;  /* or NULL */
-    int64_t timeout_ms; /* 0 = unlimited (background) */
-    bool background;
+    int64_t timeout_ms; /* of running time, after which the command is killed; 0 = unlimited */
+    bool background;    /* return once it runs; its output is lost */
+    bool any_output;    /* what comes too fast may be skipped: its beginning and end are wanted */
+    /* Called about every second, with on_output's arg; may be NULL. Non-zero: leave the command
+     * alone and return at once (exec_result.left). */
+    int (*on_tick)(void *arg);
 };
 enum exec_stream { EXEC_STDOUT, EXEC_STDERR };
+enum { EXEC_SURVIVORS_MAX = 32 };
 struct exec_result {
     int64_t pid;
     bool started;
     bool exited;
-    int exit_code; /* 128+n for a signal */
+    int exit_code;             /* 128+n for a signal */
+    bool background_processes; /* exited, and left some that live on */
     bool timed_out;
+    bool left; /* on_tick asked for it, or the way to the sandbox broke: it may go on */
+    int64_t
+        survivors[EXEC_SURVIVORS_MAX]; /* timed_out: pids that could not be killed; 0 = unknown */
+    int survivor_count;
 };
-/* Return non-zero to stop early (the command is then killed). */
+/* `data` NULL: so many bytes were skipped. Return non-zero to stop early (the command is then
+ * killed). */
 typedef int (*exec_output_fn)(void *arg, enum exec_stream stream, const void *data, size_t bytes);
 /* Streams: consume / produce file bytes. read_fn returns bytes written to buf, 0 = end, -1 = fail.
  */

@@ -167,6 +167,9 @@ static _Noreturn void child_run(const struct spawn_spec *spec, const struct chil
     (void)syscall(SYS_close_range, 3u, ~0u, 0u);
     (void)setrlimit(RLIMIT_NOFILE, &spec->nofile);
     child_become(spec->user);
+    if (spec->subreaper) {
+        (void)prctl(PR_SET_CHILD_SUBREAPER, 1L, 0L, 0L, 0L);
+    }
     if (chdir(spec->cwd) != 0) {
         child_fail(EXIT_CANNOT, "cannot enter the folder", spec->cwd, errno);
     }

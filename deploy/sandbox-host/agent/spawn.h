@@ -23,6 +23,7 @@ struct spawn_spec {
     const char *cwd;
     const struct user *user;
     struct rlimit nofile;
+    bool subreaper;  /* the orphans of all it starts become its own */
     bool stdin_pipe; /* else /dev/null; ignored with a terminal */
     bool pty;
     unsigned short columns, rows;
