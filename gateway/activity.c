@@ -18,7 +18,8 @@ enum {
 struct entry {
     char sandbox_id[UUID_BYTES];
     int running;
-    bool dirty;
+    bool dirty, paused;
+    unsigned pauses;
     int64_t every_ms, touched_ms;
     struct entry *next;
 };
@@ -171,4 +172,62 @@ int activity_flush(struct activity *activity, struct error *err)
     }
     free(ids);
     return status;
+}
+
+/* Copies the ids of those in use; a heap array of heap strings. */
+static char **take_used(struct activity *activity, size_t *ret_count)
+{
+    size_t count = 0, used = 0;
+    char **ids;
+
+    pthread_mutex_lock(&activity->lock);
+    for (struct entry *entry = activity->entries; entry != NULL; entry = entry->next) {
+        count += entry->running > 0;
+    }
+    ids = xcalloc(count + 1, sizeof(*ids));
+    for (struct entry *entry = activity->entries; entry != NULL; entry = entry->next) {
+        if (entry->running > 0) {
+            ids[used++] = xstrdup(entry->sandbox_id);
+        }
+    }
+    pthread_mutex_unlock(&activity->lock);
+    *ret_count = count;
+    return ids;
+}
+
+int activity_watch(struct activity *activity, struct error *err)
+{
+    size_t count;
+    char **ids = take_used(activity, &count);
+    bool *paused = xcalloc(count + 1, sizeof(*paused));
+    int status = count > 0 ? store_sandboxes_paused(activity->store, (const char *const *)ids,
+                                                    count, paused, err)
+                           : 0;
+
+    pthread_mutex_lock(&activity->lock);
+    for (size_t i = 0; i < count; i++) {
+        struct entry *entry = status == 0 ? find(activity, ids[i]) : NULL;
+
+        if (entry != NULL) {
+            entry->pauses += paused[i] && !entry->paused;
+            entry->paused = paused[i];
+        }
+        free(ids[i]);
+    }
+    pthread_mutex_unlock(&activity->lock);
+    free(ids);
+    free(paused);
+    return status;
+}
+
+unsigned activity_pauses(struct activity *activity, const char *sandbox_id)
+{
+    struct entry *entry;
+    unsigned pauses;
+
+    pthread_mutex_lock(&activity->lock);
+    entry = find(activity, sandbox_id);
+    pauses = entry != NULL ? entry->pauses : 0;
+    pthread_mutex_unlock(&activity->lock);
+    return pauses;
 }

@@ -32,7 +32,7 @@ struct gateway_config {
     int64_t mcp_port, code_server_port;
     char *services, *services_templates;
     int64_t services_wait_ms;
-    int64_t command_timeout_s, command_timeout_max_s, command_output_bytes;
+    int64_t command_timeout_s, command_timeout_max_s, command_output_bytes, command_tail_bytes;
     int64_t max_sandboxes, max_paused, creates_per_minute; /* 0 = no limit */
     int64_t max_keys;                                      /* API keys of one user; 0 = no limit */
     int64_t admission_depth, admission_age_ms, admission_max;

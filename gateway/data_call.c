@@ -53,6 +53,7 @@ static int call_once(struct request *request, const struct sandbox *sandbox, dat
     status = activity_begin(gateway->activity, sandbox, err);
     if (status == 0) {
         call.client = client_pool_take(gateway->clients);
+        call.pauses = activity_pauses(gateway->activity, sandbox->id);
         request->idempotency.started = true;
         status = run_watched(&call, run, arg, err);
         if (status < 0 && err->code == ERR_SANDBOX_NOT_FOUND) {
@@ -100,6 +101,24 @@ int data_call_run(struct request *request, const char *sandbox_id, data_fn run, 
                          "the provider lists the sandbox as running but does not reach it");
     }
     return status;
+}
+
+bool data_call_paused(const struct data_call *call, const char *sandbox_id, bool failed)
+{
+    struct gateway *gateway = call->request->gateway;
+    struct error ignored = ERROR_INIT; /* then it is not known to be paused */
+    struct sandbox sandbox;
+    bool paused;
+
+    if (!failed) {
+        return activity_pauses(gateway->activity, sandbox_id) != call->pauses;
+    }
+    if (store_sandbox_get(gateway->store, sandbox_id, "", true, &sandbox, &ignored) < 0) {
+        return false;
+    }
+    paused = sandbox.status == SANDBOX_PAUSED || sandbox.status == SANDBOX_PAUSING;
+    sandbox_done(&sandbox);
+    return paused;
 }
 
 int data_read_target(const struct request *request, const char *path_field,

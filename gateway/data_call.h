@@ -17,6 +17,7 @@ struct data_call {
     struct provider *provider;
     struct provider_target target;
     struct http_client *client;
+    unsigned pauses; /* activity_pauses() at the begin */
 };
 
 /* What one handler does with a running sandbox; -1 with err. Called again only after
@@ -27,6 +28,10 @@ typedef int (*data_fn)(const struct data_call *call, void *arg, struct error *er
  * provider says that the sandbox runs and reaches it neither time. */
 int data_call_run(struct request *request, const char *sandbox_id, data_fn run, void *arg,
                   struct error *err) MUST_CHECK;
+
+/* The sandbox was paused, or is being paused, since the call began. `failed`: the call has lost its
+ * sandbox, so ask the database instead of waiting for the next look at it. */
+bool data_call_paused(const struct data_call *call, const char *sandbox_id, bool failed);
 
 /* The body's sandbox_id, and the path in that sandbox in its field `path_field`. *ret_path belongs
  * to the body. ERR_INVALID. */

@@ -1,11 +1,13 @@
 /*
  * handlers_command - run-cmd: whole answers, and output streamed as it comes.
  */
+#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/base/clock.h"
 #include "common/base/encode.h"
+#include "gateway/command_output.h"
 #include "gateway/data_call.h"
 #include "gateway/handlers.h"
 
@@ -14,138 +16,201 @@ enum {
     ENVS_MAX = 128,
     ENV_NAME_BYTES = 128,
     ENV_VALUE_BYTES = 16384,
-    REPLACEMENT_GROWTH = 3,    /* U+FFFD takes three bytes for one */
-    OUTPUT_STEP_BYTES = 65536, /* the budget of all requests is asked for this much at once */
-    EVENT_DATA_BYTES = 32768,  /* output in one event */
-    EVENT_MAX_BYTES = 262144,  /* an event: each byte of text may be escaped */
-    OUTPUT_COST = 6,           /* of a byte kept: here, in the tree, escaped in the answer */
+    EVENT_DATA_BYTES = 32768, /* output in one event */
+    EVENT_MAX_BYTES = 262144, /* an event: each byte of text may be escaped */
+    /* Silence before a comment is sent. A provider that is polled looks every 5 s, so that a line
+     * comes every 10 s at least. */
+    STREAM_KEEPALIVE_MS = 4500,
 };
 
-struct output {
-    struct strbuf text;
-    size_t granted; /* bytes the budget has given */
-    bool truncated;
-};
-
+/* One run-cmd, whole or streamed. */
 struct command {
     struct request *caller;
+    const char *sandbox_id;
     struct exec_request request;
-    struct output all, out, err;
     struct exec_result result;
+    const struct data_call *call; /* while it runs */
+    bool base64;
+    bool paused;                         /* the sandbox was, under the command */
+    struct command_output all, out, err; /* whole */
+    bool begun, gone;                    /* streamed: the answer has begun; nobody reads it */
+    int64_t written_ms, skipped_bytes;
 };
-
-/* Asks the budget for what the next `bytes` need; false when it has no more. */
-static bool grant(struct request *caller, struct output *output, size_t bytes)
-{
-    while (output->granted < output->text.length + bytes) {
-        struct error full = ERROR_INIT; /* told as `truncated` */
-
-        if (budget_take(&caller->gateway->buffers, &caller->buffers,
-                        (int64_t)OUTPUT_STEP_BYTES * OUTPUT_COST, &full) < 0) {
-            return false;
-        }
-        output->granted += OUTPUT_STEP_BYTES;
-    }
-    return true;
-}
-
-/* Keeps what fits, cut at the limit; the command is drained to its end all the same. */
-static void keep(struct request *caller, struct output *output, const void *data, size_t bytes)
-{
-    size_t room = output->text.max_bytes - output->text.length;
-
-    if (bytes > room) {
-        output->truncated = true;
-        bytes = room;
-    }
-    if (output->truncated && bytes == 0) {
-        return;
-    }
-    if (!grant(caller, output, bytes)) {
-        output->truncated = true;
-        return;
-    }
-    strbuf_append(&output->text, data, bytes);
-}
 
 static int on_output(void *arg, enum exec_stream stream, const void *data, size_t bytes)
 {
     struct command *command = arg;
 
-    keep(command->caller, &command->all, data, bytes);
-    keep(command->caller, stream == EXEC_STDOUT ? &command->out : &command->err, data, bytes);
+    command_output_add(&command->all, data, bytes);
+    command_output_add(stream == EXEC_STDOUT ? &command->out : &command->err, data, bytes);
     return 0;
 }
 
-static int run_command(const struct data_call *call, void *arg, struct error *err)
+/* A call whose sandbox is paused ends at once; the runner keeps the command to its time. */
+static int on_tick(void *arg)
 {
     struct command *command = arg;
 
-    return call->provider->ops->exec(call->provider, call->client, &call->target, &command->request,
-                                     on_output, command, &command->result, err);
+    command->paused = data_call_paused(command->call, command->sandbox_id, false);
+    return command->paused;
 }
 
-/* Adds bytes as a JSON string: what is not UTF-8 (or is NUL) becomes U+FFFD. */
-static void add_output(cJSON *data, const char *field, const struct strbuf *bytes)
+static int run_command(const struct data_call *call, void *arg, exec_output_fn output,
+                       struct error *err)
 {
-    struct strbuf text;
+    struct command *command = arg;
+    int status;
 
-    strbuf_init(&text, bytes->length * UTF8_CLEAN_GROWTH + 1);
-    (void)utf8_put_clean(&text, bytes->data, bytes->length);
-    cJSON_AddStringToObject(data, field, text.data);
-    strbuf_done(&text);
-}
-
-static const char *end_message(const struct exec_result *result, bool success)
-{
-    if (result->timed_out) {
-        return "Command timed out and was killed";
+    command->call = call;
+    status = call->provider->ops->exec(call->provider, call->client, &call->target,
+                                       &command->request, output, command, &command->result, err);
+    if (status < 0 && err->code == ERR_PROVIDER_DOWN && !command->request.background &&
+        data_call_paused(call, command->sandbox_id, true)) {
+        command->paused = true; /* which is how the way there broke */
+        status = 0;
     }
-    return success ? "Command executed successfully" : "Command failed";
+    command->call = NULL;
+    return status;
 }
 
-/* Null when it was killed at its time. */
-static void add_exit_code(cJSON *data, const struct exec_result *result)
+/* A background command with a time of its own is work: the sandbox stays awake for it. One without
+ * is a service, which does not count as activity. */
+static int keep_awake(const struct data_call *call, const struct command *command,
+                      struct error *err)
 {
+    return command->request.background && command->request.timeout_ms > 0
+               ? store_sandbox_hold(call->request->gateway->store, command->sandbox_id,
+                                    command->request.timeout_ms, err)
+               : 0;
+}
+
+static int run_whole(const struct data_call *call, void *arg, struct error *err)
+{
+    return keep_awake(call, arg, err) < 0 ? -1 : run_command(call, arg, on_output, err);
+}
+
+static bool succeeded(const struct command *command)
+{
+    return !command->paused && command->result.exited && !command->result.timed_out &&
+           command->result.exit_code == 0;
+}
+
+static const char *end_message(const struct command *command)
+{
+    const struct exec_result *result = &command->result;
+
+    if (command->paused) {
+        return "The sandbox was paused under the command";
+    }
     if (result->timed_out) {
+        return result->survivor_count > 0
+                   ? "Command timed out; not all of its processes could be killed"
+                   : "Command timed out and was killed";
+    }
+    return succeeded(command) ? "Command executed successfully" : "Command failed";
+}
+
+/* How it ended; the exit code is null when it did not end by itself. */
+static void add_end(cJSON *data, const struct command *command)
+{
+    const struct exec_result *result = &command->result;
+
+    if (command->paused || result->timed_out) {
         cJSON_AddNullToObject(data, "exit_code");
     } else {
         cJSON_AddNumberToObject(data, "exit_code", result->exit_code);
     }
+    cJSON_AddBoolToObject(data, "timed_out", !command->paused && result->timed_out);
+    cJSON_AddBoolToObject(data, "paused", command->paused);
+    cJSON_AddBoolToObject(data, "background_processes", result->background_processes);
+    if (!command->paused && result->timed_out) {
+        cJSON *survivors = cJSON_AddArrayToObject(data, "survivors");
+
+        for (int i = 0; i < result->survivor_count; i++) {
+            cJSON_AddItemToArray(survivors, cJSON_CreateNumber((double)result->survivors[i]));
+        }
+    }
 }
 
-static void respond_command(struct request *request, const struct command *command, int64_t took_ms)
+static void add_outputs(cJSON *data, struct command *command)
+{
+    struct {
+        const char *name;
+        struct command_output *output;
+    } outputs[] = {{"output", &command->all}, {"stdout", &command->out}, {"stderr", &command->err}};
+    cJSON *omitted = cJSON_CreateObject();
+    bool replaced = false;
+
+    for (size_t i = 0; i < sizeof(outputs) / sizeof(outputs[0]); i++) {
+        command_output_end(outputs[i].output);
+        replaced |= command_output_put(outputs[i].output, data, outputs[i].name, command->base64);
+        command_output_put_omitted(outputs[i].output, omitted, outputs[i].name);
+    }
+    cJSON_AddStringToObject(data, "output_encoding", command->base64 ? "base64" : "utf-8");
+    cJSON_AddBoolToObject(data, "output_replaced", replaced);
+    cJSON_AddBoolToObject(data, "truncated", omitted->child != NULL);
+    if (omitted->child != NULL) {
+        cJSON_AddItemToObject(data, "omitted", omitted);
+    } else {
+        cJSON_Delete(omitted);
+    }
+}
+
+static void respond_command(struct request *request, struct command *command, int64_t took_ms)
 {
     bool background = command->request.background;
-    bool success = background || (command->result.exited && !command->result.timed_out &&
-                                  command->result.exit_code == 0);
     cJSON *data = cJSON_CreateObject();
 
-    cJSON_AddBoolToObject(data, "success", success);
-    add_output(data, "output", &command->all.text);
+    cJSON_AddBoolToObject(data, "success", background || succeeded(command));
     if (background) {
+        cJSON_AddStringToObject(data, "output", "");
         json_add_int64(data, "pid", command->result.pid);
     } else {
-        add_output(data, "stdout", &command->out.text);
-        add_output(data, "stderr", &command->err.text);
-        add_exit_code(data, &command->result);
-        cJSON_AddBoolToObject(data, "timed_out", command->result.timed_out);
-        cJSON_AddBoolToObject(data, "truncated",
-                              command->all.truncated || command->out.truncated ||
-                                  command->err.truncated);
+        add_outputs(data, command);
+        add_end(data, command);
     }
     json_add_int64(data, "duration_ms", took_ms);
-    cJSON_AddStringToObject(data, "message",
-                            background ? "Command started in the background"
-                                       : end_message(&command->result, success));
+    cJSON_AddStringToObject(
+        data, "message", background ? "Command started in the background" : end_message(command));
     respond_data(request, 200, data);
+}
+
+/* Names that every shell and every provider can carry. */
+static int check_env_names(const cJSON *envs, struct error *err)
+{
+    for (const cJSON *item = envs != NULL ? envs->child : NULL; item != NULL; item = item->next) {
+        bool ok = item->string[0] != '\0' && !isdigit((unsigned char)item->string[0]);
+
+        for (const char *c = item->string; *c != '\0'; c++) {
+            ok = ok && (isalnum((unsigned char)*c) || *c == '_') && (unsigned char)*c < 0x80;
+        }
+        if (!ok) {
+            return error_set(err, ERR_INVALID,
+                             "envs: a name is made of letters, digits and _, and does not begin "
+                             "with a digit");
+        }
+    }
+    return 0;
+}
+
+static int read_encoding(const cJSON *body, bool *ret_base64, struct error *err)
+{
+    const char *encoding;
+
+    if (json_get_string(body, "output_encoding", 16, "utf-8", &encoding, err) < 0) {
+        return -1;
+    }
+    *ret_base64 = strcmp(encoding, "base64") == 0;
+    return *ret_base64 || strcmp(encoding, "utf-8") == 0
+               ? 0
+               : error_set(err, ERR_INVALID, "output_encoding must be utf-8 or base64");
 }
 
 static int read_command(struct request *request, char sandbox_id[UUID_BYTES],
                         struct command *command, struct error *err)
 {
     const struct gateway_config *config = request->gateway->config;
-    const cJSON *body = request->body;
+    const cJSON *body = request->body, *timeout;
     int64_t timeout_s;
 
     if (request_sandbox_id(request, sandbox_id, err) < 0 ||
@@ -156,13 +221,22 @@ static int read_command(struct request *request, char sandbox_id[UUID_BYTES],
                      config->command_timeout_s, &timeout_s, err) < 0 ||
         json_get_string(body, "cwd", DATA_PATH_MAX_BYTES, NULL, &command->request.cwd, err) < 0 ||
         json_get_string_map(body, "envs", ENVS_MAX, ENV_NAME_BYTES, ENV_VALUE_BYTES,
-                            &command->request.envs, err) < 0) {
+                            &command->request.envs, err) < 0 ||
+        check_env_names(command->request.envs, err) < 0 ||
+        read_encoding(body, &command->base64, err) < 0) {
         return -1;
     }
     if (command->request.cwd != NULL && command->request.cwd[0] == '\0') {
         command->request.cwd = NULL;
     }
-    command->request.timeout_ms = command->request.background ? 0 : timeout_s * 1000;
+    timeout = cJSON_GetObjectItemCaseSensitive(body, "timeout_seconds");
+    if (command->request.background && (timeout == NULL || cJSON_IsNull(timeout))) {
+        timeout_s = 0; /* a service */
+    }
+    command->request.timeout_ms = timeout_s * 1000;
+    command->request.any_output = true;
+    command->request.on_tick = on_tick;
+    command->sandbox_id = sandbox_id;
     return 0;
 }
 
@@ -170,20 +244,13 @@ static int read_command(struct request *request, char sandbox_id[UUID_BYTES],
  * ----------------------------------------------------------------------------------------------
  */
 
-struct streamed {
-    struct request *caller;
-    struct exec_request request;
-    struct exec_result result;
-    bool begun;
-};
-
-static int begin_events(struct streamed *streamed)
+static int begin_events(struct command *command)
 {
-    if (streamed->begun) {
+    if (command->begun) {
         return 0;
     }
-    streamed->begun = true;
-    return respond_stream(streamed->caller, "text/event-stream",
+    command->begun = true;
+    return respond_stream(command->caller, "text/event-stream",
                           "Cache-Control: no-store\r\nX-Accel-Buffering: no\r\n", -1);
 }
 
@@ -222,76 +289,99 @@ static cJSON *output_json(const char *bytes, size_t length)
     return data;
 }
 
-/* A client that is gone, or reads too slowly, ends the command. */
-static int on_streamed(void *arg, enum exec_stream stream, const void *data, size_t bytes)
+static int put_output(struct command *command, const char *name, const char *data, size_t bytes)
 {
-    struct streamed *streamed = arg;
-    const char *name = stream == EXEC_STDOUT ? "stdout" : "stderr", *next = data;
-
-    if (begin_events(streamed) < 0) {
-        return -1;
-    }
     while (bytes > 0) {
         size_t piece = bytes;
 
         if (bytes > EVENT_DATA_BYTES) {
             /* not in the middle of a character, if these are characters */
-            piece = utf8_valid_prefix(next, EVENT_DATA_BYTES);
+            piece = utf8_valid_prefix(data, EVENT_DATA_BYTES);
             piece = piece > EVENT_DATA_BYTES / 2 ? piece : EVENT_DATA_BYTES;
         }
-        if (put_event(streamed->caller, name, output_json(next, piece)) < 0) {
+        if (put_event(command->caller, name, output_json(data, piece)) < 0) {
             return -1;
         }
-        next += piece;
+        data += piece;
         bytes -= piece;
     }
     return 0;
 }
 
-static int run_streamed(const struct data_call *call, void *arg, struct error *err)
+/* A client that is gone, or reads too slowly, does not end the command, just as it does not end one
+ * whose answer is whole: the rest of its output is dropped. */
+static int on_streamed(void *arg, enum exec_stream stream, const void *data, size_t bytes)
 {
-    struct streamed *streamed = arg;
+    struct command *command = arg;
 
-    return call->provider->ops->exec(call->provider, call->client, &call->target,
-                                     &streamed->request, on_streamed, streamed, &streamed->result,
-                                     err);
+    if (data == NULL) {
+        command->skipped_bytes += (int64_t)bytes;
+        return 0;
+    }
+    command->gone =
+        command->gone || begin_events(command) < 0 ||
+        put_output(command, stream == EXEC_STDOUT ? "stdout" : "stderr", data, bytes) < 0;
+    command->written_ms = clock_mono_ms();
+    return 0;
 }
 
-static cJSON *exit_json(const struct exec_result *result, int64_t took_ms)
+/* A comment line, so that nobody between takes a silent stream for a dead one. */
+static int on_streamed_tick(void *arg)
 {
-    bool success = result->exited && !result->timed_out && result->exit_code == 0;
+    static const char comment[] = ": keep-alive\n\n";
+    struct command *command = arg;
+
+    if (!command->gone && clock_mono_ms() - command->written_ms >= STREAM_KEEPALIVE_MS) {
+        command->gone = begin_events(command) < 0 ||
+                        http_stream_write(command->caller->http, comment, sizeof(comment) - 1) < 0;
+        command->caller->sent_bytes += sizeof(comment) - 1;
+        command->written_ms = clock_mono_ms();
+    }
+    return on_tick(arg);
+}
+
+static int run_streamed(const struct data_call *call, void *arg, struct error *err)
+{
+    return run_command(call, arg, on_streamed, err);
+}
+
+static cJSON *exit_json(const struct command *command, int64_t took_ms)
+{
     cJSON *data = cJSON_CreateObject();
 
-    cJSON_AddBoolToObject(data, "success", success);
-    add_exit_code(data, result);
-    cJSON_AddBoolToObject(data, "timed_out", result->timed_out);
+    cJSON_AddBoolToObject(data, "success", succeeded(command));
+    add_end(data, command);
+    cJSON_AddBoolToObject(data, "truncated", command->skipped_bytes > 0);
+    if (command->skipped_bytes > 0) {
+        json_add_int64(data, "omitted_bytes", command->skipped_bytes);
+    }
     json_add_int64(data, "duration_ms", took_ms);
-    cJSON_AddStringToObject(data, "message", end_message(result, success));
+    cJSON_AddStringToObject(data, "message", end_message(command));
     return data;
 }
 
 /* Output as it comes, then exactly one `exit`, or one `error` when its end was not learnt. */
-static void stream_command(struct request *request, const char *sandbox_id,
-                           const struct exec_request *asked)
+static void stream_command(struct request *request, struct command *command)
 {
-    struct streamed streamed = {.caller = request, .request = *asked};
     struct error err = ERROR_INIT;
     int64_t start_ms = clock_mono_ms();
-    int status = data_call_run(request, sandbox_id, run_streamed, &streamed, &err);
+    int status;
 
-    if (status < 0 && !streamed.begun) {
+    command->request.any_output = false;
+    command->request.on_tick = on_streamed_tick;
+    command->written_ms = start_ms;
+    status = data_call_run(request, command->sandbox_id, run_streamed, command, &err);
+    if (status < 0 && !command->begun) {
         respond_error(request, &err, 0);
         return;
     }
-    if (begin_events(&streamed) < 0) {
-        return;
+    if (command->gone || begin_events(command) < 0) {
+        return; /* its stream just ends */
     }
     if (status < 0) {
         (void)put_event(request, "error", request_error_json(request, &err));
-    } else if (streamed.result.exited || streamed.result.timed_out) {
-        (void)put_event(request, "exit", exit_json(&streamed.result, clock_mono_ms() - start_ms));
     } else {
-        return; /* stopped because the client is gone: its stream just ends */
+        (void)put_event(request, "exit", exit_json(command, clock_mono_ms() - start_ms));
     }
     (void)http_stream_end(request->http);
 }
@@ -303,31 +393,41 @@ static bool wants_events(const struct request *request)
     return accept != NULL && strcasestr(accept, "text/event-stream") != NULL;
 }
 
+static void answer_whole(struct request *request, struct command *command)
+{
+    struct error err = ERROR_INIT;
+    int64_t start_ms = clock_mono_ms();
+
+    command_output_init(&command->all, request);
+    command_output_init(&command->out, request);
+    command_output_init(&command->err, request);
+    if (data_call_run(request, command->sandbox_id, run_whole, command, &err) < 0) {
+        respond_error(request, &err, 0);
+    } else {
+        respond_command(request, command, clock_mono_ms() - start_ms);
+    }
+    command_output_done(&command->all);
+    command_output_done(&command->out);
+    command_output_done(&command->err);
+}
+
 void handle_run_cmd(struct request *request)
 {
-    size_t max = (size_t)request->gateway->config->command_output_bytes;
     struct error err = ERROR_INIT;
     struct command command = {.caller = request};
     char sandbox_id[UUID_BYTES];
-    int64_t start_ms = clock_mono_ms();
+    bool streams = wants_events(request);
 
-    strbuf_init(&command.all.text, max);
-    strbuf_init(&command.out.text, max);
-    strbuf_init(&command.err.text, max);
-    if (read_command(request, sandbox_id, &command, &err) == 0 && !command.request.background &&
-        wants_events(request) && request->idempotency.key[0] != '\0') {
+    if (read_command(request, sandbox_id, &command, &err) == 0 && streams &&
+        !command.request.background && request->idempotency.key[0] != '\0') {
         error_set(&err, ERR_INVALID,
                   "Idempotency-Key: the output of a streamed command is not kept");
     }
-    if (err.code == ERR_OK && !command.request.background && wants_events(request)) {
-        stream_command(request, sandbox_id, &command.request);
-    } else if (err.code != ERR_OK ||
-               data_call_run(request, sandbox_id, run_command, &command, &err) < 0) {
+    if (err.code != ERR_OK) {
         respond_error(request, &err, 0);
+    } else if (streams && !command.request.background) {
+        stream_command(request, &command);
     } else {
-        respond_command(request, &command, clock_mono_ms() - start_ms);
+        answer_whole(request, &command);
     }
-    strbuf_done(&command.all.text);
-    strbuf_done(&command.out.text);
-    strbuf_done(&command.err.text);
 }

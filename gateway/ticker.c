@@ -132,7 +132,9 @@ static void *tick(void *arg)
         struct error err = ERROR_INIT;
         int status = 0;
 
-        if (auth_refresh(ticker->gateway->auth, &err) < 0 || look_at_backlog(ticker, &err) < 0) {
+        if (auth_refresh(ticker->gateway->auth, &err) < 0 ||
+            activity_watch(ticker->gateway->activity, &err) < 0 ||
+            look_at_backlog(ticker, &err) < 0) {
             status = -1;
         }
         if (status < 0 && !down) {

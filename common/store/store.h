@@ -194,6 +194,12 @@ int store_sandbox_list(struct store *store, const struct store_list_filter *filt
  * reaper moves it behind expires_at, or pauses the sandbox before it. */
 int store_sandbox_touch(struct store *store, const char *const *sandbox_ids, size_t count,
                         struct error *err) MUST_CHECK;
+/* Moves an idle deadline to `ms` from now at least. */
+int store_sandbox_hold(struct store *store, const char *sandbox_id, int64_t ms,
+                       struct error *err) MUST_CHECK;
+/* ret_paused[i]: sandbox_ids[i] is paused. */
+int store_sandboxes_paused(struct store *store, const char *const *sandbox_ids, size_t count,
+                           bool *ret_paused, struct error *err) MUST_CHECK;
 
 struct store_event {
     char from[16], to[16], reason[REASON_BYTES], actor[64], job_id[UUID_BYTES];

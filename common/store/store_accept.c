@@ -212,6 +212,42 @@ int store_sandbox_touch(struct store *store, const char *const *sandbox_ids, siz
     return status;
 }
 
+int store_sandbox_hold(struct store *store, const char *sandbox_id, int64_t ms, struct error *err)
+{
+    struct params p = {.count = 0};
+
+    param_text(&p, sandbox_id);
+    param_int(&p, ms);
+    return store_execute(store, Q_SANDBOX_HOLD, &p, err);
+}
+
+int store_sandboxes_paused(struct store *store, const char *const *sandbox_ids, size_t count,
+                           bool *ret_paused, struct error *err)
+{
+    struct params p = {.count = 0};
+    char *ids = param_id_array(sandbox_ids, count);
+    PGresult *result;
+    int status;
+
+    param_text(&p, ids);
+    status = store_query(store, Q_SANDBOXES_PAUSED, &p, &result, err);
+    free(ids);
+    if (status < 0) {
+        return -1;
+    }
+    for (size_t i = 0; i < count; i++) {
+        ret_paused[i] = false;
+        for (int row = 0; row < PQntuples(result); row++) {
+            char id[UUID_BYTES];
+
+            row_text(result, row, 0, id, sizeof(id));
+            ret_paused[i] = ret_paused[i] || strcmp(id, sandbox_ids[i]) == 0;
+        }
+    }
+    PQclear(result);
+    return 0;
+}
+
 int store_events(struct store *store, const char *sandbox_id, int limit, struct store_event **ret,
                  size_t *ret_count, struct error *err)
 {

@@ -202,10 +202,12 @@ def test_a_streamed_command_that_takes_too_long_ends_with_one_exit(alice, box):
     assert events.end["timed_out"] is True and events.end["exit_code"] is None and events.end["success"] is False
 
 
-def test_a_streamed_command_dies_with_its_reader(alice, box):
+def test_a_streamed_command_outlives_its_reader_but_not_its_time(alice, box):
+    """As a plain one does."""
     with alice.http.stream("POST", f"{BASE}/run-cmd", headers=alice.headers(Accept="text/event-stream"),
-                           json={"sandbox_id": box, "command": "exec -a lonely yes"}) as answer:
+                           json={"sandbox_id": box, "command": "exec -a lonely yes", "timeout_seconds": 4}) as answer:
         next(answer.iter_bytes())
+    assert alice.run(box, "sleep 1; pgrep -f '^lonel[y]'")["exit_code"] == 0
     wait_until("the command is dead", lambda: alice.run(box, "pgrep -f '^lonel[y]'")["exit_code"] == 1, 20, 0.3)
 
 

@@ -61,7 +61,8 @@ outer='(
     trap : HUP INT QUIT TERM
     # a signal to the whole group of the command is not for us
     run() {
-        SANDBOX_EXEC_ID="${d#*exec-}" $(command -v setsid) sh -c "$boot" sh "$@" sh "$d" "$sh" "$keep"
+        exec 4>&2 2>/dev/null # a shell tells there of a runner that was killed
+        (SANDBOX_EXEC_ID="${d#*exec-}" exec $(command -v setsid) sh -c "$boot" sh "$@" sh "$d" "$sh" "$keep" 2>&4 4>&-)
         echo $? >"$d/code"
     }
     sh=$3
