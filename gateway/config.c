@@ -144,7 +144,7 @@ int gateway_config_load(struct gateway_config *config, struct error *err)
     if (config_load(table, COUNT, config, err) < 0) {
         return -1;
     }
-    if (services_check(config, err) < 0) {
+    if (services_check(config, err) < 0 || queue_config_check(&config->redis, err) < 0) {
         gateway_config_free(config);
         return -1;
     }

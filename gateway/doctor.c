@@ -188,8 +188,8 @@ static void check_postgresql(struct doctor *doctor)
     doctor->check = "jobs";
     if (stats.oldest_queued_ms > OLDEST_WARN_MS) {
         tell(doctor, WARN,
-             "start more workers; `redis-cli XINFO GROUPS sandbox:jobs:create` shows whether any "
-             "reads",
+             "start more workers; `redis-cli XINFO GROUPS jobs:create`, the key with REDIS_PREFIX "
+             "before it, shows whether any reads",
              "the oldest queued job waits for %lld s", (long long)(stats.oldest_queued_ms / 1000));
     } else {
         tell(doctor, FINE, NULL, "%lld queued, the oldest for %lld ms; %lld running",
@@ -212,13 +212,24 @@ static void check_postgresql(struct doctor *doctor)
 
 static void check_redis(struct doctor *doctor)
 {
-    struct queue *queue = queue_new(doctor->redis);
+    struct queue_owner owner = {.known = false};
+    struct queue_options redis = *doctor->redis;
     struct error err = ERROR_INIT;
     struct queue_facts facts;
+    char id[UUID_BYTES];
+
+    if (store_deployment_id(doctor->store, id, &err) == 0) {
+        queue_owner_set(&owner, id);
+        redis.owner = &owner;
+    }
+    struct queue *queue = queue_new(&redis);
     int64_t before_ms = clock_wall_ms();
 
     if (queue_facts_read(queue, &facts, &err) < 0) {
-        tell(doctor, FAIL, "check REDIS_HOST, REDIS_PORT and REDIS_PASSWORD, and that it runs",
+        tell(doctor, FAIL,
+             err.code == ERR_CONFIG
+                 ? "no two deployments may use the same keys: they take each other's jobs"
+                 : "check REDIS_HOST, REDIS_PORT and REDIS_PASSWORD, and that it runs",
              "%s", err.message);
         queue_free(queue);
         return;

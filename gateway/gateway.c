@@ -35,9 +35,33 @@ static struct auth *open_auth(const struct gateway_config *config, struct store 
     return auth_new(&options, store, err);
 }
 
+bool gateway_knows_owner(struct gateway *gateway)
+{
+    struct error err = ERROR_INIT;
+    char id[UUID_BYTES];
+
+    if (!atomic_load(&gateway->owner.known) && store_deployment_id(gateway->store, id, &err) == 0) {
+        queue_owner_set(&gateway->owner, id);
+    }
+    return atomic_load(&gateway->owner.known);
+}
+
+/* ERR_CONFIG when the keys are another deployment's. While PostgreSQL or Redis is away it cannot be
+ * told: the ticker goes on looking. */
+static int check_owner(struct gateway *gateway, const struct queue_options *redis,
+                       struct error *err)
+{
+    struct queue *queue = queue_new(redis);
+    bool present;
+    int status = gateway_knows_owner(gateway) ? queue_mark_present(queue, &present, err) : 0;
+
+    queue_free(queue);
+    return status < 0 && err->code == ERR_CONFIG ? -1 : 0;
+}
+
 int gateway_open(struct gateway *gateway, const struct gateway_config *config, struct error *err)
 {
-    struct queue_options redis = queue_config_options(&config->redis);
+    struct queue_options redis = queue_config_options(&config->redis, &gateway->owner);
 
     memset(gateway, 0, sizeof(*gateway));
     gateway->config = config;
@@ -49,7 +73,7 @@ int gateway_open(struct gateway *gateway, const struct gateway_config *config, s
     gateway->activity = activity_new(gateway->store);
     gateway->clients = client_pool_new();
     gateway->fleet = fleet_new(&redis);
-    if (http_global_init(err) < 0 ||
+    if (http_global_init(err) < 0 || check_owner(gateway, &redis, err) < 0 ||
         (gateway->providers = provider_set_open(config->providers, err)) == NULL ||
         (gateway->placement = placement_open(config->templates, gateway->providers, err)) == NULL ||
         (gateway->auth = open_auth(config, gateway->store, err)) == NULL ||

@@ -28,6 +28,7 @@ struct gateway {
     const struct gateway_config *config;
     char name[SERVICE_NAME_BYTES]; /* our reply stream */
     struct store *store;
+    struct queue_owner owner; /* of the Redis keys */
     struct auth *auth;
     struct provider_set *providers;
     struct placement *placement;
@@ -47,6 +48,9 @@ struct gateway {
 int gateway_open(struct gateway *gateway, const struct gateway_config *config,
                  struct error *err) MUST_CHECK;
 void gateway_close(struct gateway *gateway);
+
+/* Tells the Redis connections which deployment this is, once PostgreSQL has said it. */
+bool gateway_knows_owner(struct gateway *gateway);
 
 /* As configured, for a subcommand of its own. */
 struct store *gateway_store(const struct gateway_config *config);

@@ -112,7 +112,7 @@ static int run(int argc, char **argv, const struct gateway_config *config, int s
                struct error *err)
 {
     const char *verb = argc > 1 ? argv[1] : "serve";
-    struct queue_options redis = queue_config_options(&config->redis);
+    struct queue_options redis = queue_config_options(&config->redis, NULL);
     struct store *store;
     int status;
 

@@ -123,10 +123,28 @@ static void flush_activity(struct ticker *ticker, bool *down)
     *down = failed;
 }
 
+/* Whose the keys are; another's mark closes every connection of ours to Redis until it is gone. */
+static void look_for_mark(struct ticker *ticker, bool *foreign)
+{
+    struct error err = ERROR_INIT;
+    bool present, theirs;
+
+    if (!gateway_knows_owner(ticker->gateway)) {
+        return;
+    }
+    pthread_mutex_lock(&ticker->lock);
+    theirs = queue_mark_present(ticker->queue, &present, &err) < 0 && err.code == ERR_CONFIG;
+    pthread_mutex_unlock(&ticker->lock);
+    if (theirs && !*foreign) {
+        log_error(LOG_ERROR, "queue.foreign", &err);
+    }
+    *foreign = theirs;
+}
+
 static void *tick(void *arg)
 {
     struct ticker *ticker = arg;
-    bool down = false, flush_down = false;
+    bool down = false, flush_down = false, foreign = false;
 
     while (!atomic_load(&ticker->stopping)) {
         struct error err = ERROR_INIT;
@@ -143,6 +161,7 @@ static void *tick(void *arg)
             log_event(LOG_INFO, "database.available");
         }
         down = status < 0;
+        look_for_mark(ticker, &foreign);
         for (int waited = 0; waited < TICK_MS && !atomic_load(&ticker->stopping);
              waited += STEP_MS) {
             flush_activity(ticker, &flush_down);

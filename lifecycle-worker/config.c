@@ -104,8 +104,8 @@ int worker_config_load(struct worker_config *config, struct error *err)
     if (config_load(table, TABLE_COUNT, config, err) != 0) {
         return -1;
     }
-    int status = 0;
-    if (config->attempt_ms >= config->lease_ms) {
+    int status = queue_config_check(&config->redis, err);
+    if (status == 0 && config->attempt_ms >= config->lease_ms) {
         status = error_set(err, ERR_CONFIG,
                            "WORKER_ATTEMPT_MS (%lld) must be below WORKER_LEASE_MS (%lld)",
                            (long long)config->attempt_ms, (long long)config->lease_ms);

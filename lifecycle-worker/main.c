@@ -23,7 +23,7 @@ static void print_help(void)
 
 static int health(const struct worker_config *config)
 {
-    struct queue_options redis = queue_config_options(&config->redis);
+    struct queue_options redis = queue_config_options(&config->redis, NULL);
     struct error err = ERROR_INIT;
 
     if (queue_health(&redis, QUEUE_ROLE_WORKER, &err) != 0) {
@@ -62,8 +62,7 @@ static int run(bool only_health, int signal_fd)
     if (worker_init(&worker, &config, signal_fd, &err) != 0) {
         goto out;
     }
-    worker_run(&worker);
-    status = EXIT_OK;
+    status = worker_run(&worker, &err) == 0 ? EXIT_OK : EXIT_CONFIG;
 out:
     if (status != EXIT_OK) {
         log_error(LOG_ERROR, "worker.start", &err);

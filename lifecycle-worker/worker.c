@@ -26,6 +26,7 @@
 #define HOLD_FRESH_MS       50 /* before calls are begun */
 #define AUTOCLAIM_MAX_MS    5000
 #define READER_BLOCK_MS     2000
+#define MARK_LOOK_MS        2000
 #define REFILL_MAX          20000 /* the rest is found by the reaper */
 #define OUTBOX_BASE_MS      5000
 
@@ -64,6 +65,9 @@ void worker_note_queue(struct worker *worker, const struct error *err)
     }
     worker->queue_up = false;
     worker->queue_retry_ms = now_ms + QUEUE_RETRY_MS;
+    if (err->code == ERR_CONFIG && !worker->keys_ours) {
+        worker->refusal = *err;
+    }
 }
 
 struct gate *worker_gate(struct worker *worker, const char *provider)
@@ -92,6 +96,7 @@ static void probe_store(struct worker *worker)
         worker->store_retry_ms = clock_mono_ms() + STORE_RETRY_MS + (clock_mono_ms() - start_ms);
         return;
     }
+    queue_owner_set(&worker->owner, worker->deployment_id);
     worker_note_store(worker, NULL);
 }
 
@@ -122,9 +127,31 @@ static void prepare_queue(struct worker *worker)
         worker_note_queue(worker, &err);
         return;
     }
+    worker->keys_ours = true;
     worker_note_queue(worker, NULL);
     if (wiped) {
         refill_streams(worker);
+    }
+}
+
+/* Nothing is read before the keys are known to be ours, nor when they are no more. */
+static void look_for_mark(struct worker *worker, int64_t now_ms)
+{
+    struct error err = ERROR_INIT;
+    bool present = false;
+    if (worker->deployment_id[0] == '\0' || now_ms < worker->next_mark_ms ||
+        (!worker->queue_up && now_ms < worker->queue_retry_ms)) {
+        return;
+    }
+    if (queue_mark_present(worker->queue, &present, &err) != 0) {
+        worker_note_queue(worker, &err);
+        return;
+    }
+    worker->next_mark_ms = now_ms + MARK_LOOK_MS;
+    if (present && worker->keys_ours) {
+        worker_note_queue(worker, NULL);
+    } else {
+        prepare_queue(worker);
     }
 }
 
@@ -320,9 +347,14 @@ static int read_room(const struct worker *worker)
     return slots < calls ? slots : calls;
 }
 
-static bool may_read(const struct worker *worker)
+static bool may_take(const struct worker *worker)
 {
     return worker->store_up && worker->drain_end_ms == 0 && worker->held_count == 0;
+}
+
+static bool may_read(const struct worker *worker)
+{
+    return may_take(worker) && worker->keys_ours;
 }
 
 static void park_reader(struct worker *worker)
@@ -388,7 +420,7 @@ static void take_over(struct worker *worker, int64_t now_ms)
 static void poll_due(struct worker *worker, int64_t now_ms)
 {
     if (worker->queue_up || now_ms - worker->queue_down_since_ms < QUEUE_POLL_AFTER_MS ||
-        now_ms < worker->next_due_ms || !may_read(worker)) {
+        now_ms < worker->next_due_ms || !may_take(worker)) {
         return;
     }
     worker->next_due_ms = now_ms + DUE_POLL_MS;
@@ -524,6 +556,7 @@ static void turn(struct worker *worker)
     int64_t now_ms = clock_mono_ms();
     probe_store(worker);
     heartbeat_store(worker, clock_mono_ms());
+    look_for_mark(worker, now_ms);
     heartbeat(worker, now_ms);
     read_holds(worker, now_ms, HOLD_POLL_MS);
     if (worker->drain_end_ms == 0) {
@@ -561,21 +594,24 @@ static void turn(struct worker *worker)
     }
 }
 
-void worker_run(struct worker *worker)
+int worker_run(struct worker *worker, struct error *err)
 {
     log_event(LOG_INFO, "worker.started", LOG_S("worker", worker->identity),
               LOG_S("providers", worker->config->providers), LOG_S("version", VERSION));
-    while (!drained(worker)) {
+    while (!drained(worker) && worker->refusal.code == ERR_OK) {
         turn(worker);
     }
     drain_end(worker);
-    struct error err = ERROR_INIT;
-    if (queue_heartbeat_remove(worker->queue, worker->identity, &err) != 0 ||
-        store_process_end(worker->store, worker->identity, &err) != 0) {
-        log_error(LOG_WARN, "worker.heartbeat_left", &err); /* it expires by itself */
+    struct error left = ERROR_INIT;
+    if (store_process_end(worker->store, worker->identity, &left) != 0 ||
+        (worker->refusal.code == ERR_OK &&
+         queue_heartbeat_remove(worker->queue, worker->identity, &left) != 0)) {
+        log_error(LOG_WARN, "worker.heartbeat_left", &left); /* it expires by itself */
     }
     log_event(LOG_INFO, "worker.stopped", LOG_I("left_in_flight", worker->inflight.used),
               LOG_I("done", worker->counters.done));
+    *err = worker->refusal;
+    return worker->refusal.code == ERR_OK ? 0 : -1;
 }
 
 /* ---- life --------------------------------------------------------------------------------- */
@@ -625,7 +661,7 @@ int worker_init(struct worker *worker, const struct worker_config *config, int s
     gates_init(worker);
     struct store_options database = store_config_options(config->database_url, "sandbox-worker", 1);
     worker->store = store_new(&database);
-    struct queue_options redis = queue_config_options(&config->redis);
+    struct queue_options redis = queue_config_options(&config->redis, &worker->owner);
     worker->queue = queue_new(&redis);
     worker->reader = queue_reader_new(&redis, worker->identity, READER_BLOCK_MS);
     worker->http = http_multi_new((int)config->max_in_flight);

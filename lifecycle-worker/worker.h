@@ -55,6 +55,9 @@ struct worker {
     int signal_fd;
     char identity[SERVICE_NAME_BYTES];
     char deployment_id[UUID_BYTES]; /* "" until PostgreSQL told it */
+    struct queue_owner owner;       /* of the Redis keys: the same id */
+    bool keys_ours;                 /* seen once: another's mark is then no reason to end */
+    struct error refusal;           /* why this worker must not run; ERR_OK = it may */
     struct retry_policy policy;
     struct absence_policy absence;
     struct gate_policy gate_policy;
@@ -74,6 +77,7 @@ struct worker {
     int64_t queue_retry_ms;
     int64_t next_heartbeat_ms, next_autoclaim_ms, holds_read_ms, next_due_ms;
     int64_t next_beat_ms; /* heartbeat in PostgreSQL */
+    int64_t next_mark_ms; /* look whose keys they are */
     struct database_clock clock;
     int64_t drain_end_ms; /* 0 = not draining */
 };
@@ -81,8 +85,8 @@ struct worker {
 /* Builds the worker; `config` must outlive it. ERR_CONFIG names what is wrong. */
 int worker_init(struct worker *worker, const struct worker_config *config, int signal_fd,
                 struct error *err) MUST_CHECK;
-/* Runs until drained. */
-void worker_run(struct worker *worker);
+/* Runs until drained; -1: the Redis keys are another deployment's. */
+int worker_run(struct worker *worker, struct error *err) MUST_CHECK;
 void worker_done(struct worker *worker); /* also of a half-built one */
 
 /* Notes how a call to the store or the queue went; logs changes only. */

@@ -79,7 +79,7 @@ int reaper_config_load(struct reaper_config *config, struct error *err)
     if (config_load(table, TABLE_COUNT, config, err) != 0) {
         return -1;
     }
-    if (read_providers(config, err) != 0 ||
+    if (queue_config_check(&config->redis, err) != 0 || read_providers(config, err) != 0 ||
         config_load(provider_lifetime_config, PROVIDER_KIND_COUNT, &config->lifetimes, err) != 0) {
         reaper_config_free(config);
         return -1;

@@ -23,7 +23,7 @@ static void print_help(void)
 
 static void loop(struct sweep *sweep, int signal_fd)
 {
-    while (!service_draining()) {
+    while (!service_draining() && sweep->refusal.code == ERR_OK) {
         int64_t wait_ms = sweep_run(sweep);
         struct pollfd poll_fd = {.fd = signal_fd, .events = POLLIN};
         if (poll(&poll_fd, 1, (int)wait_ms) > 0) {
@@ -34,7 +34,7 @@ static void loop(struct sweep *sweep, int signal_fd)
 
 static int health(const struct reaper_config *config)
 {
-    struct queue_options redis = queue_config_options(&config->redis);
+    struct queue_options redis = queue_config_options(&config->redis, NULL);
     struct error err = ERROR_INIT;
 
     if (queue_health(&redis, QUEUE_ROLE_REAPER, &err) != 0) {
@@ -69,7 +69,12 @@ static int run(bool only_health, int signal_fd)
     log_event(LOG_INFO, "reaper.started", LOG_S("reaper", sweep.identity),
               LOG_S("version", VERSION));
     loop(&sweep, signal_fd);
+    err = sweep.refusal;
     sweep_done(&sweep);
+    if (err.code != ERR_OK) {
+        log_error(LOG_ERROR, "reaper.start", &err);
+        goto out;
+    }
     log_event(LOG_INFO, "reaper.stopped");
     status = EXIT_OK;
 out:

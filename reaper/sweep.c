@@ -51,6 +51,25 @@ static void note_queue(struct sweep *sweep, const struct error *err)
     }
     sweep->queue_up = false;
     sweep->queue_retry_ms = clock_mono_ms() + RETRY_MS;
+    if (err->code == ERR_CONFIG && !sweep->keys_ours) {
+        sweep->refusal = *err;
+    }
+}
+
+/* Nothing is decided before it is known whose the Redis keys must be. */
+static bool knows_owner(struct sweep *sweep)
+{
+    struct error err = ERROR_INIT;
+    char id[UUID_BYTES];
+    if (atomic_load(&sweep->owner.known)) {
+        return true;
+    }
+    if (store_deployment_id(sweep->store, id, &err) != 0) {
+        note_store(sweep, &err);
+        return false;
+    }
+    queue_owner_set(&sweep->owner, id);
+    return true;
 }
 
 /* What cannot be sent now is found by the outbox later. Frees the array. */
@@ -114,7 +133,7 @@ static void look_for_mark(struct sweep *sweep)
         return;
     }
     note_queue(sweep, NULL);
-    if (present) {
+    if (present && sweep->keys_ours) {
         return;
     }
     bool wiped = false;
@@ -122,6 +141,7 @@ static void look_for_mark(struct sweep *sweep)
         note_queue(sweep, &err);
         return;
     }
+    sweep->keys_ours = true;
     if (!wiped) {
         return;
     }
@@ -399,7 +419,9 @@ int64_t sweep_run(struct sweep *sweep)
         if (!sweep->store_up) {
             sweep->next_deadlines_ms = now_ms; /* asks whether PostgreSQL is back */
         }
-        run_store_work(sweep, now_ms);
+        if (knows_owner(sweep)) {
+            run_store_work(sweep, now_ms);
+        }
     }
     if (now_ms >= sweep->next_prune_ms) {
         run_prune(sweep, now_ms);
@@ -426,7 +448,7 @@ void sweep_init(struct sweep *sweep, const struct reaper_config *config)
     sweep->next_prune_ms = clock_mono_ms() + config->prune_ms;
     struct store_options database = store_config_options(config->database_url, "sandbox-reaper", 1);
     sweep->store = store_new(&database);
-    struct queue_options redis = queue_config_options(&config->redis);
+    struct queue_options redis = queue_config_options(&config->redis, &sweep->owner);
     sweep->queue = queue_new(&redis);
 }
 

@@ -112,8 +112,9 @@ static void apply_retry_date(struct http_exchange *x)
 {
     struct http_response *response = &x->response;
     if (x->retry_at_ms > 0) {
-        int64_t now_ms = response->date_ms > 0 ? response->date_ms : clock_wall_ms();
-        int64_t ms = bound_retry_ms(x->retry_at_ms - now_ms);
+        int64_t now_ms = clock_wall_ms();
+        int64_t ahead_ms = http_clock_ahead_ms(response, now_ms);
+        int64_t ms = bound_retry_ms(x->retry_at_ms - ahead_ms - now_ms);
         response->retry_after_ms = ms > response->retry_after_ms ? ms : response->retry_after_ms;
     }
     x->retry_at_ms = 0;

@@ -56,6 +56,10 @@ struct http_response {
     char error[256]; /* transport's own words, secret-free (no URL) */
 };
 
+/* How far the server's clock is ahead of the one that shows now_ms; 0 without a Date, and when what
+ * a Date can tell (a second, and the time its answer took) shows no difference. */
+int64_t http_clock_ahead_ms(const struct http_response *response, int64_t now_ms);
+
 /* ---- lifecycle step machines ----------------------------------------------------------------- */
 
 enum provider_op {

@@ -26,19 +26,24 @@ void provider_call_done(struct provider_call *call)
 /* A Date is cut to the second, and its answer took a while to come. */
 enum { DATE_CUT_MS = 1000, DATE_LATE_MS = 2000 };
 
+int64_t http_clock_ahead_ms(const struct http_response *response, int64_t now_ms)
+{
+    int64_t behind_ms = now_ms - response->date_ms;
+    if (response->date_ms == 0 ||
+        (behind_ms >= -DATE_CUT_MS && behind_ms <= DATE_CUT_MS + DATE_LATE_MS)) {
+        return 0;
+    }
+    return response->date_ms + DATE_CUT_MS / 2 - now_ms;
+}
+
 void provider_call_tick(struct provider_call *call, int64_t now_ms,
                         const struct http_response *last)
 {
-    int64_t behind_ms; /* of the Date */
     call->now_ms = now_ms;
-    if (!last || last->date_ms == 0) {
-        return;
+    if (last && last->date_ms > 0) {
+        call->clock_told = true;
+        call->clock_ahead_ms = http_clock_ahead_ms(last, now_ms);
     }
-    behind_ms = now_ms - last->date_ms;
-    call->clock_told = true;
-    call->clock_ahead_ms = behind_ms >= -DATE_CUT_MS && behind_ms <= DATE_CUT_MS + DATE_LATE_MS
-                               ? 0
-                               : last->date_ms + DATE_CUT_MS / 2 - now_ms;
 }
 
 int64_t provider_call_time(const struct provider_call *call, int64_t provider_ms)

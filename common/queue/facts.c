@@ -14,9 +14,9 @@
 #include "common/queue/keys.h"
 #include "common/queue/queue_internal.h"
 
-static const char *const role_prefix[] = {
-    [QUEUE_ROLE_WORKER] = QUEUE_KEY_WORKER_PREFIX,
-    [QUEUE_ROLE_REAPER] = QUEUE_KEY_REAPER_PREFIX,
+static const char *const role_kind[] = {
+    [QUEUE_ROLE_WORKER] = QUEUE_KEY_WORKER,
+    [QUEUE_ROLE_REAPER] = QUEUE_KEY_REAPER,
 };
 
 /* Calls back for every key by SCAN: KEYS would stop Redis for everybody while it looks. A key may
@@ -73,14 +73,14 @@ static int count_keys(struct queue *queue, const char *pattern, int *ret, struct
 int queue_alive(struct queue *queue, enum queue_role role, const char *host, int *ret,
                 struct error *err)
 {
-    char pattern[sizeof(QUEUE_KEY_WORKER_PREFIX) + 256];
-    snprintf(pattern, sizeof(pattern), "%s%s%s*", role_prefix[role], host == NULL ? "" : host,
-             host == NULL ? "" : ":");
+    char pattern[QUEUE_KEY_BYTES + 2];
+    snprintf(pattern, sizeof(pattern), "%s%s%s%s*", queue_prefix(queue), role_kind[role],
+             host == NULL ? "" : host, host == NULL ? "" : ":");
     return count_keys(queue, pattern, ret, err);
 }
 
 struct beats {
-    const char *prefix;
+    char prefix[QUEUE_KEY_BYTES];
     struct queue_beat *items;
     size_t count, capacity;
 };
@@ -108,7 +108,7 @@ static void note_key(void *arg, const char *key)
 static int read_beat(struct queue *queue, const char *prefix, struct queue_beat *beat,
                      struct error *err)
 {
-    char key[sizeof(QUEUE_KEY_WORKER_PREFIX) + sizeof(beat->name)];
+    char key[QUEUE_KEY_BYTES + sizeof(beat->name)];
     redisReply *reply;
     snprintf(key, sizeof(key), "%s%s", prefix, beat->name);
     queue_args_text(queue_begin(queue, "GET"), key);
@@ -124,8 +124,9 @@ static int read_beat(struct queue *queue, const char *prefix, struct queue_beat 
 int queue_beats_read(struct queue *queue, enum queue_role role, struct queue_beat **ret,
                      size_t *ret_count, struct error *err)
 {
-    struct beats beats = {.prefix = role_prefix[role]};
-    char pattern[sizeof(QUEUE_KEY_WORKER_PREFIX) + 1];
+    struct beats beats = {.count = 0};
+    char pattern[QUEUE_KEY_BYTES + 1];
+    queue_key(&queue->link.keys, role_kind[role], "", beats.prefix);
     snprintf(pattern, sizeof(pattern), "%s*", beats.prefix);
     int status = each_key(queue, pattern, note_key, &beats, err);
     for (size_t i = 0; i < beats.count && status == 0; i++) {
@@ -161,8 +162,8 @@ int queue_health(const struct queue_options *options, enum queue_role role, stru
     gethostname(host, sizeof(host) - 1);
     int status = queue_alive(queue, role, host, &alive, err);
     if (status == 0 && alive == 0) {
-        status = error_set(err, ERR_NOT_FOUND, "no live heartbeat of this host (%s*) in Redis",
-                           role_prefix[role]);
+        status = error_set(err, ERR_NOT_FOUND, "no live heartbeat of this host (%s%s*) in Redis",
+                           queue_prefix(queue), role_kind[role]);
     }
     queue_free(queue);
     return status;
@@ -230,7 +231,7 @@ static int read_time(struct queue *queue, struct queue_facts *ret, struct error 
 static int read_dead(struct queue *queue, struct queue_facts *ret, struct error *err)
 {
     redisReply *reply;
-    queue_args_text(queue_begin(queue, "XLEN"), QUEUE_KEY_DEAD);
+    queue_args_text(queue_begin(queue, "XLEN"), queue->link.keys.dead);
     if (queue_link_call(&queue->link, &queue->args, &reply, err) != 0) {
         return -1;
     }

@@ -1,19 +1,23 @@
 /*
- * keys - every Redis key, group and entry field, once.
+ * keys - every Redis key, group and entry field, once. Each key begins with REDIS_PREFIX.
  *
  * Streams of work are never trimmed: trimming deletes unread entries silently.
  */
 #ifndef QUEUE_KEYS_H
 #define QUEUE_KEYS_H
 
-#define QUEUE_KEY_JOBS_PREFIX   "sandbox:jobs:"     /* + op: stream of wake-ups */
-#define QUEUE_KEY_DEAD          "sandbox:jobs:dead" /* stream of dead letters */
-#define QUEUE_KEY_REPLY_PREFIX  "sandbox:reply:"    /* + gateway: stream of finished job ids */
-#define QUEUE_KEY_HOLD_PREFIX   "sandbox:hold:"     /* + provider: exists while calls are on hold */
-#define QUEUE_KEY_WORKER_PREFIX "sandbox:workers:"  /* + consumer: heartbeat with TTL */
-#define QUEUE_KEY_REAPER_PREFIX "sandbox:reapers:"  /* + name: heartbeat with TTL */
-#define QUEUE_KEY_MARK          "sandbox:mark"      /* absent = Redis was wiped */
-#define QUEUE_GROUP             "lifecycle-workers"
+#define QUEUE_PREFIX_DEFAULT "sandbox:"
+#define QUEUE_KEY_JOBS       "jobs:"     /* + op: stream of wake-ups */
+#define QUEUE_KEY_DEAD       "jobs:dead" /* stream of dead letters */
+#define QUEUE_KEY_REPLY      "reply:"    /* + gateway: stream of finished job ids */
+#define QUEUE_KEY_HOLD       "hold:"     /* + provider: exists while calls are on hold */
+#define QUEUE_KEY_WORKER     "workers:"  /* + consumer: heartbeat with TTL */
+#define QUEUE_KEY_REAPER     "reapers:"  /* + name: heartbeat with TTL */
+#define QUEUE_KEY_MARK       "mark"      /* whose keys these are; absent = Redis was wiped */
+#define QUEUE_GROUP          "lifecycle-workers"
+
+/* Longest key: the prefix, a name from above, and what follows it. */
+enum { QUEUE_PREFIX_BYTES = 65, QUEUE_KEY_BYTES = QUEUE_PREFIX_BYTES + 16 + 256 };
 
 #define QUEUE_REPLY_MAXLEN   "10000"
 #define QUEUE_REPLY_EXPIRE_S "3600"

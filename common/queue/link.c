@@ -13,16 +13,57 @@
 
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
-#include "common/queue/keys.h"
+#include "common/base/id.h"
 
 #define RECONNECT_PAUSE_MS 250
 #define AWAY_SHARE         60 /* a connection that still does is tried anew for 1/60 of the time */
 
-static const char *const stream_keys[JOB_OP_COUNT] = {
-#define X(code, name) [code] = QUEUE_KEY_JOBS_PREFIX name,
-#include "common/domain/ops.def"
-#undef X
-};
+/* ---- keys --------------------------------------------------------------------------------- */
+
+const char *queue_key(const struct queue_keys *keys, const char *kind, const char *name,
+                      char ret[QUEUE_KEY_BYTES])
+{
+    snprintf(ret, QUEUE_KEY_BYTES, "%s%s%s", keys->prefix, kind, name);
+    return ret;
+}
+
+void queue_keys_init(struct queue_keys *keys, const char *prefix)
+{
+    memset(keys, 0, sizeof(*keys));
+    snprintf(keys->prefix, sizeof(keys->prefix), "%s",
+             prefix == NULL ? QUEUE_PREFIX_DEFAULT : prefix);
+    for (int op = 0; op < JOB_OP_COUNT; op++) {
+        queue_key(keys, QUEUE_KEY_JOBS, job_op_name((enum job_op)op), keys->streams[op]);
+    }
+    queue_key(keys, QUEUE_KEY_DEAD, "", keys->dead);
+    queue_key(keys, QUEUE_KEY_MARK, "", keys->mark);
+}
+
+/* ---- whose keys they are ------------------------------------------------------------------- */
+
+void queue_owner_set(struct queue_owner *owner, const char *deployment_id)
+{
+    if (!atomic_load(&owner->known)) {
+        str_copy(owner->deployment_id, sizeof(owner->deployment_id), deployment_id);
+        atomic_store(&owner->known, true);
+    }
+}
+
+int queue_owner_check(struct queue_owner *owner, const char *mark, const char *prefix,
+                      struct error *err)
+{
+    if (owner == NULL || !atomic_load(&owner->known)) {
+        return 0;
+    }
+    bool foreign = id_is_uuid_lower(mark) && strcmp(mark, owner->deployment_id) != 0;
+    atomic_store(&owner->foreign, foreign);
+    return !foreign ? 0
+                    : error_set(err, ERR_CONFIG,
+                                "the Redis keys %s* are those of deployment %s, and this is "
+                                "deployment %s: give each its own REDIS_PREFIX, or delete the key "
+                                "%smark if that one is no more",
+                                prefix, mark, owner->deployment_id, prefix);
+}
 
 /* ---- arguments ---------------------------------------------------------------------------- */
 
@@ -77,6 +118,8 @@ void queue_args_pair(struct queue_args *args, const char *field, const char *val
 void queue_link_init(struct queue_link *link, const struct queue_options *options)
 {
     memset(link, 0, sizeof(*link));
+    queue_keys_init(&link->keys, options->prefix);
+    link->owner = options->owner;
     link->host = xstrdup(options->host);
     link->port = options->port;
     link->database = options->database;
@@ -119,6 +162,20 @@ static int link_error(struct queue_link *link, struct error *err)
     return -1;
 }
 
+/* Reads the answer to GET of the mark. */
+static int link_check_mark(struct queue_link *link, struct error *err)
+{
+    redisReply *reply;
+    if (queue_link_read(link, &reply, err) != 0) {
+        return -1;
+    }
+    /* else it is absent, or something else keeps us from reading it, as later commands will say */
+    int status = queue_owner_check(link->owner, reply->type == REDIS_REPLY_STRING ? reply->str : "",
+                                   link->keys.prefix, err);
+    freeReplyObject(reply);
+    return status;
+}
+
 static int link_handshake(struct queue_link *link, struct error *err)
 {
     struct queue_args args;
@@ -144,8 +201,11 @@ static int link_handshake(struct queue_link *link, struct error *err)
     queue_args_reset(&args);
     queue_args_text(&args, "PING");
     queue_link_append(link, &args);
+    queue_args_reset(&args);
+    queue_args_pair(&args, "GET", link->keys.mark);
+    queue_link_append(link, &args);
     queue_args_done(&args);
-    return queue_link_skip(link, replies, err);
+    return queue_link_skip(link, replies, err) != 0 ? -1 : link_check_mark(link, err);
 }
 
 /* Makes link->context, which is NULL. */
@@ -186,6 +246,10 @@ int queue_link_open(struct queue_link *link, bool *ret_fresh, struct error *err)
 {
     redisContext *old = link->context;
     int64_t now_ms = clock_mono_ms();
+    if (old != NULL && link->owner != NULL && atomic_load(&link->owner->foreign)) {
+        queue_link_drop(link); /* another connection has seen it; the next one asks again */
+        old = NULL;
+    }
     bool aged = old != NULL && link->max_age_ms > 0 && now_ms >= link->aged_ms;
     if (ret_fresh != NULL) {
         *ret_fresh = false;
@@ -296,28 +360,24 @@ int queue_link_call(struct queue_link *link, const struct queue_args *args, redi
 
 /* ---- entries ------------------------------------------------------------------------------ */
 
-const char *queue_stream_key(enum job_op op)
-{
-    return stream_keys[op];
-}
-
-int queue_stream_op(const redisReply *key)
+int queue_stream_op(const struct queue_keys *keys, const redisReply *key)
 {
     if (key->type != REDIS_REPLY_STRING) {
         return -1;
     }
     for (int op = 0; op < JOB_OP_COUNT; op++) {
-        if (strcmp(key->str, stream_keys[op]) == 0) {
+        if (strcmp(key->str, keys->streams[op]) == 0) {
             return op;
         }
     }
     return -1;
 }
 
-void queue_args_wakeup(struct queue_args *args, const struct wakeup *wakeup)
+void queue_args_wakeup(struct queue_args *args, const struct queue_keys *keys,
+                       const struct wakeup *wakeup)
 {
     queue_args_text(args, "XADD");
-    queue_args_text(args, stream_keys[wakeup->op]);
+    queue_args_text(args, keys->streams[wakeup->op]);
     queue_args_text(args, "*");
     queue_args_pair(args, QUEUE_FIELD_JOB, wakeup->job_id);
     queue_args_pair(args, QUEUE_FIELD_OP, job_op_name(wakeup->op));

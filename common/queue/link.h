@@ -16,11 +16,25 @@
 #include <stdint.h>
 
 #include "common/base/error.h"
+#include "common/queue/keys.h"
 #include "common/queue/queue.h"
 
 #define QUEUE_ARG_NUMBERS 8
 
+/* The keys of one prefix that have one name; the others are made by queue_key(). */
+struct queue_keys {
+    char prefix[QUEUE_PREFIX_BYTES];
+    char streams[JOB_OP_COUNT][QUEUE_KEY_BYTES];
+    char dead[QUEUE_KEY_BYTES], mark[QUEUE_KEY_BYTES];
+};
+void queue_keys_init(struct queue_keys *keys, const char *prefix /* NULL = the default */);
+/* prefix + kind + name. Returns ret. */
+const char *queue_key(const struct queue_keys *keys, const char *kind, const char *name,
+                      char ret[QUEUE_KEY_BYTES]);
+
 struct queue_link {
+    struct queue_keys keys;
+    struct queue_owner *owner; /* borrowed; NULL = whoever's keys they are */
     char *host;
     int port;
     int database;
@@ -75,11 +89,14 @@ int queue_reply_error(const redisReply *reply, struct error *err);
 bool queue_reply_begins(const redisReply *reply, const char *prefix);
 
 /* XADD of a wake-up to the stream of its op. */
-void queue_args_wakeup(struct queue_args *args, const struct wakeup *wakeup);
-/* Key of an op's stream. */
-const char *queue_stream_key(enum job_op op);
+void queue_args_wakeup(struct queue_args *args, const struct queue_keys *keys,
+                       const struct wakeup *wakeup);
 /* The op of a stream key, or -1. */
-int queue_stream_op(const redisReply *key);
+int queue_stream_op(const struct queue_keys *keys, const redisReply *key);
+/* Is the mark's value another deployment's id? Then ERR_CONFIG names both. The value of a version
+ * that wrote no id is nobody's. */
+int queue_owner_check(struct queue_owner *owner, const char *mark, const char *prefix,
+                      struct error *err) MUST_CHECK;
 /* Reads one [id, [field, value ...]] of the stream of `op`. -1 when it is not even an entry. A
  * deleted entry (fields nil) and a malformed one have wakeup.job_id "". */
 int queue_entry_parse(const redisReply *reply, enum job_op op, struct queue_entry *ret);

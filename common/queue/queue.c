@@ -98,7 +98,7 @@ static int pipeline_wakeups(struct pipeline *pipeline, const struct wakeup *wake
 {
     for (size_t i = 0; i < count; i++) {
         queue_args_reset(&pipeline->queue->args);
-        queue_args_wakeup(&pipeline->queue->args, &wakeups[i]);
+        queue_args_wakeup(&pipeline->queue->args, &pipeline->queue->link.keys, &wakeups[i]);
         if (pipeline_add(pipeline, err) != 0) {
             return -1;
         }
@@ -146,9 +146,9 @@ static int pipeline_replies(struct pipeline *pipeline, const struct queue_reply 
                             size_t count, struct error *err)
 {
     struct queue *queue = pipeline->queue;
-    char key[sizeof(QUEUE_KEY_REPLY_PREFIX) + GATEWAY_NAME_BYTES];
+    char key[QUEUE_KEY_BYTES];
     for (size_t i = 0; i < count; i++) {
-        snprintf(key, sizeof(key), "%s%s", QUEUE_KEY_REPLY_PREFIX, replies[i].gateway);
+        queue_key(&queue->link.keys, QUEUE_KEY_REPLY, replies[i].gateway, key);
         struct queue_args *args = queue_begin(queue, "XADD");
         queue_args_text(args, key);
         queue_args_pair(args, "MAXLEN", "~");
@@ -181,7 +181,7 @@ static int pipeline_acks(struct pipeline *pipeline, const struct queue_entry *ac
     for (int op = 0; op < JOB_OP_COUNT; op++) {
         for (int pass = 0; pass < 2; pass++) {
             struct queue_args *args = queue_begin(queue, pass == 0 ? "XDEL" : "XACK");
-            queue_args_text(args, queue_stream_key((enum job_op)op));
+            queue_args_text(args, queue->link.keys.streams[op]);
             if (pass == 1) {
                 queue_args_text(args, QUEUE_GROUP);
             }
@@ -220,7 +220,7 @@ int queue_add_dead(struct queue *queue, const struct wakeup *wakeup, const char 
                    struct error *err)
 {
     struct queue_args *args = queue_begin(queue, "XADD");
-    queue_args_text(args, QUEUE_KEY_DEAD);
+    queue_args_text(args, queue->link.keys.dead);
     queue_args_pair(args, "MAXLEN", "~");
     queue_args_text(args, DEAD_MAXLEN);
     queue_args_text(args, "*");
@@ -234,7 +234,7 @@ int queue_add_dead(struct queue *queue, const struct wakeup *wakeup, const char 
 int queue_dead_present(struct queue *queue, bool *ret, struct error *err)
 {
     int64_t found = 0;
-    queue_args_text(queue_begin(queue, "EXISTS"), QUEUE_KEY_DEAD);
+    queue_args_text(queue_begin(queue, "EXISTS"), queue->link.keys.dead);
     if (call_int(queue, &found, err) != 0) {
         return -1;
     }
@@ -242,27 +242,79 @@ int queue_dead_present(struct queue *queue, bool *ret, struct error *err)
     return 0;
 }
 
+const char *queue_prefix(const struct queue *queue)
+{
+    return queue->link.keys.prefix;
+}
+
+/* The mark's text, "" when it is absent or cannot be read as one. */
+static int read_mark(struct queue *queue, char ret[UUID_BYTES], bool *ret_present,
+                     struct error *err)
+{
+    redisReply *reply;
+    queue_args_text(queue_begin(queue, "GET"), queue->link.keys.mark);
+    if (queue_link_call(&queue->link, &queue->args, &reply, err) != 0) {
+        return -1;
+    }
+    *ret_present = reply->type != REDIS_REPLY_NIL;
+    if (reply->type != REDIS_REPLY_STRING || str_copy(ret, UUID_BYTES, reply->str) != 0) {
+        ret[0] = '\0';
+    }
+    freeReplyObject(reply);
+    return 0;
+}
+
+/* Writes our id unless an id is there. */
+static int claim_mark(struct queue *queue, bool *ret_was_wiped, struct error *err)
+{
+    struct queue_owner *owner = queue->link.owner;
+    char mark[UUID_BYTES];
+    bool present = false;
+    int status = read_mark(queue, mark, &present, err);
+    if (status != 0 || queue_owner_check(owner, mark, queue_prefix(queue), err) != 0) {
+        return -1;
+    }
+    *ret_was_wiped = false;
+    if (id_is_uuid_lower(mark)) {
+        return 0;
+    }
+    struct queue_args *args = queue_begin(queue, "SET");
+    queue_args_pair(args, queue->link.keys.mark, owner == NULL ? "" : owner->deployment_id);
+    if (!present) {
+        queue_args_text(args, "NX"); /* of several that find none one refills */
+    }
+    redisReply *reply;
+    if (queue_link_call(&queue->link, args, &reply, err) != 0) {
+        return -1;
+    }
+    *ret_was_wiped = !present && reply->type == REDIS_REPLY_STATUS;
+    freeReplyObject(reply);
+    /* when another was quicker, which may be another deployment */
+    status = read_mark(queue, mark, &present, err);
+    return status != 0 ? -1 : queue_owner_check(owner, mark, queue_prefix(queue), err);
+}
+
 int queue_prepare(struct queue *queue, bool *ret_was_wiped, struct error *err)
 {
+    if (claim_mark(queue, ret_was_wiped, err) != 0) {
+        if (err->code == ERR_CONFIG) {
+            queue_link_drop(&queue->link);
+        }
+        return -1;
+    }
     if (queue_link_open(&queue->link, NULL, err) != 0) {
         return -1;
     }
     for (int op = 0; op < JOB_OP_COUNT; op++) {
         struct queue_args *args = queue_begin(queue, "XGROUP");
-        queue_args_pair(args, "CREATE", queue_stream_key((enum job_op)op));
+        queue_args_pair(args, "CREATE", queue->link.keys.streams[op]);
         /* at 0, not $: what was added before the group came is delivered */
         queue_args_pair(args, QUEUE_GROUP, "0");
         queue_args_text(args, "MKSTREAM");
         queue_link_append(&queue->link, args);
     }
-    char now[CLOCK_RFC3339_BYTES];
-    struct queue_args *args = queue_begin(queue, "SET");
-    queue_args_pair(args, QUEUE_KEY_MARK, clock_format_rfc3339(clock_wall_ms(), now));
-    queue_args_text(args, "NX");
-    queue_link_append(&queue->link, args);
-
     bool failed = false;
-    for (int i = 0; i <= JOB_OP_COUNT; i++) {
+    for (int op = 0; op < JOB_OP_COUNT; op++) {
         redisReply *reply;
         if (queue_link_read(&queue->link, &reply, err) != 0) {
             return -1;
@@ -272,9 +324,6 @@ int queue_prepare(struct queue *queue, bool *ret_was_wiped, struct error *err)
                 queue_reply_error(reply, err);
             }
             failed = true;
-        }
-        if (i == JOB_OP_COUNT && reply->type != REDIS_REPLY_ERROR) {
-            *ret_was_wiped = reply->type == REDIS_REPLY_STATUS;
         }
         freeReplyObject(reply);
     }
@@ -287,21 +336,18 @@ int queue_prepare(struct queue *queue, bool *ret_was_wiped, struct error *err)
 
 int queue_mark_present(struct queue *queue, bool *ret, struct error *err)
 {
-    int64_t present;
-    queue_args_text(queue_begin(queue, "EXISTS"), QUEUE_KEY_MARK);
-    if (call_int(queue, &present, err) != 0) {
+    char mark[UUID_BYTES];
+    if (read_mark(queue, mark, ret, err) != 0) {
         return -1;
     }
-    *ret = present != 0;
+    if (queue_owner_check(queue->link.owner, mark, queue_prefix(queue), err) != 0) {
+        queue_link_drop(&queue->link);
+        return -1;
+    }
     return 0;
 }
 
 /* ---- holds and heartbeats ----------------------------------------------------------------- */
-
-static void hold_key(char *key, size_t size, const char *provider)
-{
-    snprintf(key, size, "%s%s", QUEUE_KEY_HOLD_PREFIX, provider);
-}
 
 int queue_hold_set(struct queue *queue, const char *provider, int64_t ms, const char *why,
                    struct error *err)
@@ -312,8 +358,8 @@ int queue_hold_set(struct queue *queue, const char *provider, int64_t ms, const 
     if (ms <= 0) {
         return 0;
     }
-    char key[sizeof(QUEUE_KEY_HOLD_PREFIX) + PROVIDER_BYTES];
-    hold_key(key, sizeof(key), provider);
+    char key[QUEUE_KEY_BYTES];
+    queue_key(&queue->link.keys, QUEUE_KEY_HOLD, provider, key);
     struct queue_args *args = queue_begin(queue, "EVAL");
     queue_args_pair(args, script, "1");
     queue_args_text(args, key);
@@ -325,8 +371,8 @@ int queue_hold_set(struct queue *queue, const char *provider, int64_t ms, const 
 int queue_hold_get(struct queue *queue, const char *provider, int64_t *ret_ms,
                    char ret_why[QUEUE_HOLD_BYTES], struct error *err)
 {
-    char key[sizeof(QUEUE_KEY_HOLD_PREFIX) + PROVIDER_BYTES];
-    hold_key(key, sizeof(key), provider);
+    char key[QUEUE_KEY_BYTES];
+    queue_key(&queue->link.keys, QUEUE_KEY_HOLD, provider, key);
     int64_t left;
     queue_args_text(queue_begin(queue, "PTTL"), key);
     if (call_int(queue, &left, err) != 0) {
@@ -349,11 +395,11 @@ int queue_hold_get(struct queue *queue, const char *provider, int64_t *ret_ms,
     return 0;
 }
 
-static int beat(struct queue *queue, const char *prefix, const char *name, int64_t ttl_ms,
+static int beat(struct queue *queue, const char *kind, const char *name, int64_t ttl_ms,
                 const char *info_json, struct error *err)
 {
-    char key[sizeof(QUEUE_KEY_WORKER_PREFIX) + 256];
-    snprintf(key, sizeof(key), "%s%s", prefix, name);
+    char key[QUEUE_KEY_BYTES];
+    queue_key(&queue->link.keys, kind, name, key);
     struct queue_args *args = queue_begin(queue, "SET");
     queue_args_pair(args, key, info_json);
     queue_args_text(args, "PX");
@@ -361,10 +407,10 @@ static int beat(struct queue *queue, const char *prefix, const char *name, int64
     return call_simple(queue, err);
 }
 
-static int beat_end(struct queue *queue, const char *prefix, const char *name, struct error *err)
+static int beat_end(struct queue *queue, const char *kind, const char *name, struct error *err)
 {
-    char key[sizeof(QUEUE_KEY_WORKER_PREFIX) + 256];
-    snprintf(key, sizeof(key), "%s%s", prefix, name);
+    char key[QUEUE_KEY_BYTES];
+    queue_key(&queue->link.keys, kind, name, key);
     queue_args_text(queue_begin(queue, "DEL"), key);
     return call_simple(queue, err);
 }
@@ -372,23 +418,23 @@ static int beat_end(struct queue *queue, const char *prefix, const char *name, s
 int queue_heartbeat(struct queue *queue, const char *consumer, int64_t ttl_ms,
                     const char *info_json, struct error *err)
 {
-    return beat(queue, QUEUE_KEY_WORKER_PREFIX, consumer, ttl_ms, info_json, err);
+    return beat(queue, QUEUE_KEY_WORKER, consumer, ttl_ms, info_json, err);
 }
 
 int queue_heartbeat_remove(struct queue *queue, const char *consumer, struct error *err)
 {
-    return beat_end(queue, QUEUE_KEY_WORKER_PREFIX, consumer, err);
+    return beat_end(queue, QUEUE_KEY_WORKER, consumer, err);
 }
 
 int queue_reaper_heartbeat(struct queue *queue, const char *name, int64_t ttl_ms,
                            const char *info_json, struct error *err)
 {
-    return beat(queue, QUEUE_KEY_REAPER_PREFIX, name, ttl_ms, info_json, err);
+    return beat(queue, QUEUE_KEY_REAPER, name, ttl_ms, info_json, err);
 }
 
 int queue_reaper_heartbeat_remove(struct queue *queue, const char *name, struct error *err)
 {
-    return beat_end(queue, QUEUE_KEY_REAPER_PREFIX, name, err);
+    return beat_end(queue, QUEUE_KEY_REAPER, name, err);
 }
 
 int queue_depth(struct queue *queue, int64_t *ret_length, int64_t *ret_pending, struct error *err)
@@ -397,10 +443,9 @@ int queue_depth(struct queue *queue, int64_t *ret_length, int64_t *ret_pending, 
         return -1;
     }
     for (int op = 0; op < JOB_OP_COUNT; op++) {
-        queue_args_text(queue_begin(queue, "XLEN"), queue_stream_key((enum job_op)op));
+        queue_args_text(queue_begin(queue, "XLEN"), queue->link.keys.streams[op]);
         queue_link_append(&queue->link, &queue->args);
-        queue_args_pair(queue_begin(queue, "XPENDING"), queue_stream_key((enum job_op)op),
-                        QUEUE_GROUP);
+        queue_args_pair(queue_begin(queue, "XPENDING"), queue->link.keys.streams[op], QUEUE_GROUP);
         queue_link_append(&queue->link, &queue->args);
     }
     int64_t length = 0;
@@ -445,7 +490,7 @@ int queue_autoclaim(struct queue *queue, const char *consumer, int64_t min_idle_
                 break;
             }
             struct queue_args *args = queue_begin(queue, "XAUTOCLAIM");
-            queue_args_pair(args, queue_stream_key((enum job_op)op), QUEUE_GROUP);
+            queue_args_pair(args, queue->link.keys.streams[op], QUEUE_GROUP);
             queue_args_text(args, consumer);
             queue_args_int(args, min_idle_ms);
             queue_args_text(args, cursor);
@@ -501,7 +546,7 @@ int queue_consumers_prune(struct queue *queue, int64_t idle_ms, struct error *er
     queue_args_text(args, script);
     queue_args_int(args, JOB_OP_COUNT);
     for (int op = 0; op < JOB_OP_COUNT; op++) {
-        queue_args_text(args, queue_stream_key((enum job_op)op));
+        queue_args_text(args, queue->link.keys.streams[op]);
     }
     queue_args_text(args, QUEUE_GROUP);
     queue_args_int(args, idle_ms);

@@ -11,6 +11,7 @@
 #ifndef QUEUE_QUEUE_H
 #define QUEUE_QUEUE_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -18,7 +19,21 @@
 #include "common/base/error.h"
 #include "common/domain/types.h"
 
+/*
+ * Whose keys these are. Two deployments that share a prefix would take each other's wake-ups, so a
+ * connection is refused (ERR_CONFIG) while the mark holds another deployment's id, and open ones
+ * are dropped when one of them has seen it. Shared by the connections of a process; any thread.
+ */
+struct queue_owner {
+    char deployment_id[UUID_BYTES];
+    _Atomic bool known;   /* deployment_id is set, once; until then nothing is checked */
+    _Atomic bool foreign; /* the mark was another's when last seen */
+};
+void queue_owner_set(struct queue_owner *owner, const char *deployment_id);
+
 struct queue_options {
+    const char *prefix;        /* of every key; NULL = "sandbox:" */
+    struct queue_owner *owner; /* borrowed, outlives the connections; NULL = not checked */
     const char *host; /* REDIS_HOST, resolved afresh on each connect; "/path" = unix socket */
     int port;
     int database;
@@ -60,11 +75,14 @@ int queue_add_dead(struct queue *queue, const struct wakeup *wakeup, const char 
 /* Is the list of the dead there, if only empty? */
 int queue_dead_present(struct queue *queue, bool *ret, struct error *err) MUST_CHECK;
 
-/* Creates all streams and the group at 0 where missing, and the mark. *ret_was_wiped: the mark was
- * absent, so every unfinished job must be enqueued again. */
+/* Creates all streams and the group at 0 where missing, and the mark with our id. *ret_was_wiped:
+ * the mark was absent, so every unfinished job must be enqueued again. ERR_CONFIG: the mark is
+ * another deployment's, and nothing was made. Needs the owner's id. */
 int queue_prepare(struct queue *queue, bool *ret_was_wiped, struct error *err) MUST_CHECK;
-/* Only looks at the mark. */
+/* Only looks at the mark. ERR_CONFIG: it is another deployment's. */
 int queue_mark_present(struct queue *queue, bool *ret, struct error *err) MUST_CHECK;
+/* The keys' prefix, for people. */
+const char *queue_prefix(const struct queue *queue);
 
 /* Hold of a provider: set for ms (never shortens one) with a word why, and ms left (0 = none, and
  * the word is ""). */

@@ -14,6 +14,7 @@
 
 struct queue_config {
     char *host, *username, *password; /* NULL = unset */
+    char *prefix;
     int64_t port, database, max_age_ms;
 };
 
@@ -26,6 +27,9 @@ struct queue_config {
      false, false, "Redis port"},                                                                  \
     {"REDIS_DATABASE", CONFIG_INT, (at_) + offsetof(struct queue_config, database), 0, 1000000,    \
      "0", false, false, "Redis database number"},                                                  \
+    {"REDIS_PREFIX", CONFIG_STRING, (at_) + offsetof(struct queue_config, prefix), 1, 64,          \
+     "sandbox:", false, false,                                                                     \
+     "begins every key; deployments that share a Redis database need one each"},                   \
     {"REDIS_USERNAME", CONFIG_STRING, (at_) + offsetof(struct queue_config, username), 0, 255,     \
      NULL, false, false, "Redis ACL user; empty = default user"},                                  \
     {"REDIS_PASSWORD", CONFIG_STRING, (at_) + offsetof(struct queue_config, password), 0, 4096,    \
@@ -36,7 +40,10 @@ struct queue_config {
      "though the old server still answers; 0 = never"}
 /* clang-format on */
 
-/* How that Redis is reached; borrows the strings of `config`. */
-struct queue_options queue_config_options(const struct queue_config *config);
+/* ERR_CONFIG: a prefix that would not be literal in a pattern. */
+int queue_config_check(const struct queue_config *config, struct error *err) MUST_CHECK;
+/* How that Redis is reached; borrows the strings of `config`, and `owner` (may be NULL). */
+struct queue_options queue_config_options(const struct queue_config *config,
+                                          struct queue_owner *owner);
 
 #endif

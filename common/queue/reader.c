@@ -94,7 +94,7 @@ static bool park_history(struct queue_reader *reader, int max)
     queue_args_int(args, max / count);
     queue_args_text(args, "STREAMS");
     for (int i = 0; i < count; i++) {
-        queue_args_text(args, queue_stream_key(ops[i]));
+        queue_args_text(args, reader->link.keys.streams[ops[i]]);
     }
     for (int i = 0; i < count; i++) {
         queue_args_text(args, reader->after[ops[i]]);
@@ -106,7 +106,7 @@ static void put_streams(struct queue_reader *reader)
 {
     for (int i = 0; i < JOB_OP_COUNT; i++) {
         queue_args_text(&reader->args,
-                        queue_stream_key((enum job_op)((reader->first + i) % JOB_OP_COUNT)));
+                        reader->link.keys.streams[(reader->first + i) % JOB_OP_COUNT]);
     }
 }
 
@@ -213,7 +213,7 @@ static size_t reader_collect(struct queue_reader *reader, const redisReply *repl
             stream->element[1]->type != REDIS_REPLY_ARRAY) {
             continue;
         }
-        int op = queue_stream_op(stream->element[0]);
+        int op = queue_stream_op(&reader->link.keys, stream->element[0]);
         if (op < 0) {
             continue;
         }
@@ -242,6 +242,10 @@ int queue_reader_take(struct queue_reader *reader, struct queue_entry *ret, size
     *ret_done = !reader->parked;
     if (!reader->parked) {
         return 0;
+    }
+    if (reader->link.owner != NULL && atomic_load(&reader->link.owner->foreign)) {
+        reader_drop(reader); /* what it gets now is not ours */
+        return error_set(err, ERR_QUEUE_DOWN, "Redis: the keys are another deployment's");
     }
     redisContext *context = reader->link.context;
     void *answer = NULL;
@@ -294,7 +298,7 @@ struct queue_reply_reader {
     struct queue_link link;
     struct queue_args args;
     char *gateway;
-    char *key;
+    char key[QUEUE_KEY_BYTES];
     char last[32];
 };
 
@@ -307,9 +311,7 @@ struct queue_reply_reader *queue_reply_reader_new(const struct queue_options *op
     reader->link.command_timeout_ms = BLOCK_MAX_MS + BLOCK_GRACE_MS;
     queue_args_init(&reader->args);
     reader->gateway = xstrdup(gateway);
-    size_t size = sizeof(QUEUE_KEY_REPLY_PREFIX) + strlen(gateway);
-    reader->key = xmalloc(size);
-    snprintf(reader->key, size, "%s%s", QUEUE_KEY_REPLY_PREFIX, gateway);
+    queue_key(&reader->link.keys, QUEUE_KEY_REPLY, gateway, reader->key);
     str_copy(reader->last, sizeof(reader->last), "0-0");
     return reader;
 }
@@ -320,7 +322,6 @@ void queue_reply_reader_free(struct queue_reply_reader *reader)
         queue_link_done(&reader->link);
         queue_args_done(&reader->args);
         free(reader->gateway);
-        free(reader->key);
         free(reader);
     }
 }

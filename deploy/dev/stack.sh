@@ -377,7 +377,7 @@ status() {
         echo
         # shellcheck disable=SC2016 # for whoever pastes them
         echo 'eval "$(make -s env)"    # passwords for the two lines below, in this shell only'
-        echo "redis-cli -h $REDIS_HOST -p $REDIS_PORT -n $REDIS_DATABASE XINFO GROUPS sandbox:jobs:create"
+        echo "redis-cli -h $REDIS_HOST -p $REDIS_PORT -n $REDIS_DATABASE XINFO GROUPS ${REDIS_PREFIX:-sandbox:}jobs:create"
         # shellcheck disable=SC2016
         echo 'psql "$DATABASE_URL" -c "select status, count(*) from sandboxes group by 1"'
     else

@@ -14,7 +14,7 @@ COUNT = 10_000
 
 def added_to(stack) -> int:
     """Entries ever put on the pause stream, since it was last made."""
-    fields = stack.redis.cli("XINFO", "STREAM", "sandbox:jobs:pause").split("\n")
+    fields = stack.redis.cli("XINFO", "STREAM", f"{stack.keys}jobs:pause").split("\n")
     return int(fields[fields.index("entries-added") + 1]) if "entries-added" in fields else 0
 
 

@@ -34,7 +34,7 @@ def shared(tmp_path_factory, redis, postgres, pair):
 def stack(shared, pair):
     """The shared system, with nothing left of the test before."""
     pair.reset()
-    shared.redis.cli("DEL", "sandbox:hold:e2b", "sandbox:hold:daytona")
+    shared.redis.cli("DEL", f"{shared.keys}hold:e2b", f"{shared.keys}hold:daytona")
     yield shared
     pair.reset()
 
@@ -176,7 +176,7 @@ def test_a_short_rate_limit_is_waited_for_in_every_spelling(stack, pair, headers
 def test_a_hold_set_by_another_is_known_before_anything_is_sent(stack, pair):
     client = stack.client()
     before = pair.e2b.state()["calls"]["create"]
-    stack.redis.cli("SET", "sandbox:hold:e2b", "rate_limited", "PX", "60000")
+    stack.redis.cli("SET", f"{stack.keys}hold:e2b", "rate_limited", "PX", "60000")
     data = client.create()
     assert data["provider"] == "daytona" and "limits the rate for another" in data["provider_reason"]
     assert pair.e2b.state()["calls"]["create"] == before
@@ -245,7 +245,7 @@ def test_a_refused_key_stops_that_queue_and_costs_no_attempt(stack, pair):
     assert "refuses our API key" in told["e2b"] and told["daytona"] == "ok"
     assert metrics(stack)['sandbox_provider_key_refused{provider="e2b"}'] == 1
     pair.e2b.faults()
-    stack.redis.cli("DEL", "sandbox:hold:e2b")  # as an operator may, who has mended it
+    stack.redis.cli("DEL", f"{stack.keys}hold:e2b")  # as an operator may, who has mended it
     for box in pinned:
         wait_until("created", lambda b=box: client.status(b["sandbox_id"]) == "running", 20)
     ids = ",".join(f"'{b['sandbox_id']}'" for b in pinned)

@@ -362,15 +362,15 @@ def test_a_poison_job_ends_in_the_dead_letters_and_can_be_redriven(fault_stack, 
     assert job in letters and box in letters
     # the list is made anew when Redis has lost it, and a letter that was dealt with stays away
     stack.redis.cli("FLUSHALL")
-    letters = wait_until("the letter again", lambda: stack.redis.cli("XRANGE", "sandbox:jobs:dead", "-", "+"), 15)
+    letters = wait_until("the letter again", lambda: stack.redis.cli("XRANGE", f"{stack.keys}jobs:dead", "-", "+"), 15)
     assert letters.count(job) == 1
     assert runbook(stack, "XDEL", ENTRY_ID=letters.split()[0]) == "1"
-    assert stack.redis.cli("EXISTS", "sandbox:jobs:dead") == "1" and stack.redis.cli("XLEN", "sandbox:jobs:dead") == "0"
+    assert stack.redis.cli("EXISTS", f"{stack.keys}jobs:dead") == "1" and stack.redis.cli("XLEN", f"{stack.keys}jobs:dead") == "0"
     # said in the database after the letter is there
     wait_until("it is said to be there", lambda: stack.sql(f"select enqueued_at is null from jobs where id = '{job}'") == [("f",)])
     # an entry wakes the living only
     assert runbook(stack, "XADD", JOB_ID=job, SANDBOX_ID=box)
-    wait_until("it is taken", lambda: stack.redis.cli("XLEN", "sandbox:jobs:pause") == "0", 10)
+    wait_until("it is taken", lambda: stack.redis.cli("XLEN", f"{stack.keys}jobs:pause") == "0", 10)
     assert stack.sql(f"select state from jobs where id = '{job}'") == [("dead",)]
     assert client.status(box) == "running"  # nothing pretends that it was paused
     # the cause is mended; the job is given another try, as a new one
@@ -394,8 +394,8 @@ def test_a_job_whose_wakeup_was_lost_is_woken_by_the_operator(fault_stack):
     assert stack.workers.pop().stop(10) == 0
     answer = client.post(f"{BASE}/{box}/pause", None, Prefer="respond-async")
     assert answer.status_code == 202, answer.text
-    wait_until("its entry", lambda: stack.redis.cli("XLEN", "sandbox:jobs:pause") == "1", 10)
-    assert stack.redis.cli("XTRIM", "sandbox:jobs:pause", "MAXLEN", "0") == "1"
+    wait_until("its entry", lambda: stack.redis.cli("XLEN", f"{stack.keys}jobs:pause") == "1", 10)
+    assert stack.redis.cli("XTRIM", f"{stack.keys}jobs:pause", "MAXLEN", "0") == "1"
     stack.start_worker()
     ((job, state),) = stack.sql("select id, state from jobs where op = 'pause'")
     assert state == "queued"

@@ -124,7 +124,7 @@ def test_a_create_that_waits_is_woken_by_what_the_sweep_sees(fault_stack, fault_
 def counters(stack: Stack, provider: str = "e2b") -> dict[str, int]:
     """Summed over the live workers' heartbeats."""
     total: dict[str, int] = {}
-    for key in stack.redis.cli("KEYS", "sandbox:workers:*").split():
+    for key in stack.redis.cli("KEYS", f"{stack.keys}workers:*").split():
         for name, value in json.loads(stack.redis.cli("GET", key))["providers"][provider].items():
             if isinstance(value, int):
                 total[name] = total.get(name, 0) + value

@@ -41,9 +41,9 @@ def test_two_hundred_creates_at_once_take_about_a_second(fault_stack, fault_prov
     assert took < 5 * slow, f"{took:.2f} s"
     fault_provider.config(delay_ms=0)
     stack.agrees()
-    lengths = {op: stack.redis.cli("XLEN", f"sandbox:jobs:{op}") for op in ("create", "pause", "delete")}
+    lengths = {op: stack.redis.cli("XLEN", f"{stack.keys}jobs:{op}") for op in ("create", "pause", "delete")}
     assert wait_until("streams empty", lambda: all(
-        stack.redis.cli("XLEN", f"sandbox:jobs:{op}") == "0" for op in lengths))
+        stack.redis.cli("XLEN", f"{stack.keys}jobs:{op}") == "0" for op in lengths))
 
 
 def test_status_answers_while_four_hundred_clients_wait(fault_stack, fault_provider, slow):

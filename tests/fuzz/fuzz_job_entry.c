@@ -101,10 +101,12 @@ static void try_entry(const redisReply *reply, enum job_op op)
     }
 }
 
+static struct queue_keys keys;
+
 /* Every part of an answer as if it were an entry: the parser must refuse what is none. */
 static void walk(const redisReply *reply)
 {
-    (void)queue_stream_op(reply);
+    (void)queue_stream_op(&keys, reply);
     try_entry(reply, JOB_PAUSE);
     for (size_t i = 0; i < reply->elements; i++) {
         walk(reply->element[i]);
@@ -124,6 +126,7 @@ static void release(redisReply *reply)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+    queue_keys_init(&keys, NULL);
     struct input input = {data, size};
     redisReply *reply = take_reply(&input, 0);
 

@@ -157,6 +157,7 @@ class Process:
 class Redis:
     def __init__(self, folder: Path, aof: bool = True, host: str = "127.0.0.1", port: int = 0):
         self.host, self.port = host, port or free_port()
+        self.prefixes: set[str] = set()  # of the keys of the stacks that run on it
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self.argv = ["redis-server", str(ROOT / "deploy/redis.conf"), "--port", str(self.port),

@@ -274,14 +274,17 @@ class Stack:
         self.folder, self.redis, self.postgres, self.provider = folder, redis, postgres, provider
         folder.mkdir(parents=True, exist_ok=True)
         self.database = "e2e_" + secrets.token_hex(6)
+        self.keys = f"{self.database}:" if redis.prefixes else "sandbox:"  # what its keys in Redis begin with
         self.env = dict(os.environ) | QUICK | redis.env | provider.env | {
             "DATABASE_URL": postgres.create_database(self.database), "JWT_SECRET_KEY": SECRET,
-            "GATEWAY_DRAIN_MS": "5000", "WORKER_DRAIN_MS": "5000"} | (env or {})
+            "GATEWAY_DRAIN_MS": "5000", "WORKER_DRAIN_MS": "5000", "REDIS_PREFIX": self.keys} | (env or {})
         self.processes: list[Process] = []
         self._users: dict[str, Client] = {}
         self.gateways: list[Process] = []
         try:
-            redis.cli("FLUSHALL")
+            if not redis.prefixes:
+                redis.cli("FLUSHALL")
+            redis.prefixes.add(self.keys)
             self.run("migrate")
             self.workers = [self.start_worker() for _ in range(workers)]
             self.reapers = [self.spawn("reaper", "sandbox-reaper") for _ in range(reapers)]
@@ -355,6 +358,7 @@ class Stack:
         statuses = [(process.name, process.ended(30)) for process in running]
         for client in self._users.values():
             client.http.close()
+        self.redis.prefixes.discard(self.keys)
         self.drop_database()
         return statuses
 

@@ -215,7 +215,7 @@ static void test_response_headers(void **state)
     assert_string_equal(response.next_token, "");
     assert_true(response.date_ms == 0);
     perform("GET", "/429-date-of-its-own", NULL); /* its clock is decades ahead of ours */
-    assert_int_equal(response.retry_after_ms, 30000);
+    assert_in_range(response.retry_after_ms, 29000, 30500);
     assert_true(response.date_ms == 4102444800000LL);
     perform("GET", "/429-many", NULL);
     assert_int_equal(response.retry_after_ms, 9000);

@@ -28,8 +28,10 @@
 #include "common/queue/keys.h"
 #include "common/queue/queue.h"
 
-#define CREATE_KEY QUEUE_KEY_JOBS_PREFIX "create"
-#define DELETE_KEY QUEUE_KEY_JOBS_PREFIX "delete"
+#define JOBS_PREFIX QUEUE_PREFIX_DEFAULT QUEUE_KEY_JOBS
+#define CREATE_KEY  JOBS_PREFIX "create"
+#define DELETE_KEY  JOBS_PREFIX "delete"
+#define DEAD_KEY    QUEUE_PREFIX_DEFAULT QUEUE_KEY_DEAD
 
 static int redis_port;
 
@@ -389,7 +391,7 @@ static void test_autoclaim(void **state)
     /* two entries vanish: Redis 7 names them, older ones answer nil; neither is an error */
     char command[256];
     for (int i = 0; i < 2; i++) {
-        snprintf(command, sizeof(command), "XDEL %s%s %.31s", QUEUE_KEY_JOBS_PREFIX,
+        snprintf(command, sizeof(command), "XDEL %s%s %.31s", JOBS_PREFIX,
                  job_op_name(entries[i].op), entries[i].id);
         assert_int_equal(raw_int(command), 1);
     }
@@ -454,7 +456,7 @@ static void test_holds_and_heartbeats(void **state)
     OK(queue_add_dead(queue, &dead, "three crashes", &err));
     OK(queue_dead_present(queue, &listed, &err));
     assert_true(listed);
-    const char *list = raw(redis_port, "XRANGE " QUEUE_KEY_DEAD " - +");
+    const char *list = raw(redis_port, "XRANGE " DEAD_KEY " - +");
     assert_non_null(strstr(list, dead.job_id));
     assert_non_null(strstr(list, "three crashes"));
     queue_free(queue);
@@ -766,9 +768,103 @@ static void test_server_killed_and_restarted(void **state)
     server_done(&server);
 }
 
+/* ---- several deployments on one Redis ------------------------------------------------------ */
+
+static struct queue *queue_of(struct queue_owner *owner, const char *prefix)
+{
+    struct queue_options options = options_for(redis_port);
+    options.owner = owner;
+    options.prefix = prefix;
+    return queue_new(&options);
+}
+
+static void test_two_deployments_share_no_key(void **state)
+{
+    struct queue_owner here = {.known = false}, there = {.known = false};
+    struct queue *ours = queue_of(&here, "one:"), *theirs = queue_of(&there, "two:");
+    struct wakeup wakeup = wakeup_new(JOB_PAUSE);
+    struct error err = ERROR_INIT;
+    bool wiped, present;
+    int64_t length, pending;
+    char id[UUID_BYTES];
+
+    (void)state;
+    raw(redis_port, "FLUSHALL");
+    queue_owner_set(&here, (id_uuid(id), id));
+    queue_owner_set(&there, (id_uuid(id), id));
+    OK(queue_prepare(ours, &wiped, &err));
+    assert_true(wiped);
+    OK(queue_prepare(theirs, &wiped, &err));
+    assert_true(wiped);
+    OK(queue_add(ours, &wakeup, 1, &err));
+    OK(queue_heartbeat(ours, "w", 10000, "{}", &err));
+    OK(queue_hold_set(ours, "e2b", 10000, "auth", &err));
+    assert_int_equal(raw_int("XLEN one:jobs:pause"), 1);
+    OK(queue_depth(theirs, &length, &pending, &err));
+    assert_int_equal(length, 0);
+    int alive = 1;
+    OK(queue_workers_alive(theirs, &alive, &err));
+    assert_int_equal(alive, 0);
+    OK(queue_workers_alive(ours, &alive, &err));
+    assert_int_equal(alive, 1);
+    char why[QUEUE_HOLD_BYTES];
+    OK(queue_hold_get(theirs, "e2b", &length, why, &err));
+    assert_int_equal(length, 0);
+    OK(queue_mark_present(ours, &present, &err));
+    assert_true(present);
+    queue_free(ours);
+    queue_free(theirs);
+}
+
+static void test_a_second_deployment_is_refused_with_both_ids(void **state)
+{
+    struct queue_owner here = {.known = false}, there = {.known = false};
+    struct queue *ours = queue_of(&here, NULL), *theirs = queue_of(&there, NULL);
+    struct wakeup wakeup = wakeup_new(JOB_PAUSE);
+    struct error err = ERROR_INIT;
+    bool wiped, present;
+    char command[128];
+
+    (void)state;
+    raw(redis_port, "FLUSHALL");
+    raw(redis_port, "SET sandbox:mark 2026-01-02T03:04:05.678Z"); /* of a version without ids */
+    queue_owner_set(&here, "11111111-1111-4111-8111-111111111111");
+    OK(queue_prepare(ours, &wiped, &err));
+    assert_false(wiped);
+    OK(queue_add(theirs, &wakeup, 1, &err)); /* connected before it knew its own id */
+    queue_owner_set(&there, "22222222-2222-4222-8222-222222222222");
+    assert_int_equal(queue_prepare(theirs, &wiped, &err), -1);
+    assert_int_equal(err.code, ERR_CONFIG);
+    assert_non_null(strstr(err.message, here.deployment_id));
+    assert_non_null(strstr(err.message, there.deployment_id));
+    assert_int_equal(queue_add(theirs, &wakeup, 1, &err), -1);
+    assert_int_equal(raw_int("XLEN sandbox:jobs:pause"), 1);
+    OK(queue_add(ours, &wakeup, 1, &err));
+
+    /* wiped, and the other was quicker: every connection of ours is closed until it is gone */
+    struct queue *other = queue_of(&here, NULL);
+    OK(queue_ping(other, &err));
+    snprintf(command, sizeof(command), "SET sandbox:mark %s", there.deployment_id);
+    raw(redis_port, command);
+    OK(queue_ping(other, &err));
+    assert_int_equal(queue_mark_present(ours, &present, &err), -1);
+    assert_int_equal(err.code, ERR_CONFIG);
+    assert_int_equal(queue_ping(other, &err), -1);
+    raw(redis_port, "DEL sandbox:mark");
+    clock_sleep_ms(300); /* between two connects */
+    OK(queue_prepare(ours, &wiped, &err));
+    assert_true(wiped);
+    OK(queue_ping(other, &err));
+    queue_free(other);
+    queue_free(ours);
+    queue_free(theirs);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_two_deployments_share_no_key),
+        cmocka_unit_test(test_a_second_deployment_is_refused_with_both_ids),
         cmocka_unit_test(test_round_trip),
         cmocka_unit_test(test_count_is_kept),
         cmocka_unit_test(test_little_room),
