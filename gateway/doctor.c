@@ -216,7 +216,7 @@ static void check_redis(struct doctor *doctor)
     struct queue_options redis = *doctor->redis;
     struct error err = ERROR_INIT;
     struct queue_facts facts;
-    char id[UUID_BYTES];
+    char id[UUID_BYTES], condition[QUEUE_CONDITION_BYTES];
 
     if (store_deployment_id(doctor->store, id, &err) == 0) {
         queue_owner_set(&owner, id);
@@ -233,6 +233,12 @@ static void check_redis(struct doctor *doctor)
              "%s", err.message);
         queue_free(queue);
         return;
+    }
+    if (queue_condition(queue, condition, &err) == 0 && condition[0] != '\0') {
+        tell(doctor, FAIL,
+             "raise maxmemory; look whose a key of another type is and delete it: until then jobs "
+             "go by PostgreSQL, and sweeps may wait",
+             "%s", condition);
     }
     queue_free(queue);
     tell(doctor, FINE, NULL, "version %s, %lld MB used, answers in %lld ms", facts.version,

@@ -46,7 +46,7 @@ static void *write_batches(void *arg)
 {
     struct enqueuer *enqueuer = arg;
     struct wakeup *batch = xcalloc(BATCH, sizeof(*batch));
-    bool down = false;
+    struct error last = ERROR_INIT; /* how the batch before ended */
     size_t count;
 
     while ((count = take(enqueuer, batch)) > 0) {
@@ -56,12 +56,13 @@ static void *write_batches(void *arg)
         if (status == 0) {
             CRASHPOINT(gateway_enqueued);
         }
-        if (status < 0 && !down) {
-            log_error(LOG_WARN, "queue.unavailable", &err);
-        } else if (status == 0 && down) {
+        if (status < 0 && err.code != last.code) {
+            log_error(LOG_WARN, err.code == ERR_LIMIT ? "queue.degraded" : "queue.unavailable",
+                      &err);
+        } else if (status == 0 && last.code != ERR_OK) {
             log_event(LOG_INFO, "queue.available");
         }
-        down = status < 0;
+        last = err;
     }
     free(batch);
     return NULL;

@@ -228,10 +228,27 @@ void ticker_accepted(struct ticker *ticker)
     atomic_fetch_add(&ticker->accepted, 1);
 }
 
+/* Workers that have told PostgreSQL or Redis lately that they live; -1: neither can be asked. */
+static int count_workers(struct ticker *ticker)
+{
+    struct store_process *live = NULL;
+    struct error err = ERROR_INIT;
+    size_t count = 0;
+    int in_store = 0, in_queue = 0;
+    bool asked = store_processes_live(ticker->gateway->store, &live, &count, &err) == 0;
+
+    for (size_t i = 0; i < count; i++) {
+        in_store += live[i].role == STORE_ROLE_WORKER;
+    }
+    free(live);
+    asked = queue_workers_alive(ticker->queue, &in_queue, &err) == 0 || asked;
+    return !asked ? -1 : in_store > in_queue ? in_store : in_queue;
+}
+
 void ticker_readiness(struct ticker *ticker, struct readiness *ret)
 {
     struct error err = ERROR_INIT;
-    int alive = 0;
+    char condition[QUEUE_CONDITION_BYTES];
 
     *ret = (struct readiness){.ready = true};
     str_copy(ret->database, sizeof(ret->database), "ok");
@@ -241,17 +258,18 @@ void ticker_readiness(struct ticker *ticker, struct readiness *ret)
         str_copy(ret->database, sizeof(ret->database), err.message);
     }
     pthread_mutex_lock(&ticker->lock);
-    if (queue_workers_alive(ticker->queue, &alive, &err) < 0) {
+    if (queue_condition(ticker->queue, condition, &err) < 0) {
         ret->ready = false;
         str_copy(ret->redis, sizeof(ret->redis), err.message);
-        str_copy(ret->workers, sizeof(ret->workers), "unknown");
-    } else {
-        ret->ready = ret->ready && alive > 0;
-        if (alive > 0) {
-            snprintf(ret->workers, sizeof(ret->workers), "ok (%d)", alive);
-        } else {
-            str_copy(ret->workers, sizeof(ret->workers), "no live worker");
-        }
+    } else if (condition[0] != '\0') {
+        snprintf(ret->redis, sizeof(ret->redis), "degraded: %.240s", condition);
     }
+    int alive = count_workers(ticker);
     pthread_mutex_unlock(&ticker->lock);
+    ret->ready = ret->ready && alive > 0;
+    if (alive > 0) {
+        snprintf(ret->workers, sizeof(ret->workers), "ok (%d)", alive);
+    } else {
+        str_copy(ret->workers, sizeof(ret->workers), alive < 0 ? "unknown" : "no live worker");
+    }
 }

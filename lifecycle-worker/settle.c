@@ -75,7 +75,9 @@ void settle_send(struct worker *worker)
     if (queue_settle(worker->queue, out->acks, out->ack_count, out->replies, out->reply_count,
                      out->wakeups, out->wakeup_count, &err) != 0) {
         worker_note_queue(worker, &err);
-        return;
+        if (err.code != ERR_LIMIT) {
+            return;
+        }
     }
     worker_note_queue(worker, NULL);
     out->ack_count = out->reply_count = out->wakeup_count = 0;

@@ -18,67 +18,17 @@
 #include "common/store/store_config.h"
 
 #define TURN_MAX_MS         1000
-#define STORE_RETRY_MS      250
-#define QUEUE_RETRY_MS      250
 #define QUEUE_POLL_AFTER_MS 2000 /* Redis away this long: ask PostgreSQL what is due */
 #define DUE_POLL_MS         1000
+#define DEGRADED_POLL_MS    250
 #define HOLD_POLL_MS        1000
 #define HOLD_FRESH_MS       50 /* before calls are begun */
 #define AUTOCLAIM_MAX_MS    5000
-#define READER_BLOCK_MS     2000
 #define MARK_LOOK_MS        2000
 #define REFILL_MAX          20000 /* the rest is found by the reaper */
 #define OUTBOX_BASE_MS      5000
 
 /* ---- what we depend on -------------------------------------------------------------------- */
-
-void worker_note_store(struct worker *worker, const struct error *err)
-{
-    if (err == NULL) {
-        if (!worker->store_up) {
-            log_event(LOG_INFO, "store.up", LOG_S("deployment_id", worker->deployment_id));
-        }
-        worker->store_up = true;
-        return;
-    }
-    if (worker->store_up) {
-        log_error(LOG_ERROR, "store.down", err);
-    }
-    worker->store_up = false;
-    worker->store_retry_ms = clock_mono_ms() + STORE_RETRY_MS;
-    worker->next_beat_ms = 0; /* before anything else, once it is back */
-}
-
-void worker_note_queue(struct worker *worker, const struct error *err)
-{
-    int64_t now_ms = clock_mono_ms();
-    if (err == NULL) {
-        if (!worker->queue_up) {
-            log_event(LOG_INFO, "queue.up", LOG_I("down_ms", now_ms - worker->queue_down_since_ms));
-        }
-        worker->queue_up = true;
-        return;
-    }
-    if (worker->queue_up) {
-        log_error(LOG_ERROR, "queue.down", err);
-        worker->queue_down_since_ms = now_ms;
-    }
-    worker->queue_up = false;
-    worker->queue_retry_ms = now_ms + QUEUE_RETRY_MS;
-    if (err->code == ERR_CONFIG && !worker->keys_ours) {
-        worker->refusal = *err;
-    }
-}
-
-struct gate *worker_gate(struct worker *worker, const char *provider)
-{
-    for (int i = 0; i < worker->gate_count; i++) {
-        if (strcmp(worker->gates[i].name, provider) == 0) {
-            return &worker->gates[i];
-        }
-    }
-    return NULL;
-}
 
 /* PostgreSQL after a start or an absence: is it there, is its schema, and whose is it? */
 static void probe_store(struct worker *worker)
@@ -125,7 +75,10 @@ static void prepare_queue(struct worker *worker)
     bool wiped = false;
     if (queue_prepare(worker->queue, &wiped, &err) != 0) {
         worker_note_queue(worker, &err);
-        return;
+        if (err.code != ERR_LIMIT) {
+            return;
+        }
+        worker->read_retry_ms = clock_mono_ms() + QUEUE_RETRY_MS; /* a group may be missing */
     }
     worker->keys_ours = true;
     worker_note_queue(worker, NULL);
@@ -145,7 +98,9 @@ static void look_for_mark(struct worker *worker, int64_t now_ms)
     }
     if (queue_mark_present(worker->queue, &present, &err) != 0) {
         worker_note_queue(worker, &err);
-        return;
+        if (err.code != ERR_LIMIT) {
+            return;
+        }
     }
     worker->next_mark_ms = now_ms + MARK_LOOK_MS;
     if (present && worker->keys_ours) {
@@ -361,7 +316,8 @@ static void park_reader(struct worker *worker)
 {
     struct error err = ERROR_INIT;
     if (!may_read(worker) || queue_reader_parked(worker->reader) ||
-        (!worker->queue_up && clock_mono_ms() < worker->queue_retry_ms)) {
+        (!worker->queue_up && clock_mono_ms() < worker->queue_retry_ms) ||
+        clock_mono_ms() < worker->read_retry_ms) {
         return;
     }
     int room = read_room(worker);
@@ -387,6 +343,9 @@ static void take_entries(struct worker *worker)
         }
     } else if (done) {
         worker_note_queue(worker, NULL);
+        if (queue_reader_fault(worker->reader) != NULL) {
+            worker_note_refusal(worker, queue_reader_fault(worker->reader));
+        }
     }
 }
 
@@ -416,14 +375,15 @@ static void take_over(struct worker *worker, int64_t now_ms)
     }
 }
 
-/* Without Redis the table itself says what is due. */
+/* Without Redis, or beside one that refuses some of it, the table itself says what is due. */
 static void poll_due(struct worker *worker, int64_t now_ms)
 {
-    if (worker->queue_up || now_ms - worker->queue_down_since_ms < QUEUE_POLL_AFTER_MS ||
-        now_ms < worker->next_due_ms || !may_take(worker)) {
+    bool degraded = worker_is_degraded(worker, now_ms);
+    bool away = !worker->queue_up && now_ms - worker->queue_down_since_ms >= QUEUE_POLL_AFTER_MS;
+    if ((!away && !degraded) || now_ms < worker->next_due_ms || !may_take(worker)) {
         return;
     }
-    worker->next_due_ms = now_ms + DUE_POLL_MS;
+    worker->next_due_ms = now_ms + (away ? DUE_POLL_MS : DEGRADED_POLL_MS);
     int room = read_room(worker);
     if (room <= 0) {
         return;
@@ -460,7 +420,9 @@ static void heartbeat(struct worker *worker, int64_t now_ms)
     char *info = heartbeat_json(worker);
     if (queue_heartbeat(worker->queue, worker->identity, 3 * worker->config->heartbeat_ms, info,
                         &err) != 0) {
-        worker->next_heartbeat_ms = now_ms; /* as soon as Redis is back */
+        if (err.code != ERR_LIMIT) {
+            worker->next_heartbeat_ms = now_ms; /* as soon as Redis is back */
+        }
         worker_note_queue(worker, &err);
     } else {
         worker_note_queue(worker, NULL);
@@ -493,6 +455,9 @@ static int64_t turn_timeout_ms(const struct worker *worker, int64_t now_ms)
                         worker->store_up ? worker->next_beat_ms : worker->store_retry_ms, now_ms);
     if (worker->store_up && worker->held_count > 0 && inflight_room(&worker->inflight) > 0) {
         timeout_ms = 0;
+    }
+    if (worker->queue_refused_ms != 0) {
+        timeout_ms = sooner(timeout_ms, worker->next_due_ms, now_ms);
     }
     if (worker->drain_end_ms != 0) {
         timeout_ms = sooner(timeout_ms, worker->drain_end_ms, now_ms);

@@ -74,10 +74,12 @@ struct worker {
     int64_t store_retry_ms; /* monotonic, as are all below; next try while it is down */
     bool queue_up;
     int64_t queue_down_since_ms;
+    int64_t queue_refused_ms; /* monotonic; Redis is up and last refused something; 0 = works */
     int64_t queue_retry_ms;
     int64_t next_heartbeat_ms, next_autoclaim_ms, holds_read_ms, next_due_ms;
     int64_t next_beat_ms; /* heartbeat in PostgreSQL */
     int64_t next_mark_ms; /* look whose keys they are */
+    int64_t read_retry_ms;
     struct database_clock clock;
     int64_t drain_end_ms; /* 0 = not draining */
 };
@@ -89,9 +91,18 @@ int worker_init(struct worker *worker, const struct worker_config *config, int s
 int worker_run(struct worker *worker, struct error *err) MUST_CHECK;
 void worker_done(struct worker *worker); /* also of a half-built one */
 
-/* Notes how a call to the store or the queue went; logs changes only. */
+/* ---- dependencies.c ---- */
+
+enum { STORE_RETRY_MS = 250, QUEUE_RETRY_MS = 250, READER_BLOCK_MS = 2000 };
+
+/* Notes how a call to the store or the queue went; logs changes only. A refusal of a Redis that is
+ * full, or of a key of another type, leaves the queue up: what it may have lost is asked of
+ * PostgreSQL as well. */
 void worker_note_store(struct worker *worker, const struct error *err /* NULL = good */);
 void worker_note_queue(struct worker *worker, const struct error *err /* NULL = good */);
+void worker_note_refusal(struct worker *worker, const char *why);
+/* For as long after a refusal as another would have come if the reason were still there. */
+bool worker_is_degraded(struct worker *worker, int64_t now_ms);
 struct gate *worker_gate(struct worker *worker, const char *provider);
 
 /* ---- heartbeat.c ---- */

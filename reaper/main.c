@@ -9,6 +9,7 @@
 
 #include "common/base/log.h"
 #include "common/base/service.h"
+#include "common/store/store_config.h"
 #include "reaper/config.h"
 #include "reaper/sweep.h"
 
@@ -35,10 +36,14 @@ static void loop(struct sweep *sweep, int signal_fd)
 static int health(const struct reaper_config *config)
 {
     struct queue_options redis = queue_config_options(&config->redis, NULL);
-    struct error err = ERROR_INIT;
+    struct store_options database = store_config_options(config->database_url, "sandbox-reaper", 1);
+    struct error err = ERROR_INIT, store_err = ERROR_INIT;
 
-    if (queue_health(&redis, QUEUE_ROLE_REAPER, &err) != 0) {
-        fprintf(stderr, "sandbox-reaper: %s\n", err.message);
+    /* a Redis that is full takes no heartbeats */
+    if (queue_health(&redis, QUEUE_ROLE_REAPER, &err) != 0 &&
+        (err.code != ERR_NOT_FOUND ||
+         store_process_health(&database, STORE_ROLE_REAPER, &store_err) != 0)) {
+        fprintf(stderr, "sandbox-reaper: %s; %s\n", err.message, store_err.message);
         return EXIT_RUNTIME;
     }
     return EXIT_OK;

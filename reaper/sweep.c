@@ -12,12 +12,13 @@
 #include "common/base/log.h"
 #include "common/store/store_config.h"
 
-#define REFILL_MAX      20000 /* after a wipe; the rest follows by the ordinary search */
-#define RETRY_MS        500
-#define DEAD_CLAIM_MS   10000 /* for sending dead letters, before another reaper does */
-#define ASK_LOOK_MS     1000  /* longest interval of the look whether a sweep is to be asked for */
-#define DEAD_PROCESS_MS 3600000 /* a dead process is forgotten */
-#define DEAD_LOOK_MS    5000    /* interval of the look whether their list is there */
+#define REFILL_MAX       20000 /* after a wipe; the rest follows by the ordinary search */
+#define RETRY_MS         500
+#define DEAD_CLAIM_MS    10000 /* for sending dead letters, before another reaper does */
+#define ASK_LOOK_MS      1000  /* longest interval of the look whether a sweep is to be asked for */
+#define REFUSED_FRESH_MS 30000 /* a refusal after a longer time is told anew */
+#define DEAD_PROCESS_MS  3600000 /* a dead process is forgotten */
+#define DEAD_LOOK_MS     5000    /* interval of the look whether their list is there */
 
 /* ---- what we depend on -------------------------------------------------------------------- */
 
@@ -37,8 +38,22 @@ static void note_store(struct sweep *sweep, const struct error *err)
     sweep->store_retry_ms = clock_mono_ms() + RETRY_MS;
 }
 
+/* Redis is full, or a key is of another type: workers look that up in PostgreSQL. */
+static void note_refusal(struct sweep *sweep, const struct error *err)
+{
+    int64_t now_ms = clock_mono_ms();
+    if (sweep->queue_refused_ms == 0 || now_ms - sweep->queue_refused_ms > REFUSED_FRESH_MS) {
+        log_error(LOG_WARN, "queue.degraded", err);
+    }
+    sweep->queue_refused_ms = now_ms;
+}
+
 static void note_queue(struct sweep *sweep, const struct error *err)
 {
+    if (err != NULL && err->code == ERR_LIMIT) {
+        note_refusal(sweep, err);
+        return;
+    }
     if (err == NULL) {
         if (!sweep->queue_up) {
             log_event(LOG_INFO, "queue.up");
@@ -130,7 +145,9 @@ static void look_for_mark(struct sweep *sweep)
     bool present = true;
     if (queue_mark_present(sweep->queue, &present, &err) != 0) {
         note_queue(sweep, &err);
-        return;
+        if (err.code != ERR_LIMIT) {
+            return;
+        }
     }
     note_queue(sweep, NULL);
     if (present && sweep->keys_ours) {
@@ -139,7 +156,9 @@ static void look_for_mark(struct sweep *sweep)
     bool wiped = false;
     if (queue_prepare(sweep->queue, &wiped, &err) != 0) {
         note_queue(sweep, &err);
-        return;
+        if (err.code != ERR_LIMIT) {
+            return;
+        }
     }
     sweep->keys_ours = true;
     if (!wiped) {

@@ -30,7 +30,8 @@ struct sweep {
     int64_t store_retry_ms, queue_retry_ms; /* monotonic, as are all below */
     int64_t next_deadlines_ms, next_outbox_ms, next_lifetimes_ms, next_prune_ms, next_reconcile_ms;
     int64_t next_stats_ms, next_heartbeat_ms, next_beat_ms, next_dead_look_ms;
-    bool refill; /* Redis was wiped and not every job is back on its stream */
+    int64_t queue_refused_ms; /* Redis is up and last refused something; 0 = works */
+    bool refill;              /* Redis was wiped and not every job is back on its stream */
     int64_t started_wall_ms;
     int64_t deadlines, lifetimes, wakeups, refills; /* counted since the start */
 };

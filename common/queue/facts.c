@@ -5,6 +5,7 @@
  * Does not own: what is good or bad (the callers judge). Threads: a struct queue belongs to one at
  * a time. Failure: ERR_QUEUE_DOWN; nothing is changed, every function may be repeated.
  */
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -113,7 +114,11 @@ static int read_beat(struct queue *queue, const char *prefix, struct queue_beat 
     snprintf(key, sizeof(key), "%s%s", prefix, beat->name);
     queue_args_text(queue_begin(queue, "GET"), key);
     if (queue_link_call(&queue->link, &queue->args, &reply, err) != 0) {
-        return -1;
+        if (err->code != ERR_LIMIT) {
+            return -1;
+        }
+        beat->info_json = xstrdup(""); /* of another type */
+        return 0;
     }
     /* else it has just ended */
     beat->info_json = xstrdup(reply->type == REDIS_REPLY_STRING ? reply->str : "");
@@ -233,18 +238,77 @@ static int read_dead(struct queue *queue, struct queue_facts *ret, struct error 
     redisReply *reply;
     queue_args_text(queue_begin(queue, "XLEN"), queue->link.keys.dead);
     if (queue_link_call(&queue->link, &queue->args, &reply, err) != 0) {
-        return -1;
+        return err->code == ERR_LIMIT ? 0 : -1; /* queue_condition() tells */
     }
     ret->dead_letters = reply->type == REDIS_REPLY_INTEGER ? reply->integer : 0;
     freeReplyObject(reply);
     return 0;
 }
 
+/* One more thing that is wrong. */
+static void complain(char ret[QUEUE_CONDITION_BYTES], const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+static void complain(char ret[QUEUE_CONDITION_BYTES], const char *format, ...)
+{
+    size_t used = strlen(ret);
+    va_list args;
+    if (used > 0 && used + 2 < QUEUE_CONDITION_BYTES) {
+        used += (size_t)snprintf(ret + used, QUEUE_CONDITION_BYTES - used, "; ");
+    }
+    va_start(args, format);
+    vsnprintf(ret + used, QUEUE_CONDITION_BYTES - used, format, args);
+    va_end(args);
+}
+
+int queue_condition(struct queue *queue, char ret[QUEUE_CONDITION_BYTES], struct error *err)
+{
+    struct queue_facts facts = {.aof = false};
+    const struct queue_keys *keys = &queue->link.keys;
+    const char *names[JOB_OP_COUNT + 2];
+    enum { COUNT = JOB_OP_COUNT + 2 };
+    ret[0] = '\0';
+    if (read_info(queue, &facts, err) != 0) {
+        return -1;
+    }
+    if (facts.maxmemory_bytes > 0 && facts.used_memory_bytes >= facts.maxmemory_bytes &&
+        strcmp(facts.maxmemory_policy, "noeviction") == 0) {
+        complain(ret, "it is full (%lld of %lld KB): wake-ups are refused",
+                 (long long)(facts.used_memory_bytes >> 10),
+                 (long long)(facts.maxmemory_bytes >> 10));
+    }
+    for (int i = 0; i < COUNT; i++) {
+        names[i] = i < JOB_OP_COUNT    ? keys->streams[i]
+                   : i == JOB_OP_COUNT ? keys->dead
+                                       : keys->mark;
+        queue_args_text(queue_begin(queue, "TYPE"), names[i]);
+        queue_link_append(&queue->link, &queue->args);
+    }
+    for (int i = 0; i < COUNT; i++) {
+        const char *wanted = i <= JOB_OP_COUNT ? "stream" : "string";
+        redisReply *reply;
+        if (queue_link_read(&queue->link, &reply, err) != 0) {
+            return -1;
+        }
+        if (reply->type == REDIS_REPLY_STATUS && strcmp(reply->str, wanted) != 0 &&
+            strcmp(reply->str, "none") != 0) {
+            complain(ret, "%s is a %s, not a %s", names[i], reply->str, wanted);
+        }
+        freeReplyObject(reply);
+    }
+    return 0;
+}
+
+static int read_marked(struct queue *queue, struct queue_facts *ret, struct error *err)
+{
+    int status = queue_mark_present(queue, &ret->marked, err);
+    return status != 0 && err->code == ERR_LIMIT ? 0 : status;
+}
+
 int queue_facts_read(struct queue *queue, struct queue_facts *ret, struct error *err)
 {
     struct queue_facts facts = {.aof = false};
     if (read_info(queue, &facts, err) != 0 || read_time(queue, &facts, err) != 0 ||
-        read_dead(queue, &facts, err) != 0 || queue_mark_present(queue, &facts.marked, err) != 0 ||
+        read_dead(queue, &facts, err) != 0 || read_marked(queue, &facts, err) != 0 ||
         queue_alive(queue, QUEUE_ROLE_WORKER, NULL, &facts.workers, err) != 0 ||
         queue_alive(queue, QUEUE_ROLE_REAPER, NULL, &facts.reapers, err) != 0) {
         return -1;

@@ -306,7 +306,16 @@ int queue_reply_error(const redisReply *reply, struct error *err)
     if (queue_reply_begins(reply, "NOGROUP") || queue_reply_begins(reply, "UNBLOCKED")) {
         return error_set(err, ERR_NOT_FOUND, "Redis: %s", reply->str);
     }
+    if (queue_reply_begins(reply, "WRONGTYPE") || queue_reply_begins(reply, "OOM") ||
+        queue_reply_begins(reply, "MISCONF") || queue_reply_begins(reply, "NOREPLICAS")) {
+        return error_set(err, ERR_LIMIT, "Redis: %s", reply->str);
+    }
     return error_set(err, ERR_QUEUE_DOWN, "Redis: %s", reply->str);
+}
+
+bool queue_link_kept(const struct error *err)
+{
+    return err->code == ERR_NOT_FOUND || err->code == ERR_LIMIT;
 }
 
 int queue_link_expect(struct queue_link *link, redisReply **ret, struct error *err)
@@ -319,7 +328,7 @@ int queue_link_expect(struct queue_link *link, redisReply **ret, struct error *e
         queue_reply_error(reply, err);
         freeReplyObject(reply);
         /* LOADING, READONLY, NOAUTH ...: the next connection may find a better server */
-        if (err->code != ERR_NOT_FOUND) {
+        if (!queue_link_kept(err)) {
             queue_link_drop(link);
         }
         return -1;
@@ -342,7 +351,7 @@ int queue_link_skip(struct queue_link *link, size_t count, struct error *err)
         }
         freeReplyObject(reply);
     }
-    if (failed && err->code != ERR_NOT_FOUND) {
+    if (failed && !queue_link_kept(err)) {
         queue_link_drop(link);
     }
     return failed ? -1 : 0;

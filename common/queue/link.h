@@ -75,8 +75,9 @@ void queue_args_pair(struct queue_args *args, const char *field, const char *val
 void queue_link_append(struct queue_link *link, const struct queue_args *args);
 /* Sends what is buffered and reads the next reply, an error reply included. The caller frees. */
 int queue_link_read(struct queue_link *link, redisReply **ret, struct error *err) MUST_CHECK;
-/* As queue_link_read, but an error reply is an error: ERR_NOT_FOUND for NOGROUP and UNBLOCKED
- * (connection kept), else ERR_QUEUE_DOWN and the connection is dropped. */
+/* As queue_link_read, but an error reply is an error: ERR_NOT_FOUND for NOGROUP and UNBLOCKED,
+ * ERR_LIMIT for what a Redis refuses that is full or whose key is of another type (the connection
+ * is kept), else ERR_QUEUE_DOWN and the connection is dropped. */
 int queue_link_expect(struct queue_link *link, redisReply **ret, struct error *err) MUST_CHECK;
 /* Reads `count` replies and forgets them; the first error reply is the error, after all of them
  * were read. */
@@ -86,6 +87,8 @@ int queue_link_call(struct queue_link *link, const struct queue_args *args, redi
                     struct error *err) MUST_CHECK;
 /* What an error reply means. Returns -1. */
 int queue_reply_error(const redisReply *reply, struct error *err);
+/* After an error reply that means this the connection is still good. */
+bool queue_link_kept(const struct error *err);
 bool queue_reply_begins(const redisReply *reply, const char *prefix);
 
 /* XADD of a wake-up to the stream of its op. */

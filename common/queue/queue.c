@@ -71,26 +71,58 @@ int queue_ping(struct queue *queue, struct error *err)
     return call_simple(queue, err);
 }
 
-/* A pipeline that is read back in time, so that neither side's buffers grow without bound. */
+/* A pipeline that is read back in time, so that neither side's buffers grow without bound. A
+ * command that is refused does not keep the others from being sent. */
 struct pipeline {
     struct queue *queue;
     size_t sent;
+    const char *keys[PIPELINE_MAX]; /* of the commands sent */
+    struct error failure;           /* the first, or the first that was no refusal */
 };
 
-static int pipeline_add(struct pipeline *pipeline, struct error *err)
+static int pipeline_read(struct pipeline *pipeline, struct error *err)
+{
+    for (size_t i = 0; i < pipeline->sent; i++) {
+        redisReply *reply;
+        if (queue_link_read(&pipeline->queue->link, &reply, err) != 0) {
+            return -1;
+        }
+        if (reply->type == REDIS_REPLY_ERROR) {
+            struct error failure = ERROR_INIT;
+            queue_reply_error(reply, &failure);
+            error_prefix(&failure, "%s: ", pipeline->keys[i]);
+            if (pipeline->failure.code == ERR_OK ||
+                (pipeline->failure.code == ERR_LIMIT && failure.code != ERR_LIMIT)) {
+                pipeline->failure = failure;
+            }
+        }
+        freeReplyObject(reply);
+    }
+    pipeline->sent = 0;
+    return 0;
+}
+
+/* `key` outlives the pipeline. */
+static int pipeline_add(struct pipeline *pipeline, const char *key, struct error *err)
 {
     queue_link_append(&pipeline->queue->link, &pipeline->queue->args);
-    if (++pipeline->sent < PIPELINE_MAX) {
-        return 0;
-    }
-    size_t sent = pipeline->sent;
-    pipeline->sent = 0;
-    return queue_link_skip(&pipeline->queue->link, sent, err);
+    pipeline->keys[pipeline->sent] = key;
+    return ++pipeline->sent < PIPELINE_MAX ? 0 : pipeline_read(pipeline, err);
 }
 
 static int pipeline_end(struct pipeline *pipeline, struct error *err)
 {
-    return pipeline->sent == 0 ? 0 : queue_link_skip(&pipeline->queue->link, pipeline->sent, err);
+    if (pipeline_read(pipeline, err) != 0) {
+        return -1;
+    }
+    if (pipeline->failure.code == ERR_OK) {
+        return 0;
+    }
+    *err = pipeline->failure;
+    if (!queue_link_kept(err)) {
+        queue_link_drop(&pipeline->queue->link);
+    }
+    return -1;
 }
 
 static int pipeline_wakeups(struct pipeline *pipeline, const struct wakeup *wakeups, size_t count,
@@ -98,8 +130,9 @@ static int pipeline_wakeups(struct pipeline *pipeline, const struct wakeup *wake
 {
     for (size_t i = 0; i < count; i++) {
         queue_args_reset(&pipeline->queue->args);
-        queue_args_wakeup(&pipeline->queue->args, &pipeline->queue->link.keys, &wakeups[i]);
-        if (pipeline_add(pipeline, err) != 0) {
+        const struct queue_keys *keys = &pipeline->queue->link.keys;
+        queue_args_wakeup(&pipeline->queue->args, keys, &wakeups[i]);
+        if (pipeline_add(pipeline, keys->streams[wakeups[i].op], err) != 0) {
             return -1;
         }
     }
@@ -156,13 +189,13 @@ static int pipeline_replies(struct pipeline *pipeline, const struct queue_reply 
         queue_args_text(args, "*");
         queue_args_pair(args, QUEUE_FIELD_JOB, replies[i].job_id);
         queue_args_pair(args, QUEUE_FIELD_STATE, job_state_name(replies[i].state));
-        if (pipeline_add(pipeline, err) != 0) {
+        if (pipeline_add(pipeline, "a gateway's replies", err) != 0) {
             return -1;
         }
         if (!gateway_seen(replies, i)) {
             args = queue_begin(queue, "EXPIRE");
             queue_args_pair(args, key, QUEUE_REPLY_EXPIRE_S);
-            if (pipeline_add(pipeline, err) != 0) {
+            if (pipeline_add(pipeline, "a gateway's replies", err) != 0) {
                 return -1;
             }
         }
@@ -191,7 +224,8 @@ static int pipeline_acks(struct pipeline *pipeline, const struct queue_entry *ac
                     queue_args_text(args, acks[i].id);
                 }
             }
-            if (args->count > head && pipeline_add(pipeline, err) != 0) {
+            if (args->count > head &&
+                pipeline_add(pipeline, queue->link.keys.streams[op], err) != 0) {
                 return -1;
             }
         }
@@ -296,10 +330,13 @@ static int claim_mark(struct queue *queue, bool *ret_was_wiped, struct error *er
 
 int queue_prepare(struct queue *queue, bool *ret_was_wiped, struct error *err)
 {
-    if (claim_mark(queue, ret_was_wiped, err) != 0) {
-        if (err->code == ERR_CONFIG) {
+    struct error refusal = ERROR_INIT;
+    *ret_was_wiped = false;
+    if (claim_mark(queue, ret_was_wiped, &refusal) != 0 && refusal.code != ERR_LIMIT) {
+        if (refusal.code == ERR_CONFIG) {
             queue_link_drop(&queue->link);
         }
+        *err = refusal;
         return -1;
     }
     if (queue_link_open(&queue->link, NULL, err) != 0) {
@@ -320,15 +357,21 @@ int queue_prepare(struct queue *queue, bool *ret_was_wiped, struct error *err)
             return -1;
         }
         if (reply->type == REDIS_REPLY_ERROR && !queue_reply_begins(reply, "BUSYGROUP")) {
-            if (!failed) {
-                queue_reply_error(reply, err);
+            struct error failure = ERROR_INIT;
+            queue_reply_error(reply, &failure);
+            error_prefix(&failure, "%s: ", queue->link.keys.streams[op]);
+            failed = failed || failure.code != ERR_LIMIT;
+            if (refusal.code == ERR_OK || failure.code != ERR_LIMIT) {
+                refusal = failure;
             }
-            failed = true;
         }
         freeReplyObject(reply);
     }
     if (failed) {
         queue_link_drop(&queue->link);
+    }
+    if (refusal.code != ERR_OK) {
+        *err = refusal;
         return -1;
     }
     return 0;
@@ -386,7 +429,7 @@ int queue_hold_get(struct queue *queue, const char *provider, int64_t *ret_ms,
     redisReply *reply;
     queue_args_text(queue_begin(queue, "GET"), key);
     if (queue_link_call(&queue->link, &queue->args, &reply, err) != 0) {
-        return -1;
+        return err->code == ERR_LIMIT ? 0 : -1; /* whatever it is, it is no word */
     }
     if (reply->type == REDIS_REPLY_STRING) { /* else it has just ended */
         str_copy(ret_why, QUEUE_HOLD_BYTES, reply->str);
@@ -461,9 +504,10 @@ int queue_depth(struct queue *queue, int64_t *ret_length, int64_t *ret_pending, 
         } else if (reply->type == REDIS_REPLY_ARRAY && reply->elements > 0 &&
                    reply->element[0]->type == REDIS_REPLY_INTEGER) {
             pending += reply->element[0]->integer;
-        } else if (reply->type == REDIS_REPLY_ERROR && !queue_reply_begins(reply, "NOGROUP")) {
-            failed = true; /* no group yet: nothing is pending */
+        } else if (reply->type == REDIS_REPLY_ERROR) {
+            /* no group yet, or no stream at all: nothing is pending */
             queue_reply_error(reply, err);
+            failed = failed || !queue_link_kept(err);
         }
         freeReplyObject(reply);
     }
@@ -498,6 +542,9 @@ int queue_autoclaim(struct queue *queue, const char *consumer, int64_t min_idle_
             queue_args_int(args, (int64_t)(max - count));
             redisReply *reply;
             if (queue_link_call(&queue->link, args, &reply, err) != 0) {
+                if (err->code == ERR_LIMIT) {
+                    break; /* this stream is none: the reader tells */
+                }
                 return -1;
             }
             /* Redis 7 adds a third element, the ids it dropped because their entries are gone;

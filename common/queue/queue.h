@@ -7,6 +7,8 @@
  * Failure: ERR_QUEUE_DOWN. On any error the context is freed and a fresh one is made by a later
  * call (redisReconnect loses the read timeout), at most one connect attempt per 250 ms; in between
  * calls fail at once. Every command is bounded by command_timeout_ms.
+ * ERR_LIMIT: Redis is there and refused something: it is full, or a key is of another type. What
+ * else the call had to do is done; the connection is kept.
  */
 #ifndef QUEUE_QUEUE_H
 #define QUEUE_QUEUE_H
@@ -133,6 +135,11 @@ struct queue_facts {
     bool marked; /* not wiped since a worker or reaper prepared it */
     int workers, reapers;
 };
+/* What keeps parts of it from working, "" when nothing does: a Redis that takes no more writes,
+ * keys of ours that are of another type. */
+enum { QUEUE_CONDITION_BYTES = 256 };
+int queue_condition(struct queue *queue, char ret[QUEUE_CONDITION_BYTES],
+                    struct error *err) MUST_CHECK;
 int queue_facts_read(struct queue *queue, struct queue_facts *ret, struct error *err) MUST_CHECK;
 /* Entries waiting on all work streams (XLEN summed), and entries pending. */
 int queue_depth(struct queue *queue, int64_t *ret_length, int64_t *ret_pending,
@@ -172,6 +179,9 @@ int queue_reader_fd(const struct queue_reader *reader); /* -1 when not connected
  * and UNBLOCKED are ERR_NOT_FOUND: call queue_prepare(). */
 int queue_reader_take(struct queue_reader *reader, struct queue_entry *ret, size_t max,
                       size_t *ret_count, bool *ret_done, struct error *err) MUST_CHECK;
+/* The stream that cannot be read, and why; NULL = none. It is left out, and looked at again after
+ * every block time. */
+const char *queue_reader_fault(const struct queue_reader *reader);
 
 /* ---- replies (gateway's dispatcher thread) -------------------------------------------------- */
 

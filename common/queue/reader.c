@@ -33,7 +33,10 @@ struct queue_reader {
     /* what was delivered to this consumer and not acknowledged is read again after a connect */
     bool history[JOB_OP_COUNT];
     char after[JOB_OP_COUNT][32];
-    int first; /* the op whose stream is read first */
+    int first;                 /* the op whose stream is read first */
+    bool blocked;              /* the parked read waits */
+    bool broken[JOB_OP_COUNT]; /* what is under the key is no stream */
+    char fault[QUEUE_KEY_BYTES + 128];
 };
 
 struct queue_reader *queue_reader_new(const struct queue_options *options, const char *consumer,
@@ -62,6 +65,11 @@ bool queue_reader_parked(const struct queue_reader *reader)
     return reader->parked;
 }
 
+const char *queue_reader_fault(const struct queue_reader *reader)
+{
+    return reader->fault[0] == '\0' ? NULL : reader->fault;
+}
+
 int queue_reader_fd(const struct queue_reader *reader)
 {
     return reader->link.context == NULL ? -1 : reader->link.context->fd;
@@ -73,9 +81,25 @@ static void reader_drop(struct queue_reader *reader)
     reader->parked = false;
 }
 
+/* What a script says of a stream that cannot be read: its key and the error, in place of entries.
+ */
+#define TELL_BROKEN                                                                                \
+    "if got and got.err and string.find(got.err, 'WRONGTYPE', 1, true) then "                      \
+    "  out[#out + 1] = {key, got.err} got = nil "                                                  \
+    "end "
+
 /* Up to `max` entries of what this consumer had been given before. False: there are none. */
 static bool park_history(struct queue_reader *reader, int max)
 {
+    static const char script[] =
+        "local out = {} "
+        "for i, key in ipairs(KEYS) do "
+        "  local got = redis.pcall('XREADGROUP', 'GROUP', ARGV[1], ARGV[2], 'COUNT', ARGV[3], "
+        "                          'STREAMS', key, ARGV[3 + i]) " TELL_BROKEN
+        "  if got and got.err then return got end "
+        "  if got then out[#out + 1] = got[1] end "
+        "end "
+        "return out";
     struct queue_args *args = &reader->args;
     enum job_op ops[JOB_OP_COUNT];
     int count = 0;
@@ -88,26 +112,31 @@ static bool park_history(struct queue_reader *reader, int max)
         return false;
     }
     reader->asked = 0; /* says nothing of new entries */
-    queue_args_pair(args, "XREADGROUP", "GROUP");
-    queue_args_pair(args, QUEUE_GROUP, reader->consumer);
-    queue_args_text(args, "COUNT"); /* counts per stream */
-    queue_args_int(args, max / count);
-    queue_args_text(args, "STREAMS");
+    queue_args_pair(args, "EVAL", script);
+    queue_args_int(args, count);
     for (int i = 0; i < count; i++) {
         queue_args_text(args, reader->link.keys.streams[ops[i]]);
     }
+    queue_args_pair(args, QUEUE_GROUP, reader->consumer);
+    queue_args_int(args, max / count);
     for (int i = 0; i < count; i++) {
         queue_args_text(args, reader->after[ops[i]]);
     }
     return true;
 }
 
-static void put_streams(struct queue_reader *reader)
+/* All, or those that can be read; how many. */
+static int put_streams(struct queue_reader *reader, bool all)
 {
+    int count = 0;
     for (int i = 0; i < JOB_OP_COUNT; i++) {
-        queue_args_text(&reader->args,
-                        reader->link.keys.streams[(reader->first + i) % JOB_OP_COUNT]);
+        int op = (reader->first + i) % JOB_OP_COUNT;
+        if (all || !reader->broken[op]) {
+            queue_args_text(&reader->args, reader->link.keys.streams[op]);
+            count++;
+        }
     }
+    return count;
 }
 
 /*
@@ -124,7 +153,7 @@ static void park_backlog(struct queue_reader *reader, int max)
         "    if left == 0 then return out end "
         "    local share = pass == 1 and math.ceil(left / (#KEYS - i + 1)) or left "
         "    local got = redis.pcall('XREADGROUP', 'GROUP', ARGV[1], ARGV[2], 'COUNT', share, "
-        "                            'STREAMS', key, '>') "
+        "                            'STREAMS', key, '>') " TELL_BROKEN
         "    if got and got.err then return #out > 0 and out or got end "
         "    if got then out[#out + 1] = got[1] left = left - #got[1][2] end "
         "  end "
@@ -134,9 +163,11 @@ static void park_backlog(struct queue_reader *reader, int max)
     reader->asked = max;
     queue_args_pair(args, "EVAL", script);
     queue_args_int(args, JOB_OP_COUNT);
-    put_streams(reader);
+    put_streams(reader, true);
     queue_args_pair(args, QUEUE_GROUP, reader->consumer);
     queue_args_int(args, max);
+    memset(reader->broken, 0, sizeof(reader->broken)); /* it will say which */
+    reader->fault[0] = '\0';
 }
 
 /* Waits for new entries in any stream. */
@@ -151,10 +182,20 @@ static void park_blocked(struct queue_reader *reader, int max)
     queue_args_text(args, "BLOCK");
     queue_args_int(args, reader->block_ms);
     queue_args_text(args, "STREAMS");
-    put_streams(reader);
-    for (int i = 0; i < JOB_OP_COUNT; i++) {
+    int count = put_streams(reader, false);
+    for (int i = 0; i < count; i++) {
         queue_args_text(args, ">");
     }
+}
+
+static bool all_broken(const struct queue_reader *reader)
+{
+    for (int op = 0; op < JOB_OP_COUNT; op++) {
+        if (!reader->broken[op]) {
+            return false;
+        }
+    }
+    return true;
 }
 
 int queue_reader_park(struct queue_reader *reader, int max, struct error *err)
@@ -177,9 +218,14 @@ int queue_reader_park(struct queue_reader *reader, int max, struct error *err)
     if (max < JOB_OP_COUNT && now - reader->emptied_at_ms > EMPTY_FRESH_MS) {
         reader->empty = false; /* a blocking read may give one of each stream: more than `max` */
     }
+    if (all_broken(reader) && now - reader->emptied_at_ms < reader->block_ms) {
+        return 0; /* there is nothing to wait for */
+    }
     queue_args_reset(&reader->args);
+    reader->blocked = false;
     if (!park_history(reader, max)) {
-        if (reader->empty) {
+        if (reader->empty && !all_broken(reader)) {
+            reader->blocked = true;
             park_blocked(reader, max);
         } else {
             park_backlog(reader, max);
@@ -209,12 +255,17 @@ static size_t reader_collect(struct queue_reader *reader, const redisReply *repl
     }
     for (size_t i = 0; i < reply->elements; i++) {
         const redisReply *stream = reply->element[i];
-        if (stream->type != REDIS_REPLY_ARRAY || stream->elements != 2 ||
-            stream->element[1]->type != REDIS_REPLY_ARRAY) {
+        if (stream->type != REDIS_REPLY_ARRAY || stream->elements != 2) {
             continue;
         }
         int op = queue_stream_op(&reader->link.keys, stream->element[0]);
-        if (op < 0) {
+        if (op >= 0 && stream->element[1]->type == REDIS_REPLY_STRING) {
+            reader->broken[op] = true;
+            reader->history[op] = false;
+            snprintf(reader->fault, sizeof(reader->fault), "%s: %.120s",
+                     reader->link.keys.streams[op], stream->element[1]->str);
+        }
+        if (op < 0 || stream->element[1]->type != REDIS_REPLY_ARRAY) {
             continue;
         }
         const redisReply *entries = stream->element[1];
@@ -278,6 +329,11 @@ int queue_reader_take(struct queue_reader *reader, struct queue_entry *ret, size
     int status = 0;
     if (reply->type == REDIS_REPLY_ERROR) {
         status = queue_reply_error(reply, err);
+        if (err->code == ERR_LIMIT) { /* the next read says which */
+            reader->empty = false;
+            freeReplyObject(reply);
+            return 0;
+        }
         reader_drop(reader);
         /* the connection was good: its successor need not wait */
         if (err->code == ERR_NOT_FOUND) {
@@ -285,7 +341,9 @@ int queue_reader_take(struct queue_reader *reader, struct queue_entry *ret, size
         }
     } else {
         *ret_count = reader_collect(reader, reply, ret, max);
-        reader->empty = *ret_count < (size_t)reader->asked;
+        /* one that is broken is looked at again from time to time */
+        reader->empty =
+            *ret_count < (size_t)reader->asked && !(reader->blocked && reader->fault[0] != '\0');
         reader->emptied_at_ms = clock_mono_ms();
     }
     freeReplyObject(reply);

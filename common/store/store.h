@@ -232,6 +232,10 @@ struct store_process {
     enum store_role role;
     int64_t clock_offset_ms; /* its clock minus the database's */
 };
+/* For the health check of a container: 0 when a process of that role on this host beats.
+ * ERR_NOT_FOUND, ERR_DATABASE_DOWN. */
+int store_process_health(const struct store_options *options, enum store_role role,
+                         struct error *err) MUST_CHECK;
 /* Those whose heartbeats come. *ret heap array. */
 int store_processes_live(struct store *store, struct store_process **ret, size_t *ret_count,
                          struct error *err) MUST_CHECK;

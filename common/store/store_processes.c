@@ -1,6 +1,7 @@
 /* store_processes - the heartbeats of workers and reapers, see store.h. */
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/base/alloc.h"
 #include "common/store/store_internal.h"
@@ -67,4 +68,30 @@ int store_processes_live(struct store *store, struct store_process **ret, size_t
     }
     PQclear(result);
     return 0;
+}
+
+int store_process_health(const struct store_options *options, enum store_role role,
+                         struct error *err)
+{
+    struct store *store = store_new(options);
+    struct store_process *live = NULL;
+    char host[64] = "localhost";
+    size_t count = 0;
+    bool found = false;
+    int status;
+
+    gethostname(host, sizeof(host) - 1);
+    status = store_processes_live(store, &live, &count, err);
+    for (size_t i = 0; i < count; i++) {
+        size_t length = strlen(host);
+
+        found = found || (live[i].role == role && strncmp(live[i].name, host, length) == 0 &&
+                          live[i].name[length] == ':');
+    }
+    free(live);
+    store_free(store);
+    return status < 0 || found
+               ? status
+               : error_set(err, ERR_NOT_FOUND, "no live %s of this host (%s:*) in PostgreSQL",
+                           role_names[role], host);
 }

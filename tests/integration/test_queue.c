@@ -860,10 +860,104 @@ static void test_a_second_deployment_is_refused_with_both_ids(void **state)
     queue_free(theirs);
 }
 
+/* ---- a Redis that refuses ------------------------------------------------------------------ */
+
+static void test_a_key_of_another_type_breaks_its_own_stream_only(void **state)
+{
+    struct queue_options options = options_for(redis_port);
+    struct queue *queue = queue_new(&options);
+    struct queue_reader *reader = queue_reader_new(&options, "c1", 50);
+    struct wakeup wakeups[2] = {wakeup_new(JOB_PAUSE), wakeup_new(JOB_CREATE)};
+    struct queue_entry entries[16];
+    struct error err = ERROR_INIT;
+    char text[QUEUE_CONDITION_BYTES];
+    bool wiped;
+
+    (void)state;
+    raw(redis_port, "FLUSHALL");
+    raw(redis_port, "SET sandbox:jobs:pause x");
+    assert_int_equal(queue_prepare(queue, &wiped, &err), -1);
+    assert_int_equal(err.code, ERR_LIMIT);
+    assert_non_null(strstr(err.message, "sandbox:jobs:pause"));
+    assert_true(wiped); /* the rest of it is made */
+    assert_int_equal(queue_add(queue, wakeups, 2, &err), -1);
+    assert_int_equal(err.code, ERR_LIMIT);
+    assert_non_null(strstr(err.message, "sandbox:jobs:pause"));
+    /* what was given to this consumer before, what is there, what comes */
+    size_t count = 0;
+    for (int i = 0; i < 4 && count == 0; i++) {
+        count = read_once(reader, entries, 16);
+        assert_non_null(queue_reader_fault(reader));
+    }
+    assert_int_equal(count, 1);
+    assert_string_equal(entries[0].wakeup.job_id, wakeups[1].job_id);
+    assert_non_null(strstr(queue_reader_fault(reader), "sandbox:jobs:pause"));
+    OK(queue_settle(queue, entries, 1, NULL, 0, NULL, 0, &err));
+    assert_int_equal(raw_int("XLEN sandbox:jobs:create"), 0);
+    OK(queue_autoclaim(queue, "c1", 0, entries, 16, &count, &err));
+    OK(queue_condition(queue, text, &err));
+    assert_string_equal(text, "sandbox:jobs:pause is a string, not a stream");
+
+    raw(redis_port, "DEL sandbox:jobs:pause");
+    OK(queue_prepare(queue, &wiped, &err));
+    OK(queue_add(queue, wakeups, 1, &err));
+    count = 0;
+    for (int i = 0; i < 4 && count == 0; i++) {
+        count = read_once(reader, entries, 16);
+    }
+    assert_int_equal(count, 1);
+    assert_null(queue_reader_fault(reader));
+    OK(queue_condition(queue, text, &err));
+    assert_string_equal(text, "");
+    queue_reader_free(reader);
+    queue_free(queue);
+}
+
+static void test_a_full_redis_is_still_read(void **state)
+{
+    struct queue_options options = options_for(redis_port);
+    struct queue *queue = queue_new(&options);
+    struct queue_reader *reader = queue_reader_new(&options, "c1", 50);
+    struct wakeup wakeup = wakeup_new(JOB_DELETE);
+    struct queue_reply reply = {.gateway = "gw:1", .state = JOB_STATE_DONE};
+    struct queue_entry entries[16];
+    struct error err = ERROR_INIT;
+    char text[QUEUE_CONDITION_BYTES];
+    bool wiped;
+
+    (void)state;
+    raw(redis_port, "FLUSHALL");
+    OK(queue_prepare(queue, &wiped, &err));
+    OK(queue_add(queue, &wakeup, 1, &err));
+    raw(redis_port, "CONFIG SET maxmemory 1mb");
+    OK(queue_condition(queue, text, &err));
+    assert_ptr_equal(strstr(text, "it is full"), text);
+    assert_int_equal(queue_heartbeat(queue, "w", 1000, "{}", &err), -1);
+    assert_int_equal(err.code, ERR_LIMIT);
+    assert_int_equal(queue_add(queue, &wakeup, 1, &err), -1);
+    assert_int_equal(err.code, ERR_LIMIT);
+    OK(queue_ping(queue, &err)); /* on the same connection: a new one would have to wait */
+    size_t count = 0;
+    for (int i = 0; i < 4 && count == 0; i++) {
+        count = read_once(reader, entries, 16);
+    }
+    assert_int_equal(count, 1);
+    id_uuid(reply.job_id);
+    assert_int_equal(queue_settle(queue, entries, 1, &reply, 1, NULL, 0, &err), -1);
+    assert_int_equal(err.code, ERR_LIMIT);
+    assert_int_equal(raw_int("XLEN sandbox:jobs:delete"), 0); /* acknowledged all the same */
+    raw(redis_port, "CONFIG SET maxmemory 0");
+    OK(queue_heartbeat(queue, "w", 1000, "{}", &err));
+    queue_reader_free(reader);
+    queue_free(queue);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_two_deployments_share_no_key),
+        cmocka_unit_test(test_a_key_of_another_type_breaks_its_own_stream_only),
+        cmocka_unit_test(test_a_full_redis_is_still_read),
         cmocka_unit_test(test_a_second_deployment_is_refused_with_both_ids),
         cmocka_unit_test(test_round_trip),
         cmocka_unit_test(test_count_is_kept),
