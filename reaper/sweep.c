@@ -112,6 +112,9 @@ static void run_deadlines(struct sweep *sweep, int64_t now_ms)
     struct wakeup *wakeups = NULL;
     size_t count = 0;
     CRASHPOINT(reaper_looking);
+    if (!knows_owner(sweep)) {
+        return;
+    }
     if (store_reap_deadlines(sweep->store, (int)config->batch, &wakeups, &count, &err) != 0) {
         note_store(sweep, &err);
         return;
@@ -438,9 +441,7 @@ int64_t sweep_run(struct sweep *sweep)
         if (!sweep->store_up) {
             sweep->next_deadlines_ms = now_ms; /* asks whether PostgreSQL is back */
         }
-        if (knows_owner(sweep)) {
-            run_store_work(sweep, now_ms);
-        }
+        run_store_work(sweep, now_ms);
     }
     if (now_ms >= sweep->next_prune_ms) {
         run_prune(sweep, now_ms);
