@@ -73,7 +73,7 @@ endef
 $(eval $(call PROGRAM,gateway,sandbox-gateway,httpd provider store queue domain base,-ljwt))
 $(eval $(call PROGRAM,lifecycle-worker,sandbox-worker,provider store queue domain base,))
 $(eval $(call PROGRAM,reaper,sandbox-reaper,store queue domain base,))
-$(eval $(call PROGRAM,deploy/sandbox-host,sandbox-host,httpd base,-lseccomp))
+$(eval $(call PROGRAM,deploy/sandbox-host,sandbox-host,httpd base,-lseccomp -lssl -lcrypto))
 $(eval $(call PROGRAM,deploy/sandbox-host/agent,sandbox-agent,httpd base,-lz,deploy/sandbox-host/signature.c))
 $(eval $(call PROGRAM,deploy/template/tool-server,sandbox-tool-server,httpd base,))
 

@@ -16,6 +16,12 @@ static const struct config_entry table[] = {
      "the key clients send as X-API-Key (E2B's SDKs want e2b_ and hex digits)"},
     {"SANDBOX_HOST_DOMAIN", CONFIG_STRING, AT(domain), 1, 255, "localhost:3900", false, false,
      "port host names are {port}-{id}.<this>"},
+    {"SANDBOX_HOST_TLS_CERTIFICATE", CONFIG_STRING, AT(tls_certificate), 1, 4096, NULL, false,
+     false,
+     "PEM file with the certificate and its chain, for the domain and *.domain: the listener then "
+     "takes HTTPS beside HTTP"},
+    {"SANDBOX_HOST_TLS_KEY", CONFIG_STRING, AT(tls_key), 1, 4096, NULL, false, false,
+     "PEM file with the key of that certificate"},
     {"SANDBOX_HOST_STATE_DIR", CONFIG_STRING, AT(state_dir), 1, 60, "/var/lib/sandbox-host", false,
      false, "folder for homes and sockets; every user must be able to enter it"},
     {"SANDBOX_HOST_AGENT", CONFIG_STRING, AT(agent), 1, 4096, NULL, false, false,

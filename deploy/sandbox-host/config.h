@@ -13,6 +13,7 @@
 struct host_config {
     char *listen, *api_key, *domain, *state_dir, *agent, *templates, *log_level;
     char *disk, *egress_deny, *egress_allow, *nameservers, *without, *base_aliases;
+    char *tls_certificate, *tls_key;
     bool any_template, internet;
     int64_t max_sandboxes, max_connections, max_timeout_s, start_timeout_ms, head_timeout_ms;
     int64_t idle_timeout_ms, stall_timeout_ms;

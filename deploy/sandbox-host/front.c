@@ -23,6 +23,7 @@
 #include "deploy/sandbox-host/route.h"
 #include "deploy/sandbox-host/sandbox.h"
 #include "deploy/sandbox-host/spawn.h"
+#include "deploy/sandbox-host/tls.h"
 
 enum {
     BACKLOG = 1024,
@@ -345,10 +346,42 @@ static bool serve_request(struct client *client, const char *head, bool *ret_gon
     return false;
 }
 
+static void set_stall(int fd, const struct host_config *config)
+{
+    const int64_t stall_ms = config->stall_timeout_ms;
+    const struct timeval stall = {.tv_sec = stall_ms / 1000, .tv_usec = stall_ms % 1000 * 1000};
+
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &stall, sizeof(stall));
+}
+
+/* A connection that begins with TLS becomes the plain one inside it. False: it is closed. */
+static bool open_tls(struct client *client)
+{
+    const struct host_config *config = client->front->config;
+    struct pollfd fds[] = {{.fd = client->fd, .events = POLLIN},
+                           {.fd = client->front->stop_fd, .events = POLLIN}};
+    unsigned char first;
+
+    if (poll(fds, 2, (int)config->head_timeout_ms) <= 0 || fds[1].revents != 0 ||
+        recv(client->fd, &first, 1, MSG_PEEK) != 1) {
+        close(client->fd);
+        return false;
+    }
+    if (!tls_is_hello(first)) {
+        return true;
+    }
+    client->fd = tls_accept(client->fd, config->head_timeout_ms, config->stall_timeout_ms);
+    if (client->fd >= 0) {
+        set_stall(client->fd, config);
+    }
+    return client->fd >= 0;
+}
+
 static void *run_client(void *arg)
 {
     struct client *client = arg;
-    bool more = true, gone = false;
+    bool more = open_tls(client), gone = !more;
+    const bool open = more;
 
     for (bool first = true; more; first = false) {
         const size_t length = read_head(client, first);
@@ -369,9 +402,9 @@ static void *run_client(void *arg)
         }
         free(head);
     }
-    if (gone) {
+    if (open && gone) {
         close(client->fd);
-    } else {
+    } else if (open) {
         close_gently(client->fd);
     }
     atomic_fetch_sub(&client->front->connections, 1);
@@ -384,8 +417,6 @@ static void *run_client(void *arg)
 
 static void accept_one(struct front *front, const pthread_attr_t *attributes)
 {
-    const int64_t stall_ms = front->config->stall_timeout_ms;
-    const struct timeval stall = {.tv_sec = stall_ms / 1000, .tv_usec = stall_ms % 1000 * 1000};
     const int fd = accept4(front->listener, NULL, NULL, SOCK_CLOEXEC), on = 1;
     pthread_t thread;
 
@@ -396,7 +427,7 @@ static void accept_one(struct front *front, const pthread_attr_t *attributes)
         return;
     }
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &stall, sizeof(stall));
+    set_stall(fd, front->config);
     const int64_t before = atomic_fetch_add(&front->connections, 1);
     if (before >= front->config->max_connections + REFUSED_MAX) {
         atomic_fetch_sub(&front->connections, 1);

@@ -29,6 +29,7 @@
 #include "deploy/sandbox-host/sandbox.h"
 #include "deploy/sandbox-host/spawn.h"
 #include "deploy/sandbox-host/template.h"
+#include "deploy/sandbox-host/tls.h"
 #include "deploy/sandbox-host/warden.h"
 
 enum {
@@ -151,7 +152,7 @@ static int serve(struct host_config *config, int signal_fd, struct error *err)
     struct front *front = NULL;
     int status = -1;
 
-    if (open_host(config, err) < 0) {
+    if (tls_init(config, err) < 0 || open_host(config, err) < 0) {
         return -1;
     }
     httpd = claims_require(err) < 0 ? NULL : httpd_start(&options, err);
@@ -174,6 +175,7 @@ static int serve(struct host_config *config, int signal_fd, struct error *err)
         front_stop(front);
     }
     httpd_stop(httpd);
+    tls_done();
     if (status == 0) {
         log_event(LOG_INFO, "sandbox_host.stopped");
     }
