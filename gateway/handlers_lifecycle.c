@@ -22,8 +22,11 @@ enum {
     ENVS_MAX = 128,
     ENV_NAME_BYTES = 128,
     ENV_VALUE_BYTES = 16384,
+    LIST_DEFAULT = 50,
+    LIST_MAX = 200,
     EVENTS_MAX = 1000,
     RETRY_LATE_S = 15,
+    STATUS_MESSAGE_BYTES = 2 * REASON_BYTES,
 };
 
 #define CURSOR_MAX_US INT64_C(253402300799999999) /* the year 9999: what a row's time can be */
@@ -394,20 +397,52 @@ void handle_schedule_timeout(struct request *request)
 /* ---- reads ------------------------------------------------------------------------------------
  */
 
+/* The status in words. status_reason is a word for programs (`client`, `timeout`) or the sentence
+ * of a provider that failed. */
+static void put_status_message(const struct sandbox *sandbox, struct strbuf *out)
+{
+    static const struct {
+        const char *reason, *words;
+    } reasons[] = {
+        {"timeout", "because its time was over"},
+        {"provider_lifetime", "because its lifetime at the provider came to its end"},
+        {"provider_lost", "because the provider no longer has it"},
+        {"seen_at_provider", "as was seen at the provider"},
+        {"missing_at_provider", "though the provider says that it does not know it"},
+    };
+
+    const char *reason = view_status_reason(sandbox);
+
+    if (sandbox->status == SANDBOX_FAILED) {
+        strbuf_puts(out, "The sandbox could not be created");
+    } else {
+        strbuf_printf(out, "The sandbox is %s", sandbox_status_name(sandbox->status));
+    }
+    for (size_t i = 0; i < sizeof(reasons) / sizeof(reasons[0]); i++) {
+        if (strcmp(reason, reasons[i].reason) == 0) {
+            strbuf_printf(out, ", %s", reasons[i].words);
+        }
+    }
+    if (strchr(reason, ' ') != NULL) {
+        strbuf_printf(out, ": %s", reason);
+    }
+}
+
 void handle_status(struct request *request)
 {
     struct error err = ERROR_INIT;
     struct sandbox sandbox;
-    const char *reason;
+    struct strbuf message;
     cJSON *data;
 
     if (lifecycle_get(request, request->path_id, &sandbox, &err) < 0) {
         respond_error(request, &err, 0);
         return;
     }
-    reason = view_status_reason(&sandbox);
-    data = view_status(sandbox.id, sandbox_status_name(sandbox.status),
-                       reason[0] != '\0' ? reason : "OK");
+    strbuf_init(&message, STATUS_MESSAGE_BYTES);
+    put_status_message(&sandbox, &message);
+    data = view_status(sandbox.id, sandbox_status_name(sandbox.status), message.data);
+    strbuf_done(&message);
     json_add_string_or_null(data, "provider_sandbox_id", sandbox.provider_sandbox_id);
     respond_data(request, 200, data);
     sandbox_done(&sandbox);
@@ -476,17 +511,27 @@ void handle_events(struct request *request)
     respond_data(request, 200, data);
 }
 
+/* An optional query parameter; *ret_given tells whether it was there and not empty. */
+static int read_query(struct request *request, const char *name, char *out, size_t size,
+                      bool *ret_given, struct error *err)
+{
+    int found = http_query_param(request->http, name, out, size);
+
+    *ret_given = found == 1 && out[0] != '\0';
+    return found < 0 ? error_set(err, ERR_INVALID, "%s is malformed or too long", name) : 0;
+}
+
 static int read_list_filter(struct request *request, struct store_list_filter *filter,
                             char label[LABEL_BYTES], char cursor[128], struct error *err)
 {
     char text[64];
     bool given;
 
-    *filter = (struct store_list_filter){.status = -1};
+    *filter = (struct store_list_filter){.status = -1, .limit = LIST_DEFAULT};
     if (!request->principal.admin) {
         filter->owner = request->principal.subject;
     }
-    if (request_query(request, "status", text, sizeof(text), &given, err) < 0) {
+    if (read_query(request, "status", text, sizeof(text), &given, err) < 0) {
         return -1;
     }
     if (given) {
@@ -497,14 +542,23 @@ static int read_list_filter(struct request *request, struct store_list_filter *f
         }
         filter->status = (int)status;
     }
-    if (request_query(request, "user_id", label, LABEL_BYTES, &given, err) < 0) {
+    if (read_query(request, "user_id", label, LABEL_BYTES, &given, err) < 0) {
         return -1;
     }
     filter->user_id = given ? label : NULL;
-    if (request_page_limit(request, &filter->limit, err) < 0) {
+    if (read_query(request, "limit", text, sizeof(text), &given, err) < 0) {
         return -1;
     }
-    if (request_query(request, "cursor", cursor, 128, &given, err) < 0) {
+    if (given) {
+        char *end;
+        long limit = strtol(text, &end, 10);
+
+        if (*end != '\0' || limit < 1 || limit > LIST_MAX) {
+            return error_set(err, ERR_INVALID, "limit must be between 1 and %d", LIST_MAX);
+        }
+        filter->limit = (int)limit;
+    }
+    if (read_query(request, "cursor", cursor, 128, &given, err) < 0) {
         return -1;
     }
     if (given) {

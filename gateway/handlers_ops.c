@@ -1,9 +1,34 @@
-/* handlers_ops - alive, able to serve, figures. */
+/* handlers_ops - what this is, alive, able to serve, figures. */
 #include "common/base/metrics.h"
 #include "gateway/handlers.h"
 #include "gateway/openapi.h"
 
 enum { METRICS_MAX_BYTES = 16 << 20, PAGE_MAX_BYTES = 1 << 18 };
+
+#define PAGE_HEADERS                                                                               \
+    "Cache-Control: max-age=60\r\nX-Content-Type-Options: nosniff\r\n"                             \
+    "Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; "                     \
+    "frame-ancestors 'none'\r\n"
+
+void handle_front_page(struct request *request)
+{
+    struct strbuf page;
+
+    strbuf_init(&page, PAGE_MAX_BYTES);
+    strbuf_puts(
+        &page,
+        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>Sandbox "
+        "Server</title><meta name=\"viewport\" content=\"width=device-width\"><style>body{font:"
+        "16px/1.5 system-ui,sans-serif;max-width:40rem;margin:2rem auto;padding:0 1rem}</style>"
+        "</head><body><h1>Sandbox Server</h1><p>This server makes sandboxes, in which programs run "
+        "commands and keep files, and ends them in time. It is an HTTP API; there is nothing to "
+        "log in to here.</p><ul><li><a href=\"/docs\">The API, field by field</a>, and <a "
+        "href=\"/openapi.json\">the same for programs</a></li><li><a href=\"/readyz\">Is it able "
+        "to serve?</a></li></ul><p>The first call is <code>POST /api/v1/auth/login</code>; the "
+        "token it answers with goes into every other.</p></body></html>\n");
+    respond_text(request, 200, "text/html; charset=utf-8", &page, PAGE_HEADERS);
+    strbuf_done(&page);
+}
 
 void handle_healthz(struct request *request)
 {
@@ -60,9 +85,6 @@ void handle_docs(struct request *request)
 
     strbuf_init(&page, PAGE_MAX_BYTES);
     openapi_html(&page);
-    respond_text(request, 200, "text/html; charset=utf-8", &page,
-                 "Cache-Control: max-age=60\r\nX-Content-Type-Options: nosniff\r\n"
-                 "Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; "
-                 "frame-ancestors 'none'\r\n");
+    respond_text(request, 200, "text/html; charset=utf-8", &page, PAGE_HEADERS);
     strbuf_done(&page);
 }
