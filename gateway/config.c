@@ -3,8 +3,10 @@
 
 #include <stddef.h>
 
+#include "common/base/cidr.h"
 #include "common/base/config.h"
 #include "common/base/log.h"
+#include "common/base/memory_limit.h"
 #include "common/provider/provider.h"
 #include "common/store/store_config.h"
 #include "gateway/budget.h"
@@ -23,13 +25,29 @@ static const struct config_entry table[] = {
     {"GATEWAY_LISTEN", CONFIG_STRING, AT(listen), 1, 255, "0.0.0.0:8000", false, false,
      "address:port to serve on"},
     {"GATEWAY_THREADS", CONFIG_INT, AT(threads), 4, 8192, "512", false, false,
-     "connections served at once; a waiting request holds one"},
+     "requests served at once; a waiting request holds one"},
     {"GATEWAY_CONNECTION_QUEUE", CONFIG_INT, AT(connection_queue), 1, 65535, "1024", false, false,
-     "connections that may wait for a thread; one more is answered 503 at once"},
+     "whole requests that may wait for a thread; one more is answered 503 at once"},
+    {"GATEWAY_CONNECTIONS", CONFIG_INT, AT(connections), 16, 1000000, "8192", false, false,
+     "open connections; one more closes the oldest that has no request to answer"},
+    {"GATEWAY_ADDRESS_CONNECTIONS", CONFIG_INT, AT(address_connections), 4, 1000000, "2048", false,
+     false, "the same for one address that is none of TRUSTED_PROXIES"},
+    {"GATEWAY_ADDRESS_BODY_PERCENT", CONFIG_INT, AT(address_body_percent), 1, 100, "12", false,
+     false,
+     "share of the threads that may wait for long bodies of one client address, and of one user; "
+     "one more is answered 503"},
+    {"GATEWAY_BODY_BYTES_PER_SECOND", CONFIG_INT, AT(body_bytes_per_s), 0, 1 << 30, "1024", false,
+     false,
+     "least rate of a body that is waited for longer than GATEWAY_REQUEST_TIMEOUT_MS; 0 = none"},
+    {"TRUSTED_PROXIES", CONFIG_STRING, AT(trusted_proxies), 1, 4096, NULL, false, false,
+     "comma list of IPv4 networks whose X-Forwarded-For or Forwarded names the client (default: "
+     "none)"},
     {"GATEWAY_WORK_PERCENT", CONFIG_INT, AT(work_percent), 10, 100, "90", false, false,
      "share of the threads that calls which wait for a sandbox may hold; one more is answered 503"},
-    {"GATEWAY_BUFFER_BYTES", CONFIG_INT, AT(buffer_bytes), 1 << 20, INT64_C(1) << 40, "536870912",
-     false, false, "bodies, files and outputs of all requests together; one more is answered 503"},
+    {"GATEWAY_BUFFER_BYTES", CONFIG_INT, AT(buffer_bytes), 1 << 20, INT64_C(1) << 40, NULL, false,
+     false,
+     "bodies, files and outputs of all requests together; one more is answered 503 (default: two "
+     "fifths of the control group's memory limit, else an eighth of the machine's memory)"},
     {"GATEWAY_KEEP_ALIVE_MS", CONFIG_INT, AT(keep_alive_ms), 100, 600000, "5000", false, false,
      "idle time after which a connection is closed"},
     {"GATEWAY_REQUEST_TIMEOUT_MS", CONFIG_INT, AT(request_timeout_ms), 100, 600000, "30000", false,
@@ -123,8 +141,6 @@ static const struct config_entry table[] = {
      "paused sandboxes of one user at which its creates and pauses are refused; 0 = no limit"},
     {"SANDBOX_CREATES_PER_MINUTE", CONFIG_INT, AT(creates_per_minute), 0, 1000000000, "0", false,
      false, "sandboxes that one user may create within a minute; 0 = no limit"},
-    {"GATEWAY_KEYS_PER_USER", CONFIG_INT, AT(max_keys), 0, 1000000, "100", false, false,
-     "API keys of one user; 0 = no limit"},
     {"ADMISSION_QUEUE_DEPTH", CONFIG_INT, AT(admission_depth), 1, 100000000, "20000", false, false,
      "unfinished jobs at which creates are answered 503"},
     {"ADMISSION_QUEUE_MAX", CONFIG_INT, AT(admission_max), 1, 100000000, "40000", false, false,
@@ -139,6 +155,29 @@ int64_t gateway_config_file_body(const struct gateway_config *config)
     return config->max_file_bytes * JSON_GROWTH + JSON_OVERHEAD_BYTES;
 }
 
+static int check_proxies(const struct gateway_config *config, struct error *err)
+{
+    struct cidr_set set = {.list = NULL};
+    int status = 0;
+
+    if (config->trusted_proxies != NULL &&
+        cidr_set_add_list(&set, config->trusted_proxies, err) < 0) {
+        err->code = ERR_CONFIG;
+        error_prefix(err, "TRUSTED_PROXIES");
+        status = -1;
+    }
+    cidr_set_done(&set);
+    return status;
+}
+
+/* Threads, connections and what requests hold beside their buffers take the rest. */
+static int64_t default_buffer_bytes(void)
+{
+    const int64_t limit = memory_limit_cgroup("");
+
+    return limit > 0 ? limit / 5 * 2 : memory_limit_machine() / 8;
+}
+
 int gateway_config_load(struct gateway_config *config, struct error *err)
 {
     if (config_load(table, COUNT, config, err) < 0) {
@@ -148,10 +187,21 @@ int gateway_config_load(struct gateway_config *config, struct error *err)
         gateway_config_free(config);
         return -1;
     }
+    if (check_proxies(config, err) < 0) {
+        gateway_config_free(config);
+        return -1;
+    }
+    if (config->buffer_bytes == 0) {
+        config->buffer_bytes = default_buffer_bytes();
+    }
     if (config->buffer_bytes < budget_json_bytes(gateway_config_file_body(config))) {
+        const long long bytes = (long long)config->buffer_bytes;
+
         gateway_config_free(config);
         return error_set(err, ERR_CONFIG,
-                         "GATEWAY_BUFFER_BYTES does not take one file of GATEWAY_MAX_FILE_BYTES");
+                         "GATEWAY_BUFFER_BYTES (%lld) does not take one file of "
+                         "GATEWAY_MAX_FILE_BYTES",
+                         bytes);
     }
     const int64_t listing =
         budget_listing_bytes(config->list_max_entries, PROVIDER_LIST_MAX_BYTES) +

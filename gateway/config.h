@@ -17,6 +17,8 @@
 struct gateway_config {
     char *listen;
     int64_t threads, connection_queue, keep_alive_ms, request_timeout_ms, drain_ms;
+    int64_t connections, address_connections, address_body_percent, body_bytes_per_s;
+    char *trusted_proxies;
     int64_t max_body_bytes, max_file_bytes, list_max_entries;
     bool strict_headers;
     char *database_url;
@@ -34,7 +36,6 @@ struct gateway_config {
     int64_t services_wait_ms;
     int64_t command_timeout_s, command_timeout_max_s, command_output_bytes, command_tail_bytes;
     int64_t max_sandboxes, max_paused, creates_per_minute; /* 0 = no limit */
-    int64_t max_keys;                                      /* API keys of one user; 0 = no limit */
     int64_t admission_depth, admission_age_ms, admission_max;
     int64_t work_percent, buffer_bytes;
     char *log_level;

@@ -14,7 +14,7 @@
 #include "gateway/handlers.h"
 #include "gateway/views.h"
 
-enum { USERNAME_BYTES = 256, PASSWORD_BYTES = 1024, FORM_MAX_BYTES = 8192 };
+enum { USERNAME_BYTES = 256, PASSWORD_BYTES = 1024 };
 
 struct credentials {
     char username[USERNAME_BYTES];
@@ -94,7 +94,7 @@ static int from_form(struct request *request, struct credentials *ret, struct er
     struct strbuf form;
     int user, password;
 
-    strbuf_init(&form, FORM_MAX_BYTES);
+    strbuf_init(&form, OPEN_BODY_MAX_BYTES);
     if (http_read_body(request->http, &form, err) < 0) {
         strbuf_done(&form);
         return -1;

@@ -113,8 +113,8 @@ static int pump(struct upload *upload)
     int status = 0;
 
     if (got < 0) {
-        status = error_set(&upload->err, ERR_REQUEST_TIMEOUT,
-                           "the body is malformed, incomplete or did not arrive in time");
+        http_read_error(upload->request->http, &upload->err);
+        status = -1;
     } else if (got == 0) {
         upload->finished = true;
         status = multipart_finish(&upload->parser, &upload->err);

@@ -1,13 +1,14 @@
 /*
  * sandbox-gateway - the door: accepts what clients ask, checks it, enqueues it, waits for its end.
  *
- * Subcommands: serve (default), migrate, user, key, jobs, health, doctor. Configuration:
- * environment (config.c).
+ * Subcommands: serve (default), migrate, user, jobs, health, doctor. Configuration: environment
+ * (config.c).
  */
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "common/base/clock.h"
@@ -16,20 +17,20 @@
 #include "gateway/gateway.h"
 #include "gateway/health_cli.h"
 #include "gateway/jobs_cli.h"
-#include "gateway/key_cli.h"
 #include "gateway/router.h"
 #include "gateway/user_cli.h"
 
-/* a head takes a token of TOKEN_BYTES and 3 KiB of everything else */
+/* a head takes a token of TOKEN_BYTES and the other headers */
 enum {
-    HEAD_MAX_BYTES = TOKEN_BYTES + 3072,
+    HEAD_MAX_BYTES = 2 * TOKEN_BYTES,
     DRAIN_STEP_MS = 50,
     DRAIN_NOTICE_MS = 200,
-    DRAIN_CUT_MS = 1000
+    DRAIN_CUT_MS = 1000,
+    OWN_DESCRIPTORS = 64 /* listeners, logs, Redis, threads of our own */
 };
 
 static const char usage[] = "usage: sandbox-gateway [serve | migrate | health | doctor | user ... "
-                            "| key ... | jobs ... | --help | --version]\n";
+                            "| jobs ... | --help | --version]\n";
 
 /* Waits for a stop signal, then lets what runs come to its end. */
 static void serve_until_stopped(struct httpd *httpd, struct waiters *waiters, int signal_fd,
@@ -63,6 +64,31 @@ static void serve_until_stopped(struct httpd *httpd, struct waiters *waiters, in
     }
 }
 
+/* As many connections as configured, or as there are descriptors for beside those of our own calls:
+ * each request may have one to a provider. */
+static int bound_connections(const struct gateway_config *config)
+{
+    const int64_t own = config->threads + config->database_pool + OWN_DESCRIPTORS;
+    struct rlimit files;
+    int64_t room = config->connections;
+
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+        const rlim_t wanted = (rlim_t)(config->connections + own);
+
+        if (files.rlim_cur < wanted) {
+            files.rlim_cur = files.rlim_max < wanted ? files.rlim_max : wanted;
+            (void)setrlimit(RLIMIT_NOFILE, &files);
+        }
+        if (files.rlim_cur < wanted) {
+            room = (int64_t)files.rlim_cur > 2 * own ? (int64_t)files.rlim_cur - own
+                                                     : (int64_t)files.rlim_cur / 2;
+            log_event(LOG_WARN, "gateway.few_descriptors", LOG_I("limit", (int64_t)files.rlim_cur),
+                      LOG_I("connections", room), LOG_I("configured", config->connections));
+        }
+    }
+    return (int)room;
+}
+
 static int serve(const struct gateway_config *config, int signal_fd, struct error *err)
 {
     struct gateway gateway;
@@ -72,6 +98,11 @@ static int serve(const struct gateway_config *config, int signal_fd, struct erro
                                     .keep_alive_ms = (int)config->keep_alive_ms,
                                     .request_timeout_ms = (int)config->request_timeout_ms,
                                     .max_head_bytes = HEAD_MAX_BYTES,
+                                    .max_connections = bound_connections(config),
+                                    .max_address_connections = (int)config->address_connections,
+                                    .address_body_percent = (int)config->address_body_percent,
+                                    .body_bytes_per_s = config->body_bytes_per_s,
+                                    .trusted_proxies = config->trusted_proxies,
                                     .refusal_body = router_refusal_body,
                                     .handler = router_handle,
                                     .bad_request = router_bad_request,
@@ -128,8 +159,6 @@ static int run(int argc, char **argv, const struct gateway_config *config, int s
     store = gateway_store(config);
     if (strcmp(verb, "user") == 0) {
         status = user_cli_run(argc - 2, argv + 2, store, err);
-    } else if (strcmp(verb, "key") == 0) {
-        status = key_cli_run(argc - 2, argv + 2, store, config->max_keys, err);
     } else if (strcmp(verb, "jobs") == 0) {
         status = jobs_cli_run(argc - 2, argv + 2, store, &redis, err);
     } else if (strcmp(verb, "doctor") == 0) {

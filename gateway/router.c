@@ -11,13 +11,12 @@
 #include "common/base/metrics.h"
 #include "gateway/handlers.h"
 
-const struct route route_table[] = {
+static const struct route routes[] = {
 #define X(method, path, flags, handler) {method, path, flags, handler},
 #include "gateway/routes.def"
 #undef X
 };
-enum { ROUTE_COUNT = sizeof(route_table) / sizeof(route_table[0]) };
-const int route_count = ROUTE_COUNT;
+enum { ROUTE_COUNT = sizeof(routes) / sizeof(routes[0]) };
 
 enum { MAX_HEADER_VALUE_BYTES = 512 };
 
@@ -31,8 +30,8 @@ static char latency_labels[METRIC_ROUTES][METRIC_LABEL_BYTES];
 void router_init(void)
 {
     for (int r = 0; r < METRIC_ROUTES; r++) {
-        const char *method = r == NO_ROUTE ? "" : route_table[r].method;
-        const char *path = r == NO_ROUTE ? "" : route_table[r].path;
+        const char *method = r == NO_ROUTE ? "" : routes[r].method;
+        const char *path = r == NO_ROUTE ? "" : routes[r].path;
 
         for (int c = 1; c < STATUS_CLASSES; c++) {
             snprintf(answered_labels[r][c], METRIC_LABEL_BYTES,
@@ -85,37 +84,34 @@ static const struct route *find_route(struct request *request, char *allow, size
                                       struct error *err)
 {
     const char *method = http_method(request->http), *path = http_path(request->http);
-    const struct route *malformed_id = NULL;
+    bool malformed_id = false;
 
     allow[0] = '\0';
     for (int i = 0; i < ROUTE_COUNT; i++) {
         char id[UUID_BYTES] = "";
-        int match = route_match(route_table[i].path, path, id);
+        int match = route_match(routes[i].path, path, id);
 
         if (match < 0) {
             continue;
         }
-        if (strcmp(route_table[i].method, method) == 0 ||
-            (strcmp(method, "HEAD") == 0 && strcmp(route_table[i].method, "GET") == 0)) {
+        if (strcmp(routes[i].method, method) == 0 ||
+            (strcmp(method, "HEAD") == 0 && strcmp(routes[i].method, "GET") == 0)) {
             if (match == 0) {
                 str_copy(request->path_id, sizeof(request->path_id), id);
-                return &route_table[i];
+                return &routes[i];
             }
-            malformed_id = &route_table[i];
-        } else if (match == 0 && strstr(allow, route_table[i].method) == NULL) {
+            malformed_id = true;
+        } else if (match == 0 && strstr(allow, routes[i].method) == NULL) {
             size_t used = strlen(allow);
 
             snprintf(allow + used, allow_bytes - used, "%s%s%s", used > 0 ? ", " : "",
-                     route_table[i].method,
-                     strcmp(route_table[i].method, "GET") == 0 ? ", HEAD" : "");
+                     routes[i].method, strcmp(routes[i].method, "GET") == 0 ? ", HEAD" : "");
         }
     }
     if (allow[0] != '\0') {
         error_set(err, ERR_METHOD, "%.16s is not allowed here; allowed: %s", method, allow);
-    } else if (malformed_id != NULL && strstr(malformed_id->path, "/sandboxes/") != NULL) {
+    } else if (malformed_id) {
         error_set(err, ERR_SANDBOX_NOT_FOUND, "no such sandbox");
-    } else if (malformed_id != NULL) {
-        error_set(err, ERR_NOT_FOUND, "nothing has this id");
     } else {
         error_set(err, ERR_ROUTE_NOT_FOUND, "no such route");
     }
@@ -213,32 +209,48 @@ static void leave_work(struct request *request)
     budget_give(&request->gateway->buffers, &request->buffers, request->buffers.bytes);
 }
 
+/* A body is paid for as it arrives: what a client says that it will send costs nothing. */
+struct body_charge {
+    struct request *request;
+    int64_t bytes;
+};
+
+static int charge_body(void *arg, size_t length, struct error *err)
+{
+    struct body_charge *charge = arg;
+    const int64_t due = budget_json_bytes((int64_t)length) - charge->bytes;
+
+    if (budget_take(&charge->request->gateway->buffers, &charge->request->buffers, due, err) < 0) {
+        return -1;
+    }
+    charge->bytes += due;
+    return 0;
+}
+
 static int read_json(struct request *request, struct error *err)
 {
     const struct gateway_config *config = request->gateway->config;
     unsigned flags = request->route->flags;
     int64_t max =
         (flags & FILE_BODY) != 0 ? gateway_config_file_body(config) : config->max_body_bytes;
-    int64_t length = http_body_length(request->http);
+    struct body_charge charge = {.request = request};
     struct strbuf text;
     int status;
 
-    if ((flags & JSON) == 0 && ((flags & MAYBE_JSON) == 0 || length == 0)) {
+    if ((flags & JSON) == 0 &&
+        ((flags & MAYBE_JSON) == 0 || http_body_length(request->http) == 0)) {
         return 0;
+    }
+    if ((flags & OPEN) != 0 && max > OPEN_BODY_MAX_BYTES) {
+        max = OPEN_BODY_MAX_BYTES;
     }
     /* login needs no header at all; a type that is given must be right there, too */
     if (((flags & OPEN) == 0 || http_header(request->http, "Content-Type") != NULL) &&
         !is_json_type(http_header(request->http, "Content-Type"))) {
         return error_set(err, ERR_MEDIA_TYPE, "Content-Type must be application/json");
     }
-    /* a body that is too long is refused before it is read */
-    length = length < 0 || length > max ? max : length;
-    if (budget_take(&request->gateway->buffers, &request->buffers, budget_json_bytes(length), err) <
-        0) {
-        return -1;
-    }
     strbuf_init(&text, (size_t)max);
-    status = http_read_body(request->http, &text, err);
+    status = http_read_body_charged(request->http, &text, charge_body, &charge, err);
     if (status == 0) {
         /* too large to be printed again */
         if ((flags & FILE_BODY) != 0 && request->idempotency.key[0] != '\0') {
@@ -247,37 +259,12 @@ static int read_json(struct request *request, struct error *err)
         request->body = json_parse(text.data, text.length, err);
         status = request->body == NULL ? -1 : 0;
     }
+    budget_give(&request->gateway->buffers, &request->buffers, (int64_t)text.length);
     strbuf_done(&text);
-    budget_give(&request->gateway->buffers, &request->buffers, length);
     if (status == 0 && !cJSON_IsObject(request->body)) {
         status = error_set(err, ERR_JSON, "invalid JSON: the body must be an object");
     }
     return status;
-}
-
-static int check_rights(const struct request *request, struct error *err)
-{
-    const struct principal *principal = &request->principal;
-    unsigned flags = request->route->flags;
-    unsigned needed = flags >> ROUTE_SCOPE_SHIFT & SCOPE_ALL;
-
-    if ((flags & ADMINS) != 0 && !principal->admin && !principal->by_key) {
-        return error_set(err, ERR_FORBIDDEN, "this call is for admins");
-    }
-    if (!principal->by_key || (flags & ANY_KEY) != 0) {
-        return 0;
-    }
-    for (int i = 0; i < SCOPE_COUNT; i++) {
-        if ((needed & ~principal->scopes & 1U << i) != 0) {
-            return error_set(err, ERR_FORBIDDEN, "this key lacks the scope %s", scope_name(i));
-        }
-    }
-    if (needed == 0) {
-        return error_set(err, ERR_FORBIDDEN, "this call takes no API key, but a token from login");
-    }
-    return (flags & ADMINS) != 0 && !principal->admin
-               ? error_set(err, ERR_FORBIDDEN, "this call is for admins")
-               : 0;
 }
 
 static int prepare(struct request *request, struct error *err)
@@ -288,10 +275,12 @@ static int prepare(struct request *request, struct error *err)
         return -1;
     }
     if (!open &&
-        (auth_authenticate(request->gateway->auth, http_header(request->http, "Authorization"),
-                           http_header(request->http, "X-API-Key"), &request->principal, err) < 0 ||
-         check_rights(request, err) < 0)) {
+        auth_authenticate(request->gateway->auth, http_header(request->http, "Authorization"),
+                          &request->principal, err) < 0) {
         return -1;
+    }
+    if (!open) {
+        http_body_owner(request->http, request->principal.subject);
     }
     if (enter_work(request, err) < 0) {
         return -1;
@@ -301,7 +290,7 @@ static int prepare(struct request *request, struct error *err)
 
 static void account(const struct request *request, int64_t took_us)
 {
-    int index = request->route != NULL ? (int)(request->route - route_table) : NO_ROUTE;
+    int index = request->route != NULL ? (int)(request->route - routes) : NO_ROUTE;
     const char *subject = request->principal.subject;
     /* probes come by the second and say nothing */
     bool probe = request->route != NULL && request->route->flags == OPEN &&

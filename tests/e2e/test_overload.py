@@ -266,12 +266,19 @@ def test_a_reader_that_stalls_ends_at_its_time(tmp_path, redis, postgres, host, 
 
 
 def test_large_bodies_share_one_budget(fault_stack):
-    """The second large body is refused while the first is still being sent, and taken afterwards."""
+    """The second large body is refused while the first is still being sent, and taken afterwards. What a client
+    says that it will send costs nothing: what has come does."""
     stack = fault_stack(env={"GATEWAY_MAX_FILE_BYTES": "1048576", "GATEWAY_BUFFER_BYTES": "24000000"})
     client = stack.client()
     box = client.create()["sandbox_id"]
     text = json.dumps({"sandbox_id": box, "file_path": "/f", "content": "x" * 1_000_000}).encode()
-    first = dial(stack.url, raw(client, f"{BASE}/write-file", text[:1000], len(text)))
+    declared = [dial(stack.url, raw(client, f"{BASE}/write-file", b"", len(text))) for _ in range(4)]
+    wait_until("they are being read", lambda: metric(stack.url, "sandbox_gateway_working_requests") == 4, 10)
+    assert metric(stack.url, "sandbox_gateway_buffer_bytes") == 0
+    for sock in declared:
+        sock.close()
+    wait_until("they are gone", lambda: metric(stack.url, "sandbox_gateway_working_requests") == 0, 10)
+    first = dial(stack.url, raw(client, f"{BASE}/write-file", text[:-1000], len(text)))
     wait_until("it is being read", lambda: metric(stack.url, "sandbox_gateway_buffer_bytes") > 10_000_000, 10)
     second = raw(client, f"{BASE}/write-file", text)
     answer = read_all(dial(stack.url, second))
@@ -279,7 +286,7 @@ def test_large_bodies_share_one_budget(fault_stack):
     # what is small is served
     assert client.status(box) == "running"
     assert client.post(f"{BASE}/read-file", {"sandbox_id": box, "file_path": ""}).status_code == 400
-    first.sendall(text[1000:])
+    first.sendall(text[-1000:])
     assert not first.recv(65536).startswith(b"HTTP/1.1 503 ")
     wait_until("given back", lambda: metric(stack.url, "sandbox_gateway_buffer_bytes") == 0, 10)
     assert client.post(f"{BASE}/write-file", text).status_code != 503
@@ -294,7 +301,7 @@ def test_a_listing_that_runs_out_of_memory_is_refused_whole(tmp_path, redis, pos
         client.run(box, "mkdir /tmp/d && cd /tmp/d && tail=$(printf %0200d 0) && for n in $(seq 1000 1999); do : > $n$tail; done")
         listing = {"sandbox_id": box, "path": "/tmp/d"}
         assert len(client.ok(client.post(f"{BASE}/list-files", listing))["entries"]) == 1000
-        held = raw(client, f"{BASE}/write-file", b'{"sandbox_id":"', 50_000)
+        held = raw(client, f"{BASE}/write-file", b'{"sandbox_id":"' + b"x" * 49_900, 50_000)
         other = dial(own.url, held)
         wait_until("it is being read", lambda: metric(own.url, "sandbox_gateway_buffer_bytes") > 1_000_000, 10)
         assert_refused(client.post(f"{BASE}/list-files", listing))
