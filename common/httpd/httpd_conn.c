@@ -36,7 +36,7 @@ enum {
     LINGER_TOTAL_MS = 5000,
     LINGER_DRAINING_MS = 500,
     EXHAUSTED_PAUSE_MS = 10,
-    STICKY_MS = 10, /* how long a thread waits for the next request of its connection */
+    STICKY_MS = 50, /* how long a thread waits for the next request of its connection */
 };
 
 static struct metric connections_gauge = {.name = "httpd_connections",
@@ -161,7 +161,9 @@ static void watch(struct httpd *httpd, struct httpd_conn *conn, int operation)
 {
     struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP | EPOLLONESHOT, .data.ptr = conn};
 
-    (void)epoll_ctl(httpd->epoll, operation, conn->fd, &event);
+    if (epoll_ctl(httpd->epoll, operation, conn->fd, &event) != 0 && errno == ENOENT) {
+        (void)epoll_ctl(httpd->epoll, EPOLL_CTL_ADD, conn->fd, &event);
+    }
 }
 
 /* The answer has been sent, or none is due; what the client is still sending is swallowed, since
@@ -349,6 +351,14 @@ static void on_readable(struct httpd *httpd, struct httpd_conn *conn, char *scra
     }
 }
 
+/* From the acceptor, without an event of its own that would have ended the watch: a later one would
+ * name a connection that its worker may have freed. */
+static void take_back(struct httpd *httpd, struct httpd_conn *conn)
+{
+    list_out(httpd, conn);
+    (void)epoll_ctl(httpd->epoll, EPOLL_CTL_DEL, conn->fd, NULL);
+}
+
 /* Caller holds the lock. */
 static void expire(struct httpd *httpd, int64_t now_ms)
 {
@@ -368,7 +378,7 @@ static void expire(struct httpd *httpd, int64_t now_ms)
     }
     while ((conn = TAILQ_FIRST(&httpd->parked[CONN_BODY])) != NULL &&
            now_ms - conn->since_ms >= options->request_timeout_ms) {
-        list_out(httpd, conn);
+        take_back(httpd, conn);
         conn->body_late = true;
         dispatch(httpd, conn);
     }
@@ -376,7 +386,7 @@ static void expire(struct httpd *httpd, int64_t now_ms)
            now_ms - conn->since_ms >= options->request_timeout_ms) {
         /* told only if that costs nobody anything */
         if (conn->in_length > 0 && httpd->idle != NULL) {
-            list_out(httpd, conn);
+            take_back(httpd, conn);
             conn->verdict = VERDICT_TIMEOUT;
             dispatch(httpd, conn);
         } else {
