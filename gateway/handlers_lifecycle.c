@@ -410,7 +410,6 @@ static void put_status_message(const struct sandbox *sandbox, struct strbuf *out
         {"seen_at_provider", "as was seen at the provider"},
         {"missing_at_provider", "though the provider says that it does not know it"},
     };
-
     const char *reason = view_status_reason(sandbox);
 
     if (sandbox->status == SANDBOX_FAILED) {

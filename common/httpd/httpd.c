@@ -396,12 +396,13 @@ void httpd_stop(struct httpd *httpd)
         }
     }
     pthread_mutex_unlock(&httpd->lock);
+    httpd_acceptor_stop(httpd);
     for (int i = 0; i < httpd->worker_count; i++) {
         pthread_join(httpd->workers[i].thread, NULL);
         pthread_cond_destroy(&httpd->workers[i].wake);
         strbuf_done(&httpd->workers[i].out);
     }
-    httpd_acceptor_stop(httpd);
+    httpd_connections_end(httpd);
     for (int i = 0; i < httpd->worker_count; i++) {
         if (httpd->workers[i].conn != NULL) { /* given, and never begun */
             conn_close(httpd, &httpd->workers[i], httpd->workers[i].conn);

@@ -591,23 +591,28 @@ int httpd_acceptor_start(struct httpd *httpd, struct error *err)
 
 void httpd_acceptor_stop(struct httpd *httpd)
 {
-    struct httpd_conn *conn;
-
     if (httpd->acceptor_runs) {
         httpd_acceptor_wake(httpd);
         pthread_join(httpd->acceptor, NULL);
     }
+}
+
+void httpd_connections_end(struct httpd *httpd)
+{
+    struct httpd_conn *conn;
+
+    if (!httpd->acceptor_runs) {
+        return; /* there never was one */
+    }
     pthread_mutex_lock(&httpd->lock);
-    for (int c = 0; httpd->acceptor_runs && c < CONN_CLASSES; c++) {
+    for (int c = 0; c < CONN_CLASSES; c++) {
         while ((conn = TAILQ_FIRST(&httpd->parked[c])) != NULL) {
             bury(httpd, conn);
         }
     }
-    while (httpd->acceptor_runs && (conn = TAILQ_FIRST(&httpd->ready)) != NULL) {
+    while ((conn = TAILQ_FIRST(&httpd->ready)) != NULL) {
         bury(httpd, conn);
     }
-    if (httpd->acceptor_runs) {
-        bury_dead(httpd);
-    }
+    bury_dead(httpd);
     pthread_mutex_unlock(&httpd->lock);
 }

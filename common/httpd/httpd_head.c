@@ -195,12 +195,14 @@ static int parse_header(char *line, struct http_head *ret, struct error *err)
     return 0;
 }
 
-/* The line at *next, ended by NUL; NULL for the empty one. The head was found whole by head_scan().
- */
-static char *take_line(char **next)
+/* The line at *next, ended by NUL; NULL for the empty one, and where there is none. */
+static char *take_line(char **next, const char *head_end)
 {
-    char *line = *next, *end = strstr(line, "\r\n");
+    char *line = *next, *end = memmem(line, (size_t)(head_end - line), "\r\n", 2);
 
+    if (end == NULL) {
+        return NULL;
+    }
     *end = '\0';
     *next = end + 2;
     return end > line ? line : NULL;
@@ -211,13 +213,13 @@ int head_parse(char *head, size_t bytes, struct http_head *ret, struct error *er
     char *next = head, *line, *authority = NULL;
 
     ret->count = 0;
-    if (bytes < 4 || (line = take_line(&next)) == NULL) {
+    if ((line = take_line(&next, head + bytes)) == NULL) {
         return error_set(err, ERR_INVALID, "the request line is missing");
     }
     if (parse_request_line(line, ret, &authority, err) < 0) {
         return -1;
     }
-    while ((line = take_line(&next)) != NULL) {
+    while ((line = take_line(&next, head + bytes)) != NULL) {
         if (parse_header(line, ret, err) < 0) {
             return -1;
         }

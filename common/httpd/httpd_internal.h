@@ -162,8 +162,10 @@ bool conn_is_ready(const struct httpd *httpd, struct httpd_conn *conn);
 
 /* ---- httpd_conn.c ---- */
 int httpd_acceptor_start(struct httpd *httpd, struct error *err) MUST_CHECK;
-/* Ends the acceptor and every parked connection. */
+/* Joins the acceptor. Workers may still park connections; they lie there. */
 void httpd_acceptor_stop(struct httpd *httpd);
+/* Ends every connection without a worker, once there are neither acceptor nor workers. */
+void httpd_connections_end(struct httpd *httpd);
 void httpd_acceptor_wake(struct httpd *httpd);
 struct httpd_conn *conn_new(struct httpd *httpd, int fd, const struct sockaddr_in *address);
 /* Gives a busy connection back to the acceptor. */
