@@ -370,7 +370,7 @@ static void add_components(cJSON *root)
         cJSON_AddObjectToObject(cJSON_AddObjectToObject(components, "responses"), "Failure");
     cJSON *schema = envelope_schema(cJSON_CreateObject());
     cJSON *properties = cJSON_GetObjectItemCaseSensitive(schema, "properties");
-    cJSON *error = cJSON_CreateObject(), *members, *types;
+    cJSON *error = cJSON_CreateObject(), *members, *types, *names;
 
     cJSON_AddStringToObject(scheme, "type", "http");
     cJSON_AddStringToObject(scheme, "scheme", "bearer");
@@ -381,11 +381,11 @@ static void add_components(cJSON *root)
     cJSON_AddStringToObject(error, "type", "object");
     members = cJSON_AddObjectToObject(error, "properties");
     types = text_schema(NULL);
-    cJSON_AddItemToArray(cJSON_AddArrayToObject(types, "enum"),
-                         cJSON_CreateString(error_code_name((enum error_code)(ERR_OK + 1))));
-    for (int code = ERR_OK + 2; code < ERR_FENCED; code++) {
-        cJSON_AddItemToArray(cJSON_GetObjectItemCaseSensitive(types, "enum"),
-                             cJSON_CreateString(error_code_name((enum error_code)code)));
+    names = cJSON_AddArrayToObject(types, "enum");
+    for (int code = 0; code < ERR_COUNT; code++) {
+        if (code != ERR_OK && code != ERR_FENCED) { /* no client ever sees these two */
+            cJSON_AddItemToArray(names, cJSON_CreateString(error_code_name((enum error_code)code)));
+        }
     }
     cJSON_AddItemToObject(members, "type", types);
     cJSON_AddItemToObject(members, "detail", type_schema("string"));
