@@ -132,7 +132,7 @@ FUZZ_OF_mcp   := mcp
 # what a target stands in for
 FUZZ_WRAP_data_plane := clock_sleep_ms http_client_over http_client_perform http_client_stream
 FUZZ_WRAP_agent_gzip := http_header http_read
-FUZZ_WRAP_agent_signed := http_header http_query_param
+FUZZ_WRAP_agent_signed := http_header http_query_param http_query_bytes
 define FUZZ_TARGET
 FUZZ_LIBS_$(1) := $(foreach o,$(or $(FUZZ_OF_$(firstword $(subst _, ,$(1)))),gateway),$(BUILD)/tests/fuzz/$(o)_objects.a) $(foreach m,$(TEST_MODULES),$(BUILD)/common/$(m).a)
 FUZZ_LINK_$(1) := $(addprefix -Wl$(comma)--wrap=,$(FUZZ_WRAP_$(1))) $(BUILD)/tests/fuzz/fuzz_$(1).o -Wl,--start-group $$(FUZZ_LIBS_$(1)) -Wl,--end-group $(foreach m,$(TEST_MODULES),$(LIB_$(m))) -ljwt -lz
@@ -226,6 +226,14 @@ host-bench host-churn:
 	@BUILD_DIR='$(BUILD)' /usr/bin/python3 tests/bench/host.py $(if $(filter host-churn,$@),churn,start)
 	@$(if $(filter host-bench,$@),BUILD_DIR='$(BUILD)' /usr/bin/python3 tests/bench/host.py many)
 
+# a file of FILE_TEST_BYTES up and down on every provider, with the gateway's memory; some minutes
+FILE_TEST_BYTES ?= 1073741824
+.PHONY: test-large-files
+test-large-files:
+	@$(MAKE) --no-print-directory -j2 -s build
+	@PYTHONPATH=. BUILD_DIR='$(BUILD)' FILE_TEST_BYTES=$(FILE_TEST_BYTES) /usr/bin/python3 -m pytest -q -s -p no:cacheprovider \
+	    tests/e2e/test_provider_files.py -k large_file
+
 lint:
 	@bash tests/lint.sh
 FORMATTED := $(shell git ls-files '*.c' '*.h' 2>/dev/null)
@@ -235,4 +243,4 @@ format-check:
 	@clang-format --dry-run -Werror $(FORMATTED)
 
 help:
-	@sed -n 's/^#   //p' Makefile; echo "targets: build run start stop status logs env test mutation takeover isolation fuzz fuzz-keep chaos soak bench host-bench host-churn dashboard-shot lint format format-check clean"
+	@sed -n 's/^#   //p' Makefile; echo "targets: build run start stop status logs env test mutation takeover isolation fuzz fuzz-keep chaos soak bench host-bench host-churn test-large-files dashboard-shot lint format format-check clean"

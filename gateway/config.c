@@ -8,6 +8,7 @@
 #include "common/base/log.h"
 #include "common/base/memory_limit.h"
 #include "common/provider/provider.h"
+#include "common/provider/sandbox_files.h"
 #include "common/store/store_config.h"
 #include "gateway/budget.h"
 #include "gateway/services.h"
@@ -203,9 +204,8 @@ int gateway_config_load(struct gateway_config *config, struct error *err)
                          "GATEWAY_MAX_FILE_BYTES",
                          bytes);
     }
-    const int64_t listing =
-        budget_listing_bytes(config->list_max_entries, PROVIDER_LIST_MAX_BYTES) +
-        budget_json_bytes(LISTING_BODY_BYTES);
+    const int64_t listing = budget_listing_bytes(config->list_max_entries, FILES_LIST_MAX_BYTES) +
+                            budget_json_bytes(LISTING_BODY_BYTES);
     if (config->buffer_bytes < listing) {
         gateway_config_free(config);
         return error_set(err, ERR_CONFIG,

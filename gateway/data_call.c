@@ -1,6 +1,9 @@
 /* data_call - see data_call.h. */
 #include "gateway/data_call.h"
 
+#include <string.h>
+
+#include "common/base/encode.h"
 #include "gateway/lifecycle.h"
 #include "gateway/views.h"
 
@@ -54,6 +57,7 @@ static int call_once(struct request *request, const struct sandbox *sandbox, dat
     if (status == 0) {
         call.client = client_pool_take(gateway->clients);
         call.pauses = activity_pauses(gateway->activity, sandbox->id);
+        call.files = (struct sandbox_files){call.provider, call.client, &call.target};
         request->idempotency.started = true;
         status = run_watched(&call, run, arg, err);
         if (status < 0 && err->code == ERR_SANDBOX_NOT_FOUND) {
@@ -119,13 +123,46 @@ bool data_call_paused(const struct data_call *call, const char *sandbox_id, bool
     paused = sandbox.status == SANDBOX_PAUSED || sandbox.status == SANDBOX_PAUSING;
     sandbox_done(&sandbox);
     return paused;
+/* A name that is not UTF-8 can be given in base64. */
+static int decode_path(cJSON *body, const char *path_field, const char **path, struct error *err)
+{
+    struct strbuf decoded;
+    int status = -1;
+
+    strbuf_init(&decoded, DATA_PATH_MAX_BYTES);
+    if (decode_base64(&decoded, *path, strlen(*path), err) < 0) {
+        error_set(err, ERR_INVALID, "%s is not valid base64, or too long", path_field);
+    } else if (decoded.length == 0 || strlen(decoded.data) != decoded.length) {
+        error_set(err, ERR_INVALID, "%s is empty or has a NUL byte", path_field);
+    } else {
+        cJSON *item = cJSON_CreateString(decoded.data);
+        *path = item->valuestring;
+        cJSON_ReplaceItemInObjectCaseSensitive(body, path_field, item);
+        status = 0;
+    }
+    strbuf_done(&decoded);
+    return status;
 }
 
 int data_read_target(const struct request *request, const char *path_field,
                      char ret_sandbox_id[UUID_BYTES], const char **ret_path, struct error *err)
 {
-    return request_sandbox_id(request, ret_sandbox_id, err) < 0
-               ? -1
-               : json_get_string_req(request->body, path_field, 1, DATA_PATH_MAX_BYTES, ret_path,
-                                     err);
+    const char *encoding;
+
+    if (request_sandbox_id(request, ret_sandbox_id, err) < 0 ||
+        json_get_string_req(request->body, path_field, 1, 2 * DATA_PATH_MAX_BYTES, ret_path, err) <
+            0 ||
+        json_get_string(request->body, "path_encoding", 16, "utf-8", &encoding, err) < 0) {
+        return -1;
+    }
+    if (strcmp(encoding, "base64") == 0) {
+        return decode_path(request->body, path_field, ret_path, err);
+    }
+    if (strcmp(encoding, "utf-8") != 0) {
+        return error_set(err, ERR_INVALID, "path_encoding must be utf-8 or base64");
+    }
+    return strlen(*ret_path) <= DATA_PATH_MAX_BYTES
+               ? 0
+               : error_set(err, ERR_INVALID, "%s: longer than %d bytes", path_field,
+                           DATA_PATH_MAX_BYTES);
 }

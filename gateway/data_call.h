@@ -8,9 +8,10 @@
 #ifndef GATEWAY_DATA_CALL_H
 #define GATEWAY_DATA_CALL_H
 
+#include "common/provider/sandbox_files.h"
 #include "gateway/request.h"
 
-enum { DATA_PATH_MAX_BYTES = 4096 };
+enum { DATA_PATH_MAX_BYTES = FILES_PATH_MAX_BYTES };
 
 struct data_call {
     struct request *request;
@@ -18,6 +19,7 @@ struct data_call {
     struct provider_target target;
     struct http_client *client;
     unsigned pauses; /* activity_pauses() at the begin */
+    struct sandbox_files files; /* the same three, as sandbox_files.h takes them */
 };
 
 /* What one handler does with a running sandbox; -1 with err. Called again only after
@@ -35,6 +37,8 @@ bool data_call_paused(const struct data_call *call, const char *sandbox_id, bool
 
 /* The body's sandbox_id, and the path in that sandbox in its field `path_field`. *ret_path belongs
  * to the body. ERR_INVALID. */
+/* The body's sandbox_id, and the path in that sandbox in its field `path_field`, which is base64
+ * when its field path_encoding says so. *ret_path belongs to the body. ERR_INVALID. */
 int data_read_target(const struct request *request, const char *path_field,
                      char ret_sandbox_id[UUID_BYTES], const char **ret_path,
                      struct error *err) MUST_CHECK;

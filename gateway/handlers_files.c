@@ -18,27 +18,14 @@ enum {
 struct file {
     const char *path;
     struct strbuf content;
-    size_t sent;
 };
-
-static long next_bytes(void *arg, void *buf, size_t bytes)
-{
-    struct file *file = arg;
-    size_t left = file->content.length - file->sent;
-    size_t now = bytes < left ? bytes : left;
-
-    memcpy(buf, file->content.data + file->sent, now);
-    file->sent += now;
-    return (long)now;
-}
 
 static int write_file(const struct data_call *call, void *arg, struct error *err)
 {
-    struct file *file = arg;
+    const struct file *file = arg;
 
-    file->sent = 0;
-    return call->provider->ops->file_write(call->provider, call->client, &call->target, file->path,
-                                           next_bytes, file, (int64_t)file->content.length, err);
+    return sandbox_files_write_bytes(&call->files, file->path, file->content.data,
+                                     file->content.length, err);
 }
 
 /* The content of the body's `content`, decoded. */
@@ -96,33 +83,42 @@ static int keep_bytes(void *arg, const void *data, size_t bytes)
     return strbuf_append(&file->content, data, bytes);
 }
 
-static int read_file(const struct data_call *call, void *arg, struct error *err)
+static int read_opened(const struct data_call *call, const struct sandbox_files_source *source,
+                       struct file *file, struct error *err)
 {
-    struct file *file = arg;
-    int64_t bytes = 0;
+    struct file_get get = {.bytes = -1, .on_data = keep_bytes, .arg = file};
 
-    strbuf_reset(&file->content);
-    if (call->provider->ops->stat_file(call->provider, call->client, &call->target, file->path,
-                                       &bytes, err) < 0) {
-        return -1;
-    }
-    if (bytes > (int64_t)file->content.max_bytes) {
+    if (source->bytes > (int64_t)file->content.max_bytes) {
         return error_set(err, ERR_TOO_LARGE,
-                         "the file has %lld bytes, at most %zu can be read here", (long long)bytes,
-                         file->content.max_bytes);
+                         "the file has %lld bytes, at most %zu can be read here",
+                         (long long)source->bytes, file->content.max_bytes);
     }
-    if (budget_take(&call->request->gateway->buffers, &call->request->buffers, bytes * FILE_COST,
-                    err) < 0) {
+    if (budget_take(&call->request->gateway->buffers, &call->request->buffers,
+                    source->bytes * FILE_COST, err) < 0) {
         return -1;
     }
-    if (call->provider->ops->file_read(call->provider, call->client, &call->target, file->path,
-                                       keep_bytes, file, err) < 0) {
+    if (sandbox_files_read(&call->files, source, &get, err) < 0) {
         return -1;
     }
     return file->content.overflow
                ? error_set(err, ERR_TOO_LARGE, "the file has more than %zu bytes",
                            file->content.max_bytes)
                : 0;
+}
+
+static int read_file(const struct data_call *call, void *arg, struct error *err)
+{
+    struct file *file = arg;
+    struct sandbox_files_source source;
+    int status;
+
+    strbuf_reset(&file->content);
+    if (sandbox_files_open(&call->files, file->path, &source, err) < 0) {
+        return -1;
+    }
+    status = read_opened(call, &source, file, err);
+    sandbox_files_close(&call->files, &source);
+    return status;
 }
 
 void handle_read_file(struct request *request)
@@ -169,22 +165,12 @@ struct directory {
 static int make_directory(const struct data_call *call, void *arg, struct error *err)
 {
     const struct directory *directory = arg;
-    struct error stat_err = ERROR_INIT;
-    int64_t bytes;
+    bool made;
 
-    if (call->provider->ops->make_dir(call->provider, call->client, &call->target, directory->path,
-                                      err) == 0) {
-        return 0;
-    }
-    if (err->code != ERR_EXISTS || !directory->exist_ok) {
+    if (sandbox_files_make_dir(&call->files, directory->path, &made, err) < 0) {
         return -1;
     }
-    /* only a directory that exists is fine */
-    return call->provider->ops->stat_file(call->provider, call->client, &call->target,
-                                          directory->path, &bytes, &stat_err) < 0 &&
-                   stat_err.code == ERR_IS_DIRECTORY
-               ? 0
-               : -1;
+    return made || directory->exist_ok ? 0 : error_set(err, ERR_EXISTS, "the directory exists");
 }
 
 /* Taken from a body or from query parameters. */
@@ -245,11 +231,31 @@ void handle_create_directory(struct request *request)
 struct listing {
     struct request *request;
     const char *path;
+    const char *cursor;
+    int64_t limit;
     cJSON *entries;
-    int64_t count;
-    bool truncated;
+    char next_cursor[FILES_CURSOR_BYTES];
     struct error full; /* the budget has no more */
 };
+
+/* Adds `field` as text, and `base64_field` with the exact bytes when they are no UTF-8. */
+static void add_bytes(cJSON *object, const char *field, const char *base64_field, const char *bytes)
+{
+    const size_t length = strlen(bytes);
+    struct strbuf text;
+
+    if (utf8_is_valid(bytes, length)) {
+        cJSON_AddStringToObject(object, field, bytes);
+        return;
+    }
+    strbuf_init(&text, UTF8_CLEAN_GROWTH * length + 8);
+    utf8_put_clean(&text, bytes, length);
+    cJSON_AddStringToObject(object, field, text.data);
+    strbuf_reset(&text);
+    encode_base64(&text, bytes, length);
+    cJSON_AddStringToObject(object, base64_field, text.data);
+    strbuf_done(&text);
+}
 
 static int add_entry(void *arg, const struct dir_entry *entry)
 {
@@ -259,20 +265,20 @@ static int add_entry(void *arg, const struct dir_entry *entry)
     struct request *request = listing->request;
     cJSON *item;
 
-    if (listing->count == request->gateway->config->list_max_entries) {
-        listing->truncated = true;
-        return -1;
-    }
     if (budget_take(&request->gateway->buffers, &request->buffers,
-                    budget_entry_bytes((int64_t)strlen(entry->name)), &listing->full) < 0) {
+                    budget_entry_bytes((int64_t)(strlen(entry->name) + strlen(entry->link_target))),
+                    &listing->full) < 0) {
         return -1;
     }
     item = cJSON_CreateObject();
-    cJSON_AddStringToObject(item, "name", entry->name);
+    add_bytes(item, "name", "name_base64", entry->name);
     cJSON_AddStringToObject(item, "type", types[entry->type]);
     json_add_int64(item, "size", entry->bytes);
+    cJSON_AddBoolToObject(item, "is_link", entry->is_link);
+    if (entry->is_link) {
+        add_bytes(item, "link_target", "link_target_base64", entry->link_target);
+    }
     cJSON_AddItemToArray(listing->entries, item);
-    listing->count++;
     return 0;
 }
 
@@ -280,21 +286,35 @@ static int list_files(const struct data_call *call, void *arg, struct error *err
 {
     struct listing *listing = arg;
     struct gateway *gateway = call->request->gateway;
-    const int64_t bytes = budget_json_bytes(PROVIDER_LIST_MAX_BYTES);
+    const int64_t bytes = budget_json_bytes(FILES_LIST_MAX_BYTES);
     int status;
 
     /* the provider's answer, whatever its length will be */
     if (budget_take(&gateway->buffers, &call->request->buffers, bytes, err) < 0) {
         return -1;
     }
-    status = call->provider->ops->list_dir(call->provider, call->client, &call->target,
-                                           listing->path, add_entry, listing, err);
+    status = sandbox_files_list(&call->files, listing->path, listing->cursor, listing->limit,
+                                add_entry, listing, listing->next_cursor, err);
     budget_give(&gateway->buffers, &call->request->buffers, bytes);
     if (status == 0 && listing->full.code != ERR_OK) {
         *err = listing->full;
         return -1;
     }
     return status;
+}
+
+static int read_page(struct request *request, struct listing *listing, struct error *err)
+{
+    const int64_t max = request->gateway->config->list_max_entries;
+
+    if (json_get_int(request->body, "limit", 1, max, max, &listing->limit, err) < 0 ||
+        json_get_string(request->body, "cursor", FILES_CURSOR_BYTES, "", &listing->cursor, err) <
+            0) {
+        return -1;
+    }
+    return sandbox_files_cursor_is_valid(listing->cursor)
+               ? 0
+               : error_set(err, ERR_INVALID, "cursor is not the next_cursor of a listing");
 }
 
 void handle_list_files(struct request *request)
@@ -306,6 +326,7 @@ void handle_list_files(struct request *request)
 
     listing.entries = cJSON_CreateArray();
     if (data_read_target(request, "path", sandbox_id, &listing.path, &err) < 0 ||
+        read_page(request, &listing, &err) < 0 ||
         data_call_run(request, sandbox_id, list_files, &listing, &err) < 0) {
         cJSON_Delete(listing.entries);
         respond_error(request, &err, 0);
@@ -313,9 +334,10 @@ void handle_list_files(struct request *request)
     }
     data = cJSON_CreateObject();
     cJSON_AddTrueToObject(data, "success");
-    cJSON_AddStringToObject(data, "path", listing.path);
+    add_bytes(data, "path", "path_base64", listing.path);
     cJSON_AddItemToObject(data, "entries", listing.entries);
-    cJSON_AddBoolToObject(data, "truncated", listing.truncated);
+    cJSON_AddBoolToObject(data, "truncated", listing.next_cursor[0] != '\0');
+    json_add_string_or_null(data, "next_cursor", listing.next_cursor);
     respond_data(request, 200, data);
 }
 
@@ -328,8 +350,7 @@ static int remove_file(const struct data_call *call, void *arg, struct error *er
 {
     const struct removal *removal = arg;
 
-    return call->provider->ops->remove_path(call->provider, call->client, &call->target,
-                                            removal->path, removal->recursive, err);
+    return sandbox_files_remove(&call->files, removal->path, removal->recursive, err);
 }
 
 void handle_remove_file(struct request *request)

@@ -5,6 +5,7 @@
  * form whose fields come before its file, because where the bytes go must be known before they
  * come.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -12,6 +13,7 @@
 #include "common/base/alloc.h"
 #include "common/base/encode.h"
 #include "common/httpd/multipart.h"
+#include "common/httpd/range.h"
 #include "gateway/data_call.h"
 #include "gateway/handlers.h"
 #include "gateway/views.h"
@@ -153,23 +155,13 @@ static long next_bytes(void *arg, void *buf, size_t bytes)
 static int send_file(const struct data_call *call, void *arg, struct error *err)
 {
     struct upload *upload = arg;
-    const char *path = upload->field[PART_PATH].data;
-    struct error stat_err = ERROR_INIT;
-    int64_t size;
 
-    /* bytes cannot be sent twice, so whether the sandbox is there is asked before */
-    if (call->provider->ops->stat_file(call->provider, call->client, &call->target, path, &size,
-                                       &stat_err) < 0 &&
-        stat_err.code != ERR_FILE_NOT_FOUND) {
-        *err = stat_err;
-        return -1;
-    }
+    /* sandbox_files_write() looks at the path before it asks for the first byte */
     if (upload->bytes > 0) {
         return error_set(err, ERR_PROVIDER_DOWN, "the sandbox went away during the upload");
     }
-    if (call->provider->ops->file_write(
-            call->provider, call->client, &call->target, path, next_bytes, upload,
-            upload->finished ? (int64_t)upload->pending.length : -1, err) < 0) {
+    if (sandbox_files_write(&call->files, upload->field[PART_PATH].data, next_bytes, upload,
+                            upload->finished ? (int64_t)upload->pending.length : -1, err) < 0) {
         if (upload->err.code != ERR_OK) {
             *err = upload->err;
         }
@@ -197,8 +189,7 @@ static int read_fields(struct upload *upload, char sandbox_id[UUID_BYTES], struc
     if (!upload->has_file) {
         return error_set(err, ERR_INVALID, "file is required");
     }
-    /* a form that fits is known to be good before anything is written; of a longer one that breaks
-     * off, the provider keeps what had come */
+    /* a form that fits is known to be good before anything is sent */
     while (!upload->finished && upload->pending.length < PIECE_BYTES) {
         if (pump(upload) < 0) {
             *err = upload->err;
@@ -297,51 +288,134 @@ void handle_upload_file(struct request *request)
 struct download {
     struct request *request;
     const char *path;
-    int64_t size;
-    bool begun;
+    const struct sandbox_files_source *source;
+    enum range_kind range;
+    int64_t first,
+        length;    /* of the bytes that are wanted; length -1 = to the end, whatever comes */
+    int64_t skip;  /* bytes that come before them */
+    int64_t left;  /* of length; negative = no bound */
+    bool begun;    /* the answer's head is sent */
+    bool answered; /* an error was */
 };
 
-/* A file that tells no size (of /proc, say) goes in chunks. */
-static int begin_download(struct download *download)
+static void put_etag(const struct sandbox_files_source *source, char *out, size_t size)
 {
-    if (download->begun) {
-        return 0;
+    snprintf(out, size, source->tag[0] != '\0' ? "\"%s-%lld\"" : "%s", source->tag,
+             (long long)source->bytes);
+}
+
+/* What is wanted of the file that was opened. ERR_RANGE. */
+static int choose_range(struct download *download, struct error *err)
+{
+    struct http_exchange *http = download->request->http;
+    const char *if_range = http_header(http, "If-Range");
+    const int64_t size = download->source->bytes;
+    char etag[FILES_TAG_BYTES + 32];
+
+    put_etag(download->source, etag, sizeof(etag));
+    download->first = 0;
+    download->length = -1;
+    download->range = RANGE_NONE;
+    /* a copy of what tells no size is another one each time */
+    if (!download->source->is_copy && (if_range == NULL || strcmp(if_range, etag) == 0)) {
+        download->range =
+            http_range_parse(http_header(http, "Range"), size, &download->first, &download->length);
+    }
+    if (download->range == RANGE_BAD) {
+        return error_set(err, ERR_RANGE, "the file has %lld bytes", (long long)size);
+    }
+    if (download->range == RANGE_NONE) {
+        download->first = 0;
+        download->length = -1;
+    }
+    return 0;
+}
+
+/* Begins the answer; the size comes from the file that was opened for it. `first` and `bytes` are
+ * what the provider sends. */
+static int begin_download(void *arg, int64_t first, int64_t bytes)
+{
+    struct download *download = arg;
+    char headers[512], etag[FILES_TAG_BYTES + 32];
+    int used;
+
+    if (first > download->first || (download->range == RANGE_ONE && bytes >= 0 &&
+                                    bytes < download->first - first + download->length)) {
+        return -1; /* the file is shorter than it was when it was looked at */
+    }
+    download->skip = download->first - first;
+    download->left = download->length;
+    put_etag(download->source, etag, sizeof(etag));
+    used = snprintf(headers, sizeof(headers),
+                    "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
+                    "Accept-Ranges: %s\r\n",
+                    download->source->is_copy ? "none" : "bytes");
+    if (etag[0] != '\0') {
+        used += snprintf(headers + used, sizeof(headers) - (size_t)used, "ETag: %s\r\n", etag);
+    }
+    if (download->range == RANGE_ONE) {
+        snprintf(headers + used, sizeof(headers) - (size_t)used,
+                 "Content-Range: bytes %lld-%lld/%lld\r\n", (long long)download->first,
+                 (long long)(download->first + download->length - 1),
+                 (long long)download->source->bytes);
     }
     download->begun = true;
-    return respond_stream(download->request, "application/octet-stream",
-                          "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n",
-                          download->size > 0 ? download->size : -1);
+    return respond_stream_status(download->request, download->range == RANGE_ONE ? 206 : 200,
+                                 "application/octet-stream", headers,
+                                 download->range == RANGE_ONE ? download->length : bytes);
 }
 
 static int pass_on(void *arg, const void *data, size_t bytes)
 {
     struct download *download = arg;
+    const char *at = data;
+    const int64_t skipped = download->skip < (int64_t)bytes ? download->skip : (int64_t)bytes;
 
-    if (begin_download(download) < 0 ||
-        http_stream_write(download->request->http, data, bytes) < 0) {
+    download->skip -= skipped;
+    at += skipped;
+    bytes -= (size_t)skipped;
+    if (download->left >= 0 && (int64_t)bytes > download->left) {
+        bytes = (size_t)download->left;
+    }
+    if (bytes > 0 && http_stream_write(download->request->http, at, bytes) < 0) {
         return -1;
     }
     download->request->sent_bytes += bytes;
+    download->left -= download->left > 0 ? (int64_t)bytes : 0;
     return 0;
 }
 
 static int fetch_file(const struct data_call *call, void *arg, struct error *err)
 {
     struct download *download = arg;
+    struct sandbox_files_source source;
+    int status;
 
-    if (call->provider->ops->stat_file(call->provider, call->client, &call->target, download->path,
-                                       &download->size, err) < 0) {
+    if (sandbox_files_open(&call->files, download->path, &source, err) < 0) {
         return -1;
     }
-    if (call->provider->ops->file_read(call->provider, call->client, &call->target, download->path,
-                                       pass_on, download, err) < 0) {
-        /* what has begun is not begun again */
-        if (download->begun && err->code == ERR_SANDBOX_NOT_FOUND) {
-            err->code = ERR_PROVIDER_DOWN;
-        }
-        return -1;
+    download->source = &source;
+    status = choose_range(download, err);
+    if (status == 0) {
+        struct file_get get = {.offset = download->first,
+                               .bytes = download->length,
+                               .on_begin = begin_download,
+                               .on_data = pass_on,
+                               .arg = download};
+        status = sandbox_files_read(&call->files, &source, &get, err);
+    } else {
+        char headers[64];
+        snprintf(headers, sizeof(headers), "Content-Range: bytes */%lld\r\n",
+                 (long long)source.bytes);
+        respond_error_details(download->request, err, 0, NULL, headers);
+        download->answered = true;
     }
-    return 0;
+    sandbox_files_close(&call->files, &source);
+    download->source = NULL;
+    if (status < 0 && download->begun && err->code == ERR_SANDBOX_NOT_FOUND) {
+        err->code = ERR_PROVIDER_DOWN; /* what has begun is not begun again */
+    }
+    return status;
 }
 
 void handle_download_file(struct request *request)
@@ -354,11 +428,11 @@ void handle_download_file(struct request *request)
     if (data_read_target(request, "file_path", sandbox_id, &download.path, &err) == 0) {
         status = data_call_run(request, sandbox_id, fetch_file, &download, &err);
     }
-    if (status == 0 && begin_download(&download) == 0) {
+    if (status == 0) {
         (void)http_stream_end(request->http);
-    } else if (status < 0 && !download.begun) {
+    } else if (!download.begun && !download.answered) {
         respond_error(request, &err, 0);
-    } else if (status < 0) {
+    } else if (download.begun) {
         /* the connection ends before the announced length, or without the last chunk */
         cJSON_Delete(request_error_json(request, &err));
     }

@@ -141,18 +141,24 @@ cJSON *request_error_json(struct request *request, const struct error *err)
     return error;
 }
 
-int respond_stream(struct request *request, const char *content_type, const char *headers,
-                   int64_t length)
+int respond_stream_status(struct request *request, int status, const char *content_type,
+                          const char *headers, int64_t length)
 {
     struct strbuf all;
-    int status;
+    int begun;
 
     strbuf_init(&all, 1024);
     strbuf_printf(&all, "X-Request-ID: %s\r\n%s", request->request_id, headers);
-    status = http_stream_begin(request->http, 200, content_type, all.data, length);
-    request->status = 200;
+    begun = http_stream_begin(request->http, status, content_type, all.data, length);
+    request->status = status;
     strbuf_done(&all);
-    return status;
+    return begun;
+}
+
+int respond_stream(struct request *request, const char *content_type, const char *headers,
+                   int64_t length)
+{
+    return respond_stream_status(request, 200, content_type, headers, length);
 }
 
 void respond_error_details(struct request *request, const struct error *err, int retry_after_s,

@@ -61,6 +61,9 @@ void respond_text(struct request *request, int status, const char *content_type,
  * client is gone. */
 int respond_stream(struct request *request, const char *content_type, const char *headers,
                    int64_t length);
+/* The same with another status of success. */
+int respond_stream_status(struct request *request, int status, const char *content_type,
+                          const char *headers, int64_t length);
 /* {type, detail} for an error that comes when the answer has begun; logs it as an answer would. */
 cJSON *request_error_json(struct request *request, const struct error *err);
 

@@ -21,7 +21,8 @@ struct provider_target view_target(const struct sandbox *sandbox)
     return (struct provider_target){.provider_sandbox_id = sandbox->provider_sandbox_id,
                                     .domain = sandbox->domain,
                                     .access_token = sandbox->access_token,
-                                    .traffic_token = sandbox->traffic_token};
+                                    .traffic_token = sandbox->traffic_token,
+                                    .agent_version = sandbox->agent_version};
 }
 
 int view_port_url(const struct request *request, const struct sandbox *sandbox, int port,

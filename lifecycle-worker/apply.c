@@ -295,6 +295,8 @@ static void done_started(struct flight *flight)
              first_text(result->access_token, box->access_token));
     str_copy(values->traffic_token, sizeof(values->traffic_token),
              first_text(result->traffic_token, box->traffic_token));
+    str_copy(values->agent_version, sizeof(values->agent_version),
+             first_text(result->agent_version, box->agent_version));
     /* the provider counts its longest life from the start: rather a moment early than late */
     values->started_at_ms = result->started_at_ms > 0 ? result->started_at_ms : flight->sent_at_ms;
     values->provider_expires_at_ms = provider_end_ms(flight);

@@ -31,6 +31,8 @@ static struct provider_target target_of(const struct flight *flight)
         .access_token = result->access_token[0] != '\0' ? result->access_token : box->access_token,
         .traffic_token =
             result->traffic_token[0] != '\0' ? result->traffic_token : box->traffic_token,
+        .agent_version =
+            result->agent_version[0] != '\0' ? result->agent_version : box->agent_version,
     };
 }
 

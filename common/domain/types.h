@@ -63,6 +63,7 @@ enum {
     TEMPLATE_BYTES = 128,
     DOMAIN_BYTES = 256,
     SECRET_BYTES = 512,
+    AGENT_VERSION_BYTES = 32,
     REASON_BYTES = 256,
     GATEWAY_NAME_BYTES = 128,
     REQUEST_ID_BYTES = 64,
@@ -93,6 +94,7 @@ struct sandbox {
     int64_t read_at_ms;       /* when the row was read, by the clock of its times: the database's */
     char *metadata_json;      /* object of strings, or NULL */
     char provider_reason[REASON_BYTES]; /* why it is not at the first choice; "" = it is */
+    char agent_version[AGENT_VERSION_BYTES]; /* of the provider's agent inside, or "" = not told */
 };
 
 struct job {

@@ -70,8 +70,12 @@ int64_t http_body_length(const struct http_exchange *exchange); /* -1 = chunked,
 /* Decoded value of a query parameter into out; 1 found, 0 absent, -1 malformed or too long. */
 int http_query_param(const struct http_exchange *exchange, const char *name, char *out,
                      size_t size);
-/* Same over any x-www-form-urlencoded text. */
+/* Same, but the value may be any bytes (but NUL): a path, say. */
+int http_query_bytes(const struct http_exchange *exchange, const char *name, char *out,
+                     size_t size);
+/* The same two over any x-www-form-urlencoded text. */
 int http_form_param(const char *form, const char *name, char *out, size_t size);
+int http_form_bytes(const char *form, const char *name, char *out, size_t size);
 /* Whole body, at most `max`. ERR_TOO_LARGE (names the limit), ERR_REQUEST_TIMEOUT, ERR_INVALID
  * (short). Answers Expect: 100-continue. The buffer belongs to the caller. */
 int http_read_body(struct http_exchange *exchange, struct strbuf *out /* inited with max */,

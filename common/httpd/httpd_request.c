@@ -187,12 +187,12 @@ int64_t http_body_length(const struct http_exchange *exchange)
 }
 
 /* Heap copy, decoded; NULL when malformed. */
-static char *form_decode(const char *text, size_t length)
+static char *form_decode(const char *text, size_t length, bool any_bytes)
 {
     char *copy = xstrndup(text, length);
     long decoded = percent_decode(copy, true);
 
-    if (decoded < 0 || !utf8_is_valid(copy, (size_t)decoded)) {
+    if (decoded < 0 || (!any_bytes && !utf8_is_valid(copy, (size_t)decoded))) {
         free(copy);
         return NULL;
     }
@@ -201,14 +201,14 @@ static char *form_decode(const char *text, size_t length)
 
 static bool form_name_is(const char *text, size_t length, const char *name)
 {
-    char *decoded = form_decode(text, length);
+    char *decoded = form_decode(text, length, false);
     bool same = decoded != NULL && strcmp(decoded, name) == 0;
 
     free(decoded);
     return same;
 }
 
-int http_form_param(const char *form, const char *name, char *out, size_t size)
+static int form_param(const char *form, const char *name, bool any_bytes, char *out, size_t size)
 {
     const char *next;
 
@@ -225,7 +225,7 @@ int http_form_param(const char *form, const char *name, char *out, size_t size)
         if (name_length == length) {
             value = xstrdup("");
         } else {
-            value = form_decode(pair + name_length + 1, length - name_length - 1);
+            value = form_decode(pair + name_length + 1, length - name_length - 1, any_bytes);
         }
         if (value == NULL) {
             return -1;
@@ -235,6 +235,21 @@ int http_form_param(const char *form, const char *name, char *out, size_t size)
         return cut == 0 ? 1 : -1;
     }
     return 0;
+}
+
+int http_form_param(const char *form, const char *name, char *out, size_t size)
+{
+    return form_param(form, name, false, out, size);
+}
+
+int http_form_bytes(const char *form, const char *name, char *out, size_t size)
+{
+    return form_param(form, name, true, out, size);
+}
+
+int http_query_bytes(const struct http_exchange *exchange, const char *name, char *out, size_t size)
+{
+    return http_form_bytes(http_query(exchange), name, out, size);
 }
 
 int http_query_param(const struct http_exchange *exchange, const char *name, char *out, size_t size)

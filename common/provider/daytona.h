@@ -107,18 +107,13 @@ int daytona_toolbox_request(const struct daytona *daytona, const struct provider
 /* -1 + err unless the answer is a 2xx. `what` names the operation in the message. */
 int daytona_toolbox_check(const struct daytona *daytona, const struct http_response *response,
                           const char *what, struct error *err);
-int daytona_file_read(struct provider *, struct http_client *, const struct provider_target *,
-                      const char *path, file_write_fn, void *arg, struct error *err);
-int daytona_file_write(struct provider *, struct http_client *, const struct provider_target *,
-                       const char *path, file_read_fn, void *arg, int64_t bytes, struct error *err);
-int daytona_make_dir(struct provider *, struct http_client *, const struct provider_target *,
-                     const char *path, struct error *err);
-int daytona_stat_file(struct provider *, struct http_client *, const struct provider_target *,
-                      const char *path, int64_t *ret_bytes, struct error *err);
-int daytona_list_dir(struct provider *, struct http_client *, const struct provider_target *,
-                     const char *path, dir_entry_fn, void *arg, struct error *err);
-int daytona_remove_path(struct provider *, struct http_client *, const struct provider_target *,
-                        const char *path, bool recursive, struct error *err);
+int daytona_file_get(struct provider *, struct http_client *, const struct provider_target *,
+                     const struct file_get *get, struct error *err);
+int daytona_file_put(struct provider *, struct http_client *, const struct provider_target *,
+                     const char *path, file_read_fn, void *arg, int64_t bytes, struct error *err);
+int daytona_run_script(struct provider *, struct http_client *, const struct provider_target *,
+                       const char *const *argv, int64_t timeout_ms, struct strbuf *ret,
+                       struct error *err);
 int daytona_start_request(struct provider *, const struct provider_target *, const char *command,
                           struct http_request *ret, struct error *err);
 int daytona_start_check(struct provider *, const struct provider_target *,

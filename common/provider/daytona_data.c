@@ -1,7 +1,7 @@
 /*
- * daytona_data - files, directories and ports of a sandbox on Daytona.
+ * daytona_data - contents of files, short scripts and ports of a sandbox on Daytona.
  *
- * Owns: requests to the sandbox's toolbox, its multipart upload, what its answers mean.
+ * Owns: requests to the sandbox's toolbox, what its answers mean.
  * Does not own: commands (daytona_exec.c), whether a sandbox that is not there is stopped or gone.
  * Threads: a client belongs to its caller. Failure: error codes as provider.h lists them; texts
  * carry no key. The toolbox's error bodies are often empty, so the status decides first.
@@ -11,8 +11,9 @@
 #include <string.h>
 
 #include "common/base/alloc.h"
-#include "common/base/id.h"
 #include "common/provider/daytona.h"
+#include "common/provider/form_upload.h"
+#include "common/provider/path_script.h"
 #include "common/provider/step.h"
 
 enum {
@@ -83,122 +84,37 @@ int daytona_toolbox_check(const struct daytona *daytona, const struct http_respo
     return -1;
 }
 
-/* ---- files ----------------------------------------------------------------------------------- */
+/* ---- contents of files ----------------------------------------------------------------------- */
 
-static int file_request(const struct daytona *daytona, const struct provider_target *target,
-                        const char *method, const char *route, const char *path,
-                        struct http_request *request, struct error *err)
-{
-    if (daytona_toolbox_request(daytona, target, method, route, request, err) != 0) {
-        return -1;
-    }
-    strbuf_puts(&request->url, "?path=");
-    strbuf_put_urlencoded(&request->url, path, true);
-    return 0;
-}
-
-/* The toolbox's file routes answer 400 for a directory and 404 for nothing there. */
-static int file_check(const struct daytona *daytona, const struct http_response *response,
-                      const char *what, const char *path, struct error *err)
-{
-    if (daytona_toolbox_check(daytona, response, what, err) == 0) {
-        return 0;
-    }
-    if (response->transport != HTTP_ANSWERED || err->code == ERR_SANDBOX_NOT_FOUND ||
-        err->code == ERR_PROVIDER_DOWN) {
-        return -1;
-    }
-    if (response->status == 404) {
-        return error_set(err, ERR_FILE_NOT_FOUND, "%.180s does not exist", path);
-    }
-    if (response->status == 400 &&
-        (response->body_bytes == 0 || strstr(err->message, "directory"))) {
-        return error_set(err, ERR_IS_DIRECTORY, "%.180s is a directory", path);
-    }
-    return -1;
-}
-
-int daytona_file_read(struct provider *provider, struct http_client *client,
-                      const struct provider_target *target, const char *path, file_write_fn write,
-                      void *arg, struct error *err)
+int daytona_file_get(struct provider *provider, struct http_client *client,
+                     const struct provider_target *target, const struct file_get *get,
+                     struct error *err)
 {
     const struct daytona *daytona = (struct daytona *)provider;
-    struct http_stream stream = {
-        .on_data = write, .arg = arg, .body_bytes = -1, .idle_ms = IDLE_MS};
     struct http_request request;
     struct http_response response;
+    bool stopped = false;
     int rc = -1;
     http_request_init(&request);
-    if (file_request(daytona, target, "GET", "/files/download", path, &request, err) != 0) {
-        goto out;
+    if (daytona_toolbox_request(daytona, target, "GET", "/files/download?path=", &request, err) ==
+        0) {
+        strbuf_put_urlencoded(&request.url, get->path, true);
+        request.timeout_ms = 0; /* any size: bounded by silence instead */
+        request.max_response_bytes = ERROR_BODY_MAX_BYTES;
+        step_file_get(client, &request, get, IDLE_MS, &response, &stopped);
+        rc = stopped ? error_set(err, ERR_TOO_LARGE, "reading stopped: the receiver takes no more")
+                     : daytona_toolbox_check(daytona, &response, "read", err);
+        if (rc != 0 && response.transport == HTTP_ANSWERED && response.status == 404 &&
+            err->code != ERR_SANDBOX_NOT_FOUND && err->code != ERR_PROVIDER_DOWN) {
+            err->code = ERR_FILE_NOT_FOUND; /* gone since it was looked at */
+        }
     }
-    request.timeout_ms = 0; /* any size: bounded by silence instead */
-    request.max_response_bytes = ERROR_BODY_MAX_BYTES;
-    http_client_stream(client, &request, &stream, &response);
-    if (response.stopped) {
-        rc = error_set(err, ERR_TOO_LARGE, "reading stopped: the receiver takes no more");
-    } else {
-        rc = file_check(daytona, &response, "read", path, err);
-    }
-out:
     http_request_done(&request);
     return rc;
 }
 
-/* One file as multipart/form-data: head, content, tail. */
-struct upload {
-    file_read_fn read;
-    void *arg;
-    int64_t left; /* of the length announced; negative = none was */
-    int64_t sent; /* content bytes */
-    bool failed;
-    struct strbuf head, tail;
-    size_t head_at, tail_at;
-    bool content_over;
-    struct strbuf answer;
-};
-
-static size_t put_part(const struct strbuf *part, size_t *at, char *buf, size_t bytes)
-{
-    size_t n = part->length - *at < bytes ? part->length - *at : bytes;
-    memcpy(buf, part->data + *at, n);
-    *at += n;
-    return n;
-}
-
-static long on_upload(void *arg, void *buf, size_t bytes)
-{
-    struct upload *upload = arg;
-    if (upload->head_at < upload->head.length) {
-        return (long)put_part(&upload->head, &upload->head_at, buf, bytes);
-    }
-    if (!upload->content_over) {
-        if (upload->left > 0 && (int64_t)bytes > upload->left) {
-            bytes = (size_t)upload->left;
-        }
-        long got = upload->left == 0 ? 0 : upload->read(upload->arg, buf, bytes);
-        if (got < 0 || (got == 0 && upload->left > 0)) {
-            upload->failed = true;
-            return -1;
-        }
-        if (got > 0) {
-            upload->sent += got;
-            upload->left -= upload->left > 0 ? got : 0;
-            return got;
-        }
-        upload->content_over = true;
-    }
-    return (long)put_part(&upload->tail, &upload->tail_at, buf, bytes);
-}
-
-static int on_upload_answer(void *arg, const void *data, size_t bytes)
-{
-    struct upload *upload = arg;
-    return strbuf_append(&upload->answer, data, bytes);
-}
-
 /* {"files":[{"path","bytes"}]}: an empty or foreign body is not the toolbox's yes. */
-static int check_uploaded(const struct upload *upload, struct error *err)
+static int check_uploaded(const struct form_upload *upload, struct error *err)
 {
     struct error ignored = ERROR_INIT;
     cJSON *answer = json_parse(upload->answer.data, upload->answer.length, &ignored);
@@ -214,201 +130,122 @@ static int check_uploaded(const struct upload *upload, struct error *err)
     return rc;
 }
 
-int daytona_file_write(struct provider *provider, struct http_client *client,
-                       const struct provider_target *target, const char *path, file_read_fn read,
-                       void *arg, int64_t bytes, struct error *err)
+int daytona_file_put(struct provider *provider, struct http_client *client,
+                     const struct provider_target *target, const char *path, file_read_fn read,
+                     void *arg, int64_t bytes, struct error *err)
 {
     const struct daytona *daytona = (struct daytona *)provider;
-    struct upload upload = {.read = read, .arg = arg, .left = bytes};
-    struct http_stream stream = {.on_data = on_upload_answer,
-                                 .read_body = on_upload,
-                                 .arg = &upload,
-                                 .body_bytes = -1,
-                                 .idle_ms = IDLE_MS};
+    struct form_upload upload;
     struct http_request request;
     struct http_response response;
-    char boundary[UUID_BYTES];
     int rc = -1;
-    size_t length = strlen(path);
-    if (length == 0 || strchr(" \t\r\n", path[0]) || strchr(" \t\r\n", path[length - 1])) {
-        /* the server trims the path it is given in a part of the form */
-        return error_set(err, ERR_INVALID, "a path cannot begin or end with white space here");
-    }
     http_request_init(&request);
-    strbuf_init(&upload.head, 64 * 1024);
-    strbuf_init(&upload.tail, 1024);
-    strbuf_init(&upload.answer, ERROR_BODY_MAX_BYTES);
+    form_upload_init(&upload, read, arg, bytes);
     if (daytona_toolbox_request(daytona, target, "POST", "/files/bulk-upload", &request, err) !=
-        0) {
+            0 ||
+        form_upload_multipart(&upload, &request, "files[0].path", path, "files[0].file", err) !=
+            0) {
         goto out;
-    }
-    id_uuid(boundary);
-    strbuf_printf(&request.headers, "Content-Type: multipart/form-data; boundary=%s\n", boundary);
-    strbuf_printf(&upload.head,
-                  "--%s\r\nContent-Disposition: form-data; name=\"files[0].path\"\r\n\r\n%s\r\n"
-                  "--%s\r\nContent-Disposition: form-data; name=\"files[0].file\"; "
-                  "filename=\"file\"\r\nContent-Type: application/octet-stream\r\n\r\n",
-                  boundary, path, boundary);
-    strbuf_printf(&upload.tail, "\r\n--%s--\r\n", boundary);
-    if (upload.head.overflow) {
-        error_set(err, ERR_INVALID, "the path is too long");
-        goto out;
-    }
-    if (bytes >= 0) {
-        stream.body_bytes = (int64_t)upload.head.length + bytes + (int64_t)upload.tail.length;
     }
     request.timeout_ms = 0;
     request.max_response_bytes = ERROR_BODY_MAX_BYTES;
     request.once = true; /* a streamed body cannot be produced twice */
-    http_client_stream(client, &request, &stream, &response);
+    form_upload_send(&upload, client, &request, IDLE_MS, &response);
     if (upload.failed) {
         error_set(err, ERR_INVALID, "writing stopped: the content ended early");
-    } else if (file_check(daytona, &response, "write", path, err) == 0) {
+    } else if (daytona_toolbox_check(daytona, &response, "write", err) == 0) {
         rc = check_uploaded(&upload, err);
+    } else if (response.transport == HTTP_ANSWERED && response.status == 400 &&
+               path_script_cause(err->message) == ERR_NO_SPACE) {
+        err->code = ERR_NO_SPACE;
     }
 out:
-    strbuf_done(&upload.head);
-    strbuf_done(&upload.tail);
-    strbuf_done(&upload.answer);
+    form_upload_done(&upload);
     http_request_done(&request);
     return rc;
 }
 
-int daytona_stat_file(struct provider *provider, struct http_client *client,
-                      const struct provider_target *target, const char *path, int64_t *ret_bytes,
-                      struct error *err)
+/* ---- scripts --------------------------------------------------------------------------------- */
+
+static void put_quoted(struct strbuf *out, const char *text)
+{
+    strbuf_putc(out, '\'');
+    for (const char *c = text; *c; c++) {
+        if (*c == '\'') {
+            strbuf_puts(out, "'\\''");
+        } else {
+            strbuf_putc(out, *c);
+        }
+    }
+    strbuf_putc(out, '\'');
+}
+
+/* {"exitCode","result"}; the exit code may be absent when it is 0. */
+static int take_output(const cJSON *answer, struct strbuf *ret, struct error *err)
+{
+    const cJSON *code = cJSON_GetObjectItemCaseSensitive(answer, "exitCode");
+    const cJSON *result = cJSON_GetObjectItemCaseSensitive(answer, "result");
+    if (!cJSON_IsString(result) || (cJSON_IsNumber(code) && code->valuedouble != 0)) {
+        char said[120];
+        const char *words = cJSON_IsString(result) ? result->valuestring : "";
+        provider_clean_text(said, sizeof(said), words, strlen(words), NULL, 0);
+        return error_set(err, ERR_PROVIDER, "script: unusable answer%s%s", said[0] ? ": " : "",
+                         said);
+    }
+    return strbuf_puts(ret, result->valuestring) == 0
+               ? 0
+               : error_set(err, ERR_TOO_LARGE, "the answer is larger than %zu bytes",
+                           ret->max_bytes);
+}
+
+int daytona_run_script(struct provider *provider, struct http_client *client,
+                       const struct provider_target *target, const char *const *argv,
+                       int64_t timeout_ms, struct strbuf *ret, struct error *err)
 {
     const struct daytona *daytona = (struct daytona *)provider;
-    struct error ignored = ERROR_INIT; /* what cannot be read is answered as unusable */
     struct http_request request;
     struct http_response response;
-    cJSON *info = NULL;
-    int rc = -1;
-    *ret_bytes = 0;
-    http_request_init(&request);
-    if (file_request(daytona, target, "GET", "/files/info", path, &request, err) != 0) {
-        goto out;
-    }
-    http_client_perform(client, &request, &response);
-    if (file_check(daytona, &response, "stat", path, err) != 0) {
-        goto out;
-    }
-    info = json_parse(response.body, response.body_bytes, &ignored);
-    const cJSON *size = cJSON_GetObjectItemCaseSensitive(info, "size");
-    if (cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(info, "isDir"))) {
-        error_set(err, ERR_IS_DIRECTORY, "%.180s is a directory", path);
-    } else if (!cJSON_IsNumber(size) || size->valuedouble < 0 || size->valuedouble > 9e15) {
-        error_set(err, ERR_PROVIDER, "stat: unusable answer");
-    } else {
-        *ret_bytes = (int64_t)size->valuedouble;
-        rc = 0;
-    }
-out:
-    cJSON_Delete(info);
-    http_request_done(&request);
-    return rc;
-}
-
-int daytona_make_dir(struct provider *provider, struct http_client *client,
-                     const struct provider_target *target, const char *path, struct error *err)
-{
-    const struct daytona *daytona = (struct daytona *)provider;
-    struct http_request request;
-    struct http_response response;
-    int64_t size;
-    /* the toolbox is content with a directory that is there already */
-    if (daytona_stat_file(provider, client, target, path, &size, err) == 0 ||
-        err->code == ERR_IS_DIRECTORY) {
-        return error_set(err, ERR_EXISTS, "%.180s exists", path);
-    }
-    if (err->code != ERR_FILE_NOT_FOUND) {
-        return -1;
-    }
+    struct strbuf command;
+    struct error parse = ERROR_INIT;
     int rc = -1;
     http_request_init(&request);
-    if (file_request(daytona, target, "POST", "/files/folder", path, &request, err) == 0) {
-        strbuf_puts(&request.url, "&mode=0755");
-        http_client_perform(client, &request, &response);
-        rc = daytona_toolbox_check(daytona, &response, "create directory", err);
-    }
-    http_request_done(&request);
-    return rc;
-}
-
-/* Of Go's letters before rwxrwxrwx: link, device, pipe, socket, character device, irregular. */
-static bool is_special(const char *mode)
-{
-    size_t length = strlen(mode);
-    return length > 9 && strcspn(mode, "LDpSc?") < length - 9;
-}
-
-/* -1: unusable. */
-static int read_entry(const cJSON *item, struct dir_entry *ret)
-{
-    const cJSON *size = cJSON_GetObjectItemCaseSensitive(item, "size");
-    ret->name = json_text(item, "name");
-    if (!cJSON_IsNumber(size) || size->valuedouble < 0 || size->valuedouble > 9e15) {
-        return -1;
-    }
-    ret->bytes = (int64_t)size->valuedouble;
-    ret->type = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(item, "isDir")) ? ENTRY_DIRECTORY
-                : is_special(json_text(item, "mode"))                         ? ENTRY_OTHER
-                                                                              : ENTRY_FILE;
-    return 0;
-}
-
-int daytona_list_dir(struct provider *provider, struct http_client *client,
-                     const struct provider_target *target, const char *path, dir_entry_fn on_entry,
-                     void *arg, struct error *err)
-{
-    const struct daytona *daytona = (struct daytona *)provider;
-    struct error ignored = ERROR_INIT; /* what cannot be read is answered as unusable */
-    struct http_request request;
-    struct http_response response;
-    int rc = -1;
-    http_request_init(&request);
-    if (file_request(daytona, target, "GET", "/files", path, &request, err) != 0) {
+    strbuf_init(&command, request.body.max_bytes / 2);
+    if (daytona_toolbox_request(daytona, target, "POST", "/process/execute", &request, err) != 0) {
         goto out;
     }
-    request.max_response_bytes = PROVIDER_LIST_MAX_BYTES;
+    /* the daemon feeds it to a shell's stdin, which may be any shell */
+    strbuf_puts(&command, "exec /bin/sh -c ");
+    put_quoted(&command, argv[0]);
+    strbuf_puts(&command, " sh");
+    for (size_t i = 1; argv[i] != NULL; i++) {
+        strbuf_putc(&command, ' ');
+        put_quoted(&command, argv[i]);
+    }
+    strbuf_puts(&command, " </dev/null\n");
+    cJSON *body = cJSON_CreateObject();
+    cJSON_AddStringToObject(body, "command", command.data);
+    json_add_int64(body, "timeout", timeout_ms / 1000 + 1);
+    json_print(body, &request.body);
+    cJSON_Delete(body);
+    if (command.overflow || request.body.overflow) {
+        error_set(err, ERR_TOO_LARGE, "the script is too long");
+        goto out;
+    }
+    strbuf_puts(&request.headers, "Content-Type: application/json\n");
+    request.has_body = true;
+    request.once = true;
+    request.timeout_ms = timeout_ms + daytona->config.request_timeout_ms;
+    request.max_response_bytes = 2 * ret->max_bytes + ERROR_BODY_MAX_BYTES;
     http_client_perform(client, &request, &response);
     if (response.too_large) {
-        error_set(err, ERR_TOO_LARGE, "list: the answer is larger than %d bytes",
-                  PROVIDER_LIST_MAX_BYTES);
-    } else if (file_check(daytona, &response, "list", path, err) == 0) {
-        cJSON *answer = json_parse(response.body, response.body_bytes, &ignored);
-        rc = step_tell_entries(answer, read_entry, on_entry, arg, err);
+        error_set(err, ERR_TOO_LARGE, "the answer is larger than %zu bytes", ret->max_bytes);
+    } else if (daytona_toolbox_check(daytona, &response, "script", err) == 0) {
+        cJSON *answer = json_parse(response.body, response.body_bytes, &parse);
+        rc = take_output(answer, ret, err);
         cJSON_Delete(answer);
-    } else if (err->code == ERR_IS_DIRECTORY) { /* here the same 400 means the opposite */
-        error_set(err, ERR_INVALID, "%.180s is not a directory", path);
     }
 out:
-    http_request_done(&request);
-    return rc;
-}
-
-int daytona_remove_path(struct provider *provider, struct http_client *client,
-                        const struct provider_target *target, const char *path, bool recursive,
-                        struct error *err)
-{
-    const struct daytona *daytona = (struct daytona *)provider;
-    struct http_request request;
-    struct http_response response;
-    int rc = -1;
-    http_request_init(&request);
-    if (file_request(daytona, target, "DELETE", "/files", path, &request, err) == 0) {
-        if (recursive) {
-            strbuf_puts(&request.url, "&recursive=true");
-        }
-        request.once = true; /* sent again, it would find nothing there */
-        http_client_perform(client, &request, &response);
-        rc = file_check(daytona, &response, "remove", path, err);
-        if (rc != 0 && err->code == ERR_IS_DIRECTORY) {
-            rc = recursive ? error_set(err, ERR_PROVIDER, "remove: HTTP %d", response.status)
-                           : error_set(err, ERR_IS_DIRECTORY,
-                                       "%.180s is a directory: recursive is needed", path);
-        }
-    }
+    strbuf_done(&command);
     http_request_done(&request);
     return rc;
 }

@@ -88,18 +88,23 @@ int e2b_unary(const struct e2b *e2b, struct http_client *client,
               const struct provider_target *target, const char *path, const cJSON *body,
               int64_t timeout_ms, cJSON **ret, struct error *err) MUST_CHECK;
 
-int e2b_file_read(struct provider *, struct http_client *, const struct provider_target *,
-                  const char *path, file_write_fn, void *arg, struct error *err);
-int e2b_file_write(struct provider *, struct http_client *, const struct provider_target *,
-                   const char *path, file_read_fn, void *arg, int64_t bytes, struct error *err);
-int e2b_make_dir(struct provider *, struct http_client *, const struct provider_target *,
-                 const char *path, struct error *err);
-int e2b_stat_file(struct provider *, struct http_client *, const struct provider_target *,
-                  const char *path, int64_t *ret_bytes, struct error *err);
-int e2b_list_dir(struct provider *, struct http_client *, const struct provider_target *,
-                 const char *path, dir_entry_fn, void *arg, struct error *err);
-int e2b_remove_path(struct provider *, struct http_client *, const struct provider_target *,
-                    const char *path, bool recursive, struct error *err);
+enum envd_feature {
+#define X(feature, major, minor, patch) feature,
+#include "common/provider/e2b_versions.def"
+#undef X
+};
+/* Whether the sandbox's envd can do it; false when its version is not known. */
+bool e2b_envd_can(const struct provider_target *target, enum envd_feature feature);
+
+int e2b_file_get(struct provider *, struct http_client *, const struct provider_target *,
+                 const struct file_get *get, struct error *err);
+int e2b_file_put(struct provider *, struct http_client *, const struct provider_target *,
+                 const char *path, file_read_fn, void *arg, int64_t bytes, struct error *err);
+
+/* e2b_script.c */
+int e2b_run_script(struct provider *, struct http_client *, const struct provider_target *,
+                   const char *const *argv, int64_t timeout_ms, struct strbuf *ret,
+                   struct error *err);
 
 /* e2b_exec.c */
 

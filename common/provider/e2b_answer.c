@@ -81,6 +81,11 @@ int e2b_take_sandbox(const cJSON *root, struct provider_result *result)
                   provider_is_header_value) != 0) {
         return -1;
     }
+    /* a required field; one that is no version says nothing, and nothing depends on it alone */
+    if (take_text(root, "envdVersion", found.agent_version, sizeof(found.agent_version),
+                  provider_is_header_value) != 0) {
+        found.agent_version[0] = '\0';
+    }
     *result = found;
     return 0;
 }

@@ -1,22 +1,22 @@
 /*
- * e2b_data - files and directories through envd, and what its answers mean.
+ * e2b_data - requests to envd, contents of files, and what its answers mean.
  *
  * Owns: requests to envd (routing headers, token, user), unary RPCs, /files, error mapping.
  * Does not own: commands (e2b_exec.c), whether a sandbox that is not there is paused or gone.
  * Threads: a client belongs to its caller. Failure: error codes as provider.h lists them; texts
  * carry neither key nor token.
  */
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/base/alloc.h"
 #include "common/provider/e2b.h"
+#include "common/provider/form_upload.h"
 #include "common/provider/step.h"
 
 enum {
-    ANSWER_MAX_BYTES = PROVIDER_LIST_MAX_BYTES, /* no other is nearly as long */
+    ANSWER_MAX_BYTES = 1024 * 1024,
     ERROR_BODY_MAX_BYTES = 16 * 1024,
     IDLE_MS = 30 * 1000,
 };
@@ -178,138 +178,27 @@ out:
     return rc;
 }
 
-/* Calls a filesystem method that takes only a path. */
-static int path_call(const struct e2b *e2b, struct http_client *client,
-                     const struct provider_target *target, const char *rpc, const char *path,
-                     cJSON **ret, struct error *err)
-{
-    cJSON *body = cJSON_CreateObject();
-    cJSON_AddStringToObject(body, "path", path);
-    int rc = e2b_unary(e2b, client, target, rpc, body, 0, ret, err);
-    cJSON_Delete(body);
-    return rc;
-}
+/* ---- versions -------------------------------------------------------------------------------- */
 
-int e2b_make_dir(struct provider *provider, struct http_client *client,
-                 const struct provider_target *target, const char *path, struct error *err)
+bool e2b_envd_can(const struct provider_target *target, enum envd_feature feature)
 {
-    cJSON *answer = NULL;
-    int rc = path_call((struct e2b *)provider, client, target, "/filesystem.Filesystem/MakeDir",
-                       path, &answer, err);
-    cJSON_Delete(answer);
-    return rc;
-}
+    static const int since[][3] = {
+#define X(feature, major, minor, patch) [feature] = {major, minor, patch},
+#include "common/provider/e2b_versions.def"
+#undef X
+    };
+    int version[3];
 
-/* int64 in proto3 JSON is a string and absent when 0. -1: neither that nor a number. */
-static int read_int64(const cJSON *item, int64_t *ret)
-{
-    char *end = NULL;
-    *ret = 0;
-    if (!item || cJSON_IsNull(item)) {
-        return 0;
+    if (!target->agent_version ||
+        sscanf(target->agent_version, "%d.%d.%d", &version[0], &version[1], &version[2]) != 3) {
+        return false;
     }
-    if (cJSON_IsNumber(item) && item->valuedouble >= 0 && item->valuedouble < 9e15) {
-        *ret = (int64_t)item->valuedouble;
-        return 0;
+    for (int i = 0; i < 3; i++) {
+        if (version[i] != since[feature][i]) {
+            return version[i] > since[feature][i];
+        }
     }
-    if (!cJSON_IsString(item) || !item->valuestring[0]) {
-        return -1;
-    }
-    errno = 0;
-    long long value = strtoll(item->valuestring, &end, 10);
-    if (*end || value < 0 || errno != 0) {
-        return -1;
-    }
-    *ret = value;
-    return 0;
-}
-
-/* The size of a link is its own, its type that of what it leads to. -1: unusable. */
-static int read_entry(const cJSON *item, struct dir_entry *ret)
-{
-    const char *type = json_text(item, "type");
-    if (!cJSON_IsObject(item) ||
-        read_int64(cJSON_GetObjectItemCaseSensitive(item, "size"), &ret->bytes) != 0) {
-        return -1;
-    }
-    ret->name = json_text(item, "name");
-    ret->type = strcmp(type, "FILE_TYPE_FILE") == 0        ? ENTRY_FILE
-                : strcmp(type, "FILE_TYPE_DIRECTORY") == 0 ? ENTRY_DIRECTORY
-                                                           : ENTRY_OTHER;
-    return 0;
-}
-
-/* What is at `path`; *ret_link: it is a link. */
-static int stat_path(const struct e2b *e2b, struct http_client *client,
-                     const struct provider_target *target, const char *path, struct dir_entry *ret,
-                     bool *ret_link, struct error *err)
-{
-    cJSON *answer = NULL;
-    int rc = path_call(e2b, client, target, "/filesystem.Filesystem/Stat", path, &answer, err);
-    if (rc != 0) {
-        return rc;
-    }
-    const cJSON *item = cJSON_GetObjectItemCaseSensitive(answer, "entry");
-    if (read_entry(item, ret) != 0) {
-        rc = error_set(err, ERR_PROVIDER, "Stat: unusable answer");
-    }
-    *ret_link = json_text(item, "symlinkTarget")[0] != '\0';
-    ret->name = NULL; /* goes with the answer */
-    cJSON_Delete(answer);
-    return rc;
-}
-
-int e2b_stat_file(struct provider *provider, struct http_client *client,
-                  const struct provider_target *target, const char *path, int64_t *ret_bytes,
-                  struct error *err)
-{
-    struct dir_entry entry;
-    bool is_link;
-    if (stat_path((struct e2b *)provider, client, target, path, &entry, &is_link, err) != 0) {
-        return -1;
-    }
-    *ret_bytes = entry.bytes;
-    return entry.type == ENTRY_DIRECTORY
-               ? error_set(err, ERR_IS_DIRECTORY, "%.180s is a directory", path)
-               : 0;
-}
-
-int e2b_list_dir(struct provider *provider, struct http_client *client,
-                 const struct provider_target *target, const char *path, dir_entry_fn on_entry,
-                 void *arg, struct error *err)
-{
-    cJSON *body = cJSON_CreateObject(), *answer = NULL;
-    cJSON_AddStringToObject(body, "path", path);
-    cJSON_AddNumberToObject(body, "depth", 1);
-    int rc = e2b_unary((struct e2b *)provider, client, target, "/filesystem.Filesystem/ListDir",
-                       body, 0, &answer, err);
-    const cJSON *items = cJSON_GetObjectItemCaseSensitive(answer, "entries");
-    if (rc == 0 && (items || !cJSON_IsObject(answer))) { /* left out when there are none */
-        rc = step_tell_entries(items, read_entry, on_entry, arg, err);
-    }
-    cJSON_Delete(answer);
-    cJSON_Delete(body);
-    return rc;
-}
-
-int e2b_remove_path(struct provider *provider, struct http_client *client,
-                    const struct provider_target *target, const char *path, bool recursive,
-                    struct error *err)
-{
-    const struct e2b *e2b = (struct e2b *)provider;
-    struct dir_entry entry;
-    cJSON *answer = NULL;
-    bool is_link;
-    /* envd takes whole directories unasked and is content with nothing there */
-    if (stat_path(e2b, client, target, path, &entry, &is_link, err) != 0) {
-        return -1;
-    }
-    if (entry.type == ENTRY_DIRECTORY && !is_link && !recursive) {
-        return error_set(err, ERR_IS_DIRECTORY, "%.180s is a directory: recursive is needed", path);
-    }
-    int rc = path_call(e2b, client, target, "/filesystem.Filesystem/Remove", path, &answer, err);
-    cJSON_Delete(answer);
-    return rc;
+    return true;
 }
 
 /* ---- /files ---------------------------------------------------------------------------------- */
@@ -328,119 +217,67 @@ static int files_request(const struct e2b *e2b, const struct provider_target *ta
     return 0;
 }
 
-/* envd answers 400 for a directory and for an unknown ~user. */
-static int files_check(const struct e2b *e2b, const struct provider_target *target,
-                       const struct http_response *response, const char *what, const char *path,
-                       struct error *err)
-{
-    if (e2b_envd_check(e2b, target, response, what, err) == 0) {
-        return 0;
-    }
-    if (response->transport != HTTP_ANSWERED || err->code == ERR_PROVIDER_DOWN) {
-        return -1;
-    }
-    if (response->status == 400 && (path[0] != '~' || strstr(err->message, "directory"))) {
-        return error_set(err, ERR_IS_DIRECTORY, "%.180s is a directory", path);
-    }
-    if (response->status == 404) {
-        return error_set(err, ERR_FILE_NOT_FOUND, "%.180s does not exist", path);
-    }
-    if (response->status == 507) {
-        return error_set(err, ERR_PROVIDER, "%s: the sandbox's disk is full", what);
-    }
-    return -1;
-}
-
-int e2b_file_read(struct provider *provider, struct http_client *client,
-                  const struct provider_target *target, const char *path, file_write_fn write,
-                  void *arg, struct error *err)
+int e2b_file_get(struct provider *provider, struct http_client *client,
+                 const struct provider_target *target, const struct file_get *get,
+                 struct error *err)
 {
     const struct e2b *e2b = (struct e2b *)provider;
-    struct http_stream stream = {
-        .on_data = write, .arg = arg, .body_bytes = -1, .idle_ms = IDLE_MS};
     struct http_request request;
     struct http_response response;
+    bool stopped = false;
     int rc = -1;
     http_request_init(&request);
-    if (files_request(e2b, target, "GET", path, &request, err) != 0) {
-        goto out;
+    if (files_request(e2b, target, "GET", get->path, &request, err) == 0) {
+        step_file_get(client, &request, get, IDLE_MS, &response, &stopped);
+        rc = stopped ? error_set(err, ERR_TOO_LARGE, "reading stopped: the receiver takes no more")
+                     : e2b_envd_check(e2b, target, &response, "read", err);
+        if (rc != 0 && response.transport == HTTP_ANSWERED && response.status == 404 &&
+            err->code != ERR_SANDBOX_NOT_FOUND && err->code != ERR_PROVIDER_DOWN) {
+            err->code = ERR_FILE_NOT_FOUND; /* gone since it was looked at */
+        }
     }
-    http_client_stream(client, &request, &stream, &response);
-    if (response.stopped) {
-        rc = error_set(err, ERR_TOO_LARGE, "reading stopped: the receiver takes no more");
-    } else {
-        rc = files_check(e2b, target, &response, "read", path, err);
-    }
-out:
     http_request_done(&request);
     return rc;
 }
 
-struct upload {
-    file_read_fn read;
-    void *arg;
-    int64_t left; /* of the length announced; negative = none was */
-    bool failed;
-    struct strbuf answer;
-};
-
-static long on_upload(void *arg, void *buf, size_t bytes)
-{
-    struct upload *upload = arg;
-    long got = upload->read(upload->arg, buf, bytes);
-    if (got < 0 || (got == 0 && upload->left > 0)) {
-        upload->failed = true;
-    } else if (upload->left > 0) {
-        upload->left -= got;
-    }
-    return got;
-}
-
-static int on_upload_answer(void *arg, const void *data, size_t bytes)
-{
-    struct upload *upload = arg;
-    return strbuf_append(&upload->answer, data, bytes);
-}
-
-int e2b_file_write(struct provider *provider, struct http_client *client,
-                   const struct provider_target *target, const char *path, file_read_fn read,
-                   void *arg, int64_t bytes, struct error *err)
+int e2b_file_put(struct provider *provider, struct http_client *client,
+                 const struct provider_target *target, const char *path, file_read_fn read,
+                 void *arg, int64_t bytes, struct error *err)
 {
     const struct e2b *e2b = (struct e2b *)provider;
-    struct upload upload = {.read = read, .arg = arg, .left = bytes};
-    struct http_stream stream = {.on_data = on_upload_answer,
-                                 .read_body = on_upload,
-                                 .arg = &upload,
-                                 .body_bytes = bytes,
-                                 .idle_ms = IDLE_MS};
+    struct form_upload upload;
     struct http_request request;
     struct http_response response;
+    cJSON *answer = NULL;
     int rc = -1;
     http_request_init(&request);
-    strbuf_init(&upload.answer, ERROR_BODY_MAX_BYTES);
+    form_upload_init(&upload, read, arg, bytes);
     if (files_request(e2b, target, "POST", path, &request, err) != 0) {
         goto out;
     }
-    strbuf_puts(&request.headers, "Content-Type: application/octet-stream\n");
+    if (e2b_envd_can(target, ENVD_OCTET_STREAM)) {
+        strbuf_puts(&request.headers, "Content-Type: application/octet-stream\n");
+    } else if (form_upload_multipart(&upload, &request, NULL, NULL, "file", err) != 0) {
+        goto out;
+    }
     request.once = true; /* a streamed body cannot be produced twice */
-    http_client_stream(client, &request, &stream, &response);
+    form_upload_send(&upload, client, &request, IDLE_MS, &response);
     if (upload.failed) {
         error_set(err, ERR_INVALID, "writing stopped: the content ended early");
         goto out;
     }
-    if (files_check(e2b, target, &response, "write", path, err) != 0) {
+    if (e2b_envd_check(e2b, target, &response, "write", err) != 0) {
+        if (response.transport == HTTP_ANSWERED && response.status == 507) {
+            err->code = ERR_NO_SPACE;
+        }
         goto out;
     }
     /* [{"path","name","type"}], sent as text/plain; an empty or foreign body is not envd's yes */
-    cJSON *answer = json_parse(upload.answer.data, upload.answer.length, err);
-    if (cJSON_IsArray(answer)) {
-        rc = 0;
-    } else {
-        error_set(err, ERR_PROVIDER, "write: unusable answer");
-    }
+    answer = json_parse(upload.answer.data, upload.answer.length, err);
+    rc = cJSON_IsArray(answer) ? 0 : error_set(err, ERR_PROVIDER, "write: unusable answer");
     cJSON_Delete(answer);
 out:
-    strbuf_done(&upload.answer);
+    form_upload_done(&upload);
     http_request_done(&request);
     return rc;
 }

@@ -129,6 +129,7 @@ static size_t on_header(char *data, size_t size, size_t count, void *arg)
         x->response.retry_after_ms = x->response.date_ms = x->retry_at_ms = 0;
         x->response.next_token[0] = '\0';
         x->response.content_type[0] = '\0';
+        x->response.content_length = -1;
         return bytes;
     }
     if (bytes >= sizeof(line)) { /* none of ours is that long; do not act on a cut one */
@@ -154,10 +155,28 @@ static size_t on_header(char *data, size_t size, size_t count, void *arg)
     } else if (strcasecmp(line, "Date") == 0) {
         time_t when = curl_getdate(value, NULL);
         x->response.date_ms = when > 0 ? (int64_t)when * 1000 : 0;
+    } else if (strcasecmp(line, "Content-Length") == 0 && length > 0 && length < 19 &&
+               strspn(value, "0123456789") == length) {
+        x->response.content_length = strtoll(value, NULL, 10);
     } else if (strcasecmp(line, "Content-Type") == 0) {
         str_copy(x->response.content_type, sizeof(x->response.content_type), value);
     }
     return bytes;
+}
+
+/* -1: the caller stops. */
+static int tell_head(struct http_exchange *x, long status)
+{
+    if (x->head_told || !x->stream->on_head) {
+        return 0;
+    }
+    x->head_told = true;
+    x->response.status = (int)status;
+    if (x->stream->on_head(x->stream->arg, &x->response) != 0) {
+        x->stopped = true;
+        return -1;
+    }
+    return 0;
 }
 
 static size_t on_body(char *data, size_t size, size_t count, void *arg)
@@ -171,6 +190,9 @@ static size_t on_body(char *data, size_t size, size_t count, void *arg)
         long status = 0;
         curl_easy_getinfo(x->easy, CURLINFO_RESPONSE_CODE, &status);
         if (is_success(status)) {
+            if (tell_head(x, status) != 0) {
+                return 0;
+            }
             if (x->stream->on_data && x->stream->on_data(x->stream->arg, data, bytes) != 0) {
                 x->stopped = true;
                 return 0;
@@ -369,7 +391,8 @@ int http_exchange_prepare(struct http_exchange *x, const struct http_request *re
     x->headers = NULL;
     memset(&x->response, 0, sizeof(x->response));
     x->curl_error[0] = '\0';
-    x->too_large = x->stopped = x->stalled = false;
+    x->response.content_length = -1;
+    x->too_large = x->stopped = x->stalled = x->head_told = false;
     x->stream = stream;
     x->sent = 0;
     x->moved = 0;
@@ -480,6 +503,9 @@ void http_exchange_complete(struct http_exchange *x, CURLcode code)
     response->body = x->body.data;
     response->body_bytes = x->body.length;
     apply_retry_date(x);
+    if (code == CURLE_OK && x->stream && is_success(status) && tell_head(x, status) != 0) {
+        code = CURLE_ABORTED_BY_CALLBACK; /* of an empty body */
+    }
     if (code == CURLE_OK && status > 0) {
         response->transport = HTTP_ANSWERED;
         return;

@@ -21,11 +21,13 @@ void http_client_free(struct http_client *client);
  * trouble is in ret->transport, not an error. */
 void http_client_perform(struct http_client *client, const struct http_request *request,
                          struct http_response *ret);
-/* Streamed both ways: body bytes of a 2xx go to on_data (non-zero return stops, transport becomes
- * HTTP_AMBIGUOUS); other statuses collect into ret->body (bounded). read_body non-NULL supplies the
- * request body (chunked unless body_bytes >= 0). idle_ms: longest silence before giving up (0 =
- * only request->timeout_ms, itself 0 = unlimited). */
+/* Streamed both ways: body bytes of a 2xx go to on_data, after on_head (optional) had the answer's
+ * status and headers, which is called for an empty body, too. A non-zero return of either stops,
+ * transport becomes HTTP_AMBIGUOUS. Other statuses collect into ret->body (bounded). read_body
+ * non-NULL supplies the request body (chunked unless body_bytes >= 0). idle_ms: longest silence
+ * before giving up (0 = only request->timeout_ms, itself 0 = unlimited). */
 struct http_stream {
+    int (*on_head)(void *arg, const struct http_response *response);
     int (*on_data)(void *arg, const void *data, size_t bytes);
     long (*read_body)(void *arg, void *buf, size_t bytes);
     /* called about every second; non-zero stops, as on_data does; may be NULL */

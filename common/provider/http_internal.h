@@ -24,6 +24,7 @@ struct http_exchange {
     int64_t retry_at_ms; /* Retry-After as a date, by the server's clock; 0 = none */
     /* streaming only */
     const struct http_stream *stream;
+    bool head_told;            /* on_head was called */
     bool stopped;              /* one of the caller's functions asked to end it */
     bool stalled;              /* silent for idle_ms */
     int64_t sent;              /* request body bytes produced so far */

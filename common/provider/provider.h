@@ -49,7 +49,8 @@ struct http_response {
     int64_t date_ms;        /* the server's clock, to the second: its Date; 0 = not told */
     char next_token[1024];  /* X-Next-Token, or "" */
     char content_type[128];
-    const char *body; /* not NUL-terminated; valid during the call it is passed to */
+    int64_t content_length; /* -1 = not told */
+    const char *body;       /* not NUL-terminated; valid during the call it is passed to */
     size_t body_bytes;
     bool too_large;  /* HTTP_AMBIGUOUS because of max_response_bytes */
     bool stopped;    /* HTTP_AMBIGUOUS because a function of the stream ended it */
@@ -85,8 +86,9 @@ struct provider_result {
     char domain[DOMAIN_BYTES];
     char access_token[SECRET_BYTES];
     char traffic_token[SECRET_BYTES];
-    int64_t started_at_ms, expires_at_ms; /* on the clock of now_ms; 0 = not told */
-    bool adopted;                         /* create found one made by an earlier attempt */
+    char agent_version[AGENT_VERSION_BYTES]; /* "" = not told */
+    int64_t started_at_ms, expires_at_ms;    /* on the clock of now_ms; 0 = not told */
+    bool adopted;                            /* create found one made by an earlier attempt */
     int extras_killed;
 };
 
@@ -160,6 +162,7 @@ struct provider_target {
     const char *domain;        /* or "" */
     const char *access_token;  /* or "" */
     const char *traffic_token; /* or "" */
+    const char *agent_version; /* of the provider's agent in the sandbox, or "" = not known */
 };
 
 struct exec_request {
@@ -195,16 +198,18 @@ typedef int (*exec_output_fn)(void *arg, enum exec_stream stream, const void *da
 typedef int (*file_write_fn)(void *arg, const void *data, size_t bytes);
 typedef long (*file_read_fn)(void *arg, void *buf, size_t bytes);
 
-enum entry_type { ENTRY_FILE, ENTRY_DIRECTORY, ENTRY_OTHER };
-/* What is in a directory. The name is one part of a path: no slash, not "." or "..". */
-struct dir_entry {
-    const char *name;
-    enum entry_type type; /* of what a link leads to */
-    int64_t bytes;
+/* Which bytes of a file are wanted, and who takes them. */
+struct file_get {
+    const char *path; /* absolute, of a regular file */
+    int64_t offset;
+    int64_t bytes; /* -1 = to the end */
+    /* Called once, before the first byte and for an empty file, too. `first` is the offset of the
+     * byte that comes first (a provider may send the whole file instead), `bytes` how many come (-1
+     * = not told). Non-zero stops. */
+    int (*on_begin)(void *arg, int64_t first, int64_t bytes);
+    file_write_fn on_data;
+    void *arg;
 };
-/* Return non-zero to be told of no more, which is no error. */
-typedef int (*dir_entry_fn)(void *arg, const struct dir_entry *entry);
-enum { PROVIDER_LIST_MAX_BYTES = 2 * 1024 * 1024 /* of the answer that a listing is read from */ };
 
 struct http_client; /* blocking handle, see http.h */
 struct provider;
@@ -228,33 +233,27 @@ struct provider_ops {
                  const struct http_response *last, struct http_request *ret_request,
                  struct provider_step *ret);
 
-    /* Blocking data plane. Errors: ERR_FILE_NOT_FOUND, ERR_IS_DIRECTORY, ERR_TOO_LARGE, ERR_EXISTS,
-     * ERR_INVALID, ERR_PROVIDER (it refused), ERR_PROVIDER_DOWN (unreachable, stream broke), and
-     * ERR_SANDBOX_NOT_FOUND when the provider's edge says the sandbox is not there (gone OR paused:
-     * ask PROVIDER_GET). */
+    /* Blocking data plane. Errors: ERR_INVALID, ERR_PROVIDER (it refused), ERR_PROVIDER_DOWN
+     * (unreachable, stream broke), and ERR_SANDBOX_NOT_FOUND when the provider's edge says the
+     * sandbox is not there (gone OR paused: ask PROVIDER_GET). */
     int (*exec)(struct provider *, struct http_client *, const struct provider_target *,
                 const struct exec_request *, exec_output_fn, void *arg, struct exec_result *ret,
                 struct error *err);
-    int (*file_read)(struct provider *, struct http_client *, const struct provider_target *,
-                     const char *path, file_write_fn, void *arg, struct error *err);
-    int (*file_write)(struct provider *, struct http_client *, const struct provider_target *,
-                      const char *path, file_read_fn, void *arg, int64_t bytes /* -1 = unknown */,
+    /* What sandbox_files.h is made of. file_owner: the user new files belong to, where run_script
+     * runs as another; "" = it does not. */
+    const char *file_owner;
+    /* Runs `/bin/sh -c argv[0] sh argv[1] ...` (NULL ends) with the rights that the provider's own
+     * file routes have, with no input; appends its output. ERR_PROVIDER when it did not exit 0,
+     * ERR_TOO_LARGE when its output is more than *ret takes. */
+    int (*run_script)(struct provider *, struct http_client *, const struct provider_target *,
+                      const char *const *argv, int64_t timeout_ms, struct strbuf *ret,
                       struct error *err);
-    int (*make_dir)(struct provider *, struct http_client *, const struct provider_target *,
-                    const char *path, struct error *err); /* ERR_EXISTS */
-    /* *ret_bytes = size; ERR_IS_DIRECTORY, ERR_FILE_NOT_FOUND */
-    int (*stat_file)(struct provider *, struct http_client *, const struct provider_target *,
-                     const char *path, int64_t *ret_bytes, struct error *err);
-    /* Calls on_entry for each in the order of the provider, only when the whole answer is there.
-     * ERR_INVALID: no directory; ERR_TOO_LARGE: its listing has more than PROVIDER_LIST_MAX_BYTES.
-     */
-    int (*list_dir)(struct provider *, struct http_client *, const struct provider_target *,
-                    const char *path, dir_entry_fn on_entry, void *arg, struct error *err);
-    /* Removes a file, a link (not what it leads to), or with `recursive` a directory and all in it.
-     * ERR_FILE_NOT_FOUND; ERR_IS_DIRECTORY when that needs `recursive`, as a link to a directory
-     * does where the provider looks behind it. */
-    int (*remove_path)(struct provider *, struct http_client *, const struct provider_target *,
-                       const char *path, bool recursive, struct error *err);
+    int (*file_get)(struct provider *, struct http_client *, const struct provider_target *,
+                    const struct file_get *get, struct error *err);
+    /* Writes a file that is not there yet, in a directory that is. ERR_NO_SPACE. */
+    int (*file_put)(struct provider *, struct http_client *, const struct provider_target *,
+                    const char *path, file_read_fn, void *arg, int64_t bytes /* -1 = unknown */,
+                    struct error *err);
     /* Writes the public URL of a port; may ask the provider for it. ERR_SANDBOX_NOT_FOUND,
      * ERR_PROVIDER, ERR_PROVIDER_DOWN, ERR_INTERNAL (longer than *ret takes). */
     int (*port_url)(struct provider *, struct http_client *, const struct provider_target *,

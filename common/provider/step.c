@@ -194,27 +194,45 @@ int step_list(struct provider_call *call, const char *deployment_id, const char 
     return 0;
 }
 
-/* One part of a path, which leads nowhere else. */
-static bool is_entry_name(const char *name)
+/* ---- contents of files ------------------------------------------------------------------------
+ */
+
+struct getting {
+    const struct file_get *get;
+};
+
+static int on_file_head(void *arg, const struct http_response *response)
 {
-    return name[0] && !strchr(name, '/') && strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
+    const struct file_get *get = ((struct getting *)arg)->get;
+    const int64_t first = response->status == 206 ? get->offset : 0;
+
+    return get->on_begin == NULL ? 0 : get->on_begin(get->arg, first, response->content_length);
 }
 
-int step_tell_entries(const cJSON *items, int (*read)(const cJSON *item, struct dir_entry *ret),
-                      dir_entry_fn on_entry, void *arg, struct error *err)
+static int on_file_data(void *arg, const void *data, size_t bytes)
 {
-    struct dir_entry entry;
-    bool usable = cJSON_IsArray(items);
-    for (const cJSON *item = usable ? items->child : NULL; item && usable; item = item->next) {
-        usable = read(item, &entry) == 0 && is_entry_name(entry.name);
+    const struct file_get *get = ((struct getting *)arg)->get;
+
+    return get->on_data(get->arg, data, bytes);
+}
+
+void step_file_get(struct http_client *client, struct http_request *request,
+                   const struct file_get *get, int64_t idle_ms, struct http_response *ret,
+                   bool *ret_stopped)
+{
+    struct getting getting = {.get = get};
+    const struct http_stream stream = {.on_head = on_file_head,
+                                       .on_data = on_file_data,
+                                       .arg = &getting,
+                                       .body_bytes = -1,
+                                       .idle_ms = idle_ms};
+
+    if (get->bytes >= 0) {
+        strbuf_printf(&request->headers, "Range: bytes=%lld-%lld\n", (long long)get->offset,
+                      (long long)(get->offset + get->bytes - 1));
+    } else if (get->offset > 0) {
+        strbuf_printf(&request->headers, "Range: bytes=%lld-\n", (long long)get->offset);
     }
-    if (!usable) {
-        return error_set(err, ERR_PROVIDER, "list: unusable answer");
-    }
-    for (const cJSON *item = items->child; item; item = item->next) {
-        if (read(item, &entry) == 0 && on_entry(arg, &entry) != 0) {
-            break;
-        }
-    }
-    return 0;
+    http_client_stream(client, request, &stream, ret);
+    *ret_stopped = ret->stopped;
 }

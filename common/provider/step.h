@@ -1,13 +1,14 @@
 /*
  * step - what the step machines of all backends say in the same way.
  *
- * Owns: the form of a verdict, the life of a call, our tags on what a create makes, telling of what
- * was listed. Does not own: which verdict it is, when. Threads: none shared; all is in the call.
+ * Owns: the form of a verdict, the life of a call, our tags on what a create makes, the bytes of a
+ * file. Does not own: which verdict it is, when. Threads: none shared; all is in the call.
  * Failure: as each says.
  */
 #ifndef PROVIDER_STEP_H
 #define PROVIDER_STEP_H
 
+#include "common/provider/http.h"
 #include "common/provider/provider.h"
 
 /* The operation has failed, with these words (cut to what ret->error takes; free of secrets). */
@@ -50,10 +51,10 @@ cJSON *step_tags(const struct provider_call *call);
 int step_list(struct provider_call *call, const char *deployment_id, const char *sandbox_id,
               const char *id, enum provider_state state, int64_t since_ms) MUST_CHECK;
 
-/* Of the data plane: tells of each of an array, taken from it by `read` (-1: unusable).
- * ERR_PROVIDER, and of none is told, when that is no array or one of them is unusable or has no
- * name of its own. */
-int step_tell_entries(const cJSON *items, int (*read)(const cJSON *item, struct dir_entry *ret),
-                      dir_entry_fn on_entry, void *arg, struct error *err) MUST_CHECK;
+/* Of the data plane: performs a GET of a file's content with the Range that is wanted; *ret_stopped
+ * = one of get's functions asked to end it. The answer's other meanings are the caller's. */
+void step_file_get(struct http_client *client, struct http_request *request,
+                   const struct file_get *get, int64_t idle_ms, struct http_response *ret,
+                   bool *ret_stopped);
 
 #endif

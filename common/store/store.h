@@ -284,7 +284,7 @@ int store_jobs_due(struct store *store, int limit, char (**ret_ids)[UUID_BYTES],
                    struct error *err) MUST_CHECK;
 
 enum store_set {
-    STORE_SET_PROVIDER = 1 << 0, /* provider_sandbox_id, domain, access_token, traffic_token */
+    STORE_SET_PROVIDER = 1 << 0, /* provider_sandbox_id, domain, tokens, agent_version */
     STORE_SET_EXPIRES = 1 << 1,  /* expires_at_ms, timeout_mode, timeout_ms, on_timeout */
     STORE_SET_PROVIDER_EXPIRES = 1 << 2,
     STORE_SET_STARTED = 1 << 3, /* started_at = started_at_ms or now() if 0; stopped_at = NULL */

@@ -181,6 +181,7 @@ static void finish_params(const struct store_finish *item, const char *actor, st
     param_int(p, values->create_sent_at_ms);
     param_text(p, values->provider);
     param_text(p, values->template_id);
+    param_text(p, values->agent_version);
 }
 
 static void read_finish(const PGresult *result, struct store_finish *item)

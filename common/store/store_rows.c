@@ -59,6 +59,7 @@ int row_sandbox(const PGresult *result, int row, int column, struct sandbox *ret
     TEXT(ret->provider_reason);
     ret->missing_since_ms = INT();
     ret->read_at_ms = INT();
+    TEXT(ret->agent_version);
     return column;
 }
 

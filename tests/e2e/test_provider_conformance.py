@@ -235,7 +235,7 @@ def test_list_errors(alice, sandbox, home):
     sid = sandbox["sandbox_id"]
     alice.run(sid, f"touch {home}/plain")
     assert refused(alice, "list-files", sid, "/nope") == (404, "file_not_found")
-    assert refused(alice, "list-files", sid, f"{home}/plain") == (400, "invalid_request")
+    assert refused(alice, "list-files", sid, f"{home}/plain") == (400, "not_a_directory")
 
 
 def test_list_is_bounded_and_says_so(alice, sandbox):
@@ -244,11 +244,13 @@ def test_list_is_bounded_and_says_so(alice, sandbox):
     body = {"sandbox_id": sid, "path": "/tmp/many"}
     data = alice.ok(alice.post(f"{BASE}/list-files", body))
     assert data["truncated"] is True and len({e["name"] for e in data["entries"]}) == 1000
+    assert [e["name"] for e in alice.ok(alice.post(f"{BASE}/list-files", body | {"cursor": data["next_cursor"]}))["entries"]] == ["999"]
     alice.run(sid, "rm /tmp/many/1001")
     assert len(listed(alice, sid, "/tmp/many")) == 1000
-    # more than is read of the provider's answer at all
-    assert alice.run(sid, "cd /tmp/many && seq -f %0200g 8000 | xargs touch")["exit_code"] == 0
+    # a page that is longer than what is read of the provider's answer at all
+    assert alice.run(sid, "cd /tmp/many && rm * && l=$(printf %4000s | tr ' ' x) && seq 900 | xargs -I@ ln -s $l-@ @")["exit_code"] == 0
     assert refused(alice, "list-files", sid, "/tmp/many") == (413, "too_large")
+    assert alice.post(f"{BASE}/list-files", body | {"limit": 200}).status_code == 200
     alice.run(sid, "rm -r /tmp/many")
 
 

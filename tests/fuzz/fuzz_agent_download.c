@@ -25,7 +25,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     text[size] = '\0';
     for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
         int64_t start = -1, length = -1;
-        if (download_range(text, sizes[i], &start, &length) == RANGE_ONE &&
+        if (http_range_parse(text, sizes[i], &start, &length) == RANGE_ONE &&
             (start < 0 || length < 1 || start > sizes[i] - length)) {
             abort();
         }

@@ -17,6 +17,9 @@ const char *__wrap_http_header(const struct http_exchange *exchange, const char 
 int __wrap_http_query_param(const struct http_exchange *exchange, const char *name, char *out,
                             size_t size);
 
+int __wrap_http_query_bytes(const struct http_exchange *exchange, const char *name, char *out,
+                            size_t size);
+
 static const char *given_token, *given_query;
 
 const char *__wrap_http_header(const struct http_exchange *exchange, const char *name)
@@ -30,6 +33,13 @@ int __wrap_http_query_param(const struct http_exchange *exchange, const char *na
 {
     (void)exchange;
     return http_form_param(given_query, name, out, size);
+}
+
+int __wrap_http_query_bytes(const struct http_exchange *exchange, const char *name, char *out,
+                            size_t size)
+{
+    (void)exchange;
+    return http_form_bytes(given_query, name, out, size);
 }
 
 static const char *param(const char *name, char *out, size_t size)
@@ -52,7 +62,9 @@ static void check_due(const char *operation, const char *token)
         }
         return;
     }
-    param("path", path, sizeof(path));
+    if (http_form_bytes(given_query, "path", path, sizeof(path)) != 1) {
+        path[0] = '\0';
+    }
     param("username", username, sizeof(username));
     param("signature", signature, sizeof(signature));
     param("signature_expiration", expiration, sizeof(expiration));

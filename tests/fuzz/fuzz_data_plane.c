@@ -17,6 +17,7 @@
 #include "common/base/id.h"
 #include "common/provider/daytona.h"
 #include "common/provider/e2b.h"
+#include "common/provider/sandbox_files.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 void __wrap_clock_sleep_ms(int64_t ms);
@@ -115,6 +116,7 @@ static size_t next_answer(const struct http_request *request, struct http_respon
     }
     clock_test_advance_ms(REQUEST_MS);
     memset(ret, 0, sizeof(*ret));
+    ret->content_length = -1;
     if (script.size < HEAD_BYTES) {
         ret->transport = HTTP_NOT_SENT;
         return 0;
@@ -276,8 +278,11 @@ static int run_port_url(struct provider *provider, const struct provider_target 
 static int run_call(struct provider *provider, int which, const struct provider_target *target,
                     struct error *err)
 {
+    const struct sandbox_files files = {provider, NULL, target};
+    struct sandbox_files_source source;
+    char cursor[FILES_CURSOR_BYTES];
     size_t count = 100;
-    int64_t bytes = 0;
+    bool made;
     int status;
 
     switch (which) {
@@ -286,24 +291,28 @@ static int run_call(struct provider *provider, int which, const struct provider_
     case 1:
         return run_exec(provider, target, true, err);
     case 2:
-        return provider->ops->file_read(provider, NULL, target, "/tmp/f", on_bytes, &count, err);
-    case 3:
-        return provider->ops->file_write(provider, NULL, target, "/tmp/f", give_bytes, &count, 100,
-                                         err);
-    case 4:
-        return provider->ops->make_dir(provider, NULL, target, "/tmp/d", err);
-    case 5:
-        status = provider->ops->stat_file(provider, NULL, target, "/tmp/f", &bytes, err);
-        if (status == 0 && bytes < 0) {
-            abort();
+        status = sandbox_files_open(&files, "/tmp/f", &source, err);
+        if (status == 0) {
+            struct file_get get = {.bytes = -1, .on_data = on_bytes, .arg = &count};
+            if (source.bytes < 0) {
+                abort();
+            }
+            status = sandbox_files_read(&files, &source, &get, err);
+            sandbox_files_close(&files, &source);
         }
         return status;
+    case 3:
+        return sandbox_files_write(&files, "/tmp/f", give_bytes, &count, 100, err);
+    case 4:
+        return sandbox_files_make_dir(&files, "/tmp/d", &made, err);
+    case 5:
+        return sandbox_files_write_bytes(&files, "/tmp/f", "content", 7, err);
     case 7:
-        return provider->ops->list_dir(provider, NULL, target, "/tmp", on_entry, &count, err);
+        return sandbox_files_list(&files, "/tmp", "", 100, on_entry, &count, cursor, err);
     case 8:
-        return provider->ops->remove_path(provider, NULL, target, "/tmp/f", false, err);
+        return sandbox_files_remove(&files, "/tmp/f", false, err);
     case 9:
-        return provider->ops->remove_path(provider, NULL, target, "/tmp/d", true, err);
+        return sandbox_files_remove(&files, "/tmp/d", true, err);
     default:
         return run_port_url(provider, target, err);
     }

@@ -1,7 +1,9 @@
 """The toolbox daemon of the Daytona double: runs inside a sandbox and acts there for real.
 
 It answers as Daytona's daemon 0.190 does, its odd sides included: a command is fed to a shell's
-stdin, both outputs come merged as text, a timeout loses them, and errors of files have no body.
+stdin, both outputs come merged as text, a timeout loses them, and errors of files have no body, are
+400 whatever the cause (but 404 for nothing there, 403 for a missing right), believe a size of 0, wait
+for the writer of a pipe, and an upload that breaks off leaves a torso in the place of the old file.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from minihttp import Request, Response, multipart, read_request  # noqa: E402
+from minihttp import Request, Response, body_pieces, read_body, read_head  # noqa: E402
 
 
 def problem(status: int, message: str, code: str, request: Request) -> Response:
@@ -94,27 +96,135 @@ def listing(path: str) -> list[dict]:
     return found
 
 
-def bulk_upload(request: Request) -> Response:
-    try:
-        parts = multipart(request)
-    except ValueError as exc:
-        return problem(400, str(exc), "BAD_REQUEST", request)
-    files, errors, path = [], [], None
-    for name, content in parts:
-        if name.endswith("].path"):
-            path = content.decode().strip()
-        elif name.endswith("].file"):
-            if not path:
-                errors.append(f"{name}: path must come before the file")
-                continue
+class Upload:
+    """The parts of a bulk-upload, written as they come."""
+
+    def __init__(self, request: Request):
+        kind = request.headers.get("content-type", "")
+        self.mark = b"\r\n--" + kind.partition("boundary=")[2].strip('"').encode()
+        self.rest, self.done = b"\r\n", not kind.startswith("multipart/form-data;")
+        self.head_wanted, self.skipping = False, True
+        self.files: list[dict] = []
+        self.errors: list[str] = ["invalid multipart form"] if self.done else []
+        self.name, self.text, self.path, self.file = "", b"", None, None
+
+    def begin(self, head: str) -> None:
+        self.name = next((f.split("=", 1)[1].strip('"') for f in head.replace("\r\n", ";").split(";")
+                          if f.strip().startswith("name=")), "")
+        self.text, self.file, self.bytes = b"", None, 0
+        if self.name.endswith("].file") and not self.path:
+            self.errors.append(f"{self.name}: path must come before the file")
+        elif self.name.endswith("].file"):
             try:
-                os.makedirs(os.path.dirname(path) or ".", 0o755, exist_ok=True)
-                Path(path).write_bytes(content)
-                files.append({"path": path, "bytes": len(content)})
+                os.makedirs(os.path.dirname(self.path) or b".", 0o755, exist_ok=True)
+                self.file = open(self.path, "wb", buffering=0)
             except OSError as exc:
-                errors.append(f"{path}: {exc.strerror.lower()}")
-            path = None
-    return Response(400, {"errors": errors, "files": files}) if errors else Response(200, {"files": files})
+                self.fail(exc)
+
+    def fail(self, exc: OSError) -> None:
+        self.errors.append(f"{os.fsdecode(self.path)}: {exc.strerror.lower()}".encode(errors="replace").decode())
+        if self.file:
+            self.file.close()
+        self.file = None
+
+    def content(self, data: bytes) -> None:
+        if self.name.endswith("].path"):
+            self.text += data
+        elif self.file:
+            try:
+                while data:
+                    n = self.file.write(data)
+                    self.bytes, data = self.bytes + n, data[n:]
+            except OSError as exc:
+                self.fail(exc)
+
+    def end(self) -> None:
+        if self.name.endswith("].path"):
+            self.path = self.text.strip()
+            if self.path != self.text:
+                self.errors.append("path: blanks at its ends")
+                self.path = None
+        elif self.file:
+            self.file.close()
+            self.files.append({"path": os.fsencode(self.path).decode(errors="replace"), "bytes": self.bytes})
+            self.path = self.file = None
+
+    def feed(self, piece: bytes) -> None:
+        self.rest += piece
+        while not self.done:
+            if self.head_wanted:
+                head, found, rest = self.rest.partition(b"\r\n\r\n")
+                if not found:
+                    self.done = self.rest.startswith(b"--")
+                    return
+                self.begin(head.decode())
+                self.rest, self.head_wanted, self.skipping = rest, False, False
+            at = self.rest.find(self.mark)
+            keep = at if at >= 0 else max(0, len(self.rest) - len(self.mark))
+            if not self.skipping:
+                self.content(self.rest[:keep])
+            self.rest = self.rest[keep:]
+            if at < 0:
+                return
+            if not self.skipping:
+                self.end()
+            self.rest, self.head_wanted = self.rest[len(self.mark):], True
+
+    def answer(self) -> Response:
+        if not self.done:
+            self.errors.append("reading part: unexpected EOF")
+        return Response(400 if self.errors else 200, {"errors": self.errors, "files": self.files} if self.errors else {"files": self.files})
+
+
+async def bulk_upload(request: Request, reader: asyncio.StreamReader) -> Response:
+    upload = Upload(request)
+    async for piece in body_pieces(reader, request.headers):
+        await asyncio.to_thread(upload.feed, piece)
+    return upload.answer()
+
+
+def send_range(request: Request, path: str, st: os.stat_result, headers: dict[str, str]):
+    """(head, file, first, length), as Go's http.ServeContent has it: the size is believed."""
+    first, last, status = 0, st.st_size - 1, 200
+    wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("range", ""))
+    if wanted:
+        first = int(wanted[1])
+        if first > last:
+            return Response(416, None, {"Content-Range": f"bytes */{st.st_size}"}), None, 0, 0
+        last, status = min(last, int(wanted[2] or last)), 206
+        headers["Content-Range"] = f"bytes {first}-{last}/{st.st_size}"
+    headers |= {"Content-Length": str(last - first + 1), "Accept-Ranges": "bytes",
+                "Last-Modified": time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(st.st_mtime))}
+    return Response(status, b"", headers), open(path, "rb"), first, last - first + 1
+
+
+async def download(request: Request, writer: asyncio.StreamWriter) -> Response | None:
+    """None when the answer has been written."""
+    path = request.arg("path")
+    try:
+        st = os.stat(path)
+        if stat.S_ISDIR(st.st_mode):
+            return Response(400)
+        if stat.S_ISSOCK(st.st_mode):
+            return Response(404)
+        # a pipe has no reader's end before somebody writes
+        head, file, first, left = await asyncio.to_thread(send_range, request, path, st, {"Content-Type": "application/octet-stream"})
+    except FileNotFoundError:
+        return Response(404)
+    except PermissionError:
+        return Response(403)
+    except OSError:
+        return Response(400)
+    if file is None:
+        return head
+    with file:
+        file.seek(first)
+        writer.write(head.encode(head_only=True))
+        while left and (piece := file.read(min(left, 1 << 18))):
+            writer.write(piece)
+            await writer.drain()
+            left -= len(piece)
+    return None
 
 
 def bulk_download(request: Request) -> Response:
@@ -139,10 +249,6 @@ def files(request: Request) -> Response:
     """Errors of these routes have no body."""
     route, path = (request.method, request.path), request.arg("path")
     try:
-        if route == ("GET", "/files/download"):
-            if os.path.isdir(path):
-                return Response(400)
-            return Response(200, Path(path).read_bytes(), {"Content-Type": "application/octet-stream"})
         if route == ("GET", "/files/info"):
             return Response(200, info(path))
         if route == ("GET", "/files"):
@@ -152,17 +258,17 @@ def files(request: Request) -> Response:
             return Response(201)
         if route == ("DELETE", "/files"):
             recursive = request.arg("recursive") == "true"
-            if not os.path.exists(path):  # a link that leads nowhere, too
-                return Response(404)
+            os.stat(path)  # a link is followed: one that leads nowhere is not there
             if os.path.isdir(path) and not recursive:
                 return Response(400)
             if os.path.isdir(path) and not os.path.islink(path):
                 shutil.rmtree(path)
             else:
-                os.unlink(path)
+                try:
+                    os.unlink(path)
+                except OSError:
+                    return Response(400)
             return Response(204)
-        if route == ("POST", "/files/bulk-upload"):
-            return bulk_upload(request)
         if route == ("POST", "/files/bulk-download"):
             return bulk_download(request)
     except FileNotFoundError:
@@ -186,9 +292,18 @@ async def answer(request: Request) -> Response:
 
 async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     try:
-        while (request := await read_request(reader)) is not None:
-            writer.write((await answer(request)).encode())
+        while (request := await read_head(reader)) is not None:
+            if (request.method, request.path) == ("POST", "/files/bulk-upload"):
+                response = await bulk_upload(request, reader)
+            elif (request.method, request.path) == ("GET", "/files/download"):
+                response = await download(request, writer)
+            else:
+                response = await answer(await read_body(reader, request))
+            if response is not None:
+                writer.write(response.encode())
             await writer.drain()
+            if request.headers.get("connection", "").lower() == "close":
+                break
     except (ConnectionError, asyncio.IncompleteReadError):
         pass
     finally:

@@ -48,8 +48,8 @@ class Response:
         return ("\r\n".join(lines) + "\r\n\r\n").encode() + (b"" if head_only else data)
 
 
-async def read_request(reader: asyncio.StreamReader) -> Request | None:
-    """None at the end of the connection."""
+async def read_head(reader: asyncio.StreamReader) -> Request | None:
+    """A request whose body is still to be read; None at the end of the connection."""
     try:
         raw = await reader.readuntil(b"\r\n\r\n")
     except (asyncio.IncompleteReadError, ConnectionError):
@@ -57,19 +57,42 @@ async def read_request(reader: asyncio.StreamReader) -> Request | None:
     lines = raw.decode("latin-1").split("\r\n")
     method, target, _ = lines[0].split(" ", 2)
     headers = {k.lower(): v.strip() for k, _, v in (line.partition(":") for line in lines[1:] if line)}
-    if headers.get("transfer-encoding", "").lower() == "chunked":
-        body = b""
-        while True:
-            size = int((await reader.readuntil(b"\r\n")).split(b";")[0], 16)
-            body += await reader.readexactly(size)
-            await reader.readexactly(2)
-            if size == 0:
-                break
-    else:
-        body = await reader.readexactly(int(headers.get("content-length", 0)))
     url = urllib.parse.urlsplit(target)
-    return Request(method, target, urllib.parse.unquote(url.path),
-                   urllib.parse.parse_qs(url.query, keep_blank_values=True), headers, body, raw)
+    return Request(method, target, urllib.parse.unquote(url.path, errors="surrogateescape"),
+                   urllib.parse.parse_qs(url.query, keep_blank_values=True, errors="surrogateescape"), headers, b"", raw)
+
+
+async def body_pieces(reader: asyncio.StreamReader, headers: dict[str, str]):
+    """The body as it comes. IncompleteReadError when it breaks off."""
+    if headers.get("transfer-encoding", "").lower() == "chunked":
+        while size := int((await reader.readuntil(b"\r\n")).split(b";")[0], 16):
+            while size:
+                piece = await reader.read(min(size, 1 << 18))
+                if not piece:
+                    raise asyncio.IncompleteReadError(b"", size)
+                size -= len(piece)
+                yield piece
+            await reader.readexactly(2)
+        await reader.readexactly(2)
+        return
+    left = int(headers.get("content-length", 0))
+    while left:
+        piece = await reader.read(min(left, 1 << 18))
+        if not piece:
+            raise asyncio.IncompleteReadError(b"", left)
+        left -= len(piece)
+        yield piece
+
+
+async def read_body(reader: asyncio.StreamReader, request: Request) -> Request:
+    request.body = b"".join([piece async for piece in body_pieces(reader, request.headers)])
+    return request
+
+
+async def read_request(reader: asyncio.StreamReader) -> Request | None:
+    """None at the end of the connection."""
+    request = await read_head(reader)
+    return None if request is None else await read_body(reader, request)
 
 
 def reset(writer: asyncio.StreamWriter) -> None:

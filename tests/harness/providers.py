@@ -3,7 +3,7 @@
 from functools import partial
 
 from tests.harness.services import wait_until
-from tests.harness.stack import DaytonaDouble, FaultProvider, SandboxHost
+from tests.harness.stack import DaytonaDouble, FaultProvider, OldEnvd, SandboxHost
 
 # name -> makes a running service of a folder. A service has, beside `env` and `stop()`:
 #   home           where commands start
@@ -13,6 +13,13 @@ from tests.harness.stack import DaytonaDouble, FaultProvider, SandboxHost
 PROVIDERS = {
     "e2b": SandboxHost,
     "daytona": partial(DaytonaDouble, real=True),
+}
+# the same, and E2B with the versions of envd that differ (common/provider/e2b_versions.def)
+PROVIDER_VERSIONS = {
+    "e2b": SandboxHost,
+    "e2b-0.5.6": partial(OldEnvd, version="0.5.6"),
+    "e2b-0.2.11": partial(OldEnvd, version="0.2.11"),
+    "daytona": PROVIDERS["daytona"],
 }
 
 

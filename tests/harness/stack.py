@@ -263,6 +263,28 @@ class SandboxHost:
                 "E2B_DOMAIN": f"localhost:{self.port}", "E2B_TEMPLATE_ID": "base"}
 
 
+class OldEnvd(SandboxHost):
+    """A sandbox host whose sandboxes have an envd of another version."""
+
+    def __init__(self, folder: Path, version: str, **env: str):
+        super().__init__(folder, **env)
+        self.front_port = free_port()
+        self.front = Process(f"envd-{version}", [
+            sys.executable, str(ROOT / "tests/harness/old_envd.py"), "--port", str(self.front_port),
+            "--target", str(self.port), "--version", version], dict(os.environ), folder / "old-envd.log")
+        wait_until("old envd", lambda: httpx.get(
+            f"http://127.0.0.1:{self.front_port}/v2/sandboxes", headers={"X-API-Key": self.key}, **LOCAL).status_code == 200)
+
+    def stop(self) -> None:
+        self.front.kill9()
+        super().stop()
+
+    @property
+    def env(self) -> dict[str, str]:
+        url = f"http://127.0.0.1:{self.front_port}"
+        return super().env | {"E2B_API_URL": url, "E2B_SANDBOX_URL": url}
+
+
 class Stack:
     """gateway + worker(s) + reaper(s) over given services. Use as a context manager."""
 

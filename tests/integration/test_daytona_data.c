@@ -14,7 +14,6 @@
 #include "common/base/clock.h"
 #include "common/provider/daytona.h"
 #include "tests/integration/mini_server.h"
-#include "tests/integration/told.h"
 
 #define KEY "dtn_0123456789abcdef"
 #define ID  "aaaaaaaa-2222-4333-8444-555555555555"
@@ -150,7 +149,8 @@ static int take(void *arg, const void *data, size_t bytes)
 static int read_file(const char *path)
 {
     taken_bytes = 0;
-    return provider->ops->file_read(provider, client, &target, path, take, NULL, &err);
+    struct file_get get = {.path = path, .bytes = -1, .on_data = take};
+    return provider->ops->file_get(provider, client, &target, &get, &err);
 }
 
 static void test_read(void **state)
@@ -175,7 +175,7 @@ static void test_answers_without_success(void **state)
         {404, "", ERR_FILE_NOT_FOUND}, /* handlers abort before the error's body is written */
         {404, "{\"code\":\"NOT_FOUND\",\"message\":\"file not found\"}", ERR_FILE_NOT_FOUND},
         {404, "{\"message\":\"sandbox container not found\"}", ERR_SANDBOX_NOT_FOUND},
-        {400, "", ERR_IS_DIRECTORY},
+        {400, "", ERR_PROVIDER}, /* names no cause: the script before it has looked */
         {400, "{\"message\":\"bad request: no IP address found. Is the Sandbox started?\"}",
          ERR_SANDBOX_NOT_FOUND},
         {400, "{\"message\":\"something else\"}", ERR_PROVIDER},
@@ -239,8 +239,7 @@ static long give(void *arg, void *buf, size_t bytes)
 static int write_file(const char *path, const char *data, size_t bytes, int64_t announced)
 {
     struct source source = {data, bytes};
-    return provider->ops->file_write(provider, client, &target, path, give, &source, announced,
-                                     &err);
+    return provider->ops->file_put(provider, client, &target, path, give, &source, announced, &err);
 }
 
 static void test_write_is_one_form_with_path_before_file(void **state)
@@ -275,144 +274,74 @@ static void test_write_that_was_not_kept(void **state)
     static const struct {
         int status;
         const char *body, *words;
+        enum error_code code;
     } cases[] = {
-        {400, "{\"errors\":[\"/x: permission denied\"],\"files\":[]}", "permission denied"},
-        {200, "{\"files\":[{\"path\":\"/x\",\"bytes\":2}]}", "part of the content"},
-        {200, "{\"files\":[]}", "unusable"},
-        {200, "", "unusable"},
-        {200, "<html>", "unusable"},
+        {400, "{\"errors\":[\"/x: permission denied\"],\"files\":[]}", "permission denied",
+         ERR_PROVIDER},
+        {400, "{\"errors\":[\"write /x: no space left on device\"],\"files\":[]}", "no space",
+         ERR_NO_SPACE},
+        {200, "{\"files\":[{\"path\":\"/x\",\"bytes\":2}]}", "part of the content", ERR_PROVIDER},
+        {200, "{\"files\":[]}", "unusable", ERR_PROVIDER},
+        {200, "", "unusable", ERR_PROVIDER},
+        {200, "<html>", "unusable", ERR_PROVIDER},
     };
     (void)state;
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         script();
         then(cases[i].status, cases[i].body);
         assert_int_equal(write_file("/x", "abc", 3, 3), -1);
-        assert_int_equal(err.code, ERR_PROVIDER);
+        assert_int_equal(err.code, cases[i].code);
         assert_non_null(strstr(err.message, cases[i].words));
         assert_int_equal(atomic_load(&seen), 1);
     }
 }
 
-static void test_write_that_ends_early_or_cannot_be_named(void **state)
+static void test_write_that_ends_early(void **state)
 {
     (void)state;
     then(200, "{}");
     assert_int_equal(write_file("/x", "abc", 3, 10), -1);
     assert_int_equal(err.code, ERR_INVALID);
-    script();
-    then(200, "{}");
-    assert_int_equal(write_file(" /x", "abc", 3, 3), -1); /* the server would trim it */
-    assert_int_equal(err.code, ERR_INVALID);
-    assert_int_equal(atomic_load(&seen), 0);
 }
 
-static void test_directories(void **state)
+static void test_script(void **state)
 {
-    int64_t size = -1;
-    (void)state;
-    then(404, "");
-    then(201, "");
-    assert_int_equal(provider->ops->make_dir(provider, client, &target, "/a b", &err), 0);
-    assert_string_equal(lines[1],
-                        "POST /toolbox/" ID "/files/folder?path=/a%20b&mode=0755 HTTP/1.1");
-    script();
-    then(200, "{\"name\":\"a\",\"size\":4096,\"isDir\":true}");
-    assert_int_equal(provider->ops->make_dir(provider, client, &target, "/a", &err), -1);
-    assert_int_equal(err.code, ERR_EXISTS);
-    script();
-    then(200, "{\"name\":\"a\",\"size\":12345678901,\"isDir\":false}");
-    assert_int_equal(provider->ops->stat_file(provider, client, &target, "/a", &size, &err), 0);
-    assert_true(size == INT64_C(12345678901));
-    script();
-    then(200, "{\"name\":\"a\"}");
-    assert_int_equal(provider->ops->stat_file(provider, client, &target, "/a", &size, &err), -1);
-    assert_int_equal(err.code, ERR_PROVIDER);
-}
-
-static int list(int max)
-{
-    told_start(max);
-    return provider->ops->list_dir(provider, client, &target, "/a b", tell, NULL, &err);
-}
-
-static void test_list(void **state)
-{
-    static const char full[] =
-        "[{\"name\":\"d\",\"size\":4096,\"isDir\":true,\"mode\":\"drwxr-xr-x\"},"
-        "{\"name\":\"f\",\"size\":12345678901,\"isDir\":false,\"mode\":\"-rw-r--r--\"},"
-        "{\"name\":\"s\",\"size\":1,\"isDir\":false,\"mode\":\"urwxr-xr-x\"},"
-        "{\"name\":\"p\",\"size\":0,\"isDir\":false,\"mode\":\"prw-r--r--\"},"
-        "{\"name\":\"t\",\"size\":0,\"isDir\":false,\"mode\":\"Dcrw-rw-rw-\"}]";
-    static const char *const unusable[] = {
-        "",
-        "<html>",
-        "{}",
-        "[1]",
-        "[{\"name\":\"a\"}]",
-        "[{\"size\":1}]",
-        "[{\"name\":\"ok\",\"size\":1},{\"name\":\"../etc\",\"size\":1}]",
-        "[{\"name\":\"..\",\"size\":1}]",
-        "[{\"name\":\"\",\"size\":1}]",
-        "[{\"name\":\"a\",\"size\":-1}]",
-        "[{\"name\":\"a\",\"size\":\"1\"}]"};
+    static const char *const argv[] = {"echo \"it's $1\"", "a 'b' c", NULL};
     static const struct {
         int status;
+        const char *body;
         enum error_code code;
-    } refusals[] = {{404, ERR_FILE_NOT_FOUND},    {400, ERR_INVALID},
-                    {403, ERR_PROVIDER},          {401, ERR_SANDBOX_NOT_FOUND},
-                    {502, ERR_SANDBOX_NOT_FOUND}, {429, ERR_PROVIDER_DOWN}};
+    } failures[] = {
+        {200, "{\"exitCode\":1,\"result\":\"sh: not found\"}", ERR_PROVIDER},
+        {200, "{\"exitCode\":0}", ERR_PROVIDER},
+        {200, "<html>", ERR_PROVIDER},
+        {200, "{\"exitCode\":0,\"result\":\"longer than what the caller of it can take\"}",
+         ERR_TOO_LARGE},
+        {408, "", ERR_PROVIDER_DOWN},
+        {401, "", ERR_SANDBOX_NOT_FOUND},
+        {502, "", ERR_SANDBOX_NOT_FOUND},
+    };
+    struct strbuf output;
     (void)state;
-    then(200, full);
-    assert_int_equal(list(0), 0);
-    assert_string_equal(lines[0], "GET /toolbox/" ID "/files?path=/a%20b HTTP/1.1");
-    assert_string_equal(told, "d:1:4096 f:0:12345678901 s:0:1 p:2:0 t:2:0 ");
-    assert_int_equal(list(2), 0); /* the listener has enough */
-    assert_string_equal(told, "d:1:4096 f:0:12345678901 ");
-    script();
-    then(200, "[]");
-    assert_int_equal(list(0), 0);
-    assert_string_equal(told, "");
-    for (size_t i = 0; i < sizeof(unusable) / sizeof(unusable[0]); i++) {
+    strbuf_init(&output, 30);
+    then(200, "{\"exitCode\":0,\"result\":\"ok 1\\n\"}");
+    assert_int_equal(
+        provider->ops->run_script(provider, client, &target, argv, 3000, &output, &err), 0);
+    assert_string_equal(output.data, "ok 1\n");
+    assert_string_equal(lines[0], "POST /toolbox/" ID "/process/execute HTTP/1.1");
+    cJSON *body = json_parse(first_body, first_bytes, &err);
+    assert_string_equal(json_text(body, "command"),
+                        "exec /bin/sh -c 'echo \"it'\\''s $1\"' sh 'a '\\''b'\\'' c' </dev/null\n");
+    cJSON_Delete(body);
+    for (size_t i = 0; i < sizeof(failures) / sizeof(failures[0]); i++) {
         script();
-        then(200, unusable[i]);
-        assert_int_equal(list(0), -1);
-        assert_int_equal(err.code, ERR_PROVIDER);
-        assert_string_equal(told, ""); /* not a part of it */
+        strbuf_reset(&output);
+        then(failures[i].status, failures[i].body);
+        assert_int_equal(
+            provider->ops->run_script(provider, client, &target, argv, 3000, &output, &err), -1);
+        assert_int_equal(err.code, failures[i].code);
     }
-    for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++) {
-        script();
-        then(refusals[i].status, ""); /* errors of files have no body */
-        assert_int_equal(list(0), -1);
-        assert_int_equal(err.code, refusals[i].code);
-    }
-    script();
-    then(200, too_much());
-    assert_int_equal(list(0), -1);
-    assert_int_equal(err.code, ERR_TOO_LARGE);
-}
-
-static void test_remove(void **state)
-{
-    (void)state;
-    then(204, "");
-    assert_int_equal(provider->ops->remove_path(provider, client, &target, "/a&b", false, &err), 0);
-    assert_string_equal(lines[0], "DELETE /toolbox/" ID "/files?path=/a%26b HTTP/1.1");
-    script();
-    then(204, "");
-    assert_int_equal(provider->ops->remove_path(provider, client, &target, "/d", true, &err), 0);
-    assert_string_equal(lines[0], "DELETE /toolbox/" ID "/files?path=/d&recursive=true HTTP/1.1");
-    script();
-    then(404, "");
-    assert_int_equal(provider->ops->remove_path(provider, client, &target, "/n", false, &err), -1);
-    assert_int_equal(err.code, ERR_FILE_NOT_FOUND);
-    script();
-    then(400, "");
-    assert_int_equal(provider->ops->remove_path(provider, client, &target, "/d", false, &err), -1);
-    assert_int_equal(err.code, ERR_IS_DIRECTORY);
-    script();
-    then(400, ""); /* the same with recursive: something else is in the way */
-    assert_int_equal(provider->ops->remove_path(provider, client, &target, "/d", true, &err), -1);
-    assert_int_equal(err.code, ERR_PROVIDER);
+    strbuf_done(&output);
 }
 
 /* ---- commands ---------------------------------------------------------------------------------
@@ -651,10 +580,8 @@ int main(void)
         T(test_write_is_one_form_with_path_before_file),
         T(test_write_of_nothing),
         T(test_write_that_was_not_kept),
-        T(test_write_that_ends_early_or_cannot_be_named),
-        T(test_directories),
-        T(test_list),
-        T(test_remove),
+        T(test_write_that_ends_early),
+        T(test_script),
         T(test_run),
         T(test_a_background_command_answers_its_pid),
         T(test_a_run_without_an_answer_is_not_repeated),

@@ -20,7 +20,6 @@
 #include "common/provider/e2b.h"
 #include "common/provider/exec_script.h"
 #include "tests/integration/mini_server.h"
-#include "tests/integration/told.h"
 
 #define TOKEN "tok-secret-123"
 
@@ -35,13 +34,12 @@ static int script_status;
 static const char *script_headers;
 static const void *script_body;
 static size_t script_bytes;
-static bool script_close;         /* no Content-Length, the connection ends the body */
-static bool script_split;         /* one byte at a time */
-static bool run_commands;         /* Start is executed instead */
-static const char *script_second; /* answer of the request after the first, or NULL */
+static bool script_close; /* no Content-Length, the connection ends the body */
+static bool script_split; /* one byte at a time */
+static bool run_commands; /* Start is executed instead */
 
 /* what was asked last (the first request of an operation, not the clean-up after it) */
-static char seen_line[1024], second_line[1024], seen_head[MINI_HEAD_BYTES];
+static char seen_line[1024], seen_head[MINI_HEAD_BYTES];
 static char seen_body[65536];
 static size_t seen_bytes;
 static atomic_int seen_count;
@@ -153,10 +151,6 @@ static enum mini_after handle(struct mini_server *s, struct mini_request *r)
         memcpy(seen_head, r->head, sizeof(seen_head));
         seen_bytes = r->body_bytes < sizeof(seen_body) ? r->body_bytes : sizeof(seen_body);
         memcpy(seen_body, r->body, seen_bytes);
-    } else if (script_second != NULL) {
-        snprintf(second_line, sizeof(second_line), "%.*s", (int)strcspn(r->head, "\r"), r->head);
-        mini_answer(r->fd, 200, "", script_second, strlen(script_second));
-        return MINI_KEEP;
     } else if (!run_commands) {
         mini_answer(r->fd, 502, "", "{\"message\":\"The sandbox was not found\",\"code\":502}",
                     sizeof("{\"message\":\"The sandbox was not found\",\"code\":502}") - 1);
@@ -207,7 +201,6 @@ static int setup(void **state)
         .provider_sandbox_id = "iabc123", .domain = "", .access_token = TOKEN, .traffic_token = ""};
     script_headers = "";
     script_close = script_split = run_commands = false;
-    script_second = NULL;
     atomic_store(&seen_count, 0);
     return 0;
 }
@@ -509,8 +502,8 @@ static void test_edge_answers(void **state)
     assert_int_equal(exec("x", 1000, false), -1);
     assert_int_equal(err.code, ERR_PROVIDER_DOWN);
     SCRIPT(404, "<html>not found</html>");
-    assert_int_equal(provider->ops->file_read(provider, client, &target, "/x", on_any, NULL, &err),
-                     -1);
+    struct file_get get = {.path = "/x", .bytes = -1, .on_data = on_any};
+    assert_int_equal(provider->ops->file_get(provider, client, &target, &get, &err), -1);
     assert_int_equal(err.code, ERR_PROVIDER_DOWN);
     target.access_token = "bad\ntoken";
     assert_int_equal(exec("x", 1000, false), -1);
@@ -632,37 +625,61 @@ static int on_file(void *arg, const void *data, size_t bytes)
     return 0;
 }
 
-static int read_file(const char *path)
+static int64_t begun_first, begun_bytes;
+
+static int on_begin(void *arg, int64_t first, int64_t bytes)
 {
-    got_bytes = 0;
-    got_limit = sizeof(got);
-    return provider->ops->file_read(provider, client, &target, path, on_file, NULL, &err);
+    (void)arg;
+    begun_first = first;
+    begun_bytes = bytes;
+    return 0;
 }
 
-static void test_file_read(void **state)
+static int read_range(const char *path, int64_t offset, int64_t bytes)
+{
+    struct file_get get = {
+        .path = path, .offset = offset, .bytes = bytes, .on_begin = on_begin, .on_data = on_file};
+    got_bytes = 0;
+    begun_first = begun_bytes = -2;
+    return provider->ops->file_get(provider, client, &target, &get, &err);
+}
+
+static int read_file(const char *path)
+{
+    got_limit = sizeof(got);
+    return read_range(path, 0, -1);
+}
+
+static void test_file_get(void **state)
 {
     (void)state;
     SCRIPT(200, "a\0b\xff");
     assert_int_equal(read_file("/home/user/a b+c&d=\xc3\xa9.txt"), 0);
     assert_int_equal(got_bytes, 4);
     assert_memory_equal(got, "a\0b\xff", 4);
+    assert_true(begun_first == 0 && begun_bytes == 4);
     assert_string_equal(seen_line, "GET /files?path=/home/user/a%20b%2Bc%26d%3D%C3%A9.txt"
                                    "&username=user HTTP/1.1");
     expect_routing();
     assert_null(strcasestr(seen_head, "Accept-Encoding"));
+    assert_null(strcasestr(seen_head, "\r\nRange:"));
     SCRIPT(200, "");
     assert_int_equal(read_file("/empty"), 0);
     assert_int_equal(got_bytes, 0);
-    SCRIPT(400, "{\"code\":400,\"message\":\"path '/etc' is a directory\"}");
-    assert_int_equal(read_file("/etc"), -1);
-    assert_int_equal(err.code, ERR_IS_DIRECTORY);
-    SCRIPT(400, "{\"code\":400,\"message\":\"no user nobody2\"}");
-    assert_int_equal(read_file("~nobody2/x"), -1);
-    assert_int_equal(err.code, ERR_INVALID);
+    assert_true(begun_first == 0 && begun_bytes == 0);
+    SCRIPT(206, "cd");
+    assert_int_equal(read_range("/x", 2, 2), 0);
+    expect_header("Range: bytes=2-3");
+    assert_true(begun_first == 2 && begun_bytes == 2 && got_bytes == 2);
+    SCRIPT(200, "abcd"); /* a server may send the whole instead */
+    assert_int_equal(read_range("/x", 2, -1), 0);
+    expect_header("Range: bytes=2-");
+    assert_true(begun_first == 0 && begun_bytes == 4 && got_bytes == 4);
     SCRIPT(404, "{\"code\":404,\"message\":\"path '/x' does not exist\"}");
     assert_int_equal(read_file("/x"), -1);
     assert_int_equal(err.code, ERR_FILE_NOT_FOUND);
     assert_int_equal(got_bytes, 0);
+    assert_true(begun_first == -2);
     SCRIPT(401, "{\"code\":401,\"message\":\"x\"}");
     assert_int_equal(read_file("/x"), -1);
     assert_int_equal(err.code, ERR_PROVIDER);
@@ -670,10 +687,8 @@ static void test_file_read(void **state)
     assert_int_equal(read_file("/x"), -1);
     assert_int_equal(err.code, ERR_SANDBOX_NOT_FOUND);
     SCRIPT(200, "0123456789");
-    got_bytes = 0;
     got_limit = 5;
-    assert_int_equal(provider->ops->file_read(provider, client, &target, "/x", on_file, NULL, &err),
-                     -1);
+    assert_int_equal(read_range("/x", 0, -1), -1);
     assert_int_equal(err.code, ERR_TOO_LARGE);
 }
 
@@ -698,15 +713,16 @@ static long read_text(void *arg, void *buf, size_t bytes)
 static int write_file(const char *path, const char *data, size_t left, int64_t announced)
 {
     struct text text = {.at = data, .left = left};
-    return provider->ops->file_write(provider, client, &target, path, read_text, &text, announced,
-                                     &err);
+    return provider->ops->file_put(provider, client, &target, path, read_text, &text, announced,
+                                   &err);
 }
 
-static void test_file_write(void **state)
+static void test_file_put(void **state)
 {
     (void)state;
     script_headers = "Content-Type: text/plain; charset=utf-8\r\n";
     static const int64_t announced[] = {5, -1};
+    target.agent_version = "0.5.7";
     for (size_t i = 0; i < 2; i++) {
         SCRIPT(200, "[{\"path\":\"/d/x+y\",\"name\":\"x+y\",\"type\":\"file\"}]\n");
         assert_int_equal(write_file("/d/x+y", "he\0lo", 5, announced[i]), 0);
@@ -724,160 +740,85 @@ static void test_file_write(void **state)
     assert_int_equal(err.code, ERR_PROVIDER);
     SCRIPT(507, "{\"code\":507,\"message\":\"not enough disk space available\"}");
     assert_int_equal(write_file("/e", "x", 1, 1), -1);
-    assert_int_equal(err.code, ERR_PROVIDER);
-    assert_non_null(strstr(err.message, "disk is full"));
-    SCRIPT(400, "{\"code\":400,\"message\":\"path is a directory: /e\"}");
-    assert_int_equal(write_file("/e", "x", 1, 1), -1);
-    assert_int_equal(err.code, ERR_IS_DIRECTORY);
+    assert_int_equal(err.code, ERR_NO_SPACE);
     SCRIPT(200, "[]");
     assert_int_equal(write_file("/e", "x", 1, 10), -1); /* ends early: never a short file */
     assert_int_equal(err.code, ERR_INVALID);
     struct text failing = {.fail = true};
     assert_int_equal(
-        provider->ops->file_write(provider, client, &target, "/e", read_text, &failing, -1, &err),
+        provider->ops->file_put(provider, client, &target, "/e", read_text, &failing, -1, &err),
         -1);
     assert_int_equal(err.code, ERR_INVALID);
 }
 
-static void test_make_dir(void **state)
+/* envd below 0.5.7 takes forms only, and they work on every version. */
+static void test_file_put_as_a_form(void **state)
 {
+    static const char *const versions[] = {"", "0.5.6", "0.2.11", "none", NULL};
     (void)state;
-    SCRIPT(200, "{\"entry\":{\"name\":\"d\"}}");
-    assert_int_equal(provider->ops->make_dir(provider, client, &target, "/d \"q\"", &err), 0);
-    assert_string_equal(seen_line, "POST /filesystem.Filesystem/MakeDir HTTP/1.1");
-    assert_int_equal(seen_bytes, strlen("{\"path\":\"/d \\\"q\\\"\"}"));
-    assert_memory_equal(seen_body, "{\"path\":\"/d \\\"q\\\"\"}", seen_bytes);
-    expect_routing();
-    expect_header("Content-Type: application/json");
-    expect_header("Connect-Protocol-Version: 1");
-    SCRIPT(409, "{\"code\":\"already_exists\",\"message\":\"directory already exists: /d\"}");
-    assert_int_equal(provider->ops->make_dir(provider, client, &target, "/d", &err), -1);
-    assert_int_equal(err.code, ERR_EXISTS);
-    SCRIPT(409, "{\"code\":409,\"message\":\"sandbox is transitioning\"}");
-    assert_int_equal(provider->ops->make_dir(provider, client, &target, "/d", &err), -1);
-    assert_int_equal(err.code, ERR_PROVIDER_DOWN);
-    SCRIPT(400, "{\"code\":\"invalid_argument\",\"message\":\"path exists but is no directory\"}");
-    assert_int_equal(provider->ops->make_dir(provider, client, &target, "/d", &err), -1);
-    assert_int_equal(err.code, ERR_INVALID);
-    SCRIPT(200, "not json");
-    assert_int_equal(provider->ops->make_dir(provider, client, &target, "/d", &err), -1);
-    assert_int_equal(err.code, ERR_PROVIDER);
-}
-
-static void test_stat(void **state)
-{
-    (void)state;
-    int64_t bytes = -1;
-    SCRIPT(200, "{\"entry\":{\"name\":\"f\",\"type\":\"FILE_TYPE_FILE\",\"size\":\"13\"}}");
-    assert_int_equal(provider->ops->stat_file(provider, client, &target, "/f", &bytes, &err), 0);
-    assert_true(bytes == 13);
-    SCRIPT(200, "{\"entry\":{\"type\":\"FILE_TYPE_FILE\"}}");
-    assert_int_equal(provider->ops->stat_file(provider, client, &target, "/f", &bytes, &err), 0);
-    assert_true(bytes == 0);
-    SCRIPT(200, "{\"entry\":{\"size\":\"9007199254740993\"}}");
-    assert_int_equal(provider->ops->stat_file(provider, client, &target, "/f", &bytes, &err), 0);
-    assert_true(bytes == 9007199254740993LL);
-    SCRIPT(200, "{\"entry\":{\"type\":\"FILE_TYPE_DIRECTORY\",\"size\":\"4096\"}}");
-    assert_int_equal(provider->ops->stat_file(provider, client, &target, "/f", &bytes, &err), -1);
-    assert_int_equal(err.code, ERR_IS_DIRECTORY);
-    SCRIPT(404, "{\"code\":\"not_found\",\"message\":\"file not found\"}");
-    assert_int_equal(provider->ops->stat_file(provider, client, &target, "/f", &bytes, &err), -1);
-    assert_int_equal(err.code, ERR_FILE_NOT_FOUND);
-    SCRIPT(200, "{\"entry\":{\"size\":\"12x\"}}");
-    assert_int_equal(provider->ops->stat_file(provider, client, &target, "/f", &bytes, &err), -1);
-    assert_int_equal(err.code, ERR_PROVIDER);
-    /* one more than fits */
-    SCRIPT(200, "{\"entry\":{\"size\":\"9223372036854775808\"}}");
-    assert_int_equal(provider->ops->stat_file(provider, client, &target, "/f", &bytes, &err), -1);
-    assert_int_equal(err.code, ERR_PROVIDER);
-    SCRIPT(200, "{}");
-    assert_int_equal(provider->ops->stat_file(provider, client, &target, "/f", &bytes, &err), -1);
-    assert_int_equal(err.code, ERR_PROVIDER);
-}
-
-static int list(int max)
-{
-    told_start(max);
-    return provider->ops->list_dir(provider, client, &target, "/d", tell, NULL, &err);
-}
-
-static void test_list(void **state)
-{
-    static const char *const unusable[] = {
-        "[]",
-        "{\"entries\":{}}",
-        "{\"entries\":[1]}",
-        "{\"entries\":[{\"type\":\"FILE_TYPE_FILE\"}]}",
-        "{\"entries\":[{\"name\":\"ok\"},{\"name\":\"a/b\"}]}",
-        "{\"entries\":[{\"name\":\".\"}]}",
-        "{\"entries\":[{\"name\":\"a\",\"size\":\"x\"}]}",
-        "not json",
-    };
-    (void)state;
-    SCRIPT(200, "{\"entries\":[{\"name\":\"d\",\"type\":\"FILE_TYPE_DIRECTORY\",\"size\":\"4096\"},"
-                "{\"name\":\"f\",\"type\":\"FILE_TYPE_FILE\",\"size\":\"12345678901\"},"
-                "{\"name\":\"p\"}]}");
-    assert_int_equal(list(0), 0);
-    assert_string_equal(seen_line, "POST /filesystem.Filesystem/ListDir HTTP/1.1");
-    assert_int_equal(seen_bytes, strlen("{\"path\":\"/d\",\"depth\":1}"));
-    assert_memory_equal(seen_body, "{\"path\":\"/d\",\"depth\":1}", seen_bytes);
-    expect_routing();
-    assert_string_equal(told, "d:1:4096 f:0:12345678901 p:2:0 ");
-    atomic_store(&seen_count, 0);
-    assert_int_equal(list(1), 0); /* the listener has enough */
-    assert_string_equal(told, "d:1:4096 ");
-    SCRIPT(200, "{}"); /* an empty directory, as proto3 writes it */
-    assert_int_equal(list(0), 0);
-    assert_string_equal(told, "");
-    for (size_t i = 0; i < sizeof(unusable) / sizeof(unusable[0]); i++) {
-        script(200, unusable[i], strlen(unusable[i]));
-        assert_int_equal(list(0), -1);
-        assert_int_equal(err.code, ERR_PROVIDER);
-        assert_string_equal(told, ""); /* not a part of it */
+    for (size_t i = 0; i < sizeof(versions) / sizeof(versions[0]); i++) {
+        target.agent_version = versions[i];
+        SCRIPT(200, "[]");
+        assert_int_equal(write_file("/d/x", "he\0lo", 5, i % 2 ? 5 : -1), 0);
+        assert_string_equal(seen_line, "POST /files?path=/d/x&username=user HTTP/1.1");
+        assert_non_null(strcasestr(seen_head, "\r\nContent-Type: multipart/form-data; boundary="));
+        assert_memory_equal(seen_body, "--", 2);
+        seen_body[seen_bytes] = '\0';
+        const char *part = strstr(seen_body, "name=\"file\"; filename=\"");
+        assert_non_null(part);
+        const char *content = strstr(part, "\r\n\r\n");
+        assert_non_null(content);
+        assert_memory_equal(content + 4, "he\0lo\r\n--", 9);
     }
-    SCRIPT(404, "{\"code\":\"not_found\",\"message\":\"path not found\"}");
-    assert_int_equal(list(0), -1);
-    assert_int_equal(err.code, ERR_FILE_NOT_FOUND);
-    SCRIPT(400, "{\"code\":\"invalid_argument\",\"message\":\"path is not a directory\"}");
-    assert_int_equal(list(0), -1);
-    assert_int_equal(err.code, ERR_INVALID);
-    script(200, too_much(), PROVIDER_LIST_MAX_BYTES + 1);
-    assert_int_equal(list(0), -1);
-    assert_int_equal(err.code, ERR_TOO_LARGE);
+    target.agent_version = "0.6.0";
+    assert_true(e2b_envd_can(&target, ENVD_OCTET_STREAM) &&
+                !e2b_envd_can(&target, ENVD_FILE_METADATA));
+    target.agent_version = "1.0.0";
+    assert_true(e2b_envd_can(&target, ENVD_FILE_METADATA));
 }
 
-static int remove_path(const char *path, bool recursive)
+/* ---- scripts ----------------------------------------------------------------------------------
+ */
+
+static int run_script(const char *text, struct strbuf *said)
 {
-    second_line[0] = '\0';
-    return provider->ops->remove_path(provider, client, &target, path, recursive, &err);
+    const char *const argv[] = {text, "one", "two words", NULL};
+    strbuf_init(said, 1000);
+    atomic_store(&seen_count, 0);
+    return provider->ops->run_script(provider, client, &target, argv, 3000, said, &err);
 }
 
-static void test_remove(void **state)
+static void test_script(void **state)
 {
+    struct strbuf said;
     (void)state;
-    script_second = "{}";
-    SCRIPT(200, "{\"entry\":{\"name\":\"f\",\"type\":\"FILE_TYPE_FILE\",\"size\":\"13\"}}");
-    assert_int_equal(remove_path("/f", false), 0);
-    assert_string_equal(seen_line, "POST /filesystem.Filesystem/Stat HTTP/1.1");
-    assert_string_equal(second_line, "POST /filesystem.Filesystem/Remove HTTP/1.1");
-    SCRIPT(200, "{\"entry\":{\"name\":\"d\",\"type\":\"FILE_TYPE_DIRECTORY\"}}");
-    assert_int_equal(remove_path("/d", false), -1);
-    assert_int_equal(err.code, ERR_IS_DIRECTORY);
-    assert_string_equal(second_line, ""); /* nothing was removed */
-    SCRIPT(200, "{\"entry\":{\"name\":\"d\",\"type\":\"FILE_TYPE_DIRECTORY\"}}");
-    assert_int_equal(remove_path("/d", true), 0);
-    assert_string_equal(second_line, "POST /filesystem.Filesystem/Remove HTTP/1.1");
-    /* a link to a directory is no directory */
-    SCRIPT(200, "{\"entry\":{\"type\":\"FILE_TYPE_DIRECTORY\",\"symlinkTarget\":\"/x\"}}");
-    assert_int_equal(remove_path("/l", false), 0);
-    SCRIPT(404, "{\"code\":\"not_found\",\"message\":\"file not found\"}");
-    assert_int_equal(remove_path("/n", true), -1);
-    assert_int_equal(err.code, ERR_FILE_NOT_FOUND);
-    assert_string_equal(second_line, "");
-    script_second = NULL; /* gone between the two: the edge does not know it */
-    SCRIPT(200, "{\"entry\":{\"type\":\"FILE_TYPE_FILE\"}}");
-    assert_int_equal(remove_path("/f", false), -1);
+    run_commands = true;
+    assert_int_equal(run_script("echo \"$2 $1\"; echo to-stderr >&2", &said), 0);
+    assert_string_equal(said.data, "two words one\n");
+    assert_string_equal(seen_line, "POST /process.Process/Start HTTP/1.1");
+    expect_routing();
+    expect_header("Authorization: Basic cm9vdDo="); /* as envd's file routes act */
+    expect_header("Connect-Timeout-Ms: 3000");
+    strbuf_done(&said);
+    assert_int_equal(run_script("echo why >&2; exit 3", &said), -1);
+    assert_int_equal(err.code, ERR_PROVIDER);
+    assert_non_null(strstr(err.message, "why"));
+    strbuf_done(&said);
+    assert_int_equal(run_script("head -c 5000 /dev/zero | tr '\\0' x", &said), -1);
+    assert_int_equal(err.code, ERR_TOO_LARGE);
+    strbuf_done(&said);
+    assert_int_equal(run_script("kill -9 $$", &said), -1);
+    assert_int_equal(err.code, ERR_PROVIDER);
+    strbuf_done(&said);
+    run_commands = false;
+    SCRIPT(502, "{\"message\":\"The sandbox was not found\",\"code\":502}");
+    assert_int_equal(run_script("true", &said), -1);
     assert_int_equal(err.code, ERR_SANDBOX_NOT_FOUND);
+    strbuf_done(&said);
+    SCRIPT(200, "\0\0\0\0\x1d{\"event\":{\"start\":{\"pid\":1}}}");
+    assert_int_equal(run_script("true", &said), -1); /* broke off: never an output */
+    assert_int_equal(err.code, ERR_PROVIDER_DOWN);
+    strbuf_done(&said);
 }
 
 /* A whole step machine over a socket. */
@@ -923,12 +864,10 @@ int main(void)
         T(test_timeout_kills_the_tree),
         T(test_stop_kills),
         T(test_background_lives_on),
-        T(test_file_read),
-        T(test_file_write),
-        T(test_make_dir),
-        T(test_stat),
-        T(test_list),
-        T(test_remove),
+        T(test_file_get),
+        T(test_file_put),
+        T(test_file_put_as_a_form),
+        T(test_script),
         T(test_drive),
     };
     return cmocka_run_group_tests(tests, once_per_process, NULL);

@@ -22,50 +22,6 @@
 
 /* ---- pure parts ---- */
 
-static bool read_int64(const char **at, int64_t *ret)
-{
-    char *end = NULL;
-
-    if (**at < '0' || **at > '9') {
-        return false;
-    }
-    errno = 0;
-    *ret = strtoll(*at, &end, 10);
-    *at = end;
-    return errno == 0;
-}
-
-enum range_kind download_range(const char *header, int64_t size, int64_t *ret_start,
-                               int64_t *ret_length)
-{
-    int64_t first = 0, last = size - 1;
-
-    if (header == NULL || strncasecmp(header, "bytes=", 6) != 0 || strchr(header, ',') != NULL) {
-        return RANGE_NONE;
-    }
-    const char *at = header + 6;
-    if (*at == '-') {
-        at++;
-        if (!read_int64(&at, &last) || *at != '\0') {
-            return RANGE_BAD;
-        }
-        first = last < size ? size - last : 0;
-        last = size - 1;
-    } else {
-        if (!read_int64(&at, &first) || *at++ != '-' ||
-            (*at != '\0' && (!read_int64(&at, &last) || *at != '\0' || last < first))) {
-            return RANGE_BAD;
-        }
-        last = last < size ? last : size - 1;
-    }
-    if (first >= size) {
-        return RANGE_BAD;
-    }
-    *ret_start = first;
-    *ret_length = last - first + 1;
-    return RANGE_ONE;
-}
-
 int download_encoding(const char *header)
 {
     double gzip = -1, identity = -1, any = -1;
@@ -327,7 +283,7 @@ static void serve(struct download *download)
     }
     const bool regular = S_ISREG(download->info.st_mode);
     const enum range_kind kind = regular && length > 0 && range_applies(download)
-                                     ? download_range(range, length, &start, &length)
+                                     ? http_range_parse(range, length, &start, &length)
                                      : RANGE_NONE;
     if (kind == RANGE_BAD) {
         snprintf(headers, sizeof(headers), "Content-Range: bytes */%lld\r\n",
@@ -382,7 +338,7 @@ static int open_file(struct download *download, int *ret_status, struct error *e
 {
     if (stat(download->path, &download->info) != 0) {
         const int failure = errno;
-        if (failure == ENOENT || failure == ENOTDIR) {
+        if (failure == ENOENT) { /* ENOTDIR is a 500 of envd */
             *ret_status = 404;
             return error_set(err, ERR_FILE_NOT_FOUND, "path '%.200s' does not exist",
                              download->path);

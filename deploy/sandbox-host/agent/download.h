@@ -1,7 +1,7 @@
 /*
  * download - what both directions of /files share, and the pure parts of a download.
  *
- * Owns: struct files_request, content types, ranges, Accept-Encoding. Does not own: sockets.
+ * Owns: struct files_request, content types, Accept-Encoding. Does not own: sockets.
  * Threads: no shared state.
  */
 #ifndef AGENT_DOWNLOAD_H
@@ -12,6 +12,7 @@
 #include <time.h>
 
 #include "common/httpd/httpd.h"
+#include "common/httpd/range.h"
 #include "deploy/sandbox-host/agent/agent.h"
 #include "deploy/sandbox-host/agent/user.h"
 
@@ -27,12 +28,6 @@ struct files_request {
 int files_request_init(struct files_request *request, struct http_exchange *exchange,
                        const struct agent_config *config, const char *operation, int *ret_status,
                        struct error *err) MUST_CHECK;
-
-enum range_kind { RANGE_NONE, RANGE_ONE, RANGE_BAD };
-/* "bytes=a-b", "bytes=a-", "bytes=-n" against a size. Several ranges, or another unit, count as
- * none, which a server may do (RFC 9110, 14.2). */
-enum range_kind download_range(const char *header, int64_t size, int64_t *ret_start,
-                               int64_t *ret_length);
 
 /* Accept-Encoding: 1 = gzip, 0 = identity, -1 = the client takes neither. */
 int download_encoding(const char *header);

@@ -82,7 +82,7 @@ int files_request_init(struct files_request *request, struct http_exchange *exch
 
     *request = (struct files_request){.exchange = exchange, .config = config};
     const int named = http_query_param(exchange, "username", username, sizeof(username));
-    const int given = http_query_param(exchange, "path", request->path, sizeof(request->path));
+    const int given = http_query_bytes(exchange, "path", request->path, sizeof(request->path));
     *ret_status = 400;
     if (given < 0) {
         return error_set(err, ERR_INVALID, "path: malformed or longer than %d bytes", PATH_MAX - 1);
@@ -208,7 +208,11 @@ static int upload_open(struct upload *upload, struct error *err)
     char parent[PATH_MAX];
     struct stat info;
 
-    path_dir(upload->path, parent);
+    /* as in envd, "new/" makes the directory and is then refused as one */
+    (void)str_copy(parent, sizeof(parent), upload->path);
+    if (parent[strlen(parent) - 1] != '/') {
+        path_dir(upload->path, parent);
+    }
     if (user_make_dirs(&upload->request->user, parent, err) != 0) {
         error_prefix(err, "error ensuring directories");
         return upload_fail(upload, err->code == ERR_LIMIT ? 507 : 500);

@@ -185,6 +185,8 @@ int main(int argc, char **argv)
     spawn_init();
     /* commands may run under the same user id: they must not read the token out of this process */
     (void)prctl(PR_SET_DUMPABLE, 0L, 0L, 0L, 0L);
+    /* what the agent may do with files ends with it: no command inherits it */
+    (void)prctl(PR_CAP_AMBIENT, (unsigned long)PR_CAP_AMBIENT_CLEAR_ALL, 0L, 0L, 0L);
     raise_nofile(&config);
     if (!standalone && agent_config_leave_marks(&config, &err) != 0) {
         log_error(LOG_WARN, "agent.no_marks", &err); /* a template whose /run is read-only */

@@ -45,7 +45,7 @@ static int add_entry(cJSON *response, const char *path, struct connect_error *er
 
     if (entry == NULL) {
         const int failure = errno;
-        return failure == ENOENT || failure == ENOTDIR
+        return failure == ENOENT
                    ? fail_errno(err, CONNECT_NOT_FOUND, "file not found: lstat", path, failure)
                    : fail_errno(err, CONNECT_INTERNAL, "error getting file info:", path, failure);
     }
@@ -127,7 +127,7 @@ int rpc_filesystem_list_dir(struct rpc_call *call, cJSON *response, struct conne
     char *real = realpath(path, NULL);
     if (real == NULL) {
         const int failure = errno;
-        return failure == ENOENT || failure == ENOTDIR
+        return failure == ENOENT
                    ? fail_errno(err, CONNECT_NOT_FOUND, "path not found: lstat", path, failure)
                : failure == ELOOP
                    ? connect_fail(err, CONNECT_FAILED_PRECONDITION,
@@ -284,7 +284,7 @@ static struct watch *open_watch(struct rpc_call *call, struct connect_error *err
     }
     if (stat(path, &info) != 0) {
         const int failure = errno;
-        if (failure == ENOENT || failure == ENOTDIR) {
+        if (failure == ENOENT) {
             fail_errno(err, CONNECT_NOT_FOUND, "path not found: stat", path, failure);
         } else {
             fail_errno(err, CONNECT_INTERNAL, "error statting path", path, failure);

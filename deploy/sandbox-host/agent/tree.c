@@ -191,7 +191,7 @@ static void remove_content(struct removal *removal, int folder_fd, int depth)
 
 int tree_remove(const char *path)
 {
-    if (unlink(path) == 0 || errno == ENOENT || errno == ENOTDIR) {
+    if (unlink(path) == 0 || errno == ENOENT) {
         return 0;
     }
     const int failure = errno;
