@@ -123,6 +123,8 @@ bool data_call_paused(const struct data_call *call, const char *sandbox_id, bool
     paused = sandbox.status == SANDBOX_PAUSED || sandbox.status == SANDBOX_PAUSING;
     sandbox_done(&sandbox);
     return paused;
+}
+
 /* A name that is not UTF-8 can be given in base64. */
 static int decode_path(cJSON *body, const char *path_field, const char **path, struct error *err)
 {

@@ -18,7 +18,7 @@ struct data_call {
     struct provider *provider;
     struct provider_target target;
     struct http_client *client;
-    unsigned pauses; /* activity_pauses() at the begin */
+    unsigned pauses;            /* activity_pauses() at the begin */
     struct sandbox_files files; /* the same three, as sandbox_files.h takes them */
 };
 

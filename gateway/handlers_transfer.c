@@ -18,21 +18,24 @@
 #include "gateway/handlers.h"
 #include "gateway/views.h"
 
-enum { PIECE_BYTES = 65536, FIELD_COUNT = 2 };
+enum { PIECE_BYTES = 65536 };
 
 /* ---- upload ------------------------------------------------------------------------------------
  */
 
-enum upload_part { PART_ID, PART_PATH, PART_FILE, PART_OTHER };
+enum upload_part { PART_ID, PART_PATH, PART_KEY, PART_OFFSET, FIELD_COUNT, PART_FILE, PART_OTHER };
 
 struct upload {
     struct request *request;
     struct multipart parser;
     struct multipart_handler handler;
     enum upload_part part;
-    struct strbuf field[FIELD_COUNT]; /* sandbox_id, file_path */
+    struct strbuf field[FIELD_COUNT];
     bool has_field[FIELD_COUNT];
     bool has_file;
+    bool broken;           /* the body broke off, and what came of the file is kept */
+    int64_t offset;        /* of the file's first byte in the whole content */
+    int64_t have;          /* bytes of the content that are there */
     bool finished;         /* the body, and with it the form, is at its end */
     struct strbuf pending; /* of the file: read and not yet given to the provider */
     size_t given;          /* of pending */
@@ -41,7 +44,8 @@ struct upload {
     struct error err;      /* why reading stopped */
 };
 
-static const char *const field_names[FIELD_COUNT] = {"sandbox_id", "file_path"};
+static const char *const field_names[FIELD_COUNT] = {"sandbox_id", "file_path", "resume_key",
+                                                     "offset"};
 
 static int on_begin(void *arg, const char *name, const char *filename, struct error *err)
 {
@@ -64,7 +68,8 @@ static int on_begin(void *arg, const char *name, const char *filename, struct er
     }
     if (strcmp(name, "file") == 0) {
         for (int i = 0; i < FIELD_COUNT; i++) {
-            if (!upload->has_field[i]) {
+            if (!upload->has_field[i] && (i == PART_ID || i == PART_PATH ||
+                                          (i == PART_KEY && upload->has_field[PART_OFFSET]))) {
                 return error_set(err, ERR_INVALID, "%s is required, before file", field_names[i]);
             }
         }
@@ -94,7 +99,7 @@ static int on_end(void *arg, struct error *err)
 {
     struct upload *upload = arg;
 
-    if (upload->part == PART_ID || upload->part == PART_PATH) {
+    if (upload->part < FIELD_COUNT) {
         const struct strbuf *field = &upload->field[upload->part];
 
         if (field->length == 0 || strlen(field->data) != field->length ||
@@ -140,7 +145,9 @@ static long next_bytes(void *arg, void *buf, size_t bytes)
         strbuf_reset(&upload->pending);
         upload->given = 0;
         if (pump(upload) < 0) {
-            return -1;
+            /* of an upload that can go on, what came is kept: its end is here */
+            upload->broken = upload->has_field[PART_KEY];
+            return upload->broken ? 0 : -1;
         }
     }
     now = upload->pending.length - upload->given;
@@ -160,12 +167,43 @@ static int send_file(const struct data_call *call, void *arg, struct error *err)
     if (upload->bytes > 0) {
         return error_set(err, ERR_PROVIDER_DOWN, "the sandbox went away during the upload");
     }
+    if (upload->has_field[PART_KEY]) {
+        if (sandbox_files_resume(&call->files, upload->field[PART_PATH].data,
+                                 upload->field[PART_KEY].data, upload->offset, next_bytes, upload,
+                                 &upload->broken, &upload->have, err) < 0) {
+            return -1;
+        }
+        if (upload->broken) {
+            *err = upload->err;
+            return -1;
+        }
+        return 0;
+    }
     if (sandbox_files_write(&call->files, upload->field[PART_PATH].data, next_bytes, upload,
                             upload->finished ? (int64_t)upload->pending.length : -1, err) < 0) {
         if (upload->err.code != ERR_OK) {
             *err = upload->err;
         }
         return -1;
+    }
+    return 0;
+}
+
+/* resume_key and offset, which has at most 18 digits. */
+static int read_resume(struct upload *upload, struct error *err)
+{
+    const struct strbuf *offset = &upload->field[PART_OFFSET];
+
+    if (upload->has_field[PART_KEY] && !sandbox_files_key_is_valid(upload->field[PART_KEY].data)) {
+        return error_set(err, ERR_INVALID,
+                         "resume_key must be 1 to %d letters, digits, \"_\" or \"-\"",
+                         FILES_KEY_MAX_BYTES);
+    }
+    if (upload->has_field[PART_OFFSET]) {
+        if (strspn(offset->data, "0123456789") != offset->length) {
+            return error_set(err, ERR_INVALID, "offset must be a number of bytes");
+        }
+        upload->offset = strtoll(offset->data, NULL, 10);
     }
     return 0;
 }
@@ -201,7 +239,7 @@ static int read_fields(struct upload *upload, char sandbox_id[UUID_BYTES], struc
     }
     str_copy(sandbox_id, UUID_BYTES, upload->field[PART_ID].data);
     id_lower(sandbox_id);
-    return 0;
+    return read_resume(upload, err);
 }
 
 /* The rest of the file, to learn whether it is the one that was answered before. */
@@ -233,7 +271,7 @@ static void respond_uploaded(struct upload *upload)
 {
     cJSON *data = view_done("File uploaded successfully");
 
-    json_add_int64(data, "bytes", upload->bytes);
+    json_add_int64(data, "bytes", upload->offset + upload->bytes);
     respond_data(upload->request, 200, data);
 }
 
@@ -243,8 +281,11 @@ static int take_file(struct upload *upload, const char *sandbox_id, struct error
     struct strbuf head;
     int status;
 
-    strbuf_init(&head, UUID_BYTES + DATA_PATH_MAX_BYTES + 8);
+    strbuf_init(&head, UUID_BYTES + DATA_PATH_MAX_BYTES + FILES_KEY_MAX_BYTES + 32);
     strbuf_printf(&head, "%s %s", sandbox_id, upload->field[PART_PATH].data);
+    if (upload->has_field[PART_KEY]) {
+        strbuf_printf(&head, " %s %lld", upload->field[PART_KEY].data, (long long)upload->offset);
+    }
     status = idempotency_begin_form(upload->request, head.data, err);
     if (status == 0 &&
         (status = data_call_run(upload->request, sandbox_id, send_file, upload, err)) == 0) {
@@ -258,6 +299,18 @@ static int take_file(struct upload *upload, const char *sandbox_id, struct error
     return status;
 }
 
+/* Of an upload that can go on: with the offset to go on from. */
+static void respond_upload_error(struct upload *upload, const struct error *err)
+{
+    cJSON *details = NULL;
+
+    if (upload->has_field[PART_KEY] && (err->code == ERR_CONFLICT || upload->broken)) {
+        details = cJSON_CreateObject();
+        json_add_int64(details, "offset", upload->have);
+    }
+    respond_error_details(upload->request, err, 0, details, "");
+}
+
 void handle_upload_file(struct request *request)
 {
     struct upload upload = {.request = request, .part = PART_OTHER};
@@ -267,10 +320,12 @@ void handle_upload_file(struct request *request)
     upload.handler = (struct multipart_handler){on_begin, on_data, on_end, &upload};
     strbuf_init(&upload.field[PART_ID], UUID_BYTES);
     strbuf_init(&upload.field[PART_PATH], DATA_PATH_MAX_BYTES);
+    strbuf_init(&upload.field[PART_KEY], FILES_KEY_MAX_BYTES);
+    strbuf_init(&upload.field[PART_OFFSET], 18);
     strbuf_init(&upload.pending, 2 * PIECE_BYTES + MULTIPART_HEADER_BYTES);
     upload.sha256 = sha256_new();
     if (read_fields(&upload, sandbox_id, &err) < 0 || take_file(&upload, sandbox_id, &err) < 0) {
-        respond_error(request, &err, 0);
+        respond_upload_error(&upload, &err);
     }
     if (upload.sha256 != NULL) {
         sha256_finish(upload.sha256, NULL);

@@ -93,7 +93,7 @@ struct sandbox {
     int64_t missing_since_ms; /* the provider does not know it at the moment; 0 = it does */
     int64_t read_at_ms;       /* when the row was read, by the clock of its times: the database's */
     char *metadata_json;      /* object of strings, or NULL */
-    char provider_reason[REASON_BYTES]; /* why it is not at the first choice; "" = it is */
+    char provider_reason[REASON_BYTES];      /* why it is not at the first choice; "" = it is */
     char agent_version[AGENT_VERSION_BYTES]; /* of the provider's agent inside, or "" = not told */
 };
 

@@ -116,6 +116,31 @@ static const char write_body[] =
     "}\n"
     "commit; say ok\n";
 
+/* $1 = what came: put behind $2. Root has to own a file of another in a sticky directory before it
+ * may open it with O_CREAT (fs.protected_regular). */
+static const char append[] =
+    "append() {\n"
+    "  [ -e \"$1\" ] || return 0\n"
+    "  if [ ! -e \"$2\" ]; then mv -- \"$1\" \"$2\"; return; fi\n"
+    "  chown \"$(id -u)\" \"$2\" 2>/dev/null\n"
+    "  m=$( { cat <\"$1\" >>\"$2\"; } 2>&1 ); n=$?; rm -f -- \"$1\"; [ $n = 0 ] || fail \"$m\"\n"
+    "}\n";
+
+/* What an earlier call left beside the temporary file, because it ended before it could say so, has
+ * come, too. */
+static const char resume_body[] =
+    "target; make_dirs \"$d\"; stage \"$1\"; append \"$t.rest\" \"$t\"\n"
+    "have=$(stat -c %s -- \"$t\" 2>/dev/null || echo 0)\n"
+    "[ \"$2\" -le \"$have\" ] || say short \"$have\"\n"
+    "if [ \"$2\" = 0 ]; then rm -f -- \"$t\"\n"
+    "elif [ \"$2\" -lt \"$have\" ]; then chown \"$(id -u)\" \"$t\" 2>/dev/null; m=$(truncate -s "
+    "\"$2\" "
+    "-- \"$t\" 2>&1) || fail \"$m\"; fi\n"
+    "say ok \"$(hex \"$t\")\" \"$(hex \"$p\")\"\n";
+
+static const char append_body[] = "decode \"$1\"; append \"$v\" \"$p\"\n"
+                                  "say ok \"$(stat -c %s -- \"$p\" 2>/dev/null || echo 0)\"\n";
+
 static const char discard_body[] = "rm -f -- \"$p\"; say ok\n";
 
 static const char make_dir_body[] =
@@ -181,6 +206,8 @@ void path_script_put(struct strbuf *out, enum path_verb verb)
     static const char *const bodies[PATH_VERB_COUNT][5] = {
         [PATH_OPEN] = {open_body},
         [PATH_PREPARE] = {find_target, make_dirs, find_stage, prepare_body},
+        [PATH_RESUME] = {find_target, make_dirs, find_stage, append, resume_body},
+        [PATH_APPEND] = {append, append_body},
         [PATH_COMMIT] = {find_target, commit, commit_body},
         [PATH_WRITE] = {find_target, make_dirs, find_stage, commit, write_body},
         [PATH_DISCARD] = {discard_body},

@@ -15,6 +15,7 @@ enum {
     ANSWER_MAX_BYTES = 64 * 1024,
     ARGUMENT_MAX_BYTES = 5 * FILES_PATH_MAX_BYTES + 1,
     QUICK_MS = 20 * 1000,              /* what looks, or renames */
+    APPEND_MS = 10 * 60 * 1000,        /* a copy of a rest of any size inside the sandbox */
     LONG_MS = 60 * 1000,               /* what goes through a directory or a tree */
     SHORT_CONTENT_BYTES = 64 * 1024,   /* in base64 below the 128 KiB that an argument may have */
     COPY_MAX_BYTES = 64 * 1024 * 1024, /* of what tells no size, and may have no end */
@@ -179,6 +180,19 @@ static long read_counted(void *arg, void *buf, size_t bytes)
     return got;
 }
 
+/* The temporary file and the target that a script answered. */
+static int take_places(const struct strbuf *answer, struct strbuf *temporary, struct strbuf *target,
+                       struct error *err)
+{
+    const char *at = answer->data;
+    size_t length;
+
+    (void)next_word(&at, &length);
+    return take_path(&at, temporary) == 0 && take_path(&at, target) == 0
+               ? 0
+               : error_set(err, ERR_PROVIDER, "the sandbox's answer is unusable");
+}
+
 /* From the temporary file that is written to its place. */
 static int put_in_place(const struct sandbox_files *files, const char *path, const char *temporary,
                         int64_t bytes, struct error *err)
@@ -211,11 +225,7 @@ int sandbox_files_write(const struct sandbox_files *files, const char *path, fil
     if (run(files, PATH_PREPARE, path, name, NULL, QUICK_MS, &answer, err) != 0) {
         goto out;
     }
-    const char *at = answer.data;
-    size_t length;
-    (void)next_word(&at, &length);
-    if (take_path(&at, &temporary) != 0 || take_path(&at, &target) != 0) {
-        error_set(err, ERR_PROVIDER, "the sandbox's answer is unusable");
+    if (take_places(&answer, &temporary, &target, err) != 0) {
         goto out;
     }
     rc = ops->file_put(files->provider, files->client, files->target, temporary.data, read_counted,
@@ -272,6 +282,97 @@ int sandbox_files_write_bytes(const struct sandbox_files *files, const char *pat
     rc = run_word(files, PATH_WRITE, path, name, encoded.data, QUICK_MS, word, err);
     strbuf_done(&encoded);
     return rc;
+}
+
+/* Where the rest of the content goes, and then it. ERR_CONFLICT with *ret_have. */
+static int begin_rest(const struct sandbox_files *files, const char *path, const char *key,
+                      int64_t offset, struct strbuf *temporary, struct strbuf *target,
+                      int64_t *ret_have, struct error *err)
+{
+    char name[NAME_BYTES + FILES_KEY_MAX_BYTES], from[24];
+    struct strbuf answer;
+    int rc;
+
+    snprintf(name, sizeof(name), ".sandbox-upload-%s", key);
+    snprintf(from, sizeof(from), "%lld", (long long)offset);
+    strbuf_init(&answer, ANSWER_MAX_BYTES);
+    rc = run(files, PATH_RESUME, path, name, from, LONG_MS, &answer, err);
+    if (rc == 0 && strncmp(answer.data, "short ", 6) == 0) {
+        *ret_have = strtoll(answer.data + 6, NULL, 10);
+        rc = error_set(err, ERR_CONFLICT, "%lld bytes of this upload have come, not %lld",
+                       (long long)*ret_have, (long long)offset);
+    } else if (rc == 0) {
+        rc = take_places(&answer, temporary, target, err);
+    }
+    strbuf_done(&answer);
+    return rc;
+}
+
+/* Puts what came behind what was there; *ret_bytes of both. */
+static int append_rest(const struct sandbox_files *files, const char *temporary, const char *rest,
+                       int64_t *ret_bytes, struct error *err)
+{
+    struct strbuf answer, argument;
+    int rc;
+
+    strbuf_init(&answer, ANSWER_MAX_BYTES);
+    strbuf_init(&argument, ARGUMENT_MAX_BYTES);
+    path_script_put_path(&argument, rest);
+    rc = run(files, PATH_APPEND, temporary, argument.data, NULL, APPEND_MS, &answer, err);
+    if (rc == 0) {
+        *ret_bytes = strncmp(answer.data, "ok ", 3) == 0 ? strtoll(answer.data + 3, NULL, 10) : -1;
+    }
+    strbuf_done(&answer);
+    strbuf_done(&argument);
+    return rc;
+}
+
+int sandbox_files_resume(const struct sandbox_files *files, const char *path, const char *key,
+                         int64_t offset, file_read_fn read, void *arg, const bool *broken,
+                         int64_t *ret_have, struct error *err)
+{
+    const struct provider_ops *ops = files->provider->ops;
+    struct counted counted = {.read = read, .arg = arg};
+    struct strbuf temporary, target, rest;
+    int rc;
+
+    *ret_have = 0;
+    strbuf_init(&temporary, 2 * FILES_PATH_MAX_BYTES);
+    strbuf_init(&target, 2 * FILES_PATH_MAX_BYTES);
+    strbuf_init(&rest, 2 * FILES_PATH_MAX_BYTES);
+    rc = begin_rest(files, path, key, offset, &temporary, &target, ret_have, err);
+    if (rc == 0) {
+        strbuf_printf(&rest, "%s.rest", temporary.data);
+        /* of unknown length: a rest that breaks off ends as a shorter one, which is kept */
+        rc = ops->file_put(files->provider, files->client, files->target, rest.data, read_counted,
+                           &counted, -1, err);
+        if (rc == 0) {
+            rc = append_rest(files, temporary.data, rest.data, ret_have, err);
+        }
+        if (rc == 0 && *ret_have != offset + counted.bytes) {
+            rc = error_set(err, ERR_PROVIDER, "write: only a part of the content was kept");
+        } else if (rc == 0 && !*broken) {
+            rc = put_in_place(files, target.data, temporary.data, *ret_have, err);
+        } else if (rc != 0 && err->code == ERR_NO_SPACE) {
+            (void)path_script_fail(ERR_NO_SPACE, path, err);
+        }
+        if (rc != 0 && err->code == ERR_SANDBOX_NOT_FOUND) {
+            err->code = ERR_PROVIDER_DOWN; /* part of it was done */
+        }
+    }
+    strbuf_done(&temporary);
+    strbuf_done(&target);
+    strbuf_done(&rest);
+    return rc;
+}
+
+bool sandbox_files_key_is_valid(const char *key)
+{
+    const size_t length = strlen(key);
+
+    return length > 0 && length <= FILES_KEY_MAX_BYTES &&
+           strspn(key, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") ==
+               length;
 }
 
 /* ---- directories ----------------------------------------------------------------------------- */

@@ -57,6 +57,17 @@ int sandbox_files_write(const struct sandbox_files *files, const char *path, fil
 int sandbox_files_write_bytes(const struct sandbox_files *files, const char *path, const void *data,
                               size_t bytes, struct error *err) MUST_CHECK;
 
+/* A write in several calls. The part that is read begins at `offset` of the content; the bytes
+ * before came in earlier calls with the same `key` (letters, digits, "_", "-"). *broken is set by
+ * `read`, which then returns 0: what came is kept for the next call, and nothing is put in place (0
+ * is returned all the same). ERR_CONFLICT: *ret_have, which is less than the offset, is all there
+ * is. */
+enum { FILES_KEY_MAX_BYTES = 64 };
+int sandbox_files_resume(const struct sandbox_files *files, const char *path, const char *key,
+                         int64_t offset, file_read_fn read, void *arg, const bool *broken,
+                         int64_t *ret_have, struct error *err) MUST_CHECK;
+bool sandbox_files_key_is_valid(const char *key);
+
 /* Makes it and its parents. *ret_made = false: it was there already. ERR_EXISTS: no directory. */
 int sandbox_files_make_dir(const struct sandbox_files *files, const char *path, bool *ret_made,
                            struct error *err) MUST_CHECK;

@@ -10,6 +10,7 @@ import threading
 import time
 import uuid
 
+import httpx
 import pytest
 
 from tests.harness.providers import PROVIDER_VERSIONS
@@ -298,10 +299,11 @@ def test_a_listing_of_any_length_comes_in_pages(alice, sid, folder, files):
     shell(alice, sid, f"rm -r {folder}")
 
 
-def cut_upload(alice, stack, sid: str, path: str, content: bytes, sent: int) -> None:
+def cut_upload(alice, stack, sid: str, path: str, content: bytes, sent: int, **fields: str) -> None:
     """An upload whose client goes away after `sent` bytes."""
     mark = "cut-here"
-    body = b"".join(f'--{mark}\r\nContent-Disposition: form-data; name="{n}"\r\n\r\n{v}\r\n'.encode() for n, v in (("sandbox_id", sid), ("file_path", path)))
+    fields = {"sandbox_id": sid, "file_path": path} | fields
+    body = b"".join(f'--{mark}\r\nContent-Disposition: form-data; name="{n}"\r\n\r\n{v}\r\n'.encode() for n, v in fields.items())
     body += f'--{mark}\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\n'.encode() + content + f"\r\n--{mark}--\r\n".encode()
     host, port = stack.url.removeprefix("http://").split(":")
     head = "".join(f"{k}: {v}\r\n" for k, v in alice.headers(**{"Content-Type": f"multipart/form-data; boundary={mark}"}).items())
@@ -317,6 +319,41 @@ def test_an_upload_that_breaks_off_leaves_the_old_file(alice, sid, stack, folder
     assert files.read(f"{folder}/f") == (200, "old content")
     cut_upload(alice, stack, sid, f"{folder}/none", b"n" * 3_000_000, 2_000_000)
     wait_until("the temporary file is gone", lambda: files.names(folder) == {"f"}, 20, 0.2)
+
+
+def test_an_upload_goes_on_where_it_broke(alice, sid, stack, folder, files):
+    content = os.urandom(3_000_000)
+    path, key = f"{folder}/f", {"resume_key": "Upload-1_a"}
+    assert files.write(path, "old content") == (200, 11)
+
+    def have() -> int:
+        """What is there of it: an offset that is too large tells."""
+        answer = alice.http.post(f"{BASE}/upload-file", headers=alice.headers(), files={"file": ("f", b"")},
+                                 data={"sandbox_id": sid, "file_path": path, "offset": "9" * 18} | key)
+        assert (answer.status_code, answer.json()["error"]["type"]) == (409, "conflict"), answer.text
+        return answer.json()["error"]["offset"]
+
+    def idle() -> bool:
+        return "sandbox_gateway_working_requests 0" in httpx.get(stack.url + "/metrics", trust_env=False).text
+
+    assert have() == 0
+    cut_upload(alice, stack, sid, path, content, 1_000_000, **key)
+    wait_until("the cut upload has ended", idle, 20, 0.1)
+    first = have()
+    assert 500_000 < first < 1_000_000 and files.read(path) == (200, "old content")
+    cut_upload(alice, stack, sid, path, content[first:], 900_000, offset=str(first), **key)
+    wait_until("the cut upload has ended", idle, 20, 0.1)
+    second = have()
+    assert first + 400_000 < second < first + 900_000 and files.read(path) == (200, "old content")
+    # some of it again is no harm
+    again = second - 1000
+    assert files.upload(path, content[again:], offset=str(again), **key) == (200, len(content))
+    assert files.download(path) == (200, content) and files.names(folder) == {"f"}
+    # whole at once, and what is no offset or no key
+    assert files.upload(path, b"whole", **key) == (200, 5) and files.read(path) == (200, "whole")
+    for wrong in ({"resume_key": "a/b"}, {"resume_key": ""}, {"offset": "1"}, key | {"offset": "-1"}, key | {"offset": "x"}):
+        assert files.upload(path, b"x", **wrong) == (400, "invalid_request"), wrong
+    assert files.read(path) == (200, "whole")
 
 
 def test_a_reader_sees_the_old_file_or_the_new_one(alice, sid, folder, files):

@@ -243,6 +243,57 @@ static void test_write_and_read(void **state)
     expect_content(at("~name"), "n");
 }
 
+static bool broken;
+
+/* `text` up to a "|", where it breaks. */
+static long read_part(void *arg, void *buf, size_t bytes)
+{
+    const char **text = arg;
+    size_t n = strcspn(*text, "|");
+
+    assert_true(n < bytes);
+    broken = n == 0 && **text == '|';
+    memcpy(buf, *text, n);
+    *text += n;
+    return (long)n;
+}
+
+static int resume(const char *name, int64_t offset, const char *text, int64_t *ret_have)
+{
+    broken = false;
+    return sandbox_files_resume(&files, at(name), "key", offset, read_part, &text, &broken,
+                                ret_have, &err);
+}
+
+static void test_resume(void **state)
+{
+    int64_t have;
+
+    (void)state;
+    shell("echo old >f && chmod 700 f");
+    expect(resume("f", 3, "x", &have), ERR_CONFLICT);
+    assert_int_equal(have, 0);
+    expect(resume("f", 0, "one |", &have), ERR_OK);
+    assert_int_equal(have, 4);
+    expect(resume("f", 4, "two |", &have), ERR_OK);
+    assert_int_equal(have, 8);
+    expect_content(at("f"), "old\n");
+    expect(resume("f", 9, "x", &have), ERR_CONFLICT);
+    assert_int_equal(have, 8);
+    /* what a call left behind that was killed counts */
+    shell("printf 'three ' >.sandbox-upload-key.rest");
+    expect(resume("f", 99, "x", &have), ERR_CONFLICT);
+    assert_int_equal(have, 14);
+    expect(resume("f", 8, "3", &have), ERR_OK);
+    expect_content(at("f"), "one two 3");
+    shell("test \"$(stat -c %a f)\" = 700 && test -z \"$(find . -name '.sandbox*')\"");
+    expect(resume("new/f", 0, "all", &have), ERR_OK);
+    expect_content(at("new/f"), "all");
+    expect(resume("new", 0, "all", &have), ERR_IS_DIRECTORY);
+    assert_true(sandbox_files_key_is_valid("aZ0_-"));
+    assert_false(sandbox_files_key_is_valid("a/b") || sandbox_files_key_is_valid(""));
+}
+
 static void test_mode_links_and_owner_stay(void **state)
 {
     (void)state;
@@ -402,6 +453,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_words_of_tools),
         {"write dash", test_write_and_read, setup, teardown, dash},
+        {"resume dash", test_resume, setup, teardown, dash},
+        {"resume bash", test_resume, setup, teardown, bash},
         {"mode dash", test_mode_links_and_owner_stay, setup, teardown, dash},
         {"mistakes dash", test_mistakes, setup, teardown, dash},
         {"no size dash", test_files_without_a_size, setup, teardown, dash},
