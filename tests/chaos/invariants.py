@@ -245,9 +245,10 @@ def keys_mean_one_job(e: Evidence) -> Iterator[Violation]:
             by_key[r["key"]].append(r)
     rows = {k["key"]: k for k in e.keys}
     for key, requests in by_key.items():
-        jobs = {j["id"] for r in requests for j in by_request[r["request_id"]]}
+        # a job that ended with "try again" leaves the key free, for another job or for an answer without one
+        jobs = {j["id"] for r in requests for j in by_request[r["request_id"]]} - repeatable
         where = next((r["sandbox"] for r in requests if r["sandbox"]), None)
-        if len(jobs - repeatable) > 1:
+        if len(jobs) > 1:
             yield Violation(10, f"key {key} became {len(jobs)} jobs", where)
         if jobs and (rows.get(key) or {}).get("job_id") not in jobs:
             yield Violation(10, f"key {key} does not know its job", where)
