@@ -356,6 +356,9 @@ def waits_are_respected(e: Evidence) -> Iterator[Violation]:
     for opened in (event for event in e.logs if event["event"] == "provider.breaker_open"):
         # a call under way that succeeds closes it before its time
         until = min([at for by, at in closed if by == opened["by"] and at >= opened["at"]], default=float("inf"))
+        # a worker that is started again begins with a closed one
+        until = min([until] + [w["t0"] for w in e.windows if w["what"].startswith(("kill_", "end_member"))
+                               and opened["by"] in w["target"].split(",") and w["t0"] >= opened["at"]])
         start, end = opened["at"] + TICK, min(until, opened["at"] + opened["open_ms"] / 1000) - TICK
         if e.disturbed(start - 3, end, "proxy", "freeze"):
             continue

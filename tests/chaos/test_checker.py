@@ -182,6 +182,15 @@ def test_what_the_provider_has_lost_may_be_gone():
     assert 16 not in {v.number for v in check(evidence)}
 
 
+def test_a_worker_that_is_started_again_has_a_closed_breaker():
+    evidence = well()
+    evidence.truth.append({"t": START + 31, "end": START + 31.1, "call": "delete", "by": "worker0", "id": "i2", "fault": None, "answered": True,
+                           "status": 204})
+    assert 14 in {v.number for v in check(evidence)}
+    evidence.windows.append({"what": "kill_all_workers", "target": "worker0,worker1", "t0": START + 30.5, "t1": START + 30.6})
+    assert 14 not in {v.number for v in check(evidence)}
+
+
 class Moving:
     """A cluster in which a deadline falls due at every look, unless the reapers stand still."""
 
