@@ -166,6 +166,12 @@ static void check_postgresql(struct doctor *doctor)
     tell(doctor, FINE, NULL, "version %s, schema %d, answers in %lld ms", facts.version,
          facts.schema_version, (long long)(clock_wall_ms() - before_ms));
     check_clock(doctor, "PostgreSQL", facts.wall_ms, (before_ms + clock_wall_ms()) / 2);
+    if (stats.missing > 0) {
+        tell(doctor, WARN,
+             "check URL and key of every provider at every worker; nothing is lost meanwhile",
+             "%lld sandboxes are not known to their provider at the moment",
+             (long long)stats.missing);
+    }
     if (facts.in_recovery) {
         tell(doctor, FAIL, "name the primary, or all hosts with target_session_attrs=read-write",
              "DATABASE_URL leads to a standby that takes no writes");

@@ -7,7 +7,6 @@
  */
 #include <string.h>
 
-#include "common/base/clock.h"
 #include "common/provider/daytona.h"
 #include "common/provider/step.h"
 
@@ -67,16 +66,11 @@ static int take_items(struct provider_call *call, const cJSON *items)
     for (const cJSON *item = items->child; item; item = item->next) {
         const cJSON *labels = cJSON_GetObjectItemCaseSensitive(item, "labels");
         enum provider_state state = state_of(daytona_kind_of(json_text(item, "state")));
-        int64_t created_ms = 0;
         if (state == PROVIDER_STATE_ABSENT) {
             continue; /* being destroyed */
         }
-        if (clock_parse_rfc3339(json_text(item, "createdAt"), &created_ms) != 0) {
-            created_ms = 0;
-        }
         if (step_list(call, json_text(labels, PROVIDER_TAG_DEPLOYMENT),
-                      json_text(labels, PROVIDER_TAG_SANDBOX), json_text(item, "id"), state,
-                      provider_call_time(call, created_ms)) != 0) {
+                      json_text(labels, PROVIDER_TAG_SANDBOX), json_text(item, "id"), state) != 0) {
             return -1;
         }
     }

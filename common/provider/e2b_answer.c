@@ -59,7 +59,7 @@ int e2b_take_listed(const cJSON *root, struct provider_call *call)
         const cJSON *metadata = cJSON_GetObjectItemCaseSensitive(item, "metadata");
         if (step_list(call, json_text(metadata, PROVIDER_TAG_DEPLOYMENT),
                       json_text(metadata, PROVIDER_TAG_SANDBOX), json_text(item, "sandboxID"),
-                      e2b_take_state(item), e2b_take_time(call, item, "startedAt")) != 0) {
+                      e2b_take_state(item)) != 0) {
             return -1;
         }
     }

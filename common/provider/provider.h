@@ -102,7 +102,6 @@ struct provider_listed {
     char provider_sandbox_id[PROVIDER_ID_BYTES];
     char sandbox_id[UUID_BYTES];
     enum provider_state state; /* RUNNING, PAUSED; UNKNOWN = on its way to another */
-    int64_t since_ms;          /* made, or last started, on the clock of now_ms; 0 = not told */
 };
 
 /* Input of one operation; plain data, filled by the worker. Strings are borrowed. */

@@ -172,7 +172,7 @@ cJSON *step_tags(const struct provider_call *call)
 /* ---- lists ----------------------------------------------------------------------------------- */
 
 int step_list(struct provider_call *call, const char *deployment_id, const char *sandbox_id,
-              const char *id, enum provider_state state, int64_t since_ms)
+              const char *id, enum provider_state state)
 {
     if (!call->deployment_id || strcmp(deployment_id, call->deployment_id) != 0 ||
         !id_is_uuid_lower(sandbox_id)) {
@@ -190,7 +190,6 @@ int step_list(struct provider_call *call, const char *deployment_id, const char 
     str_copy(item->provider_sandbox_id, sizeof(item->provider_sandbox_id), id);
     str_copy(item->sandbox_id, sizeof(item->sandbox_id), sandbox_id);
     item->state = state;
-    item->since_ms = since_ms;
     return 0;
 }
 

@@ -49,7 +49,7 @@ cJSON *step_tags(const struct provider_call *call);
 /* One more to call->listed. Passed over unless both tags are there and say that it is this
  * deployment's. -1: `id` is unusable or there are more than list_max; nothing can be said. */
 int step_list(struct provider_call *call, const char *deployment_id, const char *sandbox_id,
-              const char *id, enum provider_state state, int64_t since_ms) MUST_CHECK;
+              const char *id, enum provider_state state) MUST_CHECK;
 
 /* Of the data plane: performs a GET of a file's content with the Range that is wanted; *ret_stopped
  * = one of get's functions asked to end it. The answer's other meanings are the caller's. */

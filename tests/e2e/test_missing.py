@@ -77,6 +77,7 @@ def test_a_missing_sandbox_is_unavailable_and_says_so(fault_stack, fault_provide
     unavailable(client.post(f"{BASE}/run-cmd", {"sandbox_id": sid, "command": "true"}))
     unavailable(client.post(f"{BASE}/schedule-timeout", {"sandbox_id": sid, "timeout_seconds": 600}))
     assert client.run(other["sandbox_id"], "true")["exit_code"] == 0
+    assert "1 sandboxes are not known to their provider" in stack.run("doctor")
     wait_until("counted", lambda: "\nsandbox_missing 1\n" in httpx.get(stack.url + "/metrics", trust_env=False).text)
     fault_provider.faults()
     seen_again(client, sid)
@@ -120,11 +121,14 @@ def test_a_part_of_the_fleet_that_comes_back_is_given_back(fault_stack, fault_pr
     assert time.time() - hidden > ABSENT_MS / 1000
     for box in away:
         assert client.get(f"{BASE}/{box['sandbox_id']}/status").status_code == 404
+    # as a row that was lost before its tokens were kept
+    stack.sql(f"update sandboxes set access_token = '' where id = '{away[0]['sandbox_id']}'")
     sweeps_done(stack, 3)
     fault_provider.faults()
     wait_until("given back", lambda: named(stack) == live(fault_provider))
     stack.quiet()
     assert deletes(fault_provider) == []
+    assert stack.sql("select count(*) from sandboxes where access_token = ''") == [("0",)]
     assert [client.status(b["sandbox_id"]) for b in boxes] == ["running", "paused", "running", "running"]
     for box in away:
         assert history(stack, box["sandbox_id"]).count("given_back") == 1
