@@ -158,7 +158,7 @@ clean:
 # as written: the scripts take it relative to the top, which may have spaces in its name
 STACK := BUILD_DIR='$(BUILD)' deploy/dev/stack.sh
 
-.PHONY: run start stop status logs env test mutation takeover isolation fuzz fuzz-keep chaos soak bench dashboard-shot lint format format-check install-build install-run install-test help
+.PHONY: run start stop status logs env test mutation takeover isolation fuzz fuzz-keep chaos soak bench scale-reaper dashboard-shot lint format format-check install-build install-run install-test help
 install-build:
 	@deploy/dev/install.sh build
 install-run:
@@ -207,6 +207,10 @@ soak: SECONDS := $(if $(filter command line environment,$(origin SECONDS)),$(SEC
 soak: install-test
 	@$(MAKE) --no-print-directory -j2 -s build
 	@BUILD_DIR='$(BUILD)' /usr/bin/python3 tests/chaos/soak.py --seconds '$(SECONDS)'
+# what the reaper costs and how late it is with up to 1,000,000 rows, and pruning; ten minutes
+scale-reaper: install-test
+	@$(MAKE) --no-print-directory -j2 -s build
+	@BUILD_DIR='$(BUILD)' /usr/bin/python3 tests/scale/reaper.py
 bench:
 	@deploy/dev/install.sh build run test bench
 	@$(MAKE) --no-print-directory -j2 -s build
@@ -243,4 +247,4 @@ format-check:
 	@clang-format --dry-run -Werror $(FORMATTED)
 
 help:
-	@sed -n 's/^#   //p' Makefile; echo "targets: build run start stop status logs env test mutation takeover isolation fuzz fuzz-keep chaos soak bench host-bench host-churn test-large-files dashboard-shot lint format format-check clean"
+	@sed -n 's/^#   //p' Makefile; echo "targets: build run start stop status logs env test mutation takeover isolation fuzz fuzz-keep chaos soak bench scale-reaper host-bench host-churn test-large-files dashboard-shot lint format format-check clean"

@@ -4,6 +4,8 @@
 #include "reaper/config.h"
 
 #include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "common/base/config.h"
 #include "common/base/log.h"
@@ -32,7 +34,10 @@ static const struct config_entry table[] = {
     {"REAPER_RECONCILE_MS", CONFIG_INT, AT(reconcile_ms), 100, 86400000, "30000", false, false,
      "interval at which each provider is compared with the database"},
     {"REAPER_PRUNE_MS", CONFIG_INT, AT(prune_ms), 1000, 86400000, "60000", false, false,
-     "interval of the removal of consumers that are gone and Idempotency-Keys that are old"},
+     "interval of the removal of what is old; goes on at once while there is more"},
+    {"RETENTION_DAYS", CONFIG_STRING, AT(retention_days), 1, 16, "30", false, false,
+     "how long ended sandboxes are kept with their jobs and events, in days (0.5 = 12 h); 0 = for "
+     "ever"},
     {"SANDBOX_IDEMPOTENCY_SECONDS", CONFIG_INT, AT(idempotency_s), 60, 31536000, "86400", false,
      false, "how long an Idempotency-Key is remembered"},
     {"REAPER_CONSUMER_IDLE_MS", CONFIG_INT, AT(consumer_idle_ms), 10000, 604800000, "3600000",
@@ -74,12 +79,29 @@ static int read_providers(struct reaper_config *config, struct error *err)
     return 0;
 }
 
+static int read_retention(struct reaper_config *config, struct error *err)
+{
+    const double ms_per_day = 86400000, max_days = 36500;
+    char *end;
+    double days = strtod(config->retention_days, &end);
+
+    if (*end != '\0' ||
+        strspn(config->retention_days, "0123456789.") != (size_t)(end - config->retention_days) ||
+        !(days >= 0 && days <= max_days)) {
+        return error_set(err, ERR_CONFIG, "RETENTION_DAYS must be a number from 0 to %.0f",
+                         max_days);
+    }
+    config->retention_ms = (int64_t)(days * ms_per_day);
+    return 0;
+}
+
 int reaper_config_load(struct reaper_config *config, struct error *err)
 {
     if (config_load(table, TABLE_COUNT, config, err) != 0) {
         return -1;
     }
     if (queue_config_check(&config->redis, err) != 0 || read_providers(config, err) != 0 ||
+        read_retention(config, err) != 0 ||
         config_load(provider_lifetime_config, PROVIDER_KIND_COUNT, &config->lifetimes, err) != 0) {
         reaper_config_free(config);
         return -1;

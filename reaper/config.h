@@ -25,6 +25,8 @@ struct reaper_config {
     int64_t lifetimes_ms;
     int64_t reconcile_ms;
     int64_t prune_ms, idempotency_s;
+    char *retention_days;
+    int64_t retention_ms; /* from it; 0 = ended sandboxes are kept */
     int64_t consumer_idle_ms;
     int64_t stats_ms;
     int64_t heartbeat_ms;

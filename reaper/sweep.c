@@ -14,7 +14,9 @@
 
 #define REFILL_MAX       20000 /* after a wipe; the rest follows by the ordinary search */
 #define RETRY_MS         500
-#define DEAD_CLAIM_MS    10000 /* for sending dead letters, before another reaper does */
+#define HORIZON_LOOKS    6       /* looks at the lifetimes before the provider's end, at least */
+#define TOKEN_AGE_MS     3600000 /* a revoked token is kept so long after its own end */
+#define DEAD_CLAIM_MS    10000   /* for sending dead letters, before another reaper does */
 #define ASK_LOOK_MS      1000  /* longest interval of the look whether a sweep is to be asked for */
 #define REFUSED_FRESH_MS 30000 /* a refusal after a longer time is told anew */
 #define DEAD_PROCESS_MS  3600000 /* a dead process is forgotten */
@@ -265,6 +267,14 @@ static void run_dead_letters(struct sweep *sweep, int64_t now_ms)
 
 /* ---- (c) provider lifetimes --------------------------------------------------------------- */
 
+/* An end at the provider is moved while it is this far ahead: for so long no reaper is needed. */
+static int64_t lifetime_horizon_ms(const struct reaper_config *config)
+{
+    int64_t looks_ms = HORIZON_LOOKS * config->lifetimes_ms;
+
+    return config->lifetime_grace_ms > looks_ms ? config->lifetime_grace_ms : looks_ms;
+}
+
 static void run_lifetimes(struct sweep *sweep, int64_t now_ms)
 {
     const struct reaper_config *config = sweep->config;
@@ -278,7 +288,8 @@ static void run_lifetimes(struct sweep *sweep, int64_t now_ms)
         struct wakeup *wakeups = NULL;
         size_t count = 0;
         if (store_reap_lifetimes(sweep->store, name, (int)config->batch, config->lifetime_grace_ms,
-                                 max_ms, margin_ms, &wakeups, &count, &err) != 0) {
+                                 max_ms, margin_ms, lifetime_horizon_ms(config), &wakeups, &count,
+                                 &err) != 0) {
             note_store(sweep, &err);
             break;
         }
@@ -323,20 +334,49 @@ static void run_reconcile(struct sweep *sweep, int64_t now_ms)
 
 /* ---- housekeeping ------------------------------------------------------------------------- */
 
+/* One batch of everything that only grows. *ret_more: of something there is more. */
+static int prune_batches(struct sweep *sweep, bool *ret_more, struct error *err)
+{
+    const struct reaper_config *config = sweep->config;
+    const int64_t ages_ms[STORE_PRUNABLE_COUNT] = {
+        [STORE_PRUNE_KEYS] = config->idempotency_s * 1000,
+        [STORE_PRUNE_TOKENS] = TOKEN_AGE_MS,
+        [STORE_PRUNE_EVENTS] = config->retention_ms,
+        [STORE_PRUNE_SANDBOXES] = config->retention_ms,
+    };
+    *ret_more = false;
+    for (int what = 0; what < STORE_PRUNABLE_COUNT; what++) {
+        bool full = false;
+        if (ages_ms[what] > 0 &&
+            store_prune(sweep->store, (enum store_prunable)what, ages_ms[what], &full, err) != 0) {
+            return -1;
+        }
+        *ret_more = *ret_more || full;
+    }
+    return 0;
+}
+
+/* While there is more it goes on, for half of the time at most: deadlines come first. */
 static void run_prune(struct sweep *sweep, int64_t now_ms)
 {
     struct error err = ERROR_INIT;
+    bool goes_on = sweep->prune_goes_on;
+    sweep->prune_goes_on = false;
     sweep->next_prune_ms = now_ms + sweep->config->prune_ms;
-    if (sweep->queue_up &&
+    if (!goes_on && sweep->queue_up &&
         queue_consumers_prune(sweep->queue, sweep->config->consumer_idle_ms, &err) != 0) {
         note_queue(sweep, &err);
     }
-    if (sweep->store_up && store_keys_prune(sweep->store, sweep->config->idempotency_s * 1000,
-                                            (int)sweep->config->batch, &err) != 0) {
+    if (!sweep->store_up) {
+        return;
+    }
+    if ((!goes_on && store_processes_prune(sweep->store, DEAD_PROCESS_MS, &err) != 0) ||
+        prune_batches(sweep, &sweep->prune_goes_on, &err) != 0) {
         note_store(sweep, &err);
     }
-    if (sweep->store_up && store_processes_prune(sweep->store, DEAD_PROCESS_MS, &err) != 0) {
-        note_store(sweep, &err);
+    if (sweep->prune_goes_on) {
+        int64_t ended_ms = clock_mono_ms();
+        sweep->next_prune_ms = ended_ms + (ended_ms - now_ms) + 1;
     }
 }
 
@@ -443,13 +483,17 @@ int64_t sweep_run(struct sweep *sweep)
         }
         run_store_work(sweep, now_ms);
     }
+    now_ms = clock_mono_ms();
     if (now_ms >= sweep->next_prune_ms) {
         run_prune(sweep, now_ms);
+        now_ms = clock_mono_ms();
     }
-    now_ms = clock_mono_ms();
     int64_t wake_ms = sweep->store_up ? sweep->next_deadlines_ms : sweep->store_retry_ms;
     if (sweep->store_up && sweep->next_outbox_ms < wake_ms) {
         wake_ms = sweep->next_outbox_ms;
+    }
+    if (sweep->store_up && sweep->next_prune_ms < wake_ms) {
+        wake_ms = sweep->next_prune_ms;
     }
     if (wake_ms > now_ms + sweep->config->tick_ms) {
         wake_ms = now_ms + sweep->config->tick_ms;

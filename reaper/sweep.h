@@ -31,6 +31,7 @@ struct sweep {
     int64_t next_deadlines_ms, next_outbox_ms, next_lifetimes_ms, next_prune_ms, next_reconcile_ms;
     int64_t next_stats_ms, next_heartbeat_ms, next_beat_ms, next_dead_look_ms;
     int64_t queue_refused_ms; /* Redis is up and last refused something; 0 = works */
+    bool prune_goes_on;       /* the last batch was full */
     bool refill;              /* Redis was wiped and not every job is back on its stream */
     int64_t started_wall_ms;
     int64_t deadlines, lifetimes, wakeups, refills; /* counted since the start */

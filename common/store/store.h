@@ -156,10 +156,6 @@ int store_key_answer(struct store *store, const struct store_key_ask *ask, const
 /* Gives back a claim that came to nothing, so that the key may be tried again. */
 int store_key_release(struct store *store, const char *owner, const char *key, const char *claim,
                       struct error *err) MUST_CHECK;
-/* Removes up to `limit` keys older than retention_ms. */
-int store_keys_prune(struct store *store, int64_t retention_ms, int limit,
-                     struct error *err) MUST_CHECK;
-
 /* Inserts the sandbox row (status creating) and its create job (seq 1) in one statement. `sandbox`
  * gives id, owner, user_id, provider, template_id, timeout_*, on_timeout, metadata_json. */
 int store_accept_create(struct store *store, const struct sandbox *sandbox,
@@ -367,13 +363,27 @@ int store_dead_listed(struct store *store, const struct store_dead_letter *lette
 /* Redis was wiped: all of them again. */
 int store_dead_relist(struct store *store, struct error *err) MUST_CHECK;
 
-/* Running sandboxes whose provider_expires_at is too near: provider_expires_at < least(expires_at +
- * grace_ms, started_at + max_ms): inserts a timeout job (origin lifetime) for those that can be
- * extended, and a pause job (origin lifetime) for those within margin_ms of their provider end
- * (started_at + max_ms). Skips sandboxes with unfinished jobs. */
+/* Running sandboxes whose provider_expires_at is nearer than horizon_ms and too early:
+ * provider_expires_at < least(expires_at + grace_ms / 2, started_at + max_ms): inserts a timeout
+ * job (origin lifetime) for those that can be extended, and a pause job (origin lifetime) for those
+ * within margin_ms of their provider end (started_at + max_ms). Skips sandboxes with unfinished
+ * jobs. */
 int store_reap_lifetimes(struct store *store, const char *provider, int limit, int64_t grace_ms,
-                         int64_t max_ms, int64_t margin_ms, struct wakeup **ret_wakeups,
-                         size_t *ret_count, struct error *err) MUST_CHECK;
+                         int64_t max_ms, int64_t margin_ms, int64_t horizon_ms,
+                         struct wakeup **ret_wakeups, size_t *ret_count,
+                         struct error *err) MUST_CHECK;
+
+/* What only grows. Each call removes one small batch of what is older than age_ms, so that its
+ * locks are short; *ret_full = there may be more. */
+enum store_prunable {
+    STORE_PRUNE_KEYS,      /* Idempotency-Keys, by their creation */
+    STORE_PRUNE_TOKENS,    /* revoked tokens, by their own end */
+    STORE_PRUNE_EVENTS,    /* history of sandboxes that no row names */
+    STORE_PRUNE_SANDBOXES, /* ended ones with jobs and events; their usage figures are kept */
+    STORE_PRUNABLE_COUNT
+};
+int store_prune(struct store *store, enum store_prunable what, int64_t age_ms, bool *ret_full,
+                struct error *err) MUST_CHECK;
 
 /* ---- reconcile (reaper asks, worker sweeps) ------------------------------------------------ */
 
@@ -447,10 +457,10 @@ int store_sweep_killed(struct store *store, const char *provider, const char *pr
 
 struct store_stats {
     int64_t jobs_by_state[JOB_STATE_COUNT];
-    int64_t sandboxes_by_status[SANDBOX_STATUS_COUNT];
-    int64_t oldest_queued_ms; /* age */
-    int64_t missing;          /* sandboxes that their provider does not know at the moment */
-    int64_t overdue_ms;       /* since the oldest deadline on which nobody has acted; 0 = none */
+    int64_t sandboxes_by_status[SANDBOX_STATUS_COUNT]; /* above 2,000 estimated from a sample */
+    int64_t oldest_queued_ms;                          /* age */
+    int64_t missing;    /* sandboxes that their provider does not know at the moment */
+    int64_t overdue_ms; /* since the oldest deadline on which nobody has acted; 0 = none */
 };
 int store_stats(struct store *store, struct store_stats *ret, struct error *err) MUST_CHECK;
 

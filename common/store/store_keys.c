@@ -113,12 +113,3 @@ int store_key_release(struct store *store, const char *owner, const char *key, c
     param_text(&p, claim);
     return store_execute(store, Q_KEY_RELEASE, &p, err);
 }
-
-int store_keys_prune(struct store *store, int64_t retention_ms, int limit, struct error *err)
-{
-    struct params p = {.count = 0};
-
-    param_int(&p, retention_ms);
-    param_int(&p, limit);
-    return store_execute(store, Q_KEYS_PRUNE, &p, err);
-}

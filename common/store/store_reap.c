@@ -114,8 +114,8 @@ int store_dead_relist(struct store *store, struct error *err)
 }
 
 int store_reap_lifetimes(struct store *store, const char *provider, int limit, int64_t grace_ms,
-                         int64_t max_ms, int64_t margin_ms, struct wakeup **ret_wakeups,
-                         size_t *ret_count, struct error *err)
+                         int64_t max_ms, int64_t margin_ms, int64_t horizon_ms,
+                         struct wakeup **ret_wakeups, size_t *ret_count, struct error *err)
 {
     struct params p = {.count = 0};
 
@@ -124,7 +124,37 @@ int store_reap_lifetimes(struct store *store, const char *provider, int limit, i
     param_int(&p, grace_ms);
     param_int(&p, max_ms);
     param_int(&p, margin_ms);
+    param_int(&p, horizon_ms);
     return query_wakeups(store, Q_REAP_LIFETIMES, &p, ret_wakeups, ret_count, err);
+}
+
+int store_prune(struct store *store, enum store_prunable what, int64_t age_ms, bool *ret_full,
+                struct error *err)
+{
+    /* small enough for a statement of some 20 ms */
+    enum { ROWS = 1000, SANDBOXES = 100 };
+    static const enum query queries[STORE_PRUNABLE_COUNT] = {
+        [STORE_PRUNE_KEYS] = Q_KEYS_PRUNE,
+        [STORE_PRUNE_TOKENS] = Q_TOKENS_PRUNE,
+        [STORE_PRUNE_EVENTS] = Q_EVENTS_PRUNE,
+        [STORE_PRUNE_SANDBOXES] = Q_SANDBOXES_PRUNE,
+    };
+    struct params p = {.count = 0};
+    PGresult *result;
+    int64_t removed;
+
+    param_int(&p, age_ms);
+    if (what == STORE_PRUNE_SANDBOXES) {
+        param_int(&p, SANDBOXES);
+    }
+    param_int(&p, ROWS);
+    if (store_query(store, queries[what], &p, &result, err) < 0) {
+        return -1;
+    }
+    removed = row_int(result, 0, 0);
+    PQclear(result);
+    *ret_full = what == STORE_PRUNE_SANDBOXES ? removed > 0 : removed == ROWS;
+    return 0;
 }
 
 int store_stats(struct store *store, struct store_stats *ret, struct error *err)

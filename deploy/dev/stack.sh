@@ -136,7 +136,7 @@ configure() {
 }
 
 exported_names() {
-    compgen -e | grep -E '^(REDIS_|DATABASE_|JWT_|GATEWAY_|WORKER_|REAPER_|E2B_|DAYTONA_|SANDBOX_|RUN_CMD_|LOG_LEVEL)' | sort
+    compgen -e | grep -E '^(REDIS_|DATABASE_|JWT_|GATEWAY_|WORKER_|REAPER_|E2B_|DAYTONA_|SANDBOX_|RUN_CMD_|RETENTION_|LOG_LEVEL)' | sort
 }
 write_environment() {
     (umask 077
