@@ -25,7 +25,7 @@
 enum {
     ANSWER_GRACE_MS = 1000, /* the server's own statement_timeout gets the first chance */
     CONFLICT_RETRIES = 3,   /* deadlock or serialization failure: nothing was done, so again */
-    PARAM_ARRAY_MAX_BYTES = 4 << 20,
+    PARAM_ARRAY_MAX_BYTES = 64 << 20,
 };
 
 static const struct {
