@@ -3,6 +3,7 @@ the client is behind a proxy."""
 
 import json
 import resource
+import socket
 import statistics
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 from tests.harness.services import ROOT, wait_until
 from tests.harness.stack import BASE, LOCAL, PASSWORD, Stack
 
-from tests.e2e.test_overload import dial, metric, read_all
+from tests.e2e.test_overload import dial, metric, raw, read_all
 
 SILENT, SLOW_HEADS, SLOW_BODIES = 5000, 5000, 1000
 
@@ -91,6 +92,28 @@ def test_announced_bodies_cost_nobody_anything(open_stack):
     client.remove(box)
     for sock in held:
         sock.close()
+
+
+def test_one_users_slow_bodies_leave_the_threads_to_the_others(open_stack):
+    """From many addresses: 470 of these made another user's run-cmd 503."""
+    greedy, other = open_stack.client("greedy"), open_stack.client("reader")
+    box = other.create()["sandbox_id"]
+    host, port = open_stack.url.removeprefix("http://").split(":")
+    begun = raw(greedy, f"{BASE}/write-file", b'{"content":"', 100_000)
+    held = []
+    for n in range(120):
+        sock = socket.create_connection((host, int(port)), timeout=30, source_address=(f"127.0.1.{n % 20 + 1}", 0))
+        sock.sendall(begun)
+        held.append(sock)
+    share = 512 * 12 // 100
+    wait_until("they are waited for", lambda: metric(open_stack.url, "sandbox_gateway_working_requests") == share, 10)
+    other.run(box, "true")
+    refused = read_all(held[-1])
+    assert refused.startswith(b"HTTP/1.1 503 ") and b"Retry-After: " in refused and b'"overloaded"' in refused
+    for sock in held:
+        sock.close()
+    wait_until("their places are free", lambda: metric(open_stack.url, "sandbox_gateway_working_requests") == 0, 10)
+    other.remove(box)
 
 
 def test_the_client_behind_a_trusted_proxy_is_who_is_limited(tmp_path, redis, postgres, fault_stack):

@@ -1134,6 +1134,46 @@ static void test_slow_bodies_have_a_share(void **state)
     httpd_stop(wide);
 }
 
+/* Each piece comes in time, the whole never would. */
+static void test_bodies_keep_a_least_rate(void **state)
+{
+    enum { GRACE_MS = 300, RATE = 2000 };
+    const struct httpd_options options = {.listen = "127.0.0.1:0",
+                                          .threads = 2,
+                                          .connection_queue = 2,
+                                          .keep_alive_ms = LONG_MS,
+                                          .request_timeout_ms = GRACE_MS,
+                                          .max_head_bytes = 16384,
+                                          .body_bytes_per_s = RATE,
+                                          .handler = handle,
+                                          .bad_request = bad_request};
+    struct error err = ERROR_INIT;
+    struct httpd *impatient = httpd_start(&options, &err);
+
+    (void)state;
+    assert_non_null(impatient);
+    for (int fast = 0; fast < 2; fast++) {
+        static const char head[] =
+            "POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: 99999\r\n\r\n";
+        const int64_t start_ms = clock_mono_ms();
+        char piece[2000] = "";
+        int fd = dial(impatient), end = STAYS_OPEN;
+        struct strbuf out;
+
+        strbuf_init(&out, 65536);
+        push(fd, head, strlen(head));
+        while (end == STAYS_OPEN && clock_mono_ms() - start_ms < 6 * GRACE_MS) {
+            push(fd, piece, fast ? sizeof(piece) : 10);
+            end = collect(fd, &out, NULL, 50);
+        }
+        if ((end == STAYS_OPEN) != fast || (strstr(out.data, "broken") == NULL) != fast)
+            fail_msg("fast %d: end %d, %s", fast, end, out.data);
+        strbuf_done(&out);
+        close(fd);
+    }
+    httpd_stop(impatient);
+}
+
 static void test_client_behind_proxies(void **state)
 {
     static const struct {
@@ -1344,6 +1384,7 @@ int main(void)
         cmocka_unit_test(test_no_thread_before_the_request_is_whole),
         cmocka_unit_test(test_the_oldest_silent_one_makes_room),
         cmocka_unit_test(test_slow_bodies_have_a_share),
+        cmocka_unit_test(test_bodies_keep_a_least_rate),
         cmocka_unit_test(test_client_behind_proxies),
         cmocka_unit_test(test_idle_makes_room),
         cmocka_unit_test(test_drain),
