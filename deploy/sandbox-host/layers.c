@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +22,7 @@
 #include "deploy/sandbox-host/files.h"
 
 enum {
+    HOLDER_STACK_BYTES = 16384,
     KEEP_CAPABILITIES = 4, /* SECBIT_NO_SETUID_FIXUP */
     OPTIONS_BYTES = 4000,  /* mount(2) takes one page */
     SYSTEM_IDS = 1000,     /* ids below are the distribution's; those of sandboxes are above */
@@ -225,41 +227,33 @@ static int write_map(pid_t pid, const char *file, uid_t uid, struct error *err)
     return n == (ssize_t)strlen(text) ? 0 : -1;
 }
 
-/* Says that it has a user namespace, and keeps it until its parent has opened that or is gone. */
-static _Noreturn void hold_namespace(int ready, int let_go)
+/* Keeps its user namespace until its parent has opened that or is gone. It shares its parent's
+ * memory, so it does no more than this. */
+static int hold_namespace(void *arg)
 {
-    char byte = unshare(CLONE_NEWUSER) == 0 ? 1 : 0;
+    const int *let_go = arg;
+    char byte;
 
-    if (write(ready, &byte, 1) == 1) {
-        (void)!read(let_go, &byte, 1);
-    }
-    _exit(0);
+    close(let_go[1]); /* the parent's alone: its end is seen here */
+    (void)!read(let_go[0], &byte, 1);
+    return 0;
 }
 
 int layers_open_mapping(uid_t uid, struct error *err)
 {
-    int ready[2] = {-1, -1}, let_go[2] = {-1, -1}, fd = -1;
-    char path[64], byte = 0;
+    char *stack = xmalloc(HOLDER_STACK_BYTES), path[64];
+    int let_go[2], fd = -1;
     pid_t pid;
 
-    if (pipe2(ready, O_CLOEXEC) < 0 || pipe2(let_go, O_CLOEXEC) < 0) {
-        error_set_errno(err, ERR_INTERNAL, errno, "pipe");
-        if (ready[0] >= 0) {
-            close(ready[0]);
-            close(ready[1]);
-        }
-        return -1;
+    if (pipe2(let_go, O_CLOEXEC) < 0) {
+        free(stack);
+        return error_set_errno(err, ERR_INTERNAL, errno, "pipe");
     }
-    pid = fork();
-    if (pid == 0) {
-        close(ready[0]);
-        close(let_go[1]); /* the parent's alone: its end is seen here */
-        hold_namespace(ready[1], let_go[0]);
-    }
-    close(ready[1]);
-    close(let_go[0]);
-    if (pid < 0 || read(ready[0], &byte, 1) != 1 || byte != 1) {
-        error_set(err, ERR_INTERNAL, "no user namespace for a sandbox's files");
+    /* memory is shared to save its copy: this is on the way of every start */
+    pid = clone(hold_namespace, stack + HOLDER_STACK_BYTES, CLONE_VM | CLONE_NEWUSER | SIGCHLD,
+                let_go);
+    if (pid < 0) {
+        error_set_errno(err, ERR_INTERNAL, errno, "a user namespace for a sandbox's files");
     } else if (write_map(pid, "uid_map", uid, err) == 0 &&
                write_map(pid, "gid_map", uid, err) == 0) {
         snprintf(path, sizeof(path), "/proc/%ld/ns/user", (long)pid);
@@ -268,14 +262,15 @@ int layers_open_mapping(uid_t uid, struct error *err)
             error_set_errno(err, ERR_INTERNAL, errno, "%s", path);
         }
     }
-    close(ready[0]);
     close(let_go[1]);
     while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR) {}
+    close(let_go[0]);
+    free(stack);
     return fd;
 }
 
 /* Attaches a copy of the mount of `from` at `to`, under the mapping. */
-static int attach_mapped(const char *from, const char *to, int mapping, uint64_t more, bool replace,
+static int attach_mapped(const char *from, const char *to, int mapping, uint64_t more,
                          struct error *err)
 {
     struct mount_attr attributes = {.attr_set = MOUNT_ATTR_IDMAP | more,
@@ -285,8 +280,7 @@ static int attach_mapped(const char *from, const char *to, int mapping, uint64_t
 
     if (tree < 0 || mount_setattr(tree, "", AT_EMPTY_PATH, &attributes, sizeof(attributes)) < 0) {
         status = error_set_errno(err, ERR_CONFIG, errno, "an ID-mapped mount of %s", from);
-    } else if ((replace && umount2(to, MNT_DETACH) < 0) ||
-               move_mount(tree, "", AT_FDCWD, to, MOVE_MOUNT_F_EMPTY_PATH) < 0) {
+    } else if (move_mount(tree, "", AT_FDCWD, to, MOVE_MOUNT_F_EMPTY_PATH) < 0) {
         status = error_set_errno(err, ERR_INTERNAL, errno, "mounting %s", to);
     }
     if (tree >= 0) {
@@ -297,7 +291,8 @@ static int attach_mapped(const char *from, const char *to, int mapping, uint64_t
 
 int layers_map(const char *path, int mapping, struct error *err)
 {
-    return attach_mapped(path, path, mapping, 0, true, err);
+    /* over it: taking away what is below would cost each start a grace period of the kernel */
+    return attach_mapped(path, path, mapping, 0, err);
 }
 
 /* Who mounts an overlay is who it later makes copies as: that must be an id the mapping knows, with
@@ -333,7 +328,7 @@ static int mount_layer(const char *dir, struct layer *layer, int mapping, uid_t 
          lower = strtok_r(NULL, ":", &save)) {
         snprintf(path, sizeof(path), "%s/sys/%s.%d", dir, layer->name, number);
         if (files_make_dir(path, 0700, err) < 0 ||
-            attach_mapped(lower, path, mapping, MOUNT_ATTR_RDONLY, false, err) < 0) {
+            attach_mapped(lower, path, mapping, MOUNT_ATTR_RDONLY, err) < 0) {
             return -1;
         }
         used += (size_t)snprintf(options + used, sizeof(options) - used, "%s%s",

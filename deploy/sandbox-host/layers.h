@@ -40,7 +40,7 @@ void layers_plan(const struct template *template, struct strbuf *out);
 int layers_make_folders(const char *dir, const char *plan, struct error *err) MUST_CHECK;
 /* A user namespace that maps what root owns on disk to `uid`; a descriptor. */
 int layers_open_mapping(uid_t uid, struct error *err) MUST_CHECK;
-/* Replaces the mount at `path` by itself under that mapping. */
+/* Covers the mount at `path` with itself under that mapping. */
 int layers_map(const char *path, int mapping, struct error *err) MUST_CHECK;
 /* Mounts every layer of the plan at dir/sys/<name>; dir/disk is mounted under `mapping`. */
 int layers_mount(const char *dir, const char *plan, int mapping, uid_t uid,

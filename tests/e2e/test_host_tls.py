@@ -14,7 +14,7 @@ import pytest
 
 from tests.harness.host_client import HostClient
 from tests.harness.node import node_for
-from tests.harness.services import ROOT, build_dir
+from tests.harness.services import ROOT, build_dir, wait_until
 from tests.harness.stack import SandboxHost
 
 
@@ -75,7 +75,8 @@ def test_the_api_and_sandboxes_over_tls_and_without(host, folder):
         assert client.post("/files", params={"path": "big"}, headers=box.headers(), files={"file": ("big", body)}).status_code == 200
         assert client.get("/files", params={"path": "big"}, headers=box.headers()).content == body
     assert box.file("/home/user/big").content == body
-    box.run("echo inside >page; python3 -m http.server 8000 >/dev/null 2>&1 & disown; sleep 0.5")
+    box.run("echo inside >page; python3 -m http.server 8000 >/dev/null 2>&1 & disown")
+    wait_until("the server inside", lambda: box.port(8000).status_code == 200)
     name = f"8000-{box.id}.box.test"
     with connect(host, folder, name, ["h2", "http/1.1"]) as served:
         assert served.selected_alpn_protocol() == "http/1.1"
