@@ -298,19 +298,11 @@ int queue_condition(struct queue *queue, char ret[QUEUE_CONDITION_BYTES], struct
     return 0;
 }
 
-static int read_marked(struct queue *queue, struct queue_facts *ret, struct error *err)
-{
-    int status = queue_mark_present(queue, &ret->marked, err);
-    return status != 0 && err->code == ERR_LIMIT ? 0 : status;
-}
-
 int queue_facts_read(struct queue *queue, struct queue_facts *ret, struct error *err)
 {
     struct queue_facts facts = {.aof = false};
     if (read_info(queue, &facts, err) != 0 || read_time(queue, &facts, err) != 0 ||
-        read_dead(queue, &facts, err) != 0 || read_marked(queue, &facts, err) != 0 ||
-        queue_alive(queue, QUEUE_ROLE_WORKER, NULL, &facts.workers, err) != 0 ||
-        queue_alive(queue, QUEUE_ROLE_REAPER, NULL, &facts.reapers, err) != 0) {
+        read_dead(queue, &facts, err) != 0) {
         return -1;
     }
     *ret = facts;

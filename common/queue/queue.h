@@ -132,8 +132,6 @@ struct queue_facts {
     int64_t used_memory_bytes, maxmemory_bytes; /* 0 = no limit */
     int64_t wall_ms;                            /* its clock */
     int64_t dead_letters;
-    bool marked; /* not wiped since a worker or reaper prepared it */
-    int workers, reapers;
 };
 /* What keeps parts of it from working, "" when nothing does: a Redis that takes no more writes,
  * keys of ours that are of another type. */
