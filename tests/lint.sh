@@ -60,6 +60,12 @@ grep -oE '^X\([a-z_]+' common/base/crashpoints.def | cut -c3- | while read -r na
     xargs -r grep -qE "CRASHPOINT\($name\)" <<<"$product" || echo "$name"
 done | breach 'in crashpoints.def and in no program'
 
+# two that land side by side each pass alone
+for migration in deploy/migrations/*.sql; do
+    name=${migration##*/}
+    echo "${name%%_*}"
+done | uniq -d | breach 'number of two migrations'
+
 # a mutant that fits no longer proves nothing, and is not seen before the next mutation run
 for patch in tests/mutation/*.patch; do
     git apply --check "$patch" 2>/dev/null || echo "$patch"
