@@ -9,8 +9,8 @@
 #   W WHY            there is no such working directory: missing, not-a-directory, denied
 limit=$1 cwd=$2 kill=$3
 shift 3
-id=${SANDBOX_EXEC_ID:-} reaper=${SANDBOX_SUBREAPER:-0} boot=${SANDBOX_BOOT:-0} watch=
-unset SANDBOX_SUBREAPER SANDBOX_BOOT
+id=${SANDBOX_EXEC_ID:-} reaper=${SANDBOX_SUBREAPER:-0} watch=
+unset SANDBOX_SUBREAPER
 exec 8>&1 9>&2 >/dev/null 2>&1
 # a signal to the whole group is for the command; a handler, unlike "ignore", is not inherited
 trap : HUP INT QUIT TERM
@@ -90,6 +90,17 @@ alive() {
     case $line in [ZXx]*) return 1 ;; esac
 }
 
+# Our ancestors and we carry the id, too.
+above=" $$ "
+find_above() {
+    up=$$
+    while [ "$up" -gt 1 ] && read -r line <"/proc/$up/stat"; do
+        line=${line##*) } line=${line#* }
+        up=${line%% *}
+        above="$above$up "
+    done
+}
+
 # Is anything left of what the command started?
 has_background() {
     if [ "$reaper" = 1 ] && [ -e "/proc/$$/task/$$/children" ]; then
@@ -102,12 +113,13 @@ has_background() {
     # shellcheck disable=SC2013 # no blanks in these names
     for file in $(SANDBOX_EXEC_ID='' grep -lsF "SANDBOX_EXEC_ID=$id" /proc/[0-9]*/environ); do
         child=${file#/proc/} child=${child%/environ}
-        case " $$ $boot $watch " in *" $child "*) continue ;; esac
+        case "$above$watch " in *" $child "*) continue ;; esac
         if alive "$child"; then return 0; fi
     done
     return 1
 }
 
+[ "$reaper" = 1 ] || find_above
 if [ "$limit" -gt 0 ]; then
     watch_time &
     watch=$!

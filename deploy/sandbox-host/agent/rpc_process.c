@@ -376,7 +376,8 @@ int rpc_process_start(struct rpc_call *call, struct connect_stream *stream,
     env_put(&env, "LOGNAME", call->user.name);
     env_put_all(&env, call->config->envs);
     env_put_all(&env, envs);
-    if (cJSON_GetObjectItemCaseSensitive(envs, GATEWAY_EXEC_ID) != NULL) {
+    if (cJSON_GetObjectItemCaseSensitive(envs, GATEWAY_EXEC_ID) != NULL &&
+        cJSON_GetObjectItemCaseSensitive(envs, "SANDBOX_SUBREAPER") == NULL) {
         /* the gateway's runner asks for this, and would start an interpreter to get it */
         spec.subreaper = true;
         env_put(&env, "SANDBOX_SUBREAPER", "1");
