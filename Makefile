@@ -95,7 +95,7 @@ endef
 UNIT_SRC        := $(sort $(wildcard tests/unit/test_*.c))
 INTEGRATION_SRC := $(sort $(wildcard tests/integration/test_*.c))
 # objects of a program that a unit test needs beside the modules
-AUTH_OBJECTS := $(patsubst %,$(BUILD)/gateway/%.o,auth jwt password login_limit rights user_cli)
+AUTH_OBJECTS := $(patsubst %,$(BUILD)/gateway/%.o,api_key auth jwt password login_limit rights user_cli)
 TEST_EXTRA_test_auth := $(AUTH_OBJECTS)
 TEST_EXTRA_test_login := $(AUTH_OBJECTS)
 TEST_EXTRA_test_gate := $(BUILD)/lifecycle-worker/gate.o

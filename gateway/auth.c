@@ -18,6 +18,7 @@
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
 #include "common/base/log.h"
+#include "gateway/api_key.h"
 #include "gateway/jwt.h"
 #include "gateway/login_limit.h"
 #include "gateway/password.h"
@@ -30,11 +31,16 @@ enum {
     REVOKED_MARGIN_MS = 2 * TOKEN_LEEWAY_S * 1000,
     LOGIN_WAIT_MS = 5000,
     LOGIN_BUSY_RETRY_S = 2,
+    /* a key's earlier end by a rotation is known after so long; store_api_key_revoke() tells at
+     * once, for an hour */
+    KEY_CACHE_MS = 30000,
 };
 
 struct cached {
     unsigned char digest[crypto_hash_sha256_BYTES];
     bool used;
+    bool key_used; /* an API key, used since the store was told */
+    int64_t put_ms;
     struct principal principal;
 };
 
@@ -123,16 +129,18 @@ static int refuse(struct error *err, enum error_code code)
 /* ---- tokens --------------------------------------------------------------------------------- */
 
 static bool cache_find(struct auth *auth, const unsigned char *digest, size_t slot,
-                       struct principal *ret)
+                       struct principal *ret, int64_t *ret_age_ms)
 {
     pthread_mutex_t *lock = &auth->cache_locks[slot % CACHE_LOCKS];
-    const struct cached *entry = &auth->cache[slot];
+    struct cached *entry = &auth->cache[slot];
     bool found;
 
     pthread_mutex_lock(lock);
     found = entry->used && memcmp(entry->digest, digest, sizeof(entry->digest)) == 0;
     if (found) {
         *ret = entry->principal;
+        *ret_age_ms = clock_mono_ms() - entry->put_ms;
+        entry->key_used = entry->principal.by_key;
     }
     pthread_mutex_unlock(lock);
     return found;
@@ -147,6 +155,8 @@ static void cache_put(struct auth *auth, const unsigned char *digest, size_t slo
     pthread_mutex_lock(lock);
     memcpy(entry->digest, digest, sizeof(entry->digest));
     entry->used = true;
+    entry->key_used = principal->by_key;
+    entry->put_ms = clock_mono_ms();
     entry->principal = *principal;
     pthread_mutex_unlock(lock);
 }
@@ -192,31 +202,72 @@ static int verify_afresh(struct auth *auth, const char *token, size_t length, st
     ret->own = claims.own;
     ret->generation = claims.generation;
     ret->issued_at_ms = claims.issued_at_s * 1000;
+    ret->scopes = SCOPE_ALL;
     return 0;
 }
 
-int auth_authenticate(struct auth *auth, const char *authorization, struct principal *ret,
-                      struct error *err)
+/* The principal of an API key whose SHA-256 is `digest`. */
+static int look_up_key(struct auth *auth, const unsigned char *digest, struct principal *ret,
+                       struct error *err)
+{
+    struct store_api_key_holder holder;
+    char hash[STORE_KEY_HASH_BYTES];
+
+    sodium_bin2hex(hash, sizeof(hash), digest, crypto_hash_sha256_BYTES);
+    if (store_api_key_find(auth->store, hash, &holder, err) != 0) {
+        return err->code == ERR_NOT_FOUND ? refuse(err, ERR_TOKEN_REVOKED) : -1;
+    }
+    if (holder.disabled) {
+        return refuse(err, ERR_TOKEN_REVOKED);
+    }
+    memset(ret, 0, sizeof(*ret));
+    str_copy(ret->subject, sizeof(ret->subject), holder.key.owner);
+    str_copy(ret->username, sizeof(ret->username), holder.key.username);
+    str_copy(ret->jti, sizeof(ret->jti), holder.key.id);
+    ret->by_key = true;
+    ret->scopes = scopes_parse(holder.key.scopes);
+    ret->admin = holder.admin && (ret->scopes & SCOPE_ADMIN) != 0;
+    ret->expires_at_ms = holder.key.expires_at_ms > 0 ? holder.key.expires_at_ms : INT64_MAX / 2;
+    ret->own = holder.is_user;
+    ret->generation = holder.token_generation;
+    return 0;
+}
+
+/* A key is looked up again when it has been cached for a while, or its user was changed since. */
+static bool is_stale(struct auth *auth, const struct principal *principal, int64_t age_ms)
+{
+    return principal->by_key &&
+           (age_ms > KEY_CACHE_MS || rights_user_changed(auth->rights, principal));
+}
+
+int auth_authenticate(struct auth *auth, const char *authorization, const char *api_key,
+                      struct principal *ret, struct error *err)
 {
     unsigned char digest[crypto_hash_sha256_BYTES];
-    size_t length = 0, slot;
-    const char *token = bearer_token(authorization, &length, err);
+    bool has_key = authorization == NULL && api_key != NULL;
+    size_t length = has_key ? strlen(api_key) : 0, slot;
+    const char *token = has_key ? api_key : bearer_token(authorization, &length, err);
+    int64_t age_ms = 0, leeway_ms;
+    int status;
 
     if (token == NULL) {
         return -1;
     }
-    if (length > TOKEN_BYTES) {
+    if (length > TOKEN_BYTES || (has_key && !api_key_is_one(token, length))) {
         return refuse(err, ERR_TOKEN_MALFORMED);
     }
     crypto_hash_sha256(digest, (const unsigned char *)token, length);
     slot = ((size_t)digest[0] << 8 | digest[1]) % CACHE_SLOTS;
-    if (!cache_find(auth, digest, slot, ret)) {
-        if (verify_afresh(auth, token, length, ret, err) != 0) {
+    if (!cache_find(auth, digest, slot, ret, &age_ms) || is_stale(auth, ret, age_ms)) {
+        status = api_key_is_one(token, length) ? look_up_key(auth, digest, ret, err)
+                                               : verify_afresh(auth, token, length, ret, err);
+        if (status != 0) {
             return -1;
         }
         cache_put(auth, digest, slot, ret);
     }
-    if (clock_wall_ms() >= ret->expires_at_ms + TOKEN_LEEWAY_S * 1000) {
+    leeway_ms = ret->by_key ? 0 : TOKEN_LEEWAY_S * 1000; /* a key's end is told by our own clock */
+    if (clock_wall_ms() >= ret->expires_at_ms + leeway_ms) {
         return refuse(err, ERR_TOKEN_EXPIRED);
     }
     if (ret->jti[0] != '\0' && !rights_known(auth->rights) &&
@@ -229,11 +280,43 @@ int auth_authenticate(struct auth *auth, const char *authorization, struct princ
     return 0;
 }
 
+/* Tells the store which keys were used since the last call. */
+static int write_key_use(struct auth *auth, struct error *err)
+{
+    char(*ids)[UUID_BYTES] = NULL;
+    const char **list = NULL;
+    size_t count = 0;
+    int status = 0;
+
+    for (size_t slot = 0; slot < CACHE_SLOTS; slot++) {
+        pthread_mutex_t *lock = &auth->cache_locks[slot % CACHE_LOCKS];
+        struct cached *entry = &auth->cache[slot];
+
+        pthread_mutex_lock(lock);
+        if (entry->key_used) {
+            entry->key_used = false;
+            ids = xrealloc(ids, (count + 1) * sizeof(*ids));
+            str_copy(ids[count++], sizeof(*ids), entry->principal.jti);
+        }
+        pthread_mutex_unlock(lock);
+    }
+    if (count > 0) {
+        list = xcalloc(count, sizeof(*list));
+        for (size_t i = 0; i < count; i++) {
+            list[i] = ids[i];
+        }
+        status = store_api_keys_used(auth->store, list, count, err);
+    }
+    free(list);
+    free(ids);
+    return status;
+}
+
 int auth_logout(struct auth *auth, const struct principal *principal, struct error *err)
 {
     int64_t until_ms = principal->expires_at_ms + REVOKED_MARGIN_MS;
 
-    if (principal->jti[0] == '\0') {
+    if (principal->jti[0] == '\0' || principal->by_key) {
         return error_set(err, ERR_INVALID, "this token has no jti and cannot be revoked");
     }
     return rights_revoke(auth->rights, principal->jti, until_ms, err);
@@ -241,7 +324,7 @@ int auth_logout(struct auth *auth, const struct principal *principal, struct err
 
 int auth_refresh(struct auth *auth, struct error *err)
 {
-    return rights_refresh(auth->rights, err);
+    return rights_refresh(auth->rights, err) != 0 ? -1 : write_key_use(auth, err);
 }
 
 bool auth_ended(struct auth *auth, const struct principal *principal)

@@ -36,6 +36,8 @@ struct principal {
     bool own;             /* issued by this system's login, not by another issuer */
     int64_t generation;   /* own: of the user when it was issued */
     int64_t issued_at_ms; /* `iat`; 0 = the token has none */
+    bool by_key;          /* an API key, whose id is `jti`, and not a token */
+    unsigned scopes;      /* of the key (enum scope, api_key.h) */
 };
 
 struct auth_options {
@@ -60,9 +62,10 @@ struct auth *auth_new(const struct auth_options *options, struct store *store,
                       struct error *err) MUST_CHECK;
 void auth_free(struct auth *auth);
 
-/* `authorization`: the header's value, or NULL. */
-int auth_authenticate(struct auth *auth, const char *authorization, struct principal *ret,
-                      struct error *err) MUST_CHECK;
+/* The values of `Authorization` (a bearer token, or an API key in its place) and of `X-API-Key`, or
+ * NULL; the former decides where both are sent. */
+int auth_authenticate(struct auth *auth, const char *authorization, const char *api_key,
+                      struct principal *ret, struct error *err) MUST_CHECK;
 
 struct auth_token {
     char access_token[ISSUED_TOKEN_BYTES];
@@ -77,10 +80,11 @@ struct auth_token {
 int auth_login(struct auth *auth, const char *username, const char *password, const char *peer,
                struct auth_token *ret, int *ret_retry_after_s, struct error *err) MUST_CHECK;
 
-/* ERR_INVALID when the token has no jti. */
+/* ERR_INVALID when the token has no jti, or is a key. */
 int auth_logout(struct auth *auth, const struct principal *principal, struct error *err) MUST_CHECK;
 
-/* Reads which tokens were revoked and whose tokens ended elsewhere; call it every 2 s. */
+/* Reads which tokens were revoked and whose tokens ended elsewhere, and writes which keys were
+ * used; call it every 2 s. */
 int auth_refresh(struct auth *auth, struct error *err) MUST_CHECK;
 /* Has the token of a request that is still being served been revoked, or its user been disabled? A
  * token that merely expired ends no running call. */

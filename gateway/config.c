@@ -142,6 +142,8 @@ static const struct config_entry table[] = {
      "paused sandboxes of one user at which its creates and pauses are refused; 0 = no limit"},
     {"SANDBOX_CREATES_PER_MINUTE", CONFIG_INT, AT(creates_per_minute), 0, 1000000000, "0", false,
      false, "sandboxes that one user may create within a minute; 0 = no limit"},
+    {"GATEWAY_KEYS_PER_USER", CONFIG_INT, AT(max_keys), 0, 1000000, "100", false, false,
+     "API keys of one user; 0 = no limit"},
     {"ADMISSION_QUEUE_DEPTH", CONFIG_INT, AT(admission_depth), 1, 100000000, "20000", false, false,
      "unfinished jobs at which creates are answered 503"},
     {"ADMISSION_QUEUE_MAX", CONFIG_INT, AT(admission_max), 1, 100000000, "40000", false, false,

@@ -22,8 +22,6 @@ enum {
     ENVS_MAX = 128,
     ENV_NAME_BYTES = 128,
     ENV_VALUE_BYTES = 16384,
-    LIST_DEFAULT = 50,
-    LIST_MAX = 200,
     EVENTS_MAX = 1000,
     RETRY_LATE_S = 15,
     STATUS_MESSAGE_BYTES = 2 * REASON_BYTES,
@@ -510,27 +508,17 @@ void handle_events(struct request *request)
     respond_data(request, 200, data);
 }
 
-/* An optional query parameter; *ret_given tells whether it was there and not empty. */
-static int read_query(struct request *request, const char *name, char *out, size_t size,
-                      bool *ret_given, struct error *err)
-{
-    int found = http_query_param(request->http, name, out, size);
-
-    *ret_given = found == 1 && out[0] != '\0';
-    return found < 0 ? error_set(err, ERR_INVALID, "%s is malformed or too long", name) : 0;
-}
-
 static int read_list_filter(struct request *request, struct store_list_filter *filter,
                             char label[LABEL_BYTES], char cursor[128], struct error *err)
 {
     char text[64];
     bool given;
 
-    *filter = (struct store_list_filter){.status = -1, .limit = LIST_DEFAULT};
+    *filter = (struct store_list_filter){.status = -1};
     if (!request->principal.admin) {
         filter->owner = request->principal.subject;
     }
-    if (read_query(request, "status", text, sizeof(text), &given, err) < 0) {
+    if (request_query(request, "status", text, sizeof(text), &given, err) < 0) {
         return -1;
     }
     if (given) {
@@ -541,23 +529,14 @@ static int read_list_filter(struct request *request, struct store_list_filter *f
         }
         filter->status = (int)status;
     }
-    if (read_query(request, "user_id", label, LABEL_BYTES, &given, err) < 0) {
+    if (request_query(request, "user_id", label, LABEL_BYTES, &given, err) < 0) {
         return -1;
     }
     filter->user_id = given ? label : NULL;
-    if (read_query(request, "limit", text, sizeof(text), &given, err) < 0) {
+    if (request_page_limit(request, &filter->limit, err) < 0) {
         return -1;
     }
-    if (given) {
-        char *end;
-        long limit = strtol(text, &end, 10);
-
-        if (*end != '\0' || limit < 1 || limit > LIST_MAX) {
-            return error_set(err, ERR_INVALID, "limit must be between 1 and %d", LIST_MAX);
-        }
-        filter->limit = (int)limit;
-    }
-    if (read_query(request, "cursor", cursor, 128, &given, err) < 0) {
+    if (request_query(request, "cursor", cursor, 128, &given, err) < 0) {
         return -1;
     }
     if (given) {

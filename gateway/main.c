@@ -1,8 +1,8 @@
 /*
  * sandbox-gateway - the door: accepts what clients ask, checks it, enqueues it, waits for its end.
  *
- * Subcommands: serve (default), migrate, user, jobs, health, doctor. Configuration: environment
- * (config.c).
+ * Subcommands: serve (default), migrate, user, key, jobs, health, doctor. Configuration:
+ * environment (config.c).
  */
 #include <poll.h>
 #include <stdio.h>
@@ -17,12 +17,13 @@
 #include "gateway/gateway.h"
 #include "gateway/health_cli.h"
 #include "gateway/jobs_cli.h"
+#include "gateway/key_cli.h"
 #include "gateway/router.h"
 #include "gateway/user_cli.h"
 
-/* a head takes a token of TOKEN_BYTES and the other headers */
+/* a head takes a token of TOKEN_BYTES and 3 KiB of everything else */
 enum {
-    HEAD_MAX_BYTES = 2 * TOKEN_BYTES,
+    HEAD_MAX_BYTES = TOKEN_BYTES + 3072,
     DRAIN_STEP_MS = 50,
     DRAIN_NOTICE_MS = 200,
     DRAIN_CUT_MS = 1000,
@@ -30,7 +31,7 @@ enum {
 };
 
 static const char usage[] = "usage: sandbox-gateway [serve | migrate | health | doctor | user ... "
-                            "| jobs ... | --help | --version]\n";
+                            "| key ... | jobs ... | --help | --version]\n";
 
 /* Waits for a stop signal, then lets what runs come to its end. */
 static void serve_until_stopped(struct httpd *httpd, struct waiters *waiters, int signal_fd,
@@ -159,6 +160,8 @@ static int run(int argc, char **argv, const struct gateway_config *config, int s
     store = gateway_store(config);
     if (strcmp(verb, "user") == 0) {
         status = user_cli_run(argc - 2, argv + 2, store, err);
+    } else if (strcmp(verb, "key") == 0) {
+        status = key_cli_run(argc - 2, argv + 2, store, config->max_keys, err);
     } else if (strcmp(verb, "jobs") == 0) {
         status = jobs_cli_run(argc - 2, argv + 2, store, &redis, err);
     } else if (strcmp(verb, "doctor") == 0) {

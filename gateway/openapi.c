@@ -336,6 +336,21 @@ static void add_responses(cJSON *operation, int route)
     cJSON_AddItemToObject(responses, "default", reference("#/components/responses/Failure"));
 }
 
+/* A token will do, or a key where the route takes one. */
+static void add_security(cJSON *object, bool keys)
+{
+    cJSON *list = cJSON_AddArrayToObject(object, "security"), *token = cJSON_CreateObject();
+
+    cJSON_AddArrayToObject(token, "token");
+    cJSON_AddItemToArray(list, token);
+    if (keys) {
+        cJSON *key = cJSON_CreateObject();
+
+        cJSON_AddArrayToObject(key, "key");
+        cJSON_AddItemToArray(list, key);
+    }
+}
+
 static cJSON *operation_json(int route)
 {
     enum call_id call = served[route].call;
@@ -357,12 +372,15 @@ static cJSON *operation_json(int route)
     add_responses(operation, route);
     if ((served[route].flags & OPEN) != 0) {
         cJSON_AddArrayToObject(operation, "security");
+    } else if ((served[route].flags & NO_KEY) != 0) {
+        add_security(operation, false);
     }
     return operation;
 }
 
 static void add_components(cJSON *root)
 {
+    cJSON *key;
     cJSON *components = cJSON_AddObjectToObject(root, "components");
     cJSON *scheme =
         cJSON_AddObjectToObject(cJSON_AddObjectToObject(components, "securitySchemes"), "token");
@@ -375,6 +393,11 @@ static void add_components(cJSON *root)
     cJSON_AddStringToObject(scheme, "type", "http");
     cJSON_AddStringToObject(scheme, "scheme", "bearer");
     cJSON_AddStringToObject(scheme, "bearerFormat", "JWT");
+    key = cJSON_AddObjectToObject(cJSON_GetObjectItemCaseSensitive(components, "securitySchemes"),
+                                  "key");
+    cJSON_AddStringToObject(key, "type", "apiKey");
+    cJSON_AddStringToObject(key, "in", "header");
+    cJSON_AddStringToObject(key, "name", "X-API-Key");
     cJSON_AddStringToObject(failure, "description",
                             "code is the HTTP status. 503 and 429 carry Retry-After.");
     cJSON_ReplaceItemInObjectCaseSensitive(properties, "data", type_schema("null"));
@@ -397,14 +420,13 @@ static void add_components(cJSON *root)
 
 cJSON *openapi_json(void)
 {
-    cJSON *root = cJSON_CreateObject(), *info, *paths, *need = cJSON_CreateObject();
+    cJSON *root = cJSON_CreateObject(), *info, *paths;
 
     cJSON_AddStringToObject(root, "openapi", "3.1.0");
     info = cJSON_AddObjectToObject(root, "info");
     cJSON_AddStringToObject(info, "title", "Sandbox Server");
     cJSON_AddStringToObject(info, "version", VERSION);
-    cJSON_AddArrayToObject(need, "token");
-    cJSON_AddItemToArray(cJSON_AddArrayToObject(root, "security"), need);
+    add_security(root, true);
     paths = cJSON_AddObjectToObject(root, "paths");
     for (int i = 0; i < SERVED_COUNT; i++) {
         cJSON *path = cJSON_GetObjectItemCaseSensitive(paths, served[i].path);
@@ -486,7 +508,8 @@ static void put_route(struct strbuf *out, int route)
 
 void openapi_html(struct strbuf *out)
 {
-    static const char *const tags[] = {"auth", "lifecycle", "sandboxes", "work", "operations"};
+    static const char *const tags[] = {"auth", "keys",    "lifecycle", "sandboxes",
+                                       "work", "account", "admin",     "operations"};
 
     strbuf_puts(
         out,

@@ -14,7 +14,7 @@
 
 #define JSON_TYPE "application/json; charset=utf-8"
 
-enum { RESPONSE_MAX_BYTES = 1 << 30, RETRY_AFTER_S = 2 };
+enum { RESPONSE_MAX_BYTES = 1 << 30, RETRY_AFTER_S = 2, PAGE_DEFAULT = 50, PAGE_MAX = 200 };
 
 static void send_text(struct request *request, int status, const char *content_type,
                       const struct strbuf *text, const char *more_headers)
@@ -217,6 +217,35 @@ int request_sandbox_id(const struct request *request, char ret[UUID_BYTES], stru
     }
     str_copy(ret, UUID_BYTES, text);
     id_lower(ret);
+    return 0;
+}
+
+int request_query(const struct request *request, const char *name, char *out, size_t size,
+                  bool *ret_given, struct error *err)
+{
+    int found = http_query_param(request->http, name, out, size);
+
+    *ret_given = found == 1 && out[0] != '\0';
+    return found < 0 ? error_set(err, ERR_INVALID, "%s is malformed or too long", name) : 0;
+}
+
+int request_page_limit(const struct request *request, int *ret, struct error *err)
+{
+    char text[32], *end;
+    bool given;
+    long limit;
+
+    *ret = PAGE_DEFAULT;
+    if (request_query(request, "limit", text, sizeof(text), &given, err) < 0) {
+        return -1;
+    }
+    if (given) {
+        limit = strtol(text, &end, 10);
+        if (*end != '\0' || limit < 1 || limit > PAGE_MAX) {
+            return error_set(err, ERR_INVALID, "limit must be between 1 and %d", PAGE_MAX);
+        }
+        *ret = (int)limit;
+    }
     return 0;
 }
 

@@ -70,6 +70,11 @@ cJSON *request_error_json(struct request *request, const struct error *err);
 /* sandbox_id of the body: a UUID in either case, lower-cased. */
 int request_sandbox_id(const struct request *request, char ret[UUID_BYTES],
                        struct error *err) MUST_CHECK;
+/* An optional query parameter; *ret_given tells whether it was there and not empty. */
+int request_query(const struct request *request, const char *name, char *out, size_t size,
+                  bool *ret_given, struct error *err) MUST_CHECK;
+/* `limit` of the query: items of one page, 1 to 200, by default 50. */
+int request_page_limit(const struct request *request, int *ret, struct error *err) MUST_CHECK;
 /* True when the client sent `Prefer: respond-async`. */
 bool request_wants_async(const struct request *request);
 /* N of `Prefer: wait=N` in seconds, at most `max`; 0 = not sent, or no number. */

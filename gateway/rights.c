@@ -205,6 +205,9 @@ int rights_revoke(struct rights *rights, const char *jti, int64_t expires_at_ms,
  */
 static bool ended_by(const struct store_user_change *change, const struct principal *principal)
 {
+    if (principal->by_key) { /* a new password ends no key */
+        return change->disabled && principal->generation <= change->generation;
+    }
     return principal->own ? principal->generation < change->generation
                           : change->disabled || principal->issued_at_ms <= change->not_before_ms;
 }
@@ -220,4 +223,16 @@ bool rights_ended(struct rights *rights, const struct principal *principal)
             (changed != NULL && ended_by(&changed->change, principal));
     pthread_rwlock_unlock(&rights->lock);
     return ended;
+}
+
+bool rights_user_changed(struct rights *rights, const struct principal *principal)
+{
+    const struct changed *changed;
+    bool newer;
+
+    pthread_rwlock_rdlock(&rights->lock);
+    changed = find_changed(rights, principal->subject);
+    newer = changed != NULL && changed->change.generation > principal->generation;
+    pthread_rwlock_unlock(&rights->lock);
+    return newer;
 }

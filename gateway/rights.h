@@ -25,4 +25,7 @@ int rights_revoke(struct rights *rights, const char *jti, int64_t expires_at_ms,
  * password since it was issued? */
 bool rights_ended(struct rights *rights, const struct principal *principal);
 
+/* Has the principal's user been changed since its key was looked up? */
+bool rights_user_changed(struct rights *rights, const struct principal *principal);
+
 #endif

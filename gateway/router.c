@@ -11,12 +11,13 @@
 #include "common/base/metrics.h"
 #include "gateway/handlers.h"
 
-static const struct route routes[] = {
+const struct route route_table[] = {
 #define X(method, path, flags, handler) {method, path, flags, handler},
 #include "gateway/routes.def"
 #undef X
 };
-enum { ROUTE_COUNT = sizeof(routes) / sizeof(routes[0]) };
+enum { ROUTE_COUNT = sizeof(route_table) / sizeof(route_table[0]) };
+const int route_count = ROUTE_COUNT;
 
 enum { MAX_HEADER_VALUE_BYTES = 512 };
 
@@ -30,8 +31,8 @@ static char latency_labels[METRIC_ROUTES][METRIC_LABEL_BYTES];
 void router_init(void)
 {
     for (int r = 0; r < METRIC_ROUTES; r++) {
-        const char *method = r == NO_ROUTE ? "" : routes[r].method;
-        const char *path = r == NO_ROUTE ? "" : routes[r].path;
+        const char *method = r == NO_ROUTE ? "" : route_table[r].method;
+        const char *path = r == NO_ROUTE ? "" : route_table[r].path;
 
         for (int c = 1; c < STATUS_CLASSES; c++) {
             snprintf(answered_labels[r][c], METRIC_LABEL_BYTES,
@@ -84,34 +85,37 @@ static const struct route *find_route(struct request *request, char *allow, size
                                       struct error *err)
 {
     const char *method = http_method(request->http), *path = http_path(request->http);
-    bool malformed_id = false;
+    const struct route *malformed_id = NULL;
 
     allow[0] = '\0';
     for (int i = 0; i < ROUTE_COUNT; i++) {
         char id[UUID_BYTES] = "";
-        int match = route_match(routes[i].path, path, id);
+        int match = route_match(route_table[i].path, path, id);
 
         if (match < 0) {
             continue;
         }
-        if (strcmp(routes[i].method, method) == 0 ||
-            (strcmp(method, "HEAD") == 0 && strcmp(routes[i].method, "GET") == 0)) {
+        if (strcmp(route_table[i].method, method) == 0 ||
+            (strcmp(method, "HEAD") == 0 && strcmp(route_table[i].method, "GET") == 0)) {
             if (match == 0) {
                 str_copy(request->path_id, sizeof(request->path_id), id);
-                return &routes[i];
+                return &route_table[i];
             }
-            malformed_id = true;
-        } else if (match == 0 && strstr(allow, routes[i].method) == NULL) {
+            malformed_id = &route_table[i];
+        } else if (match == 0 && strstr(allow, route_table[i].method) == NULL) {
             size_t used = strlen(allow);
 
             snprintf(allow + used, allow_bytes - used, "%s%s%s", used > 0 ? ", " : "",
-                     routes[i].method, strcmp(routes[i].method, "GET") == 0 ? ", HEAD" : "");
+                     route_table[i].method,
+                     strcmp(route_table[i].method, "GET") == 0 ? ", HEAD" : "");
         }
     }
     if (allow[0] != '\0') {
         error_set(err, ERR_METHOD, "%.16s is not allowed here; allowed: %s", method, allow);
-    } else if (malformed_id) {
+    } else if (malformed_id != NULL && strstr(malformed_id->path, "/sandboxes/") != NULL) {
         error_set(err, ERR_SANDBOX_NOT_FOUND, "no such sandbox");
+    } else if (malformed_id != NULL) {
+        error_set(err, ERR_NOT_FOUND, "nothing has this id");
     } else {
         error_set(err, ERR_ROUTE_NOT_FOUND, "no such route");
     }
@@ -267,6 +271,31 @@ static int read_json(struct request *request, struct error *err)
     return status;
 }
 
+static int check_rights(const struct request *request, struct error *err)
+{
+    const struct principal *principal = &request->principal;
+    unsigned flags = request->route->flags;
+    unsigned needed = flags >> ROUTE_SCOPE_SHIFT & SCOPE_ALL;
+
+    if ((flags & ADMINS) != 0 && !principal->admin && !principal->by_key) {
+        return error_set(err, ERR_FORBIDDEN, "this call is for admins");
+    }
+    if (!principal->by_key || (flags & ANY_KEY) != 0) {
+        return 0;
+    }
+    for (int i = 0; i < SCOPE_COUNT; i++) {
+        if ((needed & ~principal->scopes & 1U << i) != 0) {
+            return error_set(err, ERR_FORBIDDEN, "this key lacks the scope %s", scope_name(i));
+        }
+    }
+    if (needed == 0) {
+        return error_set(err, ERR_FORBIDDEN, "this call takes no API key, but a token from login");
+    }
+    return (flags & ADMINS) != 0 && !principal->admin
+               ? error_set(err, ERR_FORBIDDEN, "this call is for admins")
+               : 0;
+}
+
 static int prepare(struct request *request, struct error *err)
 {
     bool open = (request->route->flags & OPEN) != 0;
@@ -275,8 +304,9 @@ static int prepare(struct request *request, struct error *err)
         return -1;
     }
     if (!open &&
-        auth_authenticate(request->gateway->auth, http_header(request->http, "Authorization"),
-                          &request->principal, err) < 0) {
+        (auth_authenticate(request->gateway->auth, http_header(request->http, "Authorization"),
+                           http_header(request->http, "X-API-Key"), &request->principal, err) < 0 ||
+         check_rights(request, err) < 0)) {
         return -1;
     }
     if (!open) {
@@ -290,7 +320,7 @@ static int prepare(struct request *request, struct error *err)
 
 static void account(const struct request *request, int64_t took_us)
 {
-    int index = request->route != NULL ? (int)(request->route - routes) : NO_ROUTE;
+    int index = request->route != NULL ? (int)(request->route - route_table) : NO_ROUTE;
     const char *subject = request->principal.subject;
     /* probes come by the second and say nothing */
     bool probe = request->route != NULL && request->route->flags == OPEN &&

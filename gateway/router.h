@@ -9,8 +9,10 @@
 #ifndef GATEWAY_ROUTER_H
 #define GATEWAY_ROUTER_H
 
+#include "gateway/api_key.h"
 #include "gateway/request.h"
 
+enum { ROUTE_SCOPE_SHIFT = 16 };
 enum route_flag {
     OPEN = 1 << 0,       /* no token, no required headers */
     JSON = 1 << 1,       /* body must be a JSON object */
@@ -21,6 +23,13 @@ enum route_flag {
     ASYNC = 1 << 6,      /* may answer 202; takes Prefer: respond-async */
     FORM = 1 << 7,       /* reads a multipart form itself, and claims its Idempotency-Key then */
     ONCE = 1 << 8,       /* under one key its work is never begun twice, whatever became of it */
+    /* which API keys may call it: those with that scope; none of these: no key, only a token */
+    READS = SCOPE_READ << ROUTE_SCOPE_SHIFT,
+    WRITES = SCOPE_WRITE << ROUTE_SCOPE_SHIFT,
+    EXECS = SCOPE_EXEC << ROUTE_SCOPE_SHIFT,
+    ADMINS = SCOPE_ADMIN << ROUTE_SCOPE_SHIFT, /* and which callers: admins */
+    ANY_KEY = 1 << 24,
+    NO_KEY = 1 << 25, /* says that none is meant */
 };
 
 struct route {
@@ -28,6 +37,10 @@ struct route {
     unsigned flags;
     void (*handler)(struct request *request);
 };
+
+/* Every route of routes.def. */
+extern const struct route route_table[];
+extern const int route_count;
 
 /* Registers metrics; once, before threads. */
 void router_init(void);

@@ -144,5 +144,6 @@ def test_the_table_of_calls_has_every_route():
     table = text[text.index("| Call |"):text.index("Success is")]
     routes = re.findall(r'^X\("\w+", (?:BASE )?"?([^",]*)"?', (ROOT / "gateway/routes.def").read_text(), re.M)
     assert len(routes) > 20
-    missing = [route for route in routes if route.replace("/{id}/", "/") not in table and route not in ("BASE", "/")]
+    missing = [route for route in routes if route not in table and route.replace("/{id}/", "/") not in table
+               and route not in ("BASE", "/")]
     assert not missing, missing

@@ -22,6 +22,9 @@ ID = "11111111-2222-4333-8444-555555555555"
 ON_TIMEOUT = ("choice", False)
 TAKES = {
     "handle_login": ({"username": ("str", True), "password": ("str", True)}, {"username": "nobody", "password": "x"}),
+    "handle_key_create": ({"name": ("str", True), "scopes": ("scopes", True), "expires_in_seconds": ("int", False)},
+                          {"name": "n", "scopes": ["exec"]}),
+    "handle_key_rotate": ({"overlap_seconds": ("count", True)}, {"overlap_seconds": 60}),
     "handle_create": ({"user_id": ("str", True), "sandbox_template_id": ("str", False), "timeout_seconds": ("int", False),
                        "on_timeout": ON_TIMEOUT, "provider": ("choice", False), "metadata": ("map", False),
                        "envs": ("map", False)}, {"user_id": "u"}),
@@ -56,6 +59,8 @@ WRONG = {
     "choice": [0, True, [], {}, "nonsense", "x" * 5000],
     "id": [0, True, [], {}, "", "x", ID + "0", ID[:-1], ID.replace("1", "g"), "{" + ID + "}", "../" + ID, "x" * 5000],
     "int": ["1", "", True, [], {}, 0, -1, 1.5, 1e300, -1e300, 2**53, 2**63, 2**64],
+    "count": ["1", "", True, [], {}, -1, 1.5, 1e300, -1e300, 2**53, 2**63, 2**64],
+    "scopes": [0, True, "", "exec", {}, [], [1], [None], ["nonsense"], ["exec", ""]],
     "bool": [0, 1, "true", "", [], {}],
     "map": [0, True, "", "a", [], ["a"], {"a": 1}, {"a": None}, {"a": {}}, {"a": []}, {"": "b"}, {"k" * 5000: "v"},
             {"a": "v" * 70_000}, {f"k{i}": "v" for i in range(1000)}],

@@ -79,7 +79,8 @@ def test_every_route_is_in_it_and_nothing_else(spec, stack):
 
 def test_the_fields_of_bodies_are_those_that_are_checked(spec):
     """TAKES is what test_hostile sends every wrong type to: the document must say the same."""
-    kinds = {"str": "string", "text": "string", "choice": "string", "id": "string", "int": "integer", "bool": "boolean", "map": "object"}
+    kinds = {"str": "string", "text": "string", "choice": "string", "id": "string", "int": "integer", "bool": "boolean", "map": "object",
+             "count": "integer", "scopes": "array"}
     for route in routes():
         op = operation(spec, route.method, route.path.replace("11111111-2222-4333-8444-555555555555", "{id}"))
         body = op.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
@@ -150,6 +151,11 @@ def test_answers_are_as_it_says(spec, stack):
     check("POST", "/api/v1/auth/login", client.post("/api/v1/auth/login", {"username": "reader", "password": PASSWORD}))
     for path in ("/", "/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"):
         check("GET", path, client.get(path))
+    key = check("POST", "/api/v1/keys", client.post("/api/v1/keys", {"name": "k", "scopes": ["exec", "sandboxes:read"]}))
+    key = check("POST", "/api/v1/keys/{id}/rotate", client.post(f"/api/v1/keys/{key['id']}/rotate", {"overlap_seconds": 60}))
+    items = check("GET", "/api/v1/keys", client.get("/api/v1/keys"))["items"]
+    assert [set(i) for i in items] == [set(key) - {"key", "success"}] * 2
+    check("DELETE", "/api/v1/keys/{id}", client.delete(f"/api/v1/keys/{key['id']}"))
     check("POST", "/api/v1/auth/logout", client.post("/api/v1/auth/logout"))
     assert seen == {(m.upper(), p) for p, ops in spec["paths"].items() for m in ops}
 

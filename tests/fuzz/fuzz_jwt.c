@@ -115,7 +115,8 @@ static void try_header(const char *text, size_t size)
     }
     memcpy(copy, text, size);
     copy[size] = '\0';
-    if (auth_authenticate(auth, copy, &principal, &err) == 0 || verify(text, size, &err) == 0) {
+    if (auth_authenticate(auth, copy, NULL, &principal, &err) == 0 ||
+        verify(text, size, &err) == 0) {
         abort();
     }
     free(copy);

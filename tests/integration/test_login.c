@@ -101,7 +101,7 @@ static enum error_code authenticate(struct auth *auth, const struct auth_token *
     struct error err = ERROR_INIT;
 
     snprintf(header, sizeof(header), "Bearer %s", token->access_token);
-    return auth_authenticate(auth, header, ret, &err) == 0 ? ERR_OK : err.code;
+    return auth_authenticate(auth, header, NULL, ret, &err) == 0 ? ERR_OK : err.code;
 }
 
 static void test_login_and_token(void **state)

@@ -618,7 +618,7 @@ static enum error_code authenticate(struct auth *auth, const char *header, struc
 {
     struct error err = ERROR_INIT;
 
-    return auth_authenticate(auth, header, ret, &err) == 0 ? ERR_OK : err.code;
+    return auth_authenticate(auth, header, NULL, ret, &err) == 0 ? ERR_OK : err.code;
 }
 
 static void test_header(void **state)

@@ -65,11 +65,27 @@ static void test_long_segment(void **state)
     assert_string_equal(id, "");
 }
 
+/* Nobody forgets to say which API keys may call a new route. */
+static void test_every_route_names_its_scope(void **state)
+{
+    (void)state;
+    for (int i = 0; i < route_count; i++) {
+        unsigned flags = route_table[i].flags;
+        unsigned scopes = flags >> ROUTE_SCOPE_SHIFT & SCOPE_ALL;
+        int named = (scopes != 0) + ((flags & ANY_KEY) != 0) + ((flags & NO_KEY) != 0);
+
+        if (named != ((flags & OPEN) == 0))
+            fail_msg("%s %s: name one of READS, WRITES, EXECS, ADMINS, ANY_KEY, NO_KEY",
+                     route_table[i].method, route_table[i].path);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_match),
         cmocka_unit_test(test_long_segment),
+        cmocka_unit_test(test_every_route_names_its_scope),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
