@@ -10,8 +10,22 @@ enum {
 
 int budget_take(struct budget *budget, struct budget_share *share, int64_t bytes, struct error *err)
 {
+    if (share->user_bytes != NULL &&
+        atomic_fetch_add(share->user_bytes, bytes) + bytes > share->user_max_bytes) {
+        int64_t used = atomic_fetch_sub(share->user_bytes, bytes) - bytes;
+
+        error_set(err, ERR_QUOTA, "buffer_bytes: one user's requests may take %lld at once",
+                  (long long)share->user_max_bytes);
+        err->limit = share->user_max_bytes;
+        err->used = used;
+        err->retry_after_s = 1;
+        return -1;
+    }
     if (atomic_fetch_add(&budget->used_bytes, bytes) + bytes > budget->max_bytes) {
         atomic_fetch_sub(&budget->used_bytes, bytes);
+        if (share->user_bytes != NULL) {
+            atomic_fetch_sub(share->user_bytes, bytes);
+        }
         return error_set(err, ERR_OVERLOADED,
                          "the requests being served take all the memory there is for them");
     }
@@ -22,6 +36,9 @@ int budget_take(struct budget *budget, struct budget_share *share, int64_t bytes
 void budget_give(struct budget *budget, struct budget_share *share, int64_t bytes)
 {
     atomic_fetch_sub(&budget->used_bytes, bytes);
+    if (share->user_bytes != NULL) {
+        atomic_fetch_sub(share->user_bytes, bytes);
+    }
     share->bytes -= bytes;
 }
 

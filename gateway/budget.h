@@ -22,9 +22,12 @@ struct budget {
 /* Of one request; zero at its start. */
 struct budget_share {
     int64_t bytes;
+    _Atomic int64_t *user_bytes; /* of all requests of its user; NULL = of no user */
+    int64_t user_max_bytes;
 };
 
-/* Adds to the share. ERR_OVERLOADED: the share is as before. */
+/* Adds to the share. ERR_OVERLOADED, or ERR_QUOTA where the user has its part already: the share is
+ * as before. */
 int budget_take(struct budget *budget, struct budget_share *share, int64_t bytes,
                 struct error *err) MUST_CHECK;
 /* Gives back part of the share. */

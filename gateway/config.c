@@ -45,6 +45,9 @@ static const struct config_entry table[] = {
      "none)"},
     {"GATEWAY_WORK_PERCENT", CONFIG_INT, AT(work_percent), 10, 100, "90", false, false,
      "share of the threads that calls which wait for a sandbox may hold; one more is answered 503"},
+    {"GATEWAY_USER_SHARE_PERCENT", CONFIG_INT, AT(user_share_percent), 1, 100, "50", false, false,
+     "share of these calls, and of GATEWAY_BUFFER_BYTES, that one user may hold; one more is "
+     "answered 429, a lifecycle call 202 at once"},
     {"GATEWAY_BUFFER_BYTES", CONFIG_INT, AT(buffer_bytes), 1 << 20, INT64_C(1) << 40, NULL, false,
      false,
      "bodies, files and outputs of all requests together; one more is answered 503 (default: two "
@@ -142,6 +145,12 @@ static const struct config_entry table[] = {
      "paused sandboxes of one user at which its creates and pauses are refused; 0 = no limit"},
     {"SANDBOX_CREATES_PER_MINUTE", CONFIG_INT, AT(creates_per_minute), 0, 1000000000, "0", false,
      false, "sandboxes that one user may create within a minute; 0 = no limit"},
+    {"GATEWAY_CALLS_PER_SECOND", CONFIG_INT, AT(calls_per_second), 0, 1000000, "1000", false, false,
+     "calls a second of one user, over all gateways; twice as many at once; 0 = no limit"},
+    {"GATEWAY_AUDIT_DAYS", CONFIG_INT, AT(audit_days), 0, 36500, "90", false, false,
+     "days that the audit log is kept; 0 = for ever"},
+    {"GATEWAY_AUDIT_COMMANDS", CONFIG_BOOL, AT(audit_commands), 0, 0, "0", false, false,
+     "keep command lines in the audit log, which may hold secrets; else their SHA-256"},
     {"GATEWAY_KEYS_PER_USER", CONFIG_INT, AT(max_keys), 0, 1000000, "100", false, false,
      "API keys of one user; 0 = no limit"},
     {"ADMISSION_QUEUE_DEPTH", CONFIG_INT, AT(admission_depth), 1, 100000000, "20000", false, false,

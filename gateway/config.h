@@ -36,9 +36,12 @@ struct gateway_config {
     int64_t services_wait_ms;
     int64_t command_timeout_s, command_timeout_max_s, command_output_bytes, command_tail_bytes;
     int64_t max_sandboxes, max_paused, creates_per_minute; /* 0 = no limit */
-    int64_t max_keys;                                      /* API keys of one user; 0 = no limit */
+    int64_t calls_per_second;                              /* of one user; 0 = no limit */
+    int64_t audit_days;                                    /* 0 = for ever */
+    bool audit_commands;
+    int64_t max_keys; /* API keys of one user; 0 = no limit */
     int64_t admission_depth, admission_age_ms, admission_max;
-    int64_t work_percent, buffer_bytes;
+    int64_t work_percent, user_share_percent, buffer_bytes;
     char *log_level;
 };
 

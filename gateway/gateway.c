@@ -59,6 +59,18 @@ static int check_owner(struct gateway *gateway, const struct queue_options *redi
     return status < 0 && err->code == ERR_CONFIG ? -1 : 0;
 }
 
+/* One file always fits. */
+static struct user_shares *open_user_shares(const struct gateway *gateway)
+{
+    const struct gateway_config *config = gateway->config;
+    int64_t percent = config->user_share_percent;
+    int64_t bytes = config->buffer_bytes / 100 * percent;
+    int64_t file_bytes = budget_json_bytes(gateway_config_file_body(config));
+
+    return user_shares_new((int)(gateway->max_work * percent / 100),
+                           bytes > file_bytes ? bytes : file_bytes, (int)config->database_pool / 2);
+}
+
 int gateway_open(struct gateway *gateway, const struct gateway_config *config, struct error *err)
 {
     struct queue_options redis = queue_config_options(&config->redis, &gateway->owner);
@@ -67,6 +79,7 @@ int gateway_open(struct gateway *gateway, const struct gateway_config *config, s
     gateway->config = config;
     gateway->buffers.max_bytes = config->buffer_bytes;
     gateway->max_work = (int)(config->threads * config->work_percent / 100);
+    gateway->users = open_user_shares(gateway);
     service_identity(gateway->name);
     router_init();
     gateway->store = gateway_store(config);
@@ -79,6 +92,9 @@ int gateway_open(struct gateway *gateway, const struct gateway_config *config, s
         (gateway->auth = open_auth(config, gateway->store, err)) == NULL ||
         (gateway->enqueuer = enqueuer_start(&redis, err)) == NULL ||
         (gateway->waiters = waiters_start(&redis, gateway->store, gateway->name, err)) == NULL ||
+        (gateway->audit = audit_start(gateway->store, config->audit_days, err)) == NULL ||
+        (gateway->rates = rates_start(&redis, gateway->store, config->calls_per_second, err)) ==
+            NULL ||
         (gateway->ticker = ticker_start(gateway, &redis, err)) == NULL) {
         return -1;
     }
@@ -89,6 +105,9 @@ int gateway_open(struct gateway *gateway, const struct gateway_config *config, s
 void gateway_close(struct gateway *gateway)
 {
     ticker_stop(gateway->ticker);
+    rates_stop(gateway->rates);
+    audit_stop(gateway->audit);
+    user_shares_free(gateway->users);
     waiters_stop(gateway->waiters);
     enqueuer_stop(gateway->enqueuer);
     auth_free(gateway->auth);

@@ -13,6 +13,7 @@
 #include "common/provider/provider.h"
 #include "common/store/store.h"
 #include "gateway/activity.h"
+#include "gateway/audit.h"
 #include "gateway/auth.h"
 #include "gateway/budget.h"
 #include "gateway/client_pool.h"
@@ -20,8 +21,10 @@
 #include "gateway/enqueuer.h"
 #include "gateway/fleet.h"
 #include "gateway/placement.h"
+#include "gateway/rates.h"
 #include "gateway/share.h"
 #include "gateway/ticker.h"
+#include "gateway/user_share.h"
 #include "gateway/waiter.h"
 
 struct gateway {
@@ -37,6 +40,9 @@ struct gateway {
     struct activity *activity;
     struct client_pool *clients;
     struct ticker *ticker;
+    struct rates *rates;
+    struct audit *audit;
+    struct user_shares *users; /* what each holds of max_work and of buffers */
     struct fleet *fleet;
     struct budget buffers;
     int max_work; /* WORK calls served at once; the other threads stay free for the rest */

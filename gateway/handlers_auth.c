@@ -45,6 +45,9 @@ static void log_in(struct request *request, struct credentials *given, bool enve
                             http_peer(request->http), &token, &retry_after_s, &err);
     cJSON *tree;
 
+    if (strlen(given->username) < sizeof(request->audit_target)) {
+        str_copy(request->audit_target, sizeof(request->audit_target), given->username);
+    }
     sodium_memzero(given, sizeof(*given));
     if (status < 0) {
         respond_error(request, &err, retry_after_s);

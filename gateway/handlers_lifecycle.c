@@ -178,6 +178,9 @@ void handle_create(struct request *request)
         respond_job_error(request, &job, &err, job.id[0] != '\0' ? sandbox.id : NULL);
         break;
     }
+    if (job.id[0] != '\0' || err.code == ERR_OK) {
+        str_copy(request->audit_target, sizeof(request->audit_target), sandbox.id);
+    }
     job_done(&job);
     free(params_json);
     sandbox_done(&sandbox);

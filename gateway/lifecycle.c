@@ -144,8 +144,12 @@ static int accept_create(struct request *request, const struct sandbox *sandbox,
 
     for (;;) {
         int64_t left_ms;
+        int status;
 
-        if (store_accept_create(gateway->store, sandbox, accept, job_id, ret_wakeup, err) == 0) {
+        user_share_accept_begin(request->user);
+        status = store_accept_create(gateway->store, sandbox, accept, job_id, ret_wakeup, err);
+        user_share_accept_end(request->user);
+        if (status == 0) {
             return 0;
         }
         left_ms = until_ms - clock_mono_ms();

@@ -11,8 +11,11 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "common/base/alloc.h"
 #include "common/base/clock.h"
+#include "common/base/encode.h"
 #include "common/base/log.h"
+#include "common/store/store_audit.h"
 #include "gateway/doctor.h"
 #include "gateway/gateway.h"
 #include "gateway/health_cli.h"
@@ -140,6 +143,35 @@ static int migrate(const struct gateway_config *config, struct error *err)
     return status;
 }
 
+/* What an operator changes by the command line is in the audit log, too, whether it succeeded or
+ * not. */
+static int audit_command(int argc, char **argv, struct store *store, int status, struct error *err)
+{
+    struct store_audit record = {.at_ms = clock_wall_ms(), .status = status < 0 ? 1 : 0};
+    const struct store_audit *list[] = {&record};
+    struct error audit_err = ERROR_INIT;
+
+    if (argc < 4 || strcmp(argv[2], "list") == 0 || (strcmp(argv[2], "limit") == 0 && argc < 5)) {
+        return status; /* changes nothing */
+    }
+    snprintf(record.action, sizeof(record.action), "%.15s %.15s", argv[1], argv[2]);
+    str_copy(record.actor, sizeof(record.actor), "operator");
+    snprintf(record.target, sizeof(record.target), "%.200s", argv[3]);
+    str_copy(record.error, sizeof(record.error), status < 0 ? error_code_name(err->code) : "");
+    for (int i = 4; i < argc; i++) {
+        size_t used = strlen(record.detail);
+
+        snprintf(record.detail + used, sizeof(record.detail) - used, "%s%s", i > 4 ? " " : "",
+                 argv[i]);
+    }
+    record.detail[utf8_valid_prefix(record.detail, strlen(record.detail))] = '\0';
+    if (store_audit_add(store, list, 1, &audit_err) < 0 && status == 0) {
+        *err = audit_err;
+        return error_prefix(err, "done, but not written to the audit log");
+    }
+    return status;
+}
+
 static int run(int argc, char **argv, const struct gateway_config *config, int signal_fd,
                struct error *err)
 {
@@ -160,8 +192,10 @@ static int run(int argc, char **argv, const struct gateway_config *config, int s
     store = gateway_store(config);
     if (strcmp(verb, "user") == 0) {
         status = user_cli_run(argc - 2, argv + 2, store, err);
+        status = audit_command(argc, argv, store, status, err);
     } else if (strcmp(verb, "key") == 0) {
         status = key_cli_run(argc - 2, argv + 2, store, config->max_keys, err);
+        status = audit_command(argc, argv, store, status, err);
     } else if (strcmp(verb, "jobs") == 0) {
         status = jobs_cli_run(argc - 2, argv + 2, store, &redis, err);
     } else if (strcmp(verb, "doctor") == 0) {

@@ -168,7 +168,7 @@ void respond_error_details(struct request *request, const struct error *err, int
     cJSON *tree = cJSON_CreateObject();
     cJSON *error = request_error_json(request, err);
     const char *message = public_message(err);
-    char more[256];
+    char more[512];
     int used;
 
     if (err->code == ERR_INVALID || err->code == ERR_TOO_LARGE) {
@@ -253,7 +253,7 @@ bool request_wants_async(const struct request *request)
 {
     const char *prefer = http_header(request->http, "Prefer");
 
-    return prefer != NULL && strcasestr(prefer, "respond-async") != NULL;
+    return request->over_share || (prefer != NULL && strcasestr(prefer, "respond-async") != NULL);
 }
 
 int64_t request_wait_s(const struct request *request, int64_t max)

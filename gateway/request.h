@@ -32,10 +32,15 @@ struct request {
     cJSON *body;                         /* owned; NULL when the route has none */
     struct idempotency idempotency;
     struct budget_share buffers;
-    bool working; /* counted in gateway.working */
-    int status;   /* answered with, for log and metrics; 0 = not yet */
+    struct user_share *user; /* the caller's; NULL before it is known */
+    bool user_working;       /* counted in it */
+    bool over_share;         /* not counted: it may begin work, but not wait for it */
+    bool working;            /* counted in gateway.working */
+    int status;              /* answered with, for log and metrics; 0 = not yet */
     size_t sent_bytes;
-    const char *error_type; /* answered with, for the log; NULL = none */
+    char audit_target[LABEL_BYTES]; /* where neither path nor sandbox_id names it; "" = not noted */
+    char refusal_headers[256];      /* whole lines that go with a refusal by the router */
+    const char *error_type;         /* answered with, for the log; NULL = none */
 };
 
 /* The envelope of a success. Takes `data`. */

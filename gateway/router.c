@@ -7,12 +7,13 @@
 
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
+#include "common/base/encode.h"
 #include "common/base/log.h"
 #include "common/base/metrics.h"
 #include "gateway/handlers.h"
 
 const struct route route_table[] = {
-#define X(method, path, flags, handler) {method, path, flags, handler},
+#define X(method, path, flags, handler) {method, path, flags, handler, #handler},
 #include "gateway/routes.def"
 #undef X
 };
@@ -185,6 +186,26 @@ const char router_refusal_body[] =
     "{\"code\":503,\"msg\":\"too many connections\",\"data\":null,"
     "\"error\":{\"type\":\"overloaded\",\"detail\":\"too many connections\"}}";
 
+/* A place among the caller's own calls. A lifecycle call that finds none is accepted all the same,
+ * and answered at once. */
+static int enter_user_share(struct request *request, struct error *err)
+{
+    struct gateway *gateway = request->gateway;
+
+    request->user = user_share_hold(gateway->users, request->principal.subject);
+    request->buffers.user_bytes = &request->user->bytes;
+    request->buffers.user_max_bytes = user_shares_max_bytes(gateway->users);
+    if ((request->route->flags & WORK) == 0) {
+        return 0;
+    }
+    if (user_share_enter(gateway->users, request->user, err) == 0) {
+        request->user_working = true;
+        return 0;
+    }
+    request->over_share = (request->route->flags & ASYNC) != 0;
+    return request->over_share ? 0 : -1;
+}
+
 /* Takes a place among the calls that may hold a thread for long. */
 static int enter_work(struct request *request, struct error *err)
 {
@@ -211,6 +232,12 @@ static void leave_work(struct request *request)
         atomic_fetch_sub(&request->gateway->working, 1);
     }
     budget_give(&request->gateway->buffers, &request->buffers, request->buffers.bytes);
+    if (request->user_working) {
+        user_share_leave(request->user);
+    }
+    if (request->user != NULL) {
+        user_share_release(request->gateway->users, request->user);
+    }
 }
 
 /* A body is paid for as it arrives: what a client says that it will send costs nothing. */
@@ -271,6 +298,23 @@ static int read_json(struct request *request, struct error *err)
     return status;
 }
 
+/* The fields of draft-ietf-httpapi-ratelimit-headers: of its present form, and of the one up to its
+ * seventh version, which more clients know. */
+static int check_rate(struct request *request, struct error *err)
+{
+    struct rate_state rate;
+
+    if (rates_take(request->gateway->rates, request->principal.subject, &rate, err) == 0) {
+        return 0;
+    }
+    snprintf(request->refusal_headers, sizeof(request->refusal_headers),
+             "RateLimit-Policy: \"user\";q=%lld;w=%lld\r\nRateLimit: \"user\";r=%lld;t=%d\r\n"
+             "RateLimit-Limit: %lld\r\nRateLimit-Remaining: %lld\r\nRateLimit-Reset: %d\r\n",
+             (long long)rate.burst, (long long)(rate.burst / rate.per_second), (long long)rate.left,
+             err->retry_after_s, (long long)rate.burst, (long long)rate.left, err->retry_after_s);
+    return -1;
+}
+
 static int check_rights(const struct request *request, struct error *err)
 {
     const struct principal *principal = &request->principal;
@@ -306,16 +350,82 @@ static int prepare(struct request *request, struct error *err)
     if (!open &&
         (auth_authenticate(request->gateway->auth, http_header(request->http, "Authorization"),
                            http_header(request->http, "X-API-Key"), &request->principal, err) < 0 ||
-         check_rights(request, err) < 0)) {
+         check_rate(request, err) < 0 || check_rights(request, err) < 0)) {
         return -1;
     }
     if (!open) {
         http_body_owner(request->http, request->principal.subject);
     }
-    if (enter_work(request, err) < 0) {
+    if ((!open && enter_user_share(request, err) < 0) || enter_work(request, err) < 0) {
         return -1;
     }
     return read_json(request, err);
+}
+
+/* Who the call was about: what its handler noted, the path's id, or the body's sandbox. */
+static const char *audit_target(const struct request *request)
+{
+    const char *id = request->path_id;
+
+    if (request->audit_target[0] != '\0') {
+        return request->audit_target;
+    }
+    if (id[0] == '\0' && request->body != NULL) {
+        id = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(request->body, "sandbox_id"));
+    }
+    return id != NULL && strlen(id) < LABEL_BYTES ? id : "";
+}
+
+/* What was asked, without contents: a path as it is, a command line as its hash unless configured.
+ */
+static void put_audit_detail(const struct request *request, char out[AUDIT_DETAIL_BYTES])
+{
+    static const char *const paths[] = {"file_path", "directory_path", "path"};
+    const char *command, *path = NULL;
+    char hash[SHA256_HEX_BYTES];
+
+    out[0] = '\0';
+    if (request->body == NULL) {
+        return;
+    }
+    command = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(request->body, "command"));
+    for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]) && path == NULL; i++) {
+        path = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(request->body, paths[i]));
+    }
+    if (command != NULL && !request->gateway->config->audit_commands) {
+        sha256_hex(command, strlen(command), hash);
+        snprintf(out, AUDIT_DETAIL_BYTES, "command sha256:%s", hash);
+    } else if (command != NULL || path != NULL) {
+        snprintf(out, AUDIT_DETAIL_BYTES, "%s %s", command != NULL ? "command" : "path",
+                 command != NULL ? command : path);
+        out[utf8_valid_prefix(out, strlen(out))] = '\0';
+    }
+}
+
+/* Every call that is not a read goes to the audit log, refused or not. */
+static void write_audit(const struct request *request)
+{
+    const struct principal *principal = &request->principal;
+    struct store_audit *record;
+
+    if (request->route == NULL || strcmp(request->route->method, "GET") == 0) {
+        return;
+    }
+    record = xcalloc(1, sizeof(*record));
+    record->at_ms = clock_wall_ms();
+    str_copy(record->actor, sizeof(record->actor), principal->subject);
+    str_copy(record->actor_name, sizeof(record->actor_name), principal->username);
+    str_copy(record->key_id, sizeof(record->key_id), principal->by_key ? principal->jti : "");
+    str_copy(record->address, sizeof(record->address), http_peer(request->http));
+    str_copy(record->action, sizeof(record->action),
+             request->route->handler_name + strlen("handle_"));
+    str_copy(record->target, sizeof(record->target), audit_target(request));
+    record->status = request->status;
+    str_copy(record->error, sizeof(record->error),
+             request->error_type != NULL ? request->error_type : "");
+    str_copy(record->request_id, sizeof(record->request_id), request->request_id);
+    put_audit_detail(request, record->detail);
+    audit_add(request->gateway->audit, record);
 }
 
 static void account(const struct request *request, int64_t took_us)
@@ -374,11 +484,12 @@ void router_handle(void *arg, struct http_exchange *http)
         }
         respond_error_details(&request, &err, 0, NULL, header);
     } else if (prepare(&request, &err) < 0) {
-        respond_error(&request, &err, 0);
+        respond_error_details(&request, &err, 0, NULL, request.refusal_headers);
     } else {
         log_context(request.request_id, NULL, request.path_id[0] != '\0' ? request.path_id : NULL);
         handle(&request);
     }
+    write_audit(&request);
     cJSON_Delete(request.body);
     leave_work(&request);
     account(&request, clock_mono_us() - start_us);

@@ -36,6 +36,7 @@ struct route {
     const char *method, *path;
     unsigned flags;
     void (*handler)(struct request *request);
+    const char *handler_name;
 };
 
 /* Every route of routes.def. */

@@ -126,6 +126,12 @@ static void forget_held(struct worker *worker, size_t index)
             (worker->held_count - index) * sizeof(*worker->held));
 }
 
+/* A wake-up that claims whichever create or resume is next in turn. */
+static bool is_turn(const struct worker *worker, const struct queue_entry *entry)
+{
+    return worker->held_in_turn && (entry->op == JOB_CREATE || entry->op == JOB_RESUME);
+}
+
 /* Drops what needs no claim: malformed entries and those of jobs we are at already. */
 static void sift_held(struct worker *worker)
 {
@@ -134,7 +140,9 @@ static void sift_held(struct worker *worker)
         struct flight *flight = entry->wakeup.job_id[0] == '\0'
                                     ? NULL
                                     : inflight_find(&worker->inflight, entry->wakeup.job_id);
-        if (entry->wakeup.job_id[0] != '\0' && flight == NULL) {
+        /* a job that another's wake-up began leaves its own to another */
+        bool spare = flight != NULL && !flight->has_entry && is_turn(worker, entry);
+        if (entry->wakeup.job_id[0] != '\0' && (flight == NULL || spare)) {
             i++;
             continue;
         }
@@ -212,8 +220,10 @@ static void claim_held(struct worker *worker)
     }
     const char **ids = xcalloc(asked, sizeof(*ids));
     char(*copies)[32] = xcalloc(asked, sizeof(*copies));
+    size_t turns = 0;
     for (size_t i = 0; i < asked; i++) {
         ids[i] = worker->held[i].wakeup.job_id;
+        turns += is_turn(worker, &worker->held[i]);
         str_copy(copies[i], sizeof(copies[i]), worker->held[i].id);
     }
     struct store_claimed *claimed = NULL;
@@ -221,8 +231,8 @@ static void claim_held(struct worker *worker)
     struct error err = ERROR_INIT;
     CRASHPOINT(worker_read);
     int64_t asked_ms = clock_mono_ms();
-    int status = store_jobs_claim(worker->store, ids, asked, worker->identity,
-                                  worker->config->lease_ms, &claimed, &count, &err);
+    int status = store_jobs_claim_in_turn(worker->store, ids, asked, turns, worker->identity,
+                                          worker->config->lease_ms, &claimed, &count, &err);
     free(ids);
     if (status != 0) {
         free(copies);
@@ -238,8 +248,9 @@ static void claim_held(struct worker *worker)
         begin_flight(worker, &claimed[i], asked_ms);
     }
     store_claimed_free(claimed, count);
-    /* asked for and not given: done, not due, somebody else's, or behind another job of the same
-     * sandbox, whose end wakes it: this entry has served its purpose */
+    /* asked for and not given: done, not due, somebody else's, behind another job of the same
+     * sandbox, whose end wakes it, or another owner's turn came first and its own wake-up will
+     * serve this job: this entry has served its purpose */
     for (size_t i = 0; i < worker->held_count && asked > 0;) {
         bool was_asked = false;
         for (size_t j = 0; j < asked && !was_asked; j++) {
@@ -347,6 +358,7 @@ static void take_entries(struct worker *worker)
             worker_note_refusal(worker, queue_reader_fault(worker->reader));
         }
     }
+    worker->held_in_turn = true;
 }
 
 /* Entries of workers that died with them. */
@@ -363,6 +375,7 @@ static void take_over(struct worker *worker, int64_t now_ms)
     if (room <= 0) {
         return;
     }
+    worker->held_in_turn = false;
     if (queue_autoclaim(worker->queue, worker->identity, worker->config->min_idle_ms, worker->held,
                         (size_t)room, &worker->held_count, &err) == 0) {
         if (worker->held_count > 0) {
@@ -401,6 +414,7 @@ static void poll_due(struct worker *worker, int64_t now_ms)
         str_copy(entry->wakeup.job_id, sizeof(entry->wakeup.job_id), ids[i]);
     }
     worker->held_count = count;
+    worker->held_in_turn = false;
     if (count == (size_t)room) {
         worker->next_due_ms = now_ms; /* there may be more */
     }

@@ -66,6 +66,7 @@ struct worker {
     struct inflight inflight;
     struct queue_entry *held; /* read, not yet claimed */
     size_t held_count;
+    bool held_in_turn; /* they came from the streams: creates and resumes among them take turns */
     struct worker_outgoing outgoing;
     struct worker_counters counters;
     int64_t started_wall_ms;

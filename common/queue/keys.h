@@ -13,6 +13,7 @@
 #define QUEUE_KEY_HOLD       "hold:"     /* + provider: exists while calls are on hold */
 #define QUEUE_KEY_WORKER     "workers:"  /* + consumer: heartbeat with TTL */
 #define QUEUE_KEY_REAPER     "reapers:"  /* + name: heartbeat with TTL */
+#define QUEUE_KEY_RATE       "rate:"     /* + hash of a user: bucket of calls, with TTL */
 #define QUEUE_KEY_MARK       "mark"      /* whose keys these are; absent = Redis was wiped */
 #define QUEUE_GROUP          "lifecycle-workers"
 

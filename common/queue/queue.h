@@ -94,6 +94,18 @@ int queue_hold_set(struct queue *queue, const char *provider, int64_t ms, const 
 int queue_hold_get(struct queue *queue, const char *provider, int64_t *ret_ms,
                    char ret_why[QUEUE_HOLD_BYTES], struct error *err) MUST_CHECK;
 
+/* A token bucket that all gateways share. */
+enum { QUEUE_RATE_KEY_BYTES = 65 };
+struct queue_rate {
+    char key[QUEUE_RATE_KEY_BYTES];
+    int64_t per_second, burst;
+    int64_t used;     /* taken since the last call */
+    int64_t ret_left; /* what is left of it, of all takers; < 0 = more was taken than there was */
+};
+/* All in one command. */
+int queue_rates(struct queue *queue, struct queue_rate *rates, size_t count,
+                struct error *err) MUST_CHECK;
+
 int queue_heartbeat(struct queue *queue, const char *consumer, int64_t ttl_ms,
                     const char *info_json, struct error *err) MUST_CHECK;
 int queue_heartbeat_remove(struct queue *queue, const char *consumer, struct error *err) MUST_CHECK;

@@ -265,6 +265,13 @@ struct store_claimed {
 int store_jobs_claim(struct store *store, const char *const *job_ids, size_t count,
                      const char *lease_owner, int64_t lease_ms, struct store_claimed **ret,
                      size_t *ret_count, struct error *err) MUST_CHECK;
+/* The same, but of the creates and resumes among them only those whose turn it is, and others in
+ * their place: `turns` in all, of the owners with the fewest running jobs first. So a wake-up of a
+ * create or resume says that one of them waits, not which is next. */
+int store_jobs_claim_in_turn(struct store *store, const char *const *job_ids, size_t count,
+                             size_t turns, const char *lease_owner, int64_t lease_ms,
+                             struct store_claimed **ret, size_t *ret_count,
+                             struct error *err) MUST_CHECK;
 void store_claimed_free(struct store_claimed *claimed, size_t count);
 
 /*

@@ -71,34 +71,58 @@ int store_jobs_claim(struct store *store, const char *const *job_ids, size_t cou
                      const char *lease_owner, int64_t lease_ms, struct store_claimed **ret,
                      size_t *ret_count, struct error *err)
 {
-    struct params lock = {.count = 0}, p = {.count = 0};
-    struct statement statements[] = {{.query = Q_LOCK_SANDBOXES, .params = &lock},
-                                     {.query = Q_JOBS_CLAIM, .params = &p}};
+    return store_jobs_claim_in_turn(store, job_ids, count, 0, lease_owner, lease_ms, ret, ret_count,
+                                    err);
+}
+
+int store_jobs_claim_in_turn(struct store *store, const char *const *job_ids, size_t count,
+                             size_t turns, const char *lease_owner, int64_t lease_ms,
+                             struct store_claimed **ret, size_t *ret_count, struct error *err)
+{
+    struct params lock = {.count = 0}, turn = {.count = 0}, claim = {.count = 0},
+                  passed = {.count = 0};
+    struct statement statements[4] = {{.query = Q_LOCK_SANDBOXES, .params = &lock}};
+    size_t used = 1, claiming;
     struct transitions transitions;
     char *ids = param_id_array(job_ids, count);
+    const PGresult *result;
     int status;
 
     transitions_init(&transitions);
     param_text(&lock, ids);
-    param_text(&p, ids);
-    param_text(&p, lease_owner);
-    param_int(&p, lease_ms);
-    param_text(&p, transitions.ops.data);
-    param_text(&p, transitions.from.data);
-    param_text(&p, transitions.to.data);
-    status = store_query_batch(store, statements, 2, err);
+    param_int(&turn, (int64_t)turns);
+    param_text(&turn, ids);
+    param_text(&claim, ids);
+    param_text(&claim, lease_owner);
+    param_int(&claim, lease_ms);
+    param_text(&claim, transitions.ops.data);
+    param_text(&claim, transitions.from.data);
+    param_text(&claim, transitions.to.data);
+    param_text(&passed, ids);
+    param_int(&passed, (int64_t)turns);
+    if (turns > 0) {
+        statements[used++] = (struct statement){.query = Q_JOBS_TURN, .params = &turn};
+    }
+    claiming = used;
+    statements[used++] = (struct statement){.query = Q_JOBS_CLAIM, .params = &claim};
+    if (turns > 0) {
+        statements[used++] = (struct statement){.query = Q_JOBS_PASSED_OVER, .params = &passed};
+    }
+    status = store_query_batch(store, statements, used, err);
     free(ids);
     transitions_done(&transitions);
     if (status < 0) {
         return -1;
     }
-    *ret_count = (size_t)PQntuples(statements[1].result);
+    result = statements[claiming].result;
+    *ret_count = (size_t)PQntuples(result);
     *ret = xcalloc(*ret_count, sizeof(**ret));
     for (size_t i = 0; i < *ret_count; i++) {
-        read_claimed(statements[1].result, (int)i, &(*ret)[i]);
+        read_claimed(result, (int)i, &(*ret)[i]);
     }
-    PQclear(statements[0].result);
-    PQclear(statements[1].result);
+    for (size_t i = 0; i < used; i++) {
+        PQclear(statements[i].result);
+    }
     return 0;
 }
 

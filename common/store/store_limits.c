@@ -1,6 +1,7 @@
 /* store_limits - see store_limits.h. */
 #include "common/store/store_limits.h"
 
+#include "common/base/alloc.h"
 #include "common/store/store_internal.h"
 
 int store_limits_get(struct store *store, const char *owner, int64_t ret[USER_LIMIT_COUNT],
@@ -40,6 +41,26 @@ int store_limit_set(struct store *store, const char *owner, enum user_limit limi
     }
     param_int(&p, value);
     return store_execute(store, Q_LIMIT_SET, &p, err);
+}
+
+int store_limit_owners(struct store *store, enum user_limit limit, struct store_owner_limit **ret,
+                       size_t *ret_count, struct error *err)
+{
+    struct params p = {.count = 0};
+    PGresult *result;
+
+    param_text(&p, user_limit_name(limit));
+    if (store_query(store, Q_LIMIT_OWNERS, &p, &result, err) < 0) {
+        return -1;
+    }
+    *ret_count = (size_t)PQntuples(result);
+    *ret = xcalloc(*ret_count, sizeof(**ret));
+    for (size_t i = 0; i < *ret_count; i++) {
+        row_text(result, (int)i, 0, (*ret)[i].owner, sizeof((*ret)[i].owner));
+        (*ret)[i].value = row_int(result, (int)i, 1);
+    }
+    PQclear(result);
+    return 0;
 }
 
 int store_use_get(struct store *store, const char *owner, struct store_use *ret, struct error *err)

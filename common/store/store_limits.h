@@ -17,6 +17,14 @@ int store_limits_get(struct store *store, const char *owner, int64_t ret[USER_LI
 int store_limit_set(struct store *store, const char *owner, enum user_limit limit, int64_t value,
                     struct error *err) MUST_CHECK;
 
+struct store_owner_limit {
+    char owner[OWNER_BYTES];
+    int64_t value;
+};
+/* Every owner's own value of one limit, in the order of strcmp(). *ret is a heap array. */
+int store_limit_owners(struct store *store, enum user_limit limit, struct store_owner_limit **ret,
+                       size_t *ret_count, struct error *err) MUST_CHECK;
+
 /* What is counted against the first three limits. */
 struct store_use {
     int64_t alive, paused, created_within_minute;

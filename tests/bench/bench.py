@@ -115,7 +115,7 @@ def run(folder: Path, redis: Redis, postgres: Postgres) -> None:
 
     # ---- with the local sandbox host: what a user feels
     host = SandboxHost(folder)
-    with Stack(folder / "host-stack", redis, postgres, host) as stack:
+    with Stack(folder / "host-stack", redis, postgres, host, env={"GATEWAY_CALLS_PER_SECOND": "0"}) as stack:
         client = stack.client()
         for _ in range(3):
             client.remove(client.create()["sandbox_id"])
@@ -144,7 +144,7 @@ def run(folder: Path, redis: Redis, postgres: Postgres) -> None:
 
     # ---- with a provider of known delay: the queue itself
     provider = FaultProvider(folder)
-    with Stack(folder / "queue-stack", redis, postgres, provider) as stack:
+    with Stack(folder / "queue-stack", redis, postgres, provider, env={"GATEWAY_CALLS_PER_SECOND": "0"}) as stack:
         client = stack.client()
         for _ in range(5):
             client.create()

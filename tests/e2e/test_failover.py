@@ -345,7 +345,8 @@ def test_a_provider_that_makes_nothing_but_says_so_is_waited_for(own_stack, own_
 
 def test_a_silent_provider_does_not_take_all_of_the_gateway(own_stack, own_pair):
     """Of 20 places to wait in it gets 15; what is beyond them is answered, and the other provider finds room."""
-    stack = own_stack(env={"GATEWAY_THREADS": "40", "GATEWAY_WORK_PERCENT": "50", "E2B_REQUEST_TIMEOUT_MS": "30000"})
+    stack = own_stack(env={"GATEWAY_THREADS": "40", "GATEWAY_WORK_PERCENT": "50", "GATEWAY_USER_SHARE_PERCENT": "100",
+                           "E2B_REQUEST_TIMEOUT_MS": "30000"})
     client = stack.client()
     box = client.create(provider="e2b")["sandbox_id"]
 

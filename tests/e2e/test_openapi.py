@@ -151,6 +151,8 @@ def test_answers_are_as_it_says(spec, stack):
     check("POST", "/api/v1/auth/login", client.post("/api/v1/auth/login", {"username": "reader", "password": PASSWORD}))
     for path in ("/", "/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"):
         check("GET", path, client.get(path))
+    check("GET", "/api/v1/limits", client.get("/api/v1/limits"))
+    check("GET", "/api/v1/audit", stack.client("auditor", role="admin").get("/api/v1/audit"))
     key = check("POST", "/api/v1/keys", client.post("/api/v1/keys", {"name": "k", "scopes": ["exec", "sandboxes:read"]}))
     key = check("POST", "/api/v1/keys/{id}/rotate", client.post(f"/api/v1/keys/{key['id']}/rotate", {"overlap_seconds": 60}))
     items = check("GET", "/api/v1/keys", client.get("/api/v1/keys"))["items"]

@@ -167,7 +167,7 @@ def test_an_old_backlog_refuses_creates(fault_stack):
 
 @pytest.mark.release_only
 def test_waiting_calls_leave_threads_to_the_rest(fault_stack, slow):
-    stack = fault_stack(env={"GATEWAY_THREADS": "40", "GATEWAY_WORK_PERCENT": "50"})
+    stack = fault_stack(env={"GATEWAY_THREADS": "40", "GATEWAY_WORK_PERCENT": "50", "GATEWAY_USER_SHARE_PERCENT": "100"})
     client = stack.client()
     ready = client.create()["sandbox_id"]
     stack.workers[0].send(signal.SIGSTOP)  # so that they wait
@@ -268,7 +268,8 @@ def test_a_reader_that_stalls_ends_at_its_time(tmp_path, redis, postgres, host, 
 def test_large_bodies_share_one_budget(fault_stack):
     """The second large body is refused while the first is still being sent, and taken afterwards. What a client
     says that it will send costs nothing: what has come does."""
-    stack = fault_stack(env={"GATEWAY_MAX_FILE_BYTES": "1048576", "GATEWAY_BUFFER_BYTES": "24000000"})
+    stack = fault_stack(env={"GATEWAY_MAX_FILE_BYTES": "1048576", "GATEWAY_BUFFER_BYTES": "24000000",
+                             "GATEWAY_USER_SHARE_PERCENT": "100"})
     client = stack.client()
     box = client.create()["sandbox_id"]
     text = json.dumps({"sandbox_id": box, "file_path": "/f", "content": "x" * 1_000_000}).encode()
@@ -295,7 +296,8 @@ def test_large_bodies_share_one_budget(fault_stack):
 def test_a_listing_that_runs_out_of_memory_is_refused_whole(tmp_path, redis, postgres, host):
     """There is room for the provider's answer and for some of the entries; a part of a folder would look like all of it."""
     with Stack(tmp_path / "s", redis, postgres, host, env={
-            "GATEWAY_MAX_FILE_BYTES": "1048576", "GATEWAY_BUFFER_BYTES": "24000000"}) as own:
+            "GATEWAY_MAX_FILE_BYTES": "1048576", "GATEWAY_BUFFER_BYTES": "24000000",
+            "GATEWAY_USER_SHARE_PERCENT": "100"}) as own:
         client = own.client()
         box = client.create()["sandbox_id"]
         client.run(box, "mkdir /tmp/d && cd /tmp/d && tail=$(printf %0200d 0) && for n in $(seq 1000 1999); do : > $n$tail; done")

@@ -109,3 +109,43 @@ def test_a_refused_create_does_not_use_up_its_key(fault_stack):
     made = client.ok(client.post(CREATE, BODY, **{"Idempotency-Key": "k"}))["sandbox_id"]
     again = client.post(CREATE, BODY, **{"Idempotency-Key": "k"})
     assert again.headers["Idempotency-Replayed"] == "true" and client.ok(again)["sandbox_id"] == made
+
+
+def test_calls_a_second_are_shared_by_the_gateways(fault_stack, redis):
+    stack = fault_stack(gateways=2, env={"GATEWAY_CALLS_PER_SECOND": "20"})
+    clients = [stack.client("alice", gateway=g) for g in (0, 1)]
+
+    def burst() -> list:
+        """Of 200 calls at both gateways at once, those that were let through."""
+        start = time.monotonic()
+        with ThreadPoolExecutor(16) as pool:
+            answers = list(pool.map(lambda i: clients[i % 2].get(BASE), range(200)))
+        passed = [a for a in answers if a.status_code == 200]
+        # the bucket of 40, what came in meanwhile, and a tenth of a second's calls a gateway
+        assert 30 <= len(passed) <= 40 + 20 * (time.monotonic() - start + 2 * 0.3) + 40, len(passed)
+        return [a for a in answers if a.status_code != 200]
+
+    for answer in burst():
+        assert answer.status_code == 429 and answer.json()["error"]["type"] == "rate_limited"
+        wait = answer.headers["Retry-After"]
+        assert answer.headers["RateLimit-Reset"] == wait and 1 <= int(wait) <= 3
+        assert answer.headers["RateLimit-Policy"] == '"user";q=40;w=2' and answer.headers["RateLimit"] == f'"user";r=0;t={wait}'
+    wait_until("shared", lambda: redis.cli("--scan", "--pattern", "sandbox:rate:*").strip() != "", 5)
+    # another user is not meant, and a user's own value wins
+    assert stack.client("bob").get(BASE).status_code == 200
+    stack.run("user", "limit", "alice", "calls_per_second=0")
+    wait_until("no limit", lambda: all(c.get("/api/v1/limits").status_code == 200 and
+                                       c.ok(c.get("/api/v1/limits"))["calls_per_second"]["limit"] is None for c in clients), 8)
+    with ThreadPoolExecutor(16) as pool:
+        assert {a.status_code for a in pool.map(lambda i: clients[i % 2].get(BASE), range(200))} == {200}
+
+
+def test_limits_tell_what_is_used(fault_stack):
+    stack = fault_stack(env={"SANDBOX_MAX_PER_USER": "3"})
+    client = stack.client("alice")
+    first = client.create()["sandbox_id"]
+    client.create()
+    client.pause(first)
+    told = client.ok(client.get("/api/v1/limits"))
+    assert told["max_sandboxes"] == {"limit": 3, "used": 1} and told["max_paused"] == {"limit": 10000, "used": 1}
+    assert told["creates_per_minute"] == {"limit": None, "used": 2} and told["calls_per_second"]["limit"] == 1000
