@@ -40,6 +40,11 @@ static const struct {
 #undef X
 };
 
+#define X(query, parameters_, read_only_, text_)                                                   \
+    _Static_assert(parameters_ <= QUERY_MAX_PARAMS, #query " has more parameters than fit");
+#include "common/store/queries.def"
+#undef X
+
 /* ---- talking, with a deadline
  * --------------------------------------------------------------------- */
 

@@ -18,7 +18,7 @@ enum query {
     QUERY_COUNT
 };
 
-enum { QUERY_MAX_PARAMS = 28 };
+enum { QUERY_MAX_PARAMS = 32 };
 
 /* Parameters of one statement, as text. Numbers live in `numbers`; texts are borrowed. */
 struct params {
