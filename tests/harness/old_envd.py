@@ -6,6 +6,7 @@ version did.
 What an old envd cannot do (seen on 0.5.6 and 0.2.11):
     below 0.5.7   POST /files takes multipart/form-data only, anything else is 500
     below 0.3.0   Start ignores "stdin": false: the command's stdin is open and never ends
+What no version does, and the sandbox host's agent does: adopt what a command detaches.
 """
 
 from __future__ import annotations
@@ -37,10 +38,12 @@ class OldEnvd:
         return "\r\n".join([lines[0], *kept, "Connection: close", "", ""]).encode("latin-1")
 
     def start(self, request: Request) -> None:
-        """stdin: false is a field this envd does not know."""
+        """No envd of E2B's makes a command the parent of its orphans; one below 0.3.0 does not know stdin: false."""
         messages = [message for _, message in take_envelopes(bytearray(request.body))]
         for message in messages:
-            message.pop("stdin", None)
+            message["process"].setdefault("envs", {})["SANDBOX_SUBREAPER"] = ""  # the host's agent would
+            if self.version < (0, 3, 0):
+                message.pop("stdin", None)
         request.body = b"".join(envelope(message) for message in messages)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -61,7 +64,7 @@ class OldEnvd:
             return
         inner, outer = await asyncio.open_connection("127.0.0.1", self.options.target, limit=1 << 20)
         rewritten = None
-        if request.path == "/process.Process/Start" and self.version < (0, 3, 0):
+        if request.path == "/process.Process/Start":
             await read_body(reader, request)
             self.start(request)
             rewritten = len(request.body)
