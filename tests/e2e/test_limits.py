@@ -104,7 +104,8 @@ def test_eight_large_writes_at_once_do_not_burst_the_box(tmp_path, redis, postgr
 
         with ThreadPoolExecutor(8) as pool:
             answers = list(pool.map(write, range(8)))
-        assert set(answers) <= {200, 503} and answers.count(200) >= 1, answers
+        # 429: beyond the share of one user
+        assert set(answers) <= {200, 429, 503} and answers.count(200) >= 1, answers
         peak = re.search(r"^VmHWM:\s+(\d+) kB", open(f"/proc/{own.gateways[0].pid}/status").read(), re.M)
         assert int(peak[1]) * 1024 < limit * 7 // 8
         client.remove(box)
