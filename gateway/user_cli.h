@@ -7,8 +7,8 @@
  *
  * The password comes from the first line of stdin (--password-stdin), else from
  * SANDBOX_USER_PASSWORD, else from the terminal, asked twice without echo; never from an argument,
- * where `ps` would show it. A disabled user cannot log in; tokens already issued live until they
- * expire. Threads: one. Failure: -1 with a message for the operator; ERR_INVALID is a usage error.
+ * where `ps` would show it. Disabling a user and setting a password end the user's tokens.
+ * Threads: one. Failure: -1 with a message for the operator; ERR_INVALID is a usage error.
  */
 #ifndef GATEWAY_USER_CLI_H
 #define GATEWAY_USER_CLI_H
@@ -16,6 +16,8 @@
 #include "common/base/error.h"
 #include "common/store/store.h"
 
+/* ERR_INVALID: no user may have that name. */
+int user_check_name(const char *name, struct error *err) MUST_CHECK;
 /* argv may begin at the program's name, at "user" or at the command behind it. */
 int user_cli_run(int argc, char **argv, struct store *store, struct error *err) MUST_CHECK;
 

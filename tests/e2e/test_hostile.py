@@ -24,6 +24,11 @@ TAKES = {
     "handle_login": ({"username": ("str", True), "password": ("str", True)}, {"username": "nobody", "password": "x"}),
     "handle_key_create": ({"name": ("str", True), "scopes": ("scopes", True), "expires_in_seconds": ("int", False)},
                           {"name": "n", "scopes": ["exec"]}),
+    "handle_user_create": ({"username": ("str", True), "password": ("str", True), "role": ("choice", False)},
+                           {"username": "new-one", "password": "long enough"}),
+    "handle_user_change": ({"username": ("str", True), "password": ("str", False), "disabled": ("bool", False)},
+                           {"username": "nobody-here"}),
+    "handle_user_limits": ({"username": ("str", True), "limits": ("limits", True)}, {"username": "nobody-here", "limits": {}}),
     "handle_key_rotate": ({"overlap_seconds": ("count", True)}, {"overlap_seconds": 60}),
     "handle_create": ({"user_id": ("str", True), "sandbox_template_id": ("str", False), "timeout_seconds": ("int", False),
                        "on_timeout": ON_TIMEOUT, "provider": ("choice", False), "metadata": ("map", False),
@@ -60,6 +65,7 @@ WRONG = {
     "id": [0, True, [], {}, "", "x", ID + "0", ID[:-1], ID.replace("1", "g"), "{" + ID + "}", "../" + ID, "x" * 5000],
     "int": ["1", "", True, [], {}, 0, -1, 1.5, 1e300, -1e300, 2**53, 2**63, 2**64],
     "count": ["1", "", True, [], {}, -1, 1.5, 1e300, -1e300, 2**53, 2**63, 2**64],
+    "limits": [0, True, "", [], {"nonsense": 1}, {"max_sandboxes": -1}, {"max_sandboxes": "1"}, {"max_sandboxes": 1.5}],
     "scopes": [0, True, "", "exec", {}, [], [1], [None], ["nonsense"], ["exec", ""]],
     "bool": [0, 1, "true", "", [], {}],
     "map": [0, True, "", "a", [], ["a"], {"a": 1}, {"a": None}, {"a": {}}, {"a": []}, {"": "b"}, {"k" * 5000: "v"},
@@ -101,7 +107,7 @@ def quiet_stack(tmp_path_factory, redis, postgres):
 
 @pytest.fixture(scope="module")
 def client(quiet_stack):
-    return quiet_stack.client()
+    return quiet_stack.client("root", role="admin")  # all routes are open to it
 
 
 class Watch:

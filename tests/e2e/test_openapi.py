@@ -80,7 +80,7 @@ def test_every_route_is_in_it_and_nothing_else(spec, stack):
 def test_the_fields_of_bodies_are_those_that_are_checked(spec):
     """TAKES is what test_hostile sends every wrong type to: the document must say the same."""
     kinds = {"str": "string", "text": "string", "choice": "string", "id": "string", "int": "integer", "bool": "boolean", "map": "object",
-             "count": "integer", "scopes": "array"}
+             "count": "integer", "scopes": "array", "limits": "object"}
     for route in routes():
         op = operation(spec, route.method, route.path.replace("11111111-2222-4333-8444-555555555555", "{id}"))
         body = op.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
@@ -152,7 +152,12 @@ def test_answers_are_as_it_says(spec, stack):
     for path in ("/", "/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"):
         check("GET", path, client.get(path))
     check("GET", "/api/v1/limits", client.get("/api/v1/limits"))
-    check("GET", "/api/v1/audit", stack.client("auditor", role="admin").get("/api/v1/audit"))
+    admin = stack.client("auditor", role="admin")
+    check("GET", "/api/v1/audit", admin.get("/api/v1/audit"))
+    check("GET", "/api/v1/users", admin.get("/api/v1/users"))
+    check("POST", "/api/v1/users", admin.post("/api/v1/users", {"username": "fresh", "password": PASSWORD}))
+    check("POST", "/api/v1/users/change", admin.post("/api/v1/users/change", {"username": "fresh", "disabled": True}))
+    check("POST", "/api/v1/users/limits", admin.post("/api/v1/users/limits", {"username": "fresh", "limits": {"max_paused": 3}}))
     key = check("POST", "/api/v1/keys", client.post("/api/v1/keys", {"name": "k", "scopes": ["exec", "sandboxes:read"]}))
     key = check("POST", "/api/v1/keys/{id}/rotate", client.post(f"/api/v1/keys/{key['id']}/rotate", {"overlap_seconds": 60}))
     items = check("GET", "/api/v1/keys", client.get("/api/v1/keys"))["items"]
