@@ -464,7 +464,7 @@ int store_sweep_killed(struct store *store, const char *provider, const char *pr
 
 struct store_stats {
     int64_t jobs_by_state[JOB_STATE_COUNT];
-    int64_t sandboxes_by_status[SANDBOX_STATUS_COUNT]; /* above 2,000 estimated from a sample */
+    int64_t sandboxes_by_status[SANDBOX_STATUS_COUNT]; /* above 1,000 estimated from a sample */
     int64_t oldest_queued_ms;                          /* age */
     int64_t missing;    /* sandboxes that their provider does not know at the moment */
     int64_t overdue_ms; /* since the oldest deadline on which nobody has acted; 0 = none */
