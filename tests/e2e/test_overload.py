@@ -410,3 +410,21 @@ def test_a_job_whose_wakeup_was_lost_is_woken_by_the_operator(fault_stack):
     assert state == "queued"
     runbook(stack, "XADD", JOB_ID=job, SANDBOX_ID=box)
     wait_until("paused", lambda: client.status(box) == "paused", 15)
+
+
+def test_a_body_sent_behind_its_head_is_not_waited_for(fault_stack):
+    """By a client without TCP_NODELAY: the head is acknowledged at once, or the body comes 40 ms later."""
+    stack = fault_stack()
+    client = stack.client()
+    whole = raw(client, f"{BASE}/create", b"{}")
+    sock = dial(stack.url)
+    took = []
+    for _ in range(20):
+        start = time.monotonic()
+        sock.sendall(whole[:-2])
+        time.sleep(0.001)
+        sock.sendall(b"{}")
+        assert sock.recv(65536).startswith(b"HTTP/1.1 400")
+        took.append(time.monotonic() - start)
+    assert sorted(took)[10] < 0.02, took
+    sock.close()
