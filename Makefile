@@ -223,6 +223,15 @@ dashboard-shot:
 	@$(MAKE) --no-print-directory -j2 -s build
 	@BUILD_DIR='$(BUILD)' /usr/bin/python3 tests/dashboard/main.py --out '$(OUT)'
 
+# schemathesis sends what /openapi.json allows and forbids: SCHEMA_EXAMPLES of each call, from SCHEMA_SEED
+SCHEMA_EXAMPLES ?= 50
+SCHEMA_SEED     ?= $(shell date +%s)
+.PHONY: schema-test
+schema-test: install-test
+	@$(MAKE) --no-print-directory -j2 -s build
+	@SCHEMA_EXAMPLES='$(SCHEMA_EXAMPLES)' SCHEMA_SEED='$(SCHEMA_SEED)' PYTHONPATH=. BUILD_DIR='$(BUILD)' \
+	    /usr/bin/python3 -m pytest -q -s -p no:cacheprovider tests/e2e/test_generated_clients.py -k document
+
 # the local sandbox host's promises in numbers; host-churn takes ten minutes
 .PHONY: host-bench host-churn
 host-bench host-churn:

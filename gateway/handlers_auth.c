@@ -11,10 +11,11 @@
 
 #include "common/base/alloc.h"
 #include "common/base/encode.h"
+#include "gateway/bounds.h"
 #include "gateway/handlers.h"
 #include "gateway/views.h"
 
-enum { USERNAME_BYTES = 256, PASSWORD_BYTES = 1024 };
+enum { USERNAME_BYTES = USERNAME_MAX_BYTES + 1, PASSWORD_BYTES = PASSWORD_TEXT_MAX_BYTES + 1 };
 
 struct credentials {
     char username[USERNAME_BYTES];

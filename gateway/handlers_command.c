@@ -7,15 +7,12 @@
 
 #include "common/base/clock.h"
 #include "common/base/encode.h"
+#include "gateway/bounds.h"
 #include "gateway/command_output.h"
 #include "gateway/data_call.h"
 #include "gateway/handlers.h"
 
 enum {
-    COMMAND_MAX_BYTES = 262144,
-    ENVS_MAX = 128,
-    ENV_NAME_BYTES = 128,
-    ENV_VALUE_BYTES = 16384,
     EVENT_DATA_BYTES = 32768, /* output in one event */
     EVENT_MAX_BYTES = 262144, /* an event: each byte of text may be escaped */
     /* Silence before a comment is sent. A provider that is polled looks every 5 s, so that a line
@@ -175,24 +172,6 @@ static void respond_command(struct request *request, struct command *command, in
     respond_data(request, 200, data);
 }
 
-/* Names that every shell and every provider can carry. */
-static int check_env_names(const cJSON *envs, struct error *err)
-{
-    for (const cJSON *item = envs != NULL ? envs->child : NULL; item != NULL; item = item->next) {
-        bool ok = item->string[0] != '\0' && !isdigit((unsigned char)item->string[0]);
-
-        for (const char *c = item->string; *c != '\0'; c++) {
-            ok = ok && (isalnum((unsigned char)*c) || *c == '_') && (unsigned char)*c < 0x80;
-        }
-        if (!ok) {
-            return error_set(err, ERR_INVALID,
-                             "envs: a name is made of letters, digits and _, and does not begin "
-                             "with a digit");
-        }
-    }
-    return 0;
-}
-
 static int read_encoding(const cJSON *body, bool *ret_base64, struct error *err)
 {
     const char *encoding;
@@ -222,7 +201,6 @@ static int read_command(struct request *request, char sandbox_id[UUID_BYTES],
         json_get_string(body, "cwd", DATA_PATH_MAX_BYTES, NULL, &command->request.cwd, err) < 0 ||
         json_get_string_map(body, "envs", ENVS_MAX, ENV_NAME_BYTES, ENV_VALUE_BYTES,
                             &command->request.envs, err) < 0 ||
-        check_env_names(command->request.envs, err) < 0 ||
         read_encoding(body, &command->base64, err) < 0) {
         return -1;
     }

@@ -10,14 +10,9 @@
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
 #include "gateway/api_key.h"
+#include "gateway/bounds.h"
 #include "gateway/handlers.h"
 #include "gateway/views.h"
-
-enum {
-    EXPIRY_MIN_S = 60,
-    EXPIRY_MAX_S = 315360000, /* ten years */
-    OVERLAP_MAX_S = 2592000
-};
 
 static cJSON *key_json(const struct store_api_key *row)
 {
@@ -85,7 +80,7 @@ void handle_key_create(struct request *request)
 
     if (json_get_string_req(request->body, "name", 1, LABEL_BYTES - 1, &name, &err) < 0 ||
         read_scopes(request, &scopes, &err) < 0 ||
-        json_get_int(request->body, "expires_in_seconds", EXPIRY_MIN_S, EXPIRY_MAX_S, 0,
+        json_get_int(request->body, "expires_in_seconds", KEY_EXPIRY_MIN_S, KEY_EXPIRY_MAX_S, 0,
                      &expires_in_s, &err) < 0) {
         respond_error(request, &err, 0);
         return;
@@ -169,7 +164,7 @@ void handle_key_rotate(struct request *request)
     char key[API_KEY_BYTES];
     int64_t overlap_s;
 
-    if (json_get_int_req(request->body, "overlap_seconds", 0, OVERLAP_MAX_S, &overlap_s, &err) <
+    if (json_get_int_req(request->body, "overlap_seconds", 0, KEY_OVERLAP_MAX_S, &overlap_s, &err) <
             0 ||
         store_api_key_get(store, request->path_id, owner_of(request), &row, &err) < 0) {
         respond_error(request, &err, 0);

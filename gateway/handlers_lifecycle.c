@@ -9,19 +9,13 @@
 
 #include "common/base/alloc.h"
 #include "common/domain/job_params.h"
+#include "gateway/bounds.h"
 #include "gateway/handlers.h"
 #include "gateway/lifecycle.h"
 #include "gateway/services.h"
 #include "gateway/views.h"
 
 enum {
-    TIMEOUT_MAX_S = 86400,
-    METADATA_MAX = 64,
-    METADATA_KEY_BYTES = 128,
-    METADATA_VALUE_BYTES = 1024,
-    ENVS_MAX = 128,
-    ENV_NAME_BYTES = 128,
-    ENV_VALUE_BYTES = 16384,
     EVENTS_MAX = 1000,
     RETRY_LATE_S = 15,
     STATUS_MESSAGE_BYTES = 2 * REASON_BYTES,

@@ -76,7 +76,8 @@ void handle_metrics(struct request *request)
 
 void handle_openapi(struct request *request)
 {
-    respond_json(request, 200, openapi_json(), "Cache-Control: max-age=60\r\n");
+    respond_json(request, 200, openapi_json(request->gateway->config),
+                 "Cache-Control: max-age=60\r\n");
 }
 
 void handle_docs(struct request *request)

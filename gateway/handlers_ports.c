@@ -1,4 +1,5 @@
 /* handlers_ports - the URL under which a port of a sandbox is reached from outside. */
+#include "gateway/bounds.h"
 #include "gateway/handlers.h"
 #include "gateway/lifecycle.h"
 #include "gateway/views.h"
@@ -15,7 +16,7 @@ void handle_expose_port(struct request *request)
     cJSON *data;
 
     if (request_sandbox_id(request, sandbox_id, &err) < 0 ||
-        json_get_int_req(request->body, "port", 1, 65535, &port, &err) < 0 ||
+        json_get_int_req(request->body, "port", 1, PORT_MAX, &port, &err) < 0 ||
         lifecycle_get_running(request, sandbox_id, &sandbox, &err) < 0) {
         respond_error(request, &err, 0);
         return;

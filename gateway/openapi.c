@@ -6,8 +6,13 @@
 #include <string.h>
 
 #include "common/base/alloc.h"
+#include "common/domain/providers.h"
+#include "gateway/bounds.h"
 #include "gateway/router.h"
 
+/* no string that we take may hold U+0000 */
+#define NO_NUL   "^[^\\u0000]*$"
+#define UUID     "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 #define STATUSES "creating|running|pausing|paused|resuming|deleting|deleted|failed"
 
 enum answer_kind {
@@ -127,6 +132,18 @@ static cJSON *type_schema(const char *type)
     const char *format = NULL;
     bool nullable = type[strlen(type) - 1] == '?';
 
+    if (strncmp(type, "strings", 7) == 0) {
+        cJSON *items;
+
+        cJSON_AddStringToObject(schema, "type", "array");
+        items = cJSON_AddObjectToObject(schema, "items");
+        cJSON_AddStringToObject(items, "type", "string");
+        if (type[7] == ':') {
+            json_add_int64(schema, "minItems", 1);
+            add_enum(items, type + 8);
+        }
+        return schema;
+    }
     if (strncmp(type, "enum:", 5) == 0) {
         cJSON_AddStringToObject(schema, "type", "string");
         add_enum(schema, type + 5);
@@ -160,18 +177,108 @@ static cJSON *type_schema(const char *type)
     return schema;
 }
 
-static cJSON *field_schema(const struct field *field)
+/* Optional fields may be null, which is as if they were not there. */
+static void allow_null(cJSON *schema)
 {
-    cJSON *schema = type_schema(field->type);
+    cJSON *values = cJSON_GetObjectItemCaseSensitive(schema, "enum");
+    cJSON *type = cJSON_DetachItemFromObjectCaseSensitive(schema, "type"), *either;
 
-    if (field->text[0] != '\0') {
-        cJSON_AddStringToObject(schema, "description", field->text);
+    either = cJSON_AddArrayToObject(schema, "type");
+    cJSON_AddItemToArray(either, type);
+    cJSON_AddItemToArray(either, cJSON_CreateString("null"));
+    if (values != NULL) {
+        cJSON_AddItemToArray(values, cJSON_CreateNull());
+    }
+}
+
+static void add_text_bounds(cJSON *schema, int64_t min, int64_t max)
+{
+    if (min > 0) {
+        json_add_int64(schema, "minLength", min);
+    }
+    json_add_int64(schema, "maxLength", max);
+    cJSON_AddStringToObject(schema, "pattern", NO_NUL);
+}
+
+static void add_bounds(cJSON *schema, const struct bound *bound,
+                       const struct gateway_config *config)
+{
+    int64_t max = bounds_max(bound, config);
+    cJSON *names;
+
+    switch (bound->kind) {
+    case BOUND_TEXT:
+        add_text_bounds(schema, bound->min, max);
+        break;
+    case BOUND_NUMBER:
+        json_add_int64(schema, "minimum", bound->min);
+        json_add_int64(schema, "maximum", max);
+        break;
+    case BOUND_MAP:
+        json_add_int64(schema, "maxProperties", max);
+        names = cJSON_AddObjectToObject(schema, "propertyNames");
+        add_text_bounds(names, 1, bound->name_max_bytes);
+        if (bound->variables) {
+            cJSON_ReplaceItemInObjectCaseSensitive(names, "pattern",
+                                                   cJSON_CreateString("^[A-Za-z_][A-Za-z0-9_]*$"));
+        }
+        add_text_bounds(cJSON_GetObjectItemCaseSensitive(schema, "additionalProperties"), 0,
+                        bound->value_max_bytes);
+        break;
+    }
+}
+
+static void describe(cJSON *schema, const char *text, const struct bound *bound)
+{
+    bool bytes = bound != NULL && bound->kind != BOUND_NUMBER;
+    char description[512];
+
+    snprintf(description, sizeof(description), "%s%s%s", text, text[0] != '\0' && bytes ? " " : "",
+             bytes ? "Lengths are of UTF-8, in bytes." : "");
+    if (description[0] != '\0') {
+        cJSON_AddStringToObject(schema, "description", description);
+    }
+}
+
+/* Those of SANDBOX_PROVIDERS; the program has started, so each name is one. */
+static void add_providers(cJSON *schema, const struct gateway_config *config)
+{
+    cJSON *list = cJSON_AddArrayToObject(schema, "enum");
+    const char *cursor = config->providers;
+    char name[PROVIDER_BYTES];
+
+    while (provider_list_next(&cursor, name, sizeof(name)) > 0) {
+        cJSON_AddItemToArray(list, cJSON_CreateString(name));
+    }
+}
+
+/* config: NULL for a field of an answer, which has no bounds to keep. */
+static cJSON *field_schema(const struct field *field, const struct gateway_config *config)
+{
+    bool provider = strcmp(field->type, "provider") == 0;
+    cJSON *schema = type_schema(provider ? "string" : field->type);
+    const struct bound *bound =
+        config != NULL ? bounds_find(calls[field->call].name, field->name) : NULL;
+
+    if (provider) {
+        add_providers(schema, config);
+    } else if (bound != NULL) {
+        add_bounds(schema, bound, config);
+    } else if (config != NULL && strcmp(field->type, "string") == 0) {
+        cJSON_AddStringToObject(schema, "pattern", NO_NUL);
+    } else if (config != NULL && strcmp(field->type, "uuid") == 0) {
+        cJSON_AddStringToObject(schema, "pattern", UUID); /* upper-case digits are refused */
+    }
+    describe(schema, field->text, bound);
+    if (field->place == IN_BODY && !field->required) {
+        allow_null(schema);
     }
     return schema;
 }
 
 /* The fields of one place as an object; NULL when there are none. */
-static cJSON *object_schema(enum call_id call, enum field_place place)
+static cJSON *object_schema(enum call_id call, enum field_place place,
+                            const struct gateway_config *config)
 {
     cJSON *schema = cJSON_CreateObject(), *properties, *required = cJSON_CreateArray();
 
@@ -179,7 +286,7 @@ static cJSON *object_schema(enum call_id call, enum field_place place)
     properties = cJSON_AddObjectToObject(schema, "properties");
     for (int i = 0; i < FIELD_COUNT; i++) {
         if (fields[i].call == call && fields[i].place == place) {
-            cJSON_AddItemToObject(properties, fields[i].name, field_schema(&fields[i]));
+            cJSON_AddItemToObject(properties, fields[i].name, field_schema(&fields[i], config));
             if (fields[i].required) {
                 cJSON_AddItemToArray(required, cJSON_CreateString(fields[i].name));
             }
@@ -253,7 +360,27 @@ static void add_parameter(cJSON *list, const char *in, const char *name, bool re
     cJSON_AddItemToArray(list, parameter);
 }
 
-static void add_parameters(cJSON *operation, int route)
+/* A header that the contract requires; a setting makes it optional, and generated clients need not
+ * have it as an argument of every call. */
+static void add_contract_header(cJSON *list, const char *name, cJSON *schema, const char *text)
+{
+    cJSON_AddStringToObject(schema, "description", text);
+    add_parameter(list, "header", name, false, schema);
+}
+
+static void add_key_parameter(cJSON *list)
+{
+    cJSON *schema = text_schema(NULL);
+
+    json_add_int64(schema, "minLength", 1);
+    json_add_int64(schema, "maxLength", IDEMPOTENCY_KEY_BYTES - 1);
+    cJSON_AddStringToObject(schema, "pattern", "^[\\x21-\\x7e]+$");
+    cJSON_AddStringToObject(schema, "description",
+                            "Sent again with the same request, it gets the first one's answer.");
+    add_parameter(list, "header", "Idempotency-Key", false, schema);
+}
+
+static void add_parameters(cJSON *operation, int route, const struct gateway_config *config)
 {
     cJSON *list = cJSON_AddArrayToObject(operation, "parameters");
     unsigned flags = served[route].flags;
@@ -262,27 +389,33 @@ static void add_parameters(cJSON *operation, int route)
         add_parameter(list, "path", "id", true, type_schema("uuid"));
     }
     if ((flags & OPEN) == 0) {
-        add_parameter(list, "header", "X-Request-ID", true, type_schema("uuid"));
-        add_parameter(list, "header", "User-Agent", true, type_schema("string"));
+        add_contract_header(list, "X-Request-ID", type_schema("uuid"),
+                            "Required unless GATEWAY_STRICT_HEADERS=0.");
+        add_contract_header(list, "User-Agent", type_schema("string"),
+                            "Required unless GATEWAY_STRICT_HEADERS=0.");
     }
     if ((flags & KEYED) != 0) {
-        add_parameter(list, "header", "Idempotency-Key", false, type_schema("string"));
+        add_key_parameter(list);
     }
     if ((flags & ASYNC) != 0) {
-        add_parameter(list, "header", "Prefer", false, type_schema("enum:respond-async"));
+        cJSON *prefer = text_schema(NULL);
+
+        cJSON_AddStringToObject(prefer, "description",
+                                "respond-async: answer 202 at once. Others are ignored.");
+        add_parameter(list, "header", "Prefer", false, prefer);
     }
     for (int i = 0; i < FIELD_COUNT; i++) {
         if (fields[i].call == served[route].call && fields[i].place == IN_QUERY) {
             add_parameter(list, "query", fields[i].name, fields[i].required,
-                          field_schema(&fields[i]));
+                          field_schema(&fields[i], config));
         }
     }
 }
 
-static void add_body(cJSON *operation, int route)
+static void add_body(cJSON *operation, int route, const struct gateway_config *config)
 {
-    cJSON *json = object_schema(served[route].call, IN_BODY);
-    cJSON *form = object_schema(served[route].call, IN_FORM);
+    cJSON *json = object_schema(served[route].call, IN_BODY, config);
+    cJSON *form = object_schema(served[route].call, IN_FORM, config);
     cJSON *body;
 
     if (json == NULL && form == NULL) {
@@ -303,13 +436,13 @@ static void add_responses(cJSON *operation, int route)
     enum call_id call = served[route].call;
     cJSON *responses = cJSON_AddObjectToObject(operation, "responses");
     cJSON *good = cJSON_AddObjectToObject(responses, "200");
-    cJSON *data = object_schema(call, IN_ANSWER);
+    cJSON *data = object_schema(call, IN_ANSWER, NULL);
 
     cJSON_AddStringToObject(good, "description", "OK");
     switch (calls[call].kind) {
     case ANSWER_EVENTS:
-        add_content(good, "text/event-stream", text_schema(NULL));
         add_content(good, "application/json", envelope_schema(data));
+        add_content(good, "text/event-stream", text_schema(NULL));
         break;
     case ANSWER_DATA:
         add_content(good, "application/json", envelope_schema(data));
@@ -331,7 +464,7 @@ static void add_responses(cJSON *operation, int route)
         cJSON *accepted = cJSON_AddObjectToObject(responses, "202");
 
         cJSON_AddStringToObject(accepted, "description", "Accepted; the work goes on.");
-        add_content(accepted, "application/json", envelope_schema(NULL));
+        add_content(accepted, "application/json", reference("#/components/schemas/Pending"));
     }
     cJSON_AddItemToObject(responses, "default", reference("#/components/responses/Failure"));
 }
@@ -351,7 +484,7 @@ static void add_security(cJSON *object, bool keys)
     }
 }
 
-static cJSON *operation_json(int route)
+static cJSON *operation_json(int route, const struct gateway_config *config)
 {
     enum call_id call = served[route].call;
     cJSON *operation = cJSON_CreateObject();
@@ -367,8 +500,8 @@ static cJSON *operation_json(int route)
     cJSON_AddItemToArray(cJSON_AddArrayToObject(operation, "tags"),
                          cJSON_CreateString(calls[call].tag));
     cJSON_AddStringToObject(operation, "summary", calls[call].summary);
-    add_parameters(operation, route);
-    add_body(operation, route);
+    add_parameters(operation, route, config);
+    add_body(operation, route, config);
     add_responses(operation, route);
     if ((served[route].flags & OPEN) != 0) {
         cJSON_AddArrayToObject(operation, "security");
@@ -376,6 +509,24 @@ static cJSON *operation_json(int route)
         add_security(operation, false);
     }
     return operation;
+}
+
+/* The answer 202: the work goes on, `status` tells how far it is. */
+static cJSON *pending_schema(void)
+{
+    cJSON *data = cJSON_CreateObject(), *properties, *required;
+
+    cJSON_AddStringToObject(data, "type", "object");
+    properties = cJSON_AddObjectToObject(data, "properties");
+    cJSON_AddItemToObject(properties, "success", type_schema("boolean"));
+    cJSON_AddItemToObject(properties, "sandbox_id", type_schema("uuid"));
+    cJSON_AddItemToObject(properties, "status", type_schema("enum:" STATUSES));
+    cJSON_AddItemToObject(properties, "message", type_schema("string"));
+    required = cJSON_AddArrayToObject(data, "required");
+    for (const cJSON *property = properties->child; property != NULL; property = property->next) {
+        cJSON_AddItemToArray(required, cJSON_CreateString(property->string));
+    }
+    return envelope_schema(data);
 }
 
 static void add_components(cJSON *root)
@@ -390,6 +541,8 @@ static void add_components(cJSON *root)
     cJSON *properties = cJSON_GetObjectItemCaseSensitive(schema, "properties");
     cJSON *error = cJSON_CreateObject(), *members, *types, *names;
 
+    cJSON_AddItemToObject(cJSON_AddObjectToObject(components, "schemas"), "Pending",
+                          pending_schema());
     cJSON_AddStringToObject(scheme, "type", "http");
     cJSON_AddStringToObject(scheme, "scheme", "bearer");
     cJSON_AddStringToObject(scheme, "bearerFormat", "JWT");
@@ -418,7 +571,7 @@ static void add_components(cJSON *root)
     add_content(failure, "application/json", schema);
 }
 
-cJSON *openapi_json(void)
+cJSON *openapi_json(const struct gateway_config *config)
 {
     cJSON *root = cJSON_CreateObject(), *info, *paths;
 
@@ -439,7 +592,7 @@ cJSON *openapi_json(void)
             method[c] = (char)(served[i].method[c] | 0x20); /* letters only */
             method[c + 1] = '\0';
         }
-        cJSON_AddItemToObject(path, method, operation_json(i));
+        cJSON_AddItemToObject(path, method, operation_json(i, config));
     }
     add_components(root);
     return root;

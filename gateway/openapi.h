@@ -12,11 +12,12 @@
 
 #include "common/base/json.h"
 #include "common/base/strbuf.h"
+#include "gateway/config.h"
 
 /* Whether the call at this path of routes.def takes a field or parameter of that name. */
 bool openapi_takes(const char *method, const char *path, const char *name);
-/* The document; the caller deletes. */
-cJSON *openapi_json(void);
+/* The document, with the bounds that are configured; the caller deletes. */
+cJSON *openapi_json(const struct gateway_config *config);
 /* A page that needs nothing from anywhere: no script, no font, no other file. */
 void openapi_html(struct strbuf *out);
 

@@ -14,7 +14,7 @@
 
 #define JSON_TYPE "application/json; charset=utf-8"
 
-enum { RESPONSE_MAX_BYTES = 1 << 30, RETRY_AFTER_S = 2, PAGE_DEFAULT = 50, PAGE_MAX = 200 };
+enum { RESPONSE_MAX_BYTES = 1 << 30, RETRY_AFTER_S = 2 };
 
 static void send_text(struct request *request, int status, const char *content_type,
                       const struct strbuf *text, const char *more_headers)
@@ -235,14 +235,14 @@ int request_page_limit(const struct request *request, int *ret, struct error *er
     bool given;
     long limit;
 
-    *ret = PAGE_DEFAULT;
+    *ret = REQUEST_PAGE_DEFAULT;
     if (request_query(request, "limit", text, sizeof(text), &given, err) < 0) {
         return -1;
     }
     if (given) {
         limit = strtol(text, &end, 10);
-        if (*end != '\0' || limit < 1 || limit > PAGE_MAX) {
-            return error_set(err, ERR_INVALID, "limit must be between 1 and %d", PAGE_MAX);
+        if (*end != '\0' || limit < 1 || limit > REQUEST_PAGE_MAX) {
+            return error_set(err, ERR_INVALID, "limit must be between 1 and %d", REQUEST_PAGE_MAX);
         }
         *ret = (int)limit;
     }

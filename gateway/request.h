@@ -78,6 +78,7 @@ int request_sandbox_id(const struct request *request, char ret[UUID_BYTES],
 /* An optional query parameter; *ret_given tells whether it was there and not empty. */
 int request_query(const struct request *request, const char *name, char *out, size_t size,
                   bool *ret_given, struct error *err) MUST_CHECK;
+enum { REQUEST_PAGE_DEFAULT = 50, REQUEST_PAGE_MAX = 200 };
 /* `limit` of the query: items of one page, 1 to 200, by default 50. */
 int request_page_limit(const struct request *request, int *ret, struct error *err) MUST_CHECK;
 /* True when the client sent `Prefer: respond-async`. */

@@ -10,6 +10,7 @@
 #include "common/base/encode.h"
 #include "common/base/log.h"
 #include "common/base/metrics.h"
+#include "gateway/bounds.h"
 #include "gateway/handlers.h"
 
 const struct route route_table[] = {
@@ -359,7 +360,7 @@ static int prepare(struct request *request, struct error *err)
     if ((!open && enter_user_share(request, err) < 0) || enter_work(request, err) < 0) {
         return -1;
     }
-    return read_json(request, err);
+    return read_json(request, err) < 0 ? -1 : bounds_check(request, err);
 }
 
 /* Who the call was about: what its handler noted, the path's id, or the body's sandbox. */

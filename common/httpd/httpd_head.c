@@ -89,19 +89,6 @@ static bool is_token(const char *text, size_t length)
     return length > 0;
 }
 
-static bool is_known_method(const char *method)
-{
-    static const char *const known[] = {"GET",    "HEAD",  "POST",  "PUT",
-                                        "DELETE", "PATCH", "TRACE", "OPTIONS"};
-
-    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
-        if (strcmp(method, known[i]) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* "http://host[:port]/path?query", as sent to a proxy. Leaves the authority in *ret_authority. */
 static char *strip_authority(char *target, char **ret_authority)
 {
@@ -148,9 +135,6 @@ static int parse_request_line(char *line, struct http_head *ret, char **ret_auth
     }
     if (strcmp(version, "HTTP/1.1") != 0 && strcmp(version, "HTTP/1.0") != 0) {
         return error_set(err, ERR_INVALID, "only versions 1.0 and 1.1 of HTTP are spoken");
-    }
-    if (!is_known_method(line)) {
-        return error_set(err, ERR_INVALID, "the method is not known");
     }
     target = strip_authority(target, ret_authority);
     query = strchr(target, '?');

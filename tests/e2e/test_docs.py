@@ -6,7 +6,7 @@ import subprocess
 from tests.harness.services import ROOT, build_dir
 
 PROGRAMS = ["sandbox-gateway", "sandbox-worker", "sandbox-reaper", "sandbox-host", "sandbox-tool-server"]
-PAGES = sorted(p for p in ROOT.glob("**/*.md") if not {"build", "var", "node_modules"} & set(p.relative_to(ROOT).parts))
+PAGES = sorted(p for p in ROOT.glob("**/*.md") if not {"build", "var", "node_modules", ".venv"} & set(p.relative_to(ROOT).parts))
 PREFIXES = "GATEWAY|WORKER|REAPER|SANDBOX|E2B|DAYTONA|JWT|LOGIN|REDIS|DATABASE|ADMISSION|RUN_CMD|MCP"
 NAME = re.compile(rf"`((?:{PREFIXES})_[A-Z0-9_]+)`")
 # no settings of a program: of compose and make run, of E2B's own machines, of what the template starts

@@ -351,7 +351,6 @@ static const struct {
     {"version 1.2", "GET /hello HTTP/1.2\r\nHost: a\r\n\r\n"},
     {"version 0.9", "GET /hello\r\n\r\n"},
     {"not http", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n"},
-    {"unknown method", "BREW /hello HTTP/1.1\r\nHost: a\r\n\r\n"},
     {"high byte in path", "GET /\xff\xfe HTTP/1.1\r\nHost: a\r\n\r\n"},
     {"other expectation",
      "POST /echo HTTP/1.1\r\nHost: a\r\nExpect: tea\r\nContent-Length: 0\r\n\r\n"},
