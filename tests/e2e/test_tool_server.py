@@ -121,7 +121,9 @@ def test_requests_that_are_none(client):
     assert client.request("tools/call", {"arguments": {}})["error"]["code"] == -32602
     assert client.request("tools/list", {"cursor": "x"})["error"]["code"] == -32602
     assert client.request("ping")["result"] == {}
-    assert client.http.get("/mcp", headers={"Accept": "text/event-stream"}).status_code == 405
+    for path in ("/mcp", "/mcp/", "/"):
+        assert client.http.get(path, headers={"Accept": "text/event-stream"}).status_code == 405
+    assert client.http.get("/mcp/x", headers={"Accept": "text/event-stream"}).status_code == 404
     assert client.http.get("/elsewhere").status_code == 404
     # a client that never heard of sessions is served as well
     assert client.post(ping, **{"Mcp-Session-Id": None, "MCP-Protocol-Version": None}).json()["result"] == {}

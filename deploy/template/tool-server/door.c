@@ -483,7 +483,7 @@ void door_serve(void *arg, struct http_exchange *exchange)
 
     reply.sent_ms = reply.started_ms;
     /* also at the root, so that the port's bare URL (the API's mcp_url) serves as it is */
-    if (strcmp(path, "/mcp") == 0 || strcmp(path, "/") == 0) {
+    if (strcmp(path, "/mcp") == 0 || strcmp(path, "/mcp/") == 0 || strcmp(path, "/") == 0) {
         serve_mcp(door, &reply);
     } else if (strcmp(path, "/health") == 0 &&
                (strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0)) {
