@@ -35,6 +35,10 @@ import httpx  # noqa: E402
 rows: list[tuple[str, str, str, str]] = []
 
 
+# one user asks for all of it
+UNLIMITED = {"GATEWAY_CALLS_PER_SECOND": "0", "SANDBOX_MAX_PER_USER": "0", "GATEWAY_USER_SHARE_PERCENT": "100"}
+
+
 def row(what: str, value: str, limit: str = "", ratio: str = "") -> None:
     rows.append((what, value, limit, ratio))
     print(f"  {what:<58} {value:>16} {limit:>34} {ratio:>7}", flush=True)
@@ -115,7 +119,7 @@ def run(folder: Path, redis: Redis, postgres: Postgres) -> None:
 
     # ---- with the local sandbox host: what a user feels
     host = SandboxHost(folder)
-    with Stack(folder / "host-stack", redis, postgres, host, env={"GATEWAY_CALLS_PER_SECOND": "0"}) as stack:
+    with Stack(folder / "host-stack", redis, postgres, host, env=UNLIMITED) as stack:
         client = stack.client()
         for _ in range(3):
             client.remove(client.create()["sandbox_id"])
@@ -144,7 +148,7 @@ def run(folder: Path, redis: Redis, postgres: Postgres) -> None:
 
     # ---- with a provider of known delay: the queue itself
     provider = FaultProvider(folder)
-    with Stack(folder / "queue-stack", redis, postgres, provider, env={"GATEWAY_CALLS_PER_SECOND": "0"}) as stack:
+    with Stack(folder / "queue-stack", redis, postgres, provider, env=UNLIMITED) as stack:
         client = stack.client()
         for _ in range(5):
             client.create()
