@@ -69,7 +69,8 @@ def test_the_gateway_is_as_its_document_says(stack, tools, tmp_path):
     shutil.copy(CLIENTS / "python" / "hooks.py", tmp_path)
     shutil.copy(CLIENTS / "python" / "schemathesis.toml", tmp_path)
     client = stack.client("thesis", role="admin")
-    said = run([tools / "schemathesis", "run", stack.url + "/openapi.json", "--phases", "coverage,fuzzing", "--workers", "2",
+    said = run([tools / "schemathesis", "run", stack.url + "/openapi.json", "--phases", "coverage,fuzzing",
+                "--workers", "1",  # with two, CPython 3.11 now and then fails in its ast module
                 "-H", "X-Request-ID: 6f1c1a52-5d1e-4c1e-8e68-9b38e1a0a0aa", "-H", "User-Agent: schemathesis",
                 "--max-examples", os.environ.get("SCHEMA_EXAMPLES", EXAMPLES), "--seed", os.environ.get("SCHEMA_SEED", "1"),
                 # a logout ends the token; of a form the order of its parts counts; a login needs one of three ways

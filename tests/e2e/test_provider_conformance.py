@@ -104,7 +104,9 @@ def test_lost_at_the_provider_is_noticed(alice, provider):
     provider.forget(data["provider_sandbox_id"])
     for _ in range(2):
         answer = alice.post(f"{BASE}/run-cmd", {"sandbox_id": data["sandbox_id"], "command": "true"})
-        assert (answer.status_code, answer.json()["error"]["type"]) == (404, "sandbox_not_found"), answer.text
+        assert (answer.status_code, answer.json()["error"]["type"]) == (503, "provider_unavailable"), answer.text
+        assert int(answer.headers["Retry-After"]) >= 1
+    assert alice.info(data["sandbox_id"])["status_reason"] == "missing_at_provider"  # not lost yet: see test_missing.py
 
 
 def test_run_cmd(alice, sandbox, home):

@@ -428,6 +428,9 @@ class Daytona:
             outer.close()  # the client is gone: the daemon sees its body break off
 
         upward = asyncio.create_task(up())
+        # this connection carries no other request, which the client must know before it sends one
+        with contextlib.suppress(OSError):
+            writer.write((await inner.read(1 << 18)).replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
         await copy(inner, writer)
         upward.cancel()
         outer.close()
