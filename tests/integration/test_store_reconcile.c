@@ -387,7 +387,7 @@ static void test_missing_counts_from_the_first_look_and_ends_with_a_sighting(voi
 
 static void test_only_what_ended_as_lost_is_given_back(void **state)
 {
-    struct sandbox lost, deleted, other;
+    struct sandbox lost, deleted, other, asked;
     struct wakeup wakeup, sweep, *wakeups;
     struct sandbox back;
     size_t count;
@@ -397,10 +397,16 @@ static void test_only_what_ended_as_lost_is_given_back(void **state)
     create_running(&lost);
     create_running(&deleted);
     create_running(&other);
+    create_running(&asked);
     finish_look(lost.id, STORE_SET_MISSING, SANDBOX_RUNNING);
     sql("UPDATE sandboxes SET expires_at = '2040-01-01' WHERE id = '%s'", lost.id);
     finish_look(lost.id, STORE_SET_LOST, SANDBOX_DELETED);
     finish_look(other.id, STORE_SET_LOST, SANDBOX_DELETED);
+    finish_look(asked.id, STORE_SET_LOST, SANDBOX_DELETED);
+    /* accepted just before the row ended as lost, and done without a call */
+    sql("INSERT INTO jobs (id, sandbox_id, seq, op, state, origin, max_attempts) "
+        "VALUES (gen_random_uuid(), '%s', 99, 'delete', 'done', 'client', 1)",
+        asked.id);
     finish_look(deleted.id, STORE_SET_MISSING, SANDBOX_RUNNING);
     accept_op(deleted.id, JOB_DELETE, false, &wakeup, &joined);
     run_job(wakeup.job_id, SANDBOX_DELETED);
@@ -414,24 +420,26 @@ static void test_only_what_ended_as_lost_is_given_back(void **state)
         {.provider_sandbox_id = lost.id, .finding = "orphan", .sandbox_id = lost.id},
         {.provider_sandbox_id = deleted.id, .finding = "orphan", .sandbox_id = deleted.id},
         {.provider_sandbox_id = "another-copy", .finding = "orphan", .sandbox_id = other.id},
-        {.provider_sandbox_id = "foreign", .finding = "orphan", .sandbox_id = nobody}};
+        {.provider_sandbox_id = "foreign", .finding = "orphan", .sandbox_id = nobody},
+        {.provider_sandbox_id = asked.id, .finding = "orphan", .sandbox_id = asked.id}};
     sql("UPDATE sandboxes SET deleted_at = now() - interval '90 seconds' WHERE id = '%s'",
         deleted.id);
     claim_sweep(lost.provider, 60000, &sweep);
-    OK(store_sweep_note(store, sweep.job_id, lost.provider, items, 4, &err));
+    OK(store_sweep_note(store, sweep.job_id, lost.provider, items, 5, &err));
     assert_true(items[0].lost);
     assert_false(items[1].lost);
     assert_false(items[2].lost); /* another one than the row had */
     assert_false(items[3].lost);
+    assert_false(items[4].lost); /* somebody asked for its end */
     assert_true(items[0].ended_ms >= 0 && items[0].ended_ms < 60000);
     assert_true(items[1].ended_ms >= 90000 && items[1].ended_ms < 150000);
     assert_true(items[3].ended_ms == -1);
     OK(store_sweep_end(store, sweep.job_id, NULL, &err));
 
-    const char *sandboxes[] = {lost.id, deleted.id, other.id};
-    const char *providers[] = {lost.id, deleted.id, "another-copy"};
-    const char *states[] = {"paused", "running", "running"};
-    OK(store_sweep_give_back(store, lost.provider, sandboxes, providers, states, 3, "tester",
+    const char *sandboxes[] = {lost.id, deleted.id, other.id, asked.id};
+    const char *providers[] = {lost.id, deleted.id, "another-copy", asked.id};
+    const char *states[] = {"paused", "running", "running", "running"};
+    OK(store_sweep_give_back(store, lost.provider, sandboxes, providers, states, 4, "tester",
                              &wakeups, &count, &err));
     assert_int_equal(count, 1);
     assert_string_equal(wakeups[0].sandbox_id, lost.id);
@@ -450,7 +458,7 @@ static void test_only_what_ended_as_lost_is_given_back(void **state)
             "AND from_status = 'deleted' AND to_status = 'paused' AND actor = 'tester'",
             lost.id),
         1);
-    OK(store_sweep_give_back(store, lost.provider, sandboxes, providers, states, 3, "tester",
+    OK(store_sweep_give_back(store, lost.provider, sandboxes, providers, states, 4, "tester",
                              &wakeups, &count, &err));
     assert_int_equal(count, 0); /* once */
     free(wakeups);
