@@ -235,7 +235,9 @@ class Run:
             c_tests(folder, "unit", env)
             fuzz_corpora(folder, env)
             self.integration(folder, env)
-            running.append((run_pytest, f"e2e {name}", env, expression, "not release_only", "tests/e2e", True))
+            # all the threads of a file meet in one process anyway; ASan's run is the long one
+            jobs = self.jobs if layer == "san" else 1
+            running.append((run_pytest, f"e2e {name}", env, expression, "not release_only", "tests/e2e", True, jobs))
         # side by side: they wait more than they compute, and their bounds on time are wide
         if running:
             side_by_side(running, len(running))
