@@ -64,9 +64,14 @@ $(BUILD)/common/provider.a: $(BUILD)/gen/scripts.o
 MODULES := base domain store queue provider httpd
 $(foreach m,$(MODULES),$(eval $(call MODULE,$(m))))
 
+# sources of a program: its folder and the rooms in it
+program_src = $(sort $(wildcard $(1)/*.c $(foreach r,$(ROOMS_$(1)),$(1)/$(r)/*.c)))
+ROOMS_gateway := http auth work data cli
+ROOMS_deploy/sandbox-host := api sandbox isolation
+
 # program: folder, binary, modules in link order, extra libraries, objects it shares with another
 define PROGRAM
-$(BUILD)/$(2): $(patsubst %.c,$(BUILD)/%.o,$(sort $(wildcard $(1)/*.c)) $(5)) $(foreach m,$(3),$(BUILD)/common/$(m).a)
+$(BUILD)/$(2): $(patsubst %.c,$(BUILD)/%.o,$(call program_src,$(1)) $(5)) $(foreach m,$(3),$(BUILD)/common/$(m).a)
 	@mkdir -p $$(@D); $(CC) $(LDFLAGS) -o $$@ $$(filter %.o,$$^) $(foreach m,$(3),$(BUILD)/common/$(m).a) $(foreach m,$(3),$(LIB_$(m))) $(4)
 PROGRAMS += $(BUILD)/$(2)
 endef
@@ -74,7 +79,7 @@ $(eval $(call PROGRAM,gateway,sandbox-gateway,httpd provider store queue domain 
 $(eval $(call PROGRAM,lifecycle-worker,sandbox-worker,provider store queue domain base,))
 $(eval $(call PROGRAM,reaper,sandbox-reaper,store queue domain base,))
 $(eval $(call PROGRAM,deploy/sandbox-host,sandbox-host,httpd base,-lseccomp -lssl -lcrypto))
-$(eval $(call PROGRAM,deploy/sandbox-host/agent,sandbox-agent,httpd base,-lz,deploy/sandbox-host/signature.c))
+$(eval $(call PROGRAM,deploy/sandbox-host/agent,sandbox-agent,httpd base,-lz,deploy/sandbox-host/api/signature.c))
 $(eval $(call PROGRAM,deploy/template/tool-server,sandbox-tool-server,httpd base,))
 
 .PHONY: build
@@ -95,17 +100,17 @@ endef
 UNIT_SRC        := $(sort $(wildcard tests/unit/test_*.c))
 INTEGRATION_SRC := $(sort $(wildcard tests/integration/test_*.c))
 # objects of a program that a unit test needs beside the modules
-AUTH_OBJECTS := $(patsubst %,$(BUILD)/gateway/%.o,api_key auth jwt password login_limit rights user_cli)
+AUTH_OBJECTS := $(patsubst %,$(BUILD)/gateway/%.o,auth/api_key auth/auth auth/jwt auth/password auth/login_limit auth/rights cli/user_cli)
 TEST_EXTRA_test_auth := $(AUTH_OBJECTS)
 TEST_EXTRA_test_login := $(AUTH_OBJECTS)
 TEST_EXTRA_test_gate := $(BUILD)/lifecycle-worker/gate.o
-TEST_EXTRA_test_placement := $(BUILD)/gateway/placement.o
-TEST_EXTRA_test_files := $(BUILD)/deploy/sandbox-host/files.o
-TEST_EXTRA_test_proxy := $(patsubst %,$(BUILD)/deploy/sandbox-host/%.o,head route signature)
-TEST_EXTRA_test_activity := $(BUILD)/gateway/activity.o
-TEST_EXTRA_test_waiters := $(BUILD)/gateway/waiter.o
-TEST_EXTRA_test_login_limit := $(BUILD)/gateway/login_limit.o
-TEST_EXTRA_test_router := $(filter-out %/main.o,$(patsubst %.c,$(BUILD)/%.o,$(sort $(wildcard gateway/*.c))))
+TEST_EXTRA_test_placement := $(BUILD)/gateway/data/placement.o
+TEST_EXTRA_test_files := $(BUILD)/deploy/sandbox-host/isolation/files.o
+TEST_EXTRA_test_proxy := $(patsubst %,$(BUILD)/deploy/sandbox-host/%.o,head route api/signature)
+TEST_EXTRA_test_activity := $(BUILD)/gateway/work/activity.o
+TEST_EXTRA_test_waiters := $(BUILD)/gateway/work/waiter.o
+TEST_EXTRA_test_login_limit := $(BUILD)/gateway/auth/login_limit.o
+TEST_EXTRA_test_router := $(filter-out %/main.o,$(patsubst %.c,$(BUILD)/%.o,$(call program_src,gateway)))
 TEST_EXTRA_test_compare := $(BUILD)/lifecycle-worker/compare.o
 TEST_EXTRA_test_tool_server := $(filter-out %/main.o,$(patsubst %.c,$(BUILD)/%.o,$(sort $(wildcard deploy/template/tool-server/*.c))))
 $(foreach t,$(UNIT_SRC) $(INTEGRATION_SRC),$(eval $(call CTEST,$(t))))
@@ -119,12 +124,12 @@ INTEGRATION_BIN := $(patsubst %.c,$(BUILD)/%,$(INTEGRATION_SRC))
 FUZZ_SRC     := $(sort $(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_TARGETS := $(patsubst tests/fuzz/fuzz_%.c,%,$(FUZZ_SRC))
 define FUZZ_OBJECTS
-$(BUILD)/tests/fuzz/$(1)_objects.a: $(filter-out %/main.o,$(patsubst %.c,$(BUILD)/%.o,$(sort $(wildcard $(2)/*.c)) $(3)))
+$(BUILD)/tests/fuzz/$(1)_objects.a: $(filter-out %/main.o,$(patsubst %.c,$(BUILD)/%.o,$(call program_src,$(2)) $(3)))
 	@mkdir -p $$(@D); rm -f $$@; ar rcs $$@ $$^
 endef
 $(eval $(call FUZZ_OBJECTS,gateway,gateway))
 $(eval $(call FUZZ_OBJECTS,host,deploy/sandbox-host))
-$(eval $(call FUZZ_OBJECTS,agent,deploy/sandbox-host/agent,deploy/sandbox-host/signature.c))
+$(eval $(call FUZZ_OBJECTS,agent,deploy/sandbox-host/agent,deploy/sandbox-host/api/signature.c))
 $(eval $(call FUZZ_OBJECTS,mcp,deploy/template/tool-server))
 FUZZ_OF_agent := agent host
 FUZZ_OF_host  := host

@@ -10,8 +10,8 @@
 #include "common/provider/provider.h"
 #include "common/provider/sandbox_files.h"
 #include "common/store/store_config.h"
-#include "gateway/budget.h"
-#include "gateway/services.h"
+#include "gateway/data/services.h"
+#include "gateway/work/budget.h"
 
 #define AT(field) offsetof(struct gateway_config, field)
 #define COUNT     (sizeof(table) / sizeof(table[0]))

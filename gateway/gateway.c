@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "common/store/store_config.h"
-#include "gateway/router.h"
+#include "gateway/http/router.h"
 
 struct store *gateway_store(const struct gateway_config *config)
 {

@@ -16,13 +16,13 @@
 #include "common/base/encode.h"
 #include "common/base/log.h"
 #include "common/store/store_audit.h"
-#include "gateway/doctor.h"
+#include "gateway/cli/doctor.h"
+#include "gateway/cli/health_cli.h"
+#include "gateway/cli/jobs_cli.h"
+#include "gateway/cli/key_cli.h"
+#include "gateway/cli/user_cli.h"
 #include "gateway/gateway.h"
-#include "gateway/health_cli.h"
-#include "gateway/jobs_cli.h"
-#include "gateway/key_cli.h"
-#include "gateway/router.h"
-#include "gateway/user_cli.h"
+#include "gateway/http/router.h"
 
 /* a head takes a token of TOKEN_BYTES and 3 KiB of everything else */
 enum {

@@ -1,10 +1,11 @@
 /*
  * heartbeat - what a worker says of itself, and the database's clock that it is told in return.
  *
- * Owns: the form of the JSON in Redis, which gateway/fleet.c reads (and a look with redis-cli); the
- * heartbeat in PostgreSQL, by which a crash is told from a late lease; the estimate of the
- * database's clock. Counters count from the worker's start and only grow. Does not own: sending the
- * JSON. Threads: the worker's one. Failure: PostgreSQL away is noted. Nothing secret is in it.
+ * Owns: the form of the JSON in Redis, which gateway/work/fleet.c reads (and a look with
+ * redis-cli); the heartbeat in PostgreSQL, by which a crash is told from a late lease; the estimate
+ * of the database's clock. Counters count from the worker's start and only grow. Does not own:
+ * sending the JSON. Threads: the worker's one. Failure: PostgreSQL away is noted. Nothing secret is
+ * in it.
  */
 #include "common/base/clock.h"
 #include "common/base/json.h"

@@ -25,7 +25,7 @@ only() { # header pattern, allowed path pattern
 only 'libpq-fe\.h' 'common/store/'
 only 'hiredis/.*' 'common/queue/'
 only 'curl/.*' 'common/provider/'
-only 'jwt\.h' 'gateway/jwt\.c'
+only 'jwt\.h' 'gateway/auth/jwt\.c'
 only 'cjson/.*' 'common/base/json\.h'
 
 # base <- domain <- {store, queue, provider, httpd} <- programs

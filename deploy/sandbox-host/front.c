@@ -18,11 +18,11 @@
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
 #include "deploy/sandbox-host/head.h"
+#include "deploy/sandbox-host/isolation/spawn.h"
 #include "deploy/sandbox-host/pass.h"
 #include "deploy/sandbox-host/refuse.h"
 #include "deploy/sandbox-host/route.h"
-#include "deploy/sandbox-host/sandbox.h"
-#include "deploy/sandbox-host/spawn.h"
+#include "deploy/sandbox-host/sandbox/sandbox.h"
 #include "deploy/sandbox-host/tls.h"
 
 enum {

@@ -11,7 +11,7 @@
 
 #include "common/base/strbuf.h"
 #include "common/httpd/httpd.h"
-#include "deploy/sandbox-host/signature.h"
+#include "deploy/sandbox-host/api/signature.h"
 
 static bool valid_id(const char *id, size_t length)
 {

@@ -73,7 +73,7 @@ class Timing:
         return self.WORKER_MIN_IDLE_MS + min(self.WORKER_MIN_IDLE_MS // 4, 5000)
 
     def lost_reply(self) -> int:
-        return 1000  # gateway/waiter.c: POLL_AFTER_MS + POLL_EVERY_MS
+        return 1000  # gateway/work/waiter.c: POLL_AFTER_MS + POLL_EVERY_MS
 
     def lost_claim(self) -> int:
         return self.SANDBOX_IDEMPOTENCY_CLAIM_MS

@@ -142,7 +142,7 @@ def test_every_make_target_that_is_named_is_one():
 def test_the_table_of_calls_has_every_route():
     text = (ROOT / "README.md").read_text()
     table = text[text.index("| Call |"):text.index("Success is")]
-    routes = re.findall(r'^X\("\w+", (?:BASE )?"?([^",]*)"?', (ROOT / "gateway/routes.def").read_text(), re.M)
+    routes = re.findall(r'^X\("\w+", (?:BASE )?"?([^",]*)"?', (ROOT / "gateway/http/routes.def").read_text(), re.M)
     assert len(routes) > 20
     missing = [route for route in routes if route not in table and route.replace("/{id}/", "/") not in table
                and route not in ("BASE", "/")]

@@ -1,7 +1,7 @@
 """What a careful client never sends, to every route that there is: each gets the right 4xx, nothing is done
 for it, nobody else notices, and the log holds one line about it that is no warning.
 
-The routes come from gateway/routes.def, so that a new one without its table here fails.
+The routes come from gateway/http/routes.def, so that a new one without its table here fails.
 """
 
 import json
@@ -87,7 +87,7 @@ class Route:
 
 
 def routes() -> list[Route]:
-    text = (ROOT / "gateway/routes.def").read_text().replace(f'"{BASE}"', "BASE")
+    text = (ROOT / "gateway/http/routes.def").read_text().replace(f'"{BASE}"', "BASE")
     found = re.findall(r'^X\("(\w+)", (.*?), ([^,]+), (\w+)\)', text, re.M)
     return [Route(m, "".join(re.findall(r'"([^"]*)"', p.replace("BASE", f'"{BASE}"'))), f, h) for m, p, f, h in found]
 

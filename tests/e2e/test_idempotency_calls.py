@@ -94,7 +94,7 @@ def test_an_upload_is_compared_by_its_bytes(stack, box):
 
 def test_a_key_is_honoured_or_refused_everywhere(stack, box):
     client = stack.client()
-    with open("gateway/routes.def") as file:
+    with open("gateway/http/routes.def") as file:
         text = file.read().replace('BASE "', f'"{BASE}').replace("BASE,", f'"{BASE}",')
     routes = re.findall(r'^X\("(\w+)", "([^"]+)", (.+), handle_\w+\)', text, re.M)
     assert len(routes) > 20

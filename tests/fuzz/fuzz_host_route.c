@@ -9,8 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "deploy/sandbox-host/api/signature.h"
 #include "deploy/sandbox-host/route.h"
-#include "deploy/sandbox-host/signature.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -12,8 +12,8 @@
 #include <string.h>
 
 #include "common/base/json.h"
-#include "gateway/auth.h"
-#include "gateway/jwt.h"
+#include "gateway/auth/auth.h"
+#include "gateway/auth/jwt.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

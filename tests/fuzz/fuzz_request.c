@@ -22,9 +22,9 @@
 #include "common/base/json.h"
 #include "common/base/log.h"
 #include "common/httpd/httpd.h"
+#include "gateway/auth/jwt.h"
 #include "gateway/gateway.h"
-#include "gateway/jwt.h"
-#include "gateway/router.h"
+#include "gateway/http/router.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -37,7 +37,7 @@ static const struct {
     const char *name, *method, *path;
 } routes[] = {
 #define X(method, path, flags, handler) {#handler, method, path},
-#include "gateway/routes.def"
+#include "gateway/http/routes.def"
 #undef X
 };
 enum { ROUTE_COUNT = sizeof(routes) / sizeof(routes[0]) };

@@ -20,8 +20,8 @@
 #include "common/base/clock.h"
 #include "common/base/service.h"
 #include "common/store/store.h"
-#include "gateway/auth.h"
-#include "gateway/user_cli.h"
+#include "gateway/auth/auth.h"
+#include "gateway/cli/user_cli.h"
 
 #define PASSWORD "TestPass123!"
 

@@ -4,7 +4,7 @@
  */
 #include "tests/integration/store_fixture.h"
 
-#include "gateway/waiter.h"
+#include "gateway/work/waiter.h"
 
 enum { ENDED = 6, UNFINISHED = 2000, PATIENCE_MS = 30000 };
 

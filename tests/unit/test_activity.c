@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "gateway/activity.h"
+#include "gateway/work/activity.h"
 
 /* A port on which nothing listens: every write fails. */
 static struct store *absent_store(void)

@@ -20,9 +20,9 @@
 
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
-#include "gateway/auth.h"
-#include "gateway/jwt.h"
-#include "gateway/password.h"
+#include "gateway/auth/auth.h"
+#include "gateway/auth/jwt.h"
+#include "gateway/auth/password.h"
 
 #define SECRET "0123456789abcdef0123456789abcdef"
 #define HEADER "{\"alg\":\"HS256\",\"typ\":\"JWT\"}"

@@ -16,7 +16,7 @@
 
 #include <cmocka.h>
 
-#include "deploy/sandbox-host/files.h"
+#include "deploy/sandbox-host/isolation/files.h"
 
 enum { LEVELS = 1500, NOBODY = 65534 };
 

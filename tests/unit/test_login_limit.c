@@ -15,7 +15,7 @@
 #include <sodium.h>
 
 #include "common/base/clock.h"
-#include "gateway/login_limit.h"
+#include "gateway/auth/login_limit.h"
 
 enum { PAIR_MAX = 5, ADDRESS_MAX = 20, WINDOW_S = 60, DELAY_MAX_S = 8 };
 

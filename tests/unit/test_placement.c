@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "gateway/placement.h"
+#include "gateway/data/placement.h"
 
 static struct provider_set *providers;
 static struct error err;

@@ -12,9 +12,9 @@
 
 #include <cmocka.h>
 
+#include "deploy/sandbox-host/api/signature.h"
 #include "deploy/sandbox-host/head.h"
 #include "deploy/sandbox-host/route.h"
-#include "deploy/sandbox-host/signature.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 

@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "gateway/router.h"
+#include "gateway/http/router.h"
 
 #define ID "29ef1923-20e4-4e41-9d76-1fffafbaaaeb"
 

@@ -24,7 +24,7 @@
 #include "deploy/sandbox-host/agent/entry.h"
 #include "deploy/sandbox-host/agent/routes.h"
 #include "deploy/sandbox-host/agent/user.h"
-#include "deploy/sandbox-host/signature.h"
+#include "deploy/sandbox-host/api/signature.h"
 
 #define COPY_BYTES         65536
 #define DRAIN_MAX_BYTES    (1 << 20)

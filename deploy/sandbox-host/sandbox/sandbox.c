@@ -1,0 +1,646 @@
+/* sandbox - see sandbox.h. */
+#include "deploy/sandbox-host/sandbox/sandbox.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/alloc.h"
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "deploy/sandbox-host/isolation/cgroup.h"
+#include "deploy/sandbox-host/isolation/egress.h"
+#include "deploy/sandbox-host/sandbox/guest.h"
+#include "deploy/sandbox-host/sandbox/image.h"
+#include "deploy/sandbox-host/sandbox/sandbox_internal.h"
+#include "deploy/sandbox-host/sandbox/template.h"
+
+enum { TOKEN_BYTES = 32, TRAFFIC_RESUME_MS = 300000, CLOSED_MAX_BYTES = 96 * 1024 };
+
+static const struct host_config *config;
+
+static int check_timeout(int64_t timeout_ms, struct error *err)
+{
+    if (timeout_ms <= 0) {
+        return error_set(err, ERR_INVALID, "Timeout must be greater than 0");
+    }
+    if (timeout_ms > config->max_timeout_s * 1000) {
+        return error_set(err, ERR_INVALID, "Timeout cannot be greater than %lld hours",
+                         (long long)config->max_timeout_s / 3600);
+    }
+    return 0;
+}
+
+/* ---- create ---- */
+
+static void make_token(char out[BOX_TEXT_BYTES])
+{
+    unsigned char token[TOKEN_BYTES];
+
+    randombytes_buf(token, sizeof(token));
+    sodium_bin2hex(out, BOX_TEXT_BYTES, token, sizeof(token));
+}
+
+static void describe(struct box *box, const struct box_options *options,
+                     const struct template *template)
+{
+    struct box_view *view = &box->view;
+
+    table_lock();
+    str_copy(view->template_id, sizeof(view->template_id), template->id);
+    str_copy(view->alias, sizeof(view->alias), template->alias);
+    view->auto_pause = options->auto_pause;
+    str_copy(view->base_id, sizeof(view->base_id),
+             template->base[0] != '\0' ? template->base : template->id);
+    view->auto_resume = options->auto_resume;
+    view->auto_pause_drops = options->auto_pause_drops;
+    view->internal = options->internal;
+    view->envs = options->envs != NULL ? cJSON_Duplicate(options->envs, true) : NULL;
+    view->internet = options->internet;
+    view->metadata = options->metadata != NULL ? cJSON_Duplicate(options->metadata, true) : NULL;
+    view->network = options->network != NULL ? cJSON_Duplicate(options->network, true) : NULL;
+    box->timeout_ms = options->timeout_ms;
+    if (options->secure) {
+        make_token(view->token);
+    }
+    if (options->private_traffic) {
+        make_token(view->traffic_token);
+    }
+    table_unlock();
+}
+
+static void note_output(struct box *box, const struct strbuf *output)
+{
+    table_lock();
+    journal_add_lines(&box->journal, clock_wall_ms(), JOURNAL_INFO, output->data, output->length);
+    table_unlock();
+}
+
+int box_start_processes(struct box *box, const struct template *template, const char *disk,
+                        const char *closed, bool connected, struct error *err)
+{
+    const char *token = box->view.token[0] != '\0' ? box->view.token : NULL;
+    const struct spawn_request request = {.id = box->view.id,
+                                          .template = template,
+                                          .access_token = token,
+                                          .envs = box->view.envs,
+                                          .uid = box->uid,
+                                          .connected = connected,
+                                          .closed = closed,
+                                          .disk = disk};
+    struct spawn_box processes;
+    struct strbuf output;
+    int status = spawn_start(&request, &processes, err);
+
+    table_lock(); /* the warden's news are looked up by them */
+    box->processes = processes;
+    table_unlock();
+    if (status < 0) {
+        return -1;
+    }
+    strbuf_init(&output, GUEST_OUTPUT_BYTES);
+    status = guest_bring_up(box->view.id, token, template, &output, err);
+    note_output(box, &output);
+    strbuf_done(&output);
+    if (status < 0) {
+        spawn_kill(box->view.id, &box->processes);
+    }
+    return status;
+}
+
+/* On failure its processes are killed: to be buried. */
+static int start_box(struct box *box, const struct box_options *options,
+                     const struct template *template, const char *closed, bool connected,
+                     struct error *err)
+{
+    const char *disk = options->disk != NULL ? options->disk : template->image;
+    int64_t now;
+
+    if (box_start_processes(box, template, disk, closed, connected, err) < 0) {
+        return -1;
+    }
+    now = clock_wall_ms();
+    table_lock();
+    box->view.started_ms = now;
+    box->lived_from_ms = now;
+    box->view.end_ms = now + options->timeout_ms;
+    table_unlock();
+    if (record_write(box, err) < 0) {
+        spawn_kill(box->view.id, &box->processes);
+        return -1;
+    }
+    return 0;
+}
+
+int box_plan_network(enum box_internet internet, const cJSON *network, struct strbuf *closed,
+                     bool *ret_connected, struct error *err)
+{
+    const struct egress_wish wish = {
+        .internet = internet != BOX_INTERNET_NO,
+        .allow_out = cJSON_GetObjectItemCaseSensitive(network, "allowOut"),
+        .deny_out = cJSON_GetObjectItemCaseSensitive(network, "denyOut")};
+
+    return egress_plan(&wish, closed, ret_connected, err);
+}
+
+int box_bury(struct box *box)
+{
+    struct error err = ERROR_INIT;
+
+    if (spawn_bury(box->view.id, &box->processes, &err) < 0) {
+        /* once: it is tried again and again */
+        log_event(box->burials++ == 0 ? LOG_ERROR : LOG_DEBUG, "sandbox.not_buried",
+                  LOG_S("sandbox", box->view.id), LOG_S("why", err.message));
+        return -1;
+    }
+    if (box->burials > 0) {
+        log_event(LOG_INFO, "sandbox.buried", LOG_S("sandbox", box->view.id),
+                  LOG_I("tries", box->burials + 1));
+    }
+    table_remove(box);
+    return 0;
+}
+
+/* Usually nothing is left when the caller gets its answer; what takes longer does not keep it
+ * waiting. Takes the transition lock and the reference. */
+static void bury_or_hand_over(struct box *box)
+{
+    if (box_bury(box) == 0) {
+        table_give_back(box);
+        return;
+    }
+    pthread_mutex_unlock(&box->transition);
+    keeper_bury(box);
+}
+
+static int create_from(const struct box_options *options, const struct template *template,
+                       const char *closed, bool connected, struct box_view *ret, struct error *err)
+{
+    struct box *box = table_add(err);
+
+    if (box == NULL) {
+        return -1;
+    }
+    describe(box, options, template);
+    if (start_box(box, options, template, closed, connected, err) < 0) {
+        log_error(LOG_WARN, "sandbox.start_failed", err);
+        pthread_mutex_lock(&box->transition);
+        table_set_state(box, BOX_ENDING);
+        bury_or_hand_over(box);
+        return -1;
+    }
+    table_lock();
+    box->view.state = BOX_RUNNING;
+    /* an end before this was nobody's to notice */
+    box->died = box->died || !spawn_alive(&box->processes);
+    table_copy_view(box, ret);
+    table_unlock();
+    box_note(box, JOURNAL_INFO, "sandbox.started", "started");
+    table_release(box);
+    return 0;
+}
+
+int box_create(const struct box_options *options, struct box_view *ret, struct error *err)
+{
+    const struct template *template;
+    struct strbuf closed;
+    bool connected;
+    int status;
+
+    if (check_timeout(options->timeout_ms, err) < 0) {
+        return -1;
+    }
+    strbuf_init(&closed, CLOSED_MAX_BYTES);
+    status = box_plan_network(options->internet, options->network, &closed, &connected, err);
+    if (status == 0) {
+        status = template_take(options->template_id, &template, err);
+        if (status < 0 && err->code == ERR_NOT_FOUND && options->base_id != NULL) {
+            *err = (struct error)ERROR_INIT;
+            status = template_take(options->base_id, &template, err);
+        }
+    }
+    if (status == 0) {
+        status = create_from(options, template, closed.data, connected, ret, err);
+        template_release(template);
+    }
+    strbuf_done(&closed);
+    return status;
+}
+
+/* ---- the end ---- */
+
+void box_end_locked(struct box *box, const char *why)
+{
+    table_set_state(box, BOX_ENDING);
+    spawn_kill(box->view.id, &box->processes);
+    box_note(box, JOURNAL_INFO, "sandbox.ended", why);
+}
+
+int box_kill(const char *id, struct error *err)
+{
+    struct box *box = table_take_locked(id, err);
+
+    if (box == NULL) {
+        return -1;
+    }
+    box_end_locked(box, "killed");
+    bury_or_hand_over(box);
+    return 0;
+}
+
+/* ---- pause and resume ---- */
+
+/* A record that cannot be written does not undo what happened: a restarted host may see it one
+ * change behind. */
+static void keep_record(const struct box *box)
+{
+    struct error err = ERROR_INIT;
+
+    if (record_write(box, &err) < 0) {
+        log_error(LOG_ERROR, "sandbox.record_failed", &err);
+    }
+}
+
+/* So that the disk is whole if the machine stops before the sandbox goes on. A disk that cannot be
+ * kept is no reason not to pause. */
+static void secure_disk(struct box *box)
+{
+    struct error err = ERROR_INIT;
+
+    if (!box->view.cold && (image_sync(box->processes.init.pid, &err) < 0 ||
+                            spawn_keep(box->view.id, true, &err) < 0)) {
+        log_error(LOG_ERROR, "sandbox.disk_not_kept", &err);
+    }
+}
+
+int box_pause_locked(struct box *box, bool keeps_memory, struct error *err)
+{
+    if ((keeps_memory ? cgroup_freeze(box->view.id, box->processes.init.pid, true, err)
+                      : disk_alone_locked(box, err)) < 0) {
+        return -1;
+    }
+    table_lock();
+    box->view.state = BOX_PAUSED;
+    box->view.end_ms = clock_wall_ms();
+    box->view.explicit_resume = !keeps_memory;
+    table_unlock();
+    if (box_keeps_disks()) {
+        secure_disk(box);
+    }
+    keep_record(box);
+    box_note(box, JOURNAL_INFO, "sandbox.paused",
+             keeps_memory ? "paused" : "paused without memory");
+    return 0;
+}
+
+int box_pause(const char *id, bool keeps_memory, struct error *err)
+{
+    struct box *box = table_take_locked(id, err);
+    int status;
+
+    if (box == NULL) {
+        return -1;
+    }
+    status = box->view.state == BOX_PAUSED
+                 ? error_set(err, ERR_CONFLICT, "Sandbox '%s' is already paused", id)
+             : !keeps_memory && !box_keeps_disks()
+                 ? error_set(err, ERR_INVALID,
+                             "memory: this host always keeps it (its disks are no images)")
+                 : box_pause_locked(box, keeps_memory, err);
+    table_give_back(box);
+    return status;
+}
+
+/* With the transition lock held. */
+static int resume(struct box *box, int64_t timeout_ms, const char *why, struct error *err)
+{
+    struct error kept = ERROR_INIT;
+    int64_t now;
+
+    if ((box->view.cold ? disk_alone_boot(box, err)
+                        : cgroup_freeze(box->view.id, box->processes.init.pid, false, err)) < 0) {
+        return -1;
+    }
+    if (spawn_keep(box->view.id, false, &kept) < 0) { /* its end removes it */
+        log_error(LOG_WARN, "sandbox.mark_not_removed", &kept);
+    }
+    now = clock_wall_ms();
+    table_lock();
+    box->view.state = BOX_RUNNING;
+    box->view.explicit_resume = false;
+    box->lived_from_ms = now;
+    box->view.started_ms = now;
+    box->view.end_ms = now + timeout_ms;
+    table_unlock();
+    keep_record(box);
+    box_note(box, JOURNAL_INFO, "sandbox.resumed", why);
+    return 0;
+}
+
+/* Moves the end, within the longest life. */
+static void move_end(struct box *box, int64_t timeout_ms, bool extend_only)
+{
+    int64_t end_ms = clock_wall_ms() + timeout_ms;
+    int64_t last_ms = box->lived_from_ms + config->max_timeout_s * 1000;
+    bool moved = false;
+
+    table_lock();
+    if (end_ms > last_ms) {
+        end_ms = last_ms;
+    }
+    if (!extend_only || end_ms > box->view.end_ms) {
+        box->view.end_ms = end_ms;
+        moved = true;
+    }
+    table_unlock();
+    if (moved) {
+        keep_record(box);
+    }
+}
+
+int box_connect(const char *id, int64_t timeout_ms, bool *ret_resumed, struct box_view *ret,
+                struct error *err)
+{
+    struct box *box;
+    int status = 0;
+
+    if (check_timeout(timeout_ms, err) < 0 || (box = table_take_locked(id, err)) == NULL) {
+        return -1;
+    }
+    *ret_resumed = box->view.state == BOX_PAUSED;
+    if (*ret_resumed) {
+        status = resume(box, timeout_ms, "resumed", err);
+    } else {
+        move_end(box, timeout_ms, true);
+    }
+    if (status == 0) {
+        table_lock();
+        table_copy_view(box, ret);
+        table_unlock();
+    }
+    table_give_back(box);
+    return status;
+}
+
+int box_set_timeout(const char *id, int64_t timeout_ms, bool extend_only, struct error *err)
+{
+    struct box *box;
+    int status = 0;
+
+    if (timeout_ms < 0) {
+        return error_set(err, ERR_INVALID, "Timeout must not be negative");
+    }
+    box = table_take_locked(id, err);
+    if (box == NULL) {
+        return -1;
+    }
+    if (box->view.state == BOX_PAUSED) {
+        status = table_no_such(id, err);
+    } else {
+        move_end(box, timeout_ms, extend_only);
+    }
+    table_give_back(box);
+    return status;
+}
+
+/* ---- where it may go ---- */
+
+static void describe_network(struct box *box, enum box_internet internet, const cJSON *network)
+{
+    static const char *const fields[] = {"allowOut", "denyOut"};
+
+    table_lock();
+    box->view.internet = internet;
+    if (box->view.network == NULL) {
+        box->view.network = cJSON_CreateObject();
+    }
+    for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
+        const cJSON *field = cJSON_GetObjectItemCaseSensitive(network, fields[i]);
+
+        cJSON_DeleteItemFromObjectCaseSensitive(box->view.network, fields[i]);
+        if (field != NULL) {
+            cJSON_AddItemToObject(box->view.network, fields[i], cJSON_Duplicate(field, true));
+        }
+    }
+    table_unlock();
+}
+
+int box_set_network(const char *id, enum box_internet internet, const cJSON *network,
+                    struct error *err)
+{
+    struct box *box = table_take_locked(id, err);
+    struct strbuf closed;
+    bool connected;
+    int status;
+
+    if (box == NULL) {
+        return -1;
+    }
+    strbuf_init(&closed, CLOSED_MAX_BYTES);
+    status = box->view.state == BOX_PAUSED
+                 ? table_no_such(id, err)
+                 : box_plan_network(internet, network, &closed, &connected, err);
+    if (status == 0) {
+        const struct egress_box outward = {.id = id,
+                                           .init_pid = box->processes.init.pid,
+                                           .init_fd = box->processes.init.fd,
+                                           .uid = box->uid};
+
+        status = egress_change(&outward, closed.data, connected, err);
+    }
+    if (status == 0) {
+        describe_network(box, internet, network);
+        keep_record(box);
+        box_note(box, JOURNAL_INFO, "sandbox.network_changed", "network changed");
+    }
+    strbuf_done(&closed);
+    table_give_back(box);
+    return status;
+}
+
+/* ---- traffic ---- */
+
+/* In constant time; `right` "" = none is asked for. */
+static bool token_is(const char *right, const char *given)
+{
+    size_t length = strlen(right);
+
+    return given != NULL && strlen(given) == length && sodium_memcmp(right, given, length) == 0;
+}
+
+static int check_tokens(const struct box *box, int port, const char *access_token,
+                        const char *traffic_token, bool paused, struct error *err)
+{
+    const char *right = box->view.traffic_token, *given = traffic_token;
+
+    if (port == SPAWN_ENVD_PORT) {
+        /* the agent checks its callers itself, but cannot while it is frozen */
+        right = paused ? box->view.token : "";
+        given = access_token;
+    }
+    if (right[0] == '\0' || token_is(right, given)) {
+        return 0;
+    }
+    return given == NULL ? error_set(err, ERR_TOKEN_MISSING, "the sandbox's token is missing")
+                         : error_set(err, ERR_TOKEN_SIGNATURE, "the sandbox's token is wrong");
+}
+
+/* network.maskRequestHost, which is the agent's port's no more than the traffic token is. With the
+ * table's lock held. */
+static void mask_host(const struct box *box, int port, char ret_host[ROUTE_MASK_BYTES])
+{
+    const char *mask = json_text(box->view.network, "maskRequestHost");
+
+    ret_host[0] = '\0';
+    if (port != SPAWN_ENVD_PORT) {
+        route_mask_host(mask, port, ret_host);
+    }
+}
+
+int box_admit(const char *id, int port, const char *access_token, const char *traffic_token,
+              char ret_host[ROUTE_MASK_BYTES], struct error *err)
+{
+    struct box *box = table_take(id, err);
+    bool paused, resumes;
+    int status;
+
+    if (box == NULL) {
+        return -1;
+    }
+    table_lock();
+    paused = box->view.state == BOX_PAUSED;
+    resumes = box->view.auto_resume && !box->view.explicit_resume;
+    mask_host(box, port, ret_host);
+    table_unlock();
+    status = paused && !resumes ? table_no_such(id, err)
+                                : check_tokens(box, port, access_token, traffic_token, paused, err);
+    table_release(box);
+    if (status < 0 || !paused) {
+        return status;
+    }
+    box = table_take_locked(id, err);
+    if (box == NULL) {
+        return -1;
+    }
+    if (box->view.state == BOX_PAUSED) {
+        status =
+            resume(box, box->timeout_ms > TRAFFIC_RESUME_MS ? box->timeout_ms : TRAFFIC_RESUME_MS,
+                   "resumed by traffic", err);
+    }
+    table_give_back(box);
+    return status;
+}
+
+/* ---- start and stop of the host ---- */
+
+/* The sandbox as an earlier host left it: running and thawed, or paused and frozen. Without the
+ * warden that started it, it is dead or, when it is frozen, will be as soon as it is thawed. */
+static int adopt(const char *id, bool warden_lives, struct error *err)
+{
+    struct box *box = xcalloc(1, sizeof(*box));
+    struct error gone = ERROR_INIT;
+    int status;
+
+    box->processes = (struct spawn_box)SPAWN_NOTHING;
+    box->references = 1; /* the table's */
+    pthread_mutex_init(&box->transition, NULL);
+    status = record_read(id, box, err);
+    if (status == 0 && box->view.state == BOX_PAUSED && box_keeps_disks() && spawn_is_kept(id) &&
+        (box->view.cold || spawn_find(&box->processes, &gone) < 0 || !warden_lives)) {
+        status = disk_alone_adopt(box, err);
+        if (status == 0) {
+            box_note(box, JOURNAL_INFO, "sandbox.adopted", "found again, as its disk alone");
+            return 0;
+        }
+    }
+    /* the earlier host may have been killed between the freezer and the record */
+    if (status < 0 || spawn_find(&box->processes, err) < 0 ||
+        (box->view.internal && error_set(err, ERR_NOT_FOUND, "its build ended") < 0) ||
+        (!warden_lives && error_set(err, ERR_NOT_FOUND, "its warden is gone") < 0) ||
+        cgroup_freeze(id, box->processes.init.pid, box->view.state == BOX_PAUSED, err) < 0 ||
+        (!table_adopt(box) && error_set(err, ERR_CONFLICT, "its user id is another's") < 0)) {
+        str_copy(box->view.id, sizeof(box->view.id), id); /* there may be no record of it */
+        spawn_kill(id, &box->processes);
+        box->references++;
+        pthread_mutex_lock(&box->transition);
+        bury_or_hand_over(box);
+        return -1;
+    }
+    box_note(box, JOURNAL_INFO, "sandbox.adopted", "found again by a restarted host");
+    return 0;
+}
+
+static int adopt_all(bool warden_lives, struct error *err)
+{
+    char all[SPAWN_PATH_BYTES];
+    struct dirent *entry;
+    DIR *folder;
+
+    spawn_dir(all, "");
+    folder = opendir(all);
+    if (folder == NULL) {
+        return error_set_errno(err, ERR_CONFIG, errno, "%s", all);
+    }
+    while ((entry = readdir(folder)) != NULL) {
+        struct error gone = ERROR_INIT;
+
+        if (entry->d_name[0] != '.' && adopt(entry->d_name, warden_lives, &gone) < 0) {
+            log_event(LOG_INFO, "sandbox.cleaned", LOG_S("sandbox", entry->d_name),
+                      LOG_S("why", gone.message));
+        }
+    }
+    closedir(folder);
+    return 0;
+}
+
+int boxes_init(const struct host_config *host_config, int64_t first_uid, bool warden_lives,
+               struct error *err)
+{
+    config = host_config;
+    table_init(config, first_uid);
+    keeper_init();
+    cgroup_thaw_killed();
+    if (!warden_lives) {
+        spawn_kill_strays();
+    }
+    if (adopt_all(warden_lives, err) < 0) {
+        return -1;
+    }
+    return keeper_start(err);
+}
+
+void boxes_exited(void *arg, pid_t pid, int wait_status)
+{
+    (void)arg;
+    (void)wait_status;
+    table_lock();
+    for (struct box *box = table_first(); box != NULL; box = box->next) {
+        if (box->processes.wrapper.pid == pid && !box->view.cold) {
+            box->died = true; /* the keeper does the rest */
+        }
+    }
+    table_unlock();
+}
+
+void boxes_done(void)
+{
+    struct error ignored = ERROR_INIT; /* somebody else ended it first */
+    struct box_view *views;
+    size_t count;
+
+    keeper_stop();
+    box_list(&views, &count);
+    for (size_t i = 0; i < count; i++) {
+        if (views[i].state != BOX_PAUSED || !box_keeps_disks() ||
+            disk_alone_put_away(views[i].id, &ignored) < 0) {
+            (void)!box_kill(views[i].id, &ignored);
+        }
+        box_view_done(&views[i]);
+    }
+    free(views);
+    keeper_drain();
+    table_done();
+}

@@ -1,0 +1,55 @@
+/*
+ * bounds - how long, large and many the fields of requests may be.
+ *
+ * Owns: the limits that are constants, and the table of bounds.def. Does not own: which fields
+ * there are and of what type (openapi.def), the values (handlers). Threads: const tables only.
+ * Failure: ERR_INVALID that names the field and what is allowed.
+ */
+#ifndef GATEWAY_BOUNDS_H
+#define GATEWAY_BOUNDS_H
+
+#include <stddef.h>
+
+#include "gateway/config.h"
+#include "gateway/http/request.h"
+
+enum {
+    USERNAME_MAX_BYTES = 255,
+    PASSWORD_TEXT_MAX_BYTES = 1023,
+    TIMEOUT_MAX_S = 86400,
+    METADATA_MAX = 64,
+    METADATA_KEY_BYTES = 128,
+    METADATA_VALUE_BYTES = 1024,
+    ENVS_MAX = 128,
+    ENV_NAME_BYTES = 128,
+    ENV_VALUE_BYTES = 16384,
+    KEY_EXPIRY_MIN_S = 60,
+    KEY_EXPIRY_MAX_S = 315360000, /* ten years */
+    KEY_OVERLAP_MAX_S = 2592000,
+    COMMAND_MAX_BYTES = 262144,
+    PORT_MAX = 65535,
+};
+
+enum bound_kind { BOUND_TEXT, BOUND_NUMBER, BOUND_MAP };
+
+struct bound {
+    const char *handler, *field;
+    void (*of)(struct request *request);
+    enum bound_kind kind;
+    bool outer;       /* not in the JSON body */
+    int64_t min, max; /* TEXT: bytes; NUMBER: the value; MAP: entries, min is 0 */
+    size_t setting; /* offset of the int64_t in gateway_config that is the maximum; 0 = `max` is */
+    int64_t name_max_bytes;  /* MAP: of each name; at least 1 */
+    int64_t value_max_bytes; /* MAP: of each value */
+    bool variables;          /* MAP: the names are those of environment variables */
+};
+
+/* The bound of that handler's field, NULL when it has none. `handler` as it is written in
+ * routes.def. */
+const struct bound *bounds_find(const char *handler, const char *field);
+int64_t bounds_max(const struct bound *bound, const struct gateway_config *config);
+/* Checks the fields of request->body against the bounds of the request's handler. A field that is
+ * missing or null is the handler's to judge. */
+int bounds_check(const struct request *request, struct error *err) MUST_CHECK;
+
+#endif

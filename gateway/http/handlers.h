@@ -1,0 +1,15 @@
+/*
+ * handlers - prototypes of every handler, made from the route table.
+ *
+ * A handler answers exactly once. It runs on a thread with a stack of 512 KiB: no big arrays.
+ */
+#ifndef GATEWAY_HANDLERS_H
+#define GATEWAY_HANDLERS_H
+
+#include "gateway/http/request.h"
+
+#define X(method, path, flags, handler) void handler(struct request *request);
+#include "gateway/http/routes.def"
+#undef X
+
+#endif

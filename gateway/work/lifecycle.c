@@ -1,0 +1,373 @@
+/* lifecycle - see lifecycle.h. */
+#include "gateway/work/lifecycle.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "common/base/alloc.h"
+#include "common/base/clock.h"
+#include "common/base/crashpoint.h"
+#include "common/base/log.h"
+
+enum { RUNNING_TRIES = 3, QUOTA_POLL_MS = 250 };
+
+/* What the class of a job's failure means to the caller. The one table of it. */
+static const enum error_code codes_of_outcome[OUTCOME_COUNT] = {
+    [OUTCOME_OK] = ERR_INTERNAL,
+    [OUTCOME_PERMANENT] = ERR_PROVIDER,
+    [OUTCOME_AUTH] = ERR_PROVIDER,
+    [OUTCOME_RATE_LIMITED] = ERR_PROVIDER_DOWN,
+    [OUTCOME_CAPACITY] = ERR_PROVIDER_DOWN,
+    [OUTCOME_TRANSIENT] = ERR_PROVIDER_DOWN,
+    [OUTCOME_AMBIGUOUS] = ERR_PROVIDER_DOWN,
+    [OUTCOME_SNOOZE] = ERR_PROVIDER_DOWN,
+};
+
+unsigned lifecycle_retryable_outcomes(void)
+{
+    unsigned outcomes = 0;
+
+    for (int i = 0; i < OUTCOME_COUNT; i++) {
+        if (error_code_http_status(codes_of_outcome[i]) == 503) {
+            outcomes |= 1u << i;
+        }
+    }
+    return outcomes;
+}
+
+int lifecycle_job_error(const struct job *job, struct error *err)
+{
+    const char *text = job->error[0] != '\0' ? job->error : "the job ended without success";
+
+    if (job->state == JOB_STATE_SUPERSEDED) {
+        return error_set(err, ERR_SANDBOX_NOT_FOUND, "no such sandbox");
+    }
+    /* refused by the state machine, not by the provider */
+    if (job->outcome == OUTCOME_PERMANENT && job->provider_http_status == 0) {
+        return error_set(err, ERR_CONFLICT, "%s", text);
+    }
+    return error_set(err, codes_of_outcome[job->outcome], "%s", text);
+}
+
+/* The ended job from the store: the reply only said that it ended. A store that is away now is
+ * asked again: the job is accepted, and its caller is to hear of its end. */
+static enum lifecycle_end read_end(struct request *request, const char *job_id, struct job *ret_job,
+                                   struct error *err)
+{
+    struct error store_err = ERROR_INIT;
+    struct job job;
+
+    memset(&job, 0, sizeof(job));
+    str_copy(job.id, sizeof(job.id), job_id);
+    if (store_jobs_poll(request->gateway->store, &job, 1, &store_err) < 0) {
+        if (store_err.code == ERR_DATABASE_DOWN || store_err.code == ERR_OVERLOADED) {
+            return LIFECYCLE_PENDING;
+        }
+        *err = store_err;
+        return LIFECYCLE_ERROR;
+    }
+    if (job.sandbox_id[0] == '\0') {
+        error_set(err, ERR_SANDBOX_NOT_FOUND, "no such sandbox"); /* ended and pruned since */
+        return LIFECYCLE_ERROR;
+    }
+    if (!job_state_is_terminal(job.state)) {
+        job_done(&job);
+        return LIFECYCLE_PENDING;
+    }
+    *ret_job = job;
+    /* a resume on the way to a call into the sandbox is not what the key stands for */
+    request->idempotency.ended = request->idempotency.bound;
+    if (job.state != JOB_STATE_DONE) {
+        lifecycle_job_error(&job, err);
+        return LIFECYCLE_ERROR;
+    }
+    return LIFECYCLE_ENDED;
+}
+
+static enum lifecycle_end wait_for_end(struct request *request, struct waiter *waiter, bool no_wait,
+                                       struct job *ret_job, struct error *err)
+{
+    struct gateway *gateway = request->gateway;
+    int64_t until_ms = clock_mono_ms() + gateway->config->wait_s * 1000;
+    enum lifecycle_end end = LIFECYCLE_PENDING;
+    bool woken = !no_wait;
+
+    while (woken && end == LIFECYCLE_PENDING) {
+        int64_t left_ms = until_ms - clock_mono_ms();
+
+        woken = left_ms > 0 && waiter_wait(gateway->waiters, waiter, left_ms);
+        /* once more when the time is over: what was away all the while may be back */
+        end = read_end(request, waiter->job_id, ret_job, err);
+        if (end == LIFECYCLE_PENDING) {
+            waiter_change_job(gateway->waiters, waiter, waiter->job_id);
+        }
+    }
+    return end;
+}
+
+/* Waits for the job that an earlier request of the same Idempotency-Key became. */
+static enum lifecycle_end join_earlier(struct request *request, bool no_wait, struct job *ret_job,
+                                       struct error *err)
+{
+    struct gateway *gateway = request->gateway;
+    const char *job_id = request->idempotency.job_id;
+    enum lifecycle_end end;
+    struct waiter waiter;
+
+    log_context(request->request_id, job_id, request->idempotency.sandbox_id);
+    waiter_add(gateway->waiters, &waiter, job_id);
+    /* its reply goes to the earlier request: look, and then poll */
+    waiter_change_job(gateway->waiters, &waiter, job_id);
+    end = read_end(request, job_id, ret_job, err);
+    if (end == LIFECYCLE_PENDING) {
+        end = wait_for_end(request, &waiter, no_wait, ret_job, err);
+    }
+    waiter_remove(gateway->waiters, &waiter);
+    return end;
+}
+
+static struct store_quota default_quota(const struct gateway_config *config)
+{
+    return (struct store_quota){.max_sandboxes = config->max_sandboxes,
+                                .max_paused = config->max_paused,
+                                .creates_per_minute = config->creates_per_minute};
+}
+
+/* With `Prefer: wait=N` a create that goes beyond its owner's limits is tried again until N seconds
+ * have passed. */
+static int accept_create(struct request *request, const struct sandbox *sandbox,
+                         const struct store_accept *accept, const char *job_id,
+                         struct wakeup *ret_wakeup, struct error *err)
+{
+    struct gateway *gateway = request->gateway;
+    int64_t until_ms = clock_mono_ms() + request_wait_s(request, gateway->config->wait_s) * 1000;
+
+    for (;;) {
+        int64_t left_ms;
+        int status;
+
+        user_share_accept_begin(request->user);
+        status = store_accept_create(gateway->store, sandbox, accept, job_id, ret_wakeup, err);
+        user_share_accept_end(request->user);
+        if (status == 0) {
+            return 0;
+        }
+        left_ms = until_ms - clock_mono_ms();
+        if (err->code != ERR_QUOTA || left_ms <= 0 || service_draining() ||
+            http_peer_gone(request->http)) {
+            return -1;
+        }
+        clock_sleep_ms(left_ms < QUOTA_POLL_MS ? left_ms : QUOTA_POLL_MS);
+    }
+}
+
+/* This request stood still for so long that its Idempotency-Key went to another one. */
+static void hide_fence(struct error *err)
+{
+    if (err->code == ERR_FENCED) {
+        error_set(err, ERR_TIMEOUT, "another request has taken over this Idempotency-Key");
+    }
+}
+
+/* A job may find that its sandbox is gone: that, and not the job's own words, is then the answer.
+ */
+static void prefer_not_found(struct request *request, const char *sandbox_id, struct error *err)
+{
+    struct error lookup = ERROR_INIT;
+    struct sandbox sandbox;
+
+    if (lifecycle_get(request, sandbox_id, &sandbox, &lookup) == 0) {
+        sandbox_done(&sandbox);
+    } else if (lookup.code == ERR_SANDBOX_NOT_FOUND) {
+        *err = lookup;
+    }
+}
+
+enum lifecycle_end lifecycle_run(struct request *request, const struct lifecycle_ask *ask,
+                                 struct job *ret_job, struct error *err)
+{
+    struct gateway *gateway = request->gateway;
+    struct store_accept accept = {
+        .quota = default_quota(gateway->config),
+        .owner = request->principal.subject,
+        .admin = request->principal.admin,
+        .sandbox_id = ask->sandbox_id,
+        .op = ask->op,
+        .origin = "client",
+        .params_json = ask->params_json,
+        .max_attempts = (int)(ask->op == JOB_DELETE ? gateway->config->delete_attempts
+                                                    : gateway->config->job_attempts),
+        .reply_to = gateway->name,
+        .request_id = request->request_id,
+        .traceparent = request->traceparent,
+        .join = ask->join,
+        .key = ask->keyed && request->idempotency.key[0] != '\0' ? request->idempotency.key : NULL,
+        .claim = request->idempotency.claim,
+    };
+    char job_id[UUID_BYTES];
+    enum lifecycle_end end = LIFECYCLE_ERROR;
+    struct waiter waiter;
+    struct wakeup wakeup;
+    bool joined;
+
+    memset(ret_job, 0, sizeof(*ret_job));
+    if (ask->keyed && idempotency_joins(request)) {
+        return join_earlier(request, ask->no_wait, ret_job, err);
+    }
+    if (ticker_admit(gateway->ticker, ask->op, err) < 0) {
+        return LIFECYCLE_ERROR;
+    }
+    id_uuid(job_id);
+    log_context(request->request_id, job_id, ask->sandbox_id);
+    waiter_add(gateway->waiters, &waiter, job_id);
+    CRASHPOINT(gateway_accepting);
+    if (store_accept_job(gateway->store, &accept, job_id, &wakeup, &joined, err) == 0) {
+        request->idempotency.bound = accept.key != NULL;
+        if (joined) {
+            waiter_change_job(gateway->waiters, &waiter, wakeup.job_id);
+        } else {
+            CRASHPOINT(gateway_accepted);
+            ticker_accepted(gateway->ticker);
+            enqueuer_add(gateway->enqueuer, &wakeup);
+        }
+        end = wait_for_end(request, &waiter, ask->no_wait, ret_job, err);
+    }
+    waiter_remove(gateway->waiters, &waiter);
+    hide_fence(err);
+    if (end == LIFECYCLE_ERROR && err->code == ERR_CONFLICT) {
+        prefer_not_found(request, ask->sandbox_id, err);
+    }
+    return end;
+}
+
+enum lifecycle_end lifecycle_create(struct request *request, struct sandbox *sandbox,
+                                    const char *params_json, bool no_wait, struct job *ret_job,
+                                    struct error *err)
+{
+    struct gateway *gateway = request->gateway;
+    struct store_accept accept = {
+        .quota = default_quota(gateway->config),
+        .params_json = params_json,
+        .max_attempts = (int)gateway->config->job_attempts,
+        .reply_to = gateway->name,
+        .request_id = request->request_id,
+        .traceparent = request->traceparent,
+        .key = request->idempotency.key[0] != '\0' ? request->idempotency.key : NULL,
+        .claim = request->idempotency.claim,
+    };
+    char job_id[UUID_BYTES];
+    enum lifecycle_end end = LIFECYCLE_ERROR;
+    struct waiter waiter;
+    struct wakeup wakeup;
+    bool may_wait;
+
+    memset(ret_job, 0, sizeof(*ret_job));
+    if (idempotency_joins(request)) {
+        str_copy(sandbox->id, sizeof(sandbox->id), request->idempotency.sandbox_id);
+        return join_earlier(request, no_wait, ret_job, err);
+    }
+    /* without a place to wait in, the answer is at once that it is on its way */
+    may_wait = !no_wait && share_take(&gateway->shares, sandbox->provider);
+    id_uuid(job_id);
+    log_context(request->request_id, job_id, sandbox->id);
+    waiter_add(gateway->waiters, &waiter, job_id);
+    CRASHPOINT(gateway_accepting);
+    if (accept_create(request, sandbox, &accept, job_id, &wakeup, err) == 0) {
+        request->idempotency.bound = accept.key != NULL;
+        CRASHPOINT(gateway_accepted);
+        ticker_accepted(gateway->ticker);
+        enqueuer_add(gateway->enqueuer, &wakeup);
+        end = wait_for_end(request, &waiter, !may_wait, ret_job, err);
+    }
+    if (may_wait) {
+        share_give(&gateway->shares, sandbox->provider);
+    }
+    waiter_remove(gateway->waiters, &waiter);
+    hide_fence(err);
+    return end;
+}
+
+int lifecycle_get(struct request *request, const char *sandbox_id, struct sandbox *ret,
+                  struct error *err)
+{
+    return store_sandbox_get(request->gateway->store, sandbox_id, request->principal.subject,
+                             request->principal.admin, ret, err);
+}
+
+/* Resumes, or waits behind whatever is queued: a resume of a running sandbox ends at once. */
+static int make_run(struct request *request, const char *sandbox_id, struct error *err)
+{
+    struct lifecycle_ask ask = {.sandbox_id = sandbox_id, .op = JOB_RESUME, .join = true};
+    struct job job;
+    enum lifecycle_end end = lifecycle_run(request, &ask, &job, err);
+
+    job_done(&job);
+    if (end == LIFECYCLE_PENDING) {
+        return error_set(err, ERR_TIMEOUT, "the sandbox did not start within %lld s",
+                         (long long)request->gateway->config->wait_s);
+    }
+    return end == LIFECYCLE_ENDED ? 0 : -1;
+}
+
+int lifecycle_get_running(struct request *request, const char *sandbox_id, struct sandbox *ret,
+                          struct error *err)
+{
+    for (int i = 0; i < RUNNING_TRIES; i++) {
+        struct error job_err = ERROR_INIT;
+        enum sandbox_status status;
+
+        if (lifecycle_get(request, sandbox_id, ret, err) < 0) {
+            return -1;
+        }
+        status = ret->status;
+        if (status == SANDBOX_RUNNING) {
+            return 0;
+        }
+        sandbox_done(ret);
+        if (status == SANDBOX_FAILED) {
+            return error_set(err, ERR_SANDBOX_FAILED, "the sandbox could not be created");
+        }
+        if (status == SANDBOX_DELETING || status == SANDBOX_DELETED) {
+            return error_set(err, ERR_SANDBOX_NOT_FOUND, "no such sandbox");
+        }
+        if (make_run(request, sandbox_id, &job_err) < 0 && job_err.code != ERR_CONFLICT) {
+            *err = job_err;
+            return -1;
+        }
+        /* a conflict means that the state moved meanwhile (a failed create, say): look again */
+    }
+    return error_set(err, ERR_CONFLICT, "the sandbox keeps changing its state");
+}
+
+int lifecycle_reconcile(struct request *request, const char *sandbox_id, struct error *err)
+{
+    struct lifecycle_ask ask = {.sandbox_id = sandbox_id, .op = JOB_RECONCILE, .join = true};
+    struct job job;
+    enum lifecycle_end end = lifecycle_run(request, &ask, &job, err);
+
+    job_done(&job);
+    if (end == LIFECYCLE_PENDING) {
+        return error_set(err, ERR_TIMEOUT, "the provider did not say what became of the sandbox");
+    }
+    return end == LIFECYCLE_ENDED ? 0 : -1;
+}
+
+int lifecycle_confirm(struct request *request, struct sandbox *sandbox, struct error *err)
+{
+    char id[UUID_BYTES];
+
+    if (sandbox->missing_since_ms == 0) {
+        return 0;
+    }
+    str_copy(id, sizeof(id), sandbox->id);
+    sandbox_done(sandbox);
+    memset(sandbox, 0, sizeof(*sandbox));
+    if (lifecycle_reconcile(request, id, err) < 0 || lifecycle_get(request, id, sandbox, err) < 0) {
+        return -1;
+    }
+    if (sandbox->missing_since_ms > 0) {
+        return error_set(err, ERR_PROVIDER_DOWN,
+                         "the provider does not know the sandbox at the moment");
+    }
+    return 0;
+}

@@ -1,0 +1,36 @@
+/* share - see share.h. */
+#include "gateway/work/share.h"
+
+#include <stdatomic.h>
+
+void shares_init(struct shares *shares, const struct provider_set *providers, int max_work)
+{
+    shares->max = provider_set_share(providers, max_work);
+}
+
+static _Atomic int *held_by(struct shares *shares, const char *provider)
+{
+    enum provider_kind kind;
+
+    return provider_kind_parse(provider, &kind) == 0 ? &shares->held[kind] : NULL;
+}
+
+bool share_take(struct shares *shares, const char *provider)
+{
+    _Atomic int *held = held_by(shares, provider);
+
+    if (held != NULL && atomic_fetch_add(held, 1) >= shares->max) {
+        atomic_fetch_sub(held, 1);
+        return false;
+    }
+    return true;
+}
+
+void share_give(struct shares *shares, const char *provider)
+{
+    _Atomic int *held = held_by(shares, provider);
+
+    if (held != NULL) {
+        atomic_fetch_sub(held, 1);
+    }
+}
