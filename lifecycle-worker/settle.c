@@ -154,8 +154,6 @@ static bool keep_to_kill(struct worker *worker, struct flight *flight)
 static void end_fenced(struct worker *worker, struct flight *flight, const char *event)
 {
     const struct job *job = &flight->claimed.job;
-    log_event(LOG_WARN, event, LOG_S("op", job_op_name(job->op)),
-              LOG_I("lease_token", job->lease_token));
     /* a commit whose answer was lost looks like this too: a waiter must not miss its end */
     struct job seen;
     struct error err = ERROR_INIT;
@@ -170,6 +168,9 @@ static void end_fenced(struct worker *worker, struct flight *flight, const char 
         settle_ack(worker, &flight->entry);
     }
     reconcile_late_call(worker, flight);
+    /* logged last: who reads the event finds the job that the late call led to */
+    log_event(LOG_WARN, event, LOG_S("op", job_op_name(job->op)),
+              LOG_I("lease_token", job->lease_token));
     if (!keep_to_kill(worker, flight)) {
         inflight_release(&worker->inflight, flight);
     }

@@ -287,8 +287,8 @@ class Scene(Stack):
         """The job came to its one end, the provider agrees with the row, the history is the straight one."""
         if not self.sandbox:
             ((self.sandbox,),) = self.sql("select id from sandboxes")
-        self.quiet(PATIENCE_S)
-        jobs = self.sql(f"select state, crashes from jobs where sandbox_id = '{self.sandbox}' and op = '{kind.op}' order by seq")
+        jobs = self.at_rest(
+            f"select state, crashes from jobs where sandbox_id = '{self.sandbox}' and op = '{kind.op}' order by seq", PATIENCE_S)
         assert jobs[-1][0] == "done", jobs
         self.agrees()
         happened = [e for e in self.truth.effects()[self.mark:] if e["effect"] == kind.effect]

@@ -367,8 +367,18 @@ class Stack:
 
     def quiet(self, seconds: float = 30.0) -> None:
         """Waits until no job is unfinished."""
-        wait_until("no unfinished job", lambda: self.sql(
-            "select count(*) from jobs where state in ('queued','running','retry_wait')") == [("0",)], seconds, 0.05)
+        self.at_rest("select 1", seconds)
+
+    def at_rest(self, query: str, seconds: float = 30.0) -> list[tuple]:
+        """The rows of a query at the first moment at which no job is unfinished. One statement, since a sweep or a
+        worker that lost its lease may ask for another look at any time after it."""
+        def rows() -> list[list[tuple]]:
+            found = self.sql(f"select u.unfinished, q.* from (select count(*) as unfinished from jobs where state in "
+                             f"('queued','running','retry_wait')) u left join (select true as found, * from ({query}) r) q on true")
+            return [[row[2:] for row in found if row[1]]] if found[0][0] == "0" else []
+
+        (quiet,) = wait_until("no unfinished job", rows, seconds, 0.05)
+        return quiet
 
     def stop(self) -> list[tuple[str, int]]:
         """Stops everything; returns (name, exit status) of those that were alive."""
