@@ -47,7 +47,7 @@ bool gateway_knows_owner(struct gateway *gateway)
 }
 
 /* ERR_CONFIG when the keys are another deployment's. While PostgreSQL or Redis is away it cannot be
- * told: the ticker goes on looking. */
+ * told: upkeep.c goes on looking. */
 static int check_owner(struct gateway *gateway, const struct queue_options *redis,
                        struct error *err)
 {
@@ -86,6 +86,7 @@ int gateway_open(struct gateway *gateway, const struct gateway_config *config, s
     gateway->activity = activity_new(gateway->store);
     gateway->clients = client_pool_new();
     gateway->fleet = fleet_new(&redis);
+    gateway->readiness = readiness_new(&redis, gateway->store);
     if (http_global_init(err) < 0 || check_owner(gateway, &redis, err) < 0 ||
         (gateway->providers = provider_set_open(config->providers, err)) == NULL ||
         (gateway->placement = placement_open(config->templates, gateway->providers, err)) == NULL ||
@@ -95,16 +96,16 @@ int gateway_open(struct gateway *gateway, const struct gateway_config *config, s
         (gateway->audit = audit_start(gateway->store, config->audit_days, err)) == NULL ||
         (gateway->rates = rates_start(&redis, gateway->store, config->calls_per_second, err)) ==
             NULL ||
-        (gateway->ticker = ticker_start(gateway, &redis, err)) == NULL) {
+        (gateway->upkeep = upkeep_start(gateway, err)) == NULL) {
         return -1;
     }
-    shares_init(&gateway->shares, gateway->providers, gateway->max_work);
+    provider_shares_init(&gateway->provider_shares, gateway->providers, gateway->max_work);
     return 0;
 }
 
 void gateway_close(struct gateway *gateway)
 {
-    ticker_stop(gateway->ticker);
+    upkeep_stop(gateway->upkeep);
     rates_stop(gateway->rates);
     audit_stop(gateway->audit);
     user_shares_free(gateway->users);
@@ -113,6 +114,7 @@ void gateway_close(struct gateway *gateway)
     auth_free(gateway->auth);
     placement_close(gateway->placement);
     provider_set_close(gateway->providers);
+    readiness_free(gateway->readiness);
     fleet_free(gateway->fleet);
     client_pool_free(gateway->clients);
     activity_free(gateway->activity);

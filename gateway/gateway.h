@@ -17,13 +17,15 @@
 #include "gateway/data/client_pool.h"
 #include "gateway/data/placement.h"
 #include "gateway/work/activity.h"
+#include "gateway/work/admission.h"
 #include "gateway/work/audit.h"
 #include "gateway/work/budget.h"
 #include "gateway/work/enqueuer.h"
 #include "gateway/work/fleet.h"
+#include "gateway/work/provider_share.h"
 #include "gateway/work/rates.h"
-#include "gateway/work/share.h"
-#include "gateway/work/ticker.h"
+#include "gateway/work/readiness.h"
+#include "gateway/work/upkeep.h"
 #include "gateway/work/user_share.h"
 #include "gateway/work/waiter.h"
 
@@ -39,7 +41,9 @@ struct gateway {
     struct enqueuer *enqueuer;
     struct activity *activity;
     struct client_pool *clients;
-    struct ticker *ticker;
+    struct upkeep *upkeep;
+    struct readiness *readiness;
+    struct admission admission;
     struct rates *rates;
     struct audit *audit;
     struct user_shares *users; /* what each holds of max_work and of buffers */
@@ -47,7 +51,7 @@ struct gateway {
     struct budget buffers;
     int max_work; /* WORK calls served at once; the other threads stay free for the rest */
     _Atomic int working;
-    struct shares shares; /* of these, by provider */
+    struct provider_shares provider_shares; /* of max_work */
 };
 
 /* Builds all of it and starts its threads. After a failure, too, gateway_close() is due. */

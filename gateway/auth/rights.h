@@ -2,7 +2,7 @@
  * rights - which rights have ended: revoked tokens, and users whose older tokens ended.
  *
  * Owns: this gateway's copy of both lists. Another gateway's changes arrive with rights_refresh(),
- * which the ticker calls every second. Does not own: tokens (jwt.h), users (store.h).
+ * which upkeep.c calls every second. Does not own: tokens (jwt.h), users (store.h).
  * Threads: any. Failure: the store's errors; the copy stays as it was.
  */
 #ifndef GATEWAY_RIGHTS_H

@@ -47,11 +47,11 @@ static int call_once(struct request *request, const struct sandbox *sandbox, dat
     if (call.provider == NULL) {
         return -1;
     }
-    if (!share_take(&gateway->shares, sandbox->provider)) {
+    if (!provider_share_take(&gateway->provider_shares, sandbox->provider)) {
         return error_set(err, ERR_OVERLOADED,
                          "%d calls into sandboxes at %s are being served, "
                          "which is all at once",
-                         gateway->shares.max, sandbox->provider);
+                         gateway->provider_shares.max, sandbox->provider);
     }
     status = activity_begin(gateway->activity, sandbox, err);
     if (status == 0) {
@@ -66,7 +66,7 @@ static int call_once(struct request *request, const struct sandbox *sandbox, dat
         client_pool_give(gateway->clients, call.client);
         activity_end(gateway->activity, sandbox->id);
     }
-    share_give(&gateway->shares, sandbox->provider);
+    provider_share_give(&gateway->provider_shares, sandbox->provider);
     return status;
 }
 

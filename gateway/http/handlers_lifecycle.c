@@ -153,7 +153,8 @@ void handle_create(struct request *request)
 
     if (read_create(request, &sandbox, &params, &err) < 0 ||
         (!idempotency_joins(request) &&
-         ticker_admit(request->gateway->ticker, JOB_CREATE, &err) < 0)) {
+         admission_check(&request->gateway->admission, request->gateway->config, JOB_CREATE, &err) <
+             0)) {
         respond_error(request, &err, 0);
         sandbox_done(&sandbox);
         job_params_done(&params);

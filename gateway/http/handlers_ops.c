@@ -41,11 +41,11 @@ void handle_healthz(struct request *request)
 
 void handle_readyz(struct request *request)
 {
-    struct readiness ready;
+    struct readiness_report ready;
     struct error err = ERROR_INIT;
     cJSON *details = cJSON_CreateObject();
 
-    ticker_readiness(request->gateway->ticker, &ready);
+    readiness_report(request->gateway->readiness, &ready);
     cJSON_AddStringToObject(details, "postgresql", ready.database);
     cJSON_AddStringToObject(details, "redis", ready.redis);
     cJSON_AddStringToObject(details, "workers", ready.workers);

@@ -2,7 +2,7 @@
  * activity - which sandboxes are in use, so that an idle deadline moves and a running command is
  * never idle.
  *
- * Handlers only note the begin and the end of a call; activity_flush(), called by the ticker ten
+ * Handlers only note the begin and the end of a call; activity_flush(), called by upkeep.c ten
  * times a second, touches all of them in one statement, and activity_watch() sees pauses. Owns:
  * what is noted and not yet written. Does not own: the deadline, which the store moves. Threads:
  * any. Failure: what could not be written is owed to the next flush.

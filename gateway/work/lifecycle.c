@@ -214,7 +214,7 @@ enum lifecycle_end lifecycle_run(struct request *request, const struct lifecycle
     if (ask->keyed && idempotency_joins(request)) {
         return join_earlier(request, ask->no_wait, ret_job, err);
     }
-    if (ticker_admit(gateway->ticker, ask->op, err) < 0) {
+    if (admission_check(&gateway->admission, gateway->config, ask->op, err) < 0) {
         return LIFECYCLE_ERROR;
     }
     id_uuid(job_id);
@@ -227,7 +227,7 @@ enum lifecycle_end lifecycle_run(struct request *request, const struct lifecycle
             waiter_change_job(gateway->waiters, &waiter, wakeup.job_id);
         } else {
             CRASHPOINT(gateway_accepted);
-            ticker_accepted(gateway->ticker);
+            admission_accepted(&gateway->admission);
             enqueuer_add(gateway->enqueuer, &wakeup);
         }
         end = wait_for_end(request, &waiter, ask->no_wait, ret_job, err);
@@ -267,7 +267,7 @@ enum lifecycle_end lifecycle_create(struct request *request, struct sandbox *san
         return join_earlier(request, no_wait, ret_job, err);
     }
     /* without a place to wait in, the answer is at once that it is on its way */
-    may_wait = !no_wait && share_take(&gateway->shares, sandbox->provider);
+    may_wait = !no_wait && provider_share_take(&gateway->provider_shares, sandbox->provider);
     id_uuid(job_id);
     log_context(request->request_id, job_id, sandbox->id);
     waiter_add(gateway->waiters, &waiter, job_id);
@@ -275,12 +275,12 @@ enum lifecycle_end lifecycle_create(struct request *request, struct sandbox *san
     if (accept_create(request, sandbox, &accept, job_id, &wakeup, err) == 0) {
         request->idempotency.bound = accept.key != NULL;
         CRASHPOINT(gateway_accepted);
-        ticker_accepted(gateway->ticker);
+        admission_accepted(&gateway->admission);
         enqueuer_add(gateway->enqueuer, &wakeup);
         end = wait_for_end(request, &waiter, !may_wait, ret_job, err);
     }
     if (may_wait) {
-        share_give(&gateway->shares, sandbox->provider);
+        provider_share_give(&gateway->provider_shares, sandbox->provider);
     }
     waiter_remove(gateway->waiters, &waiter);
     hide_fence(err);

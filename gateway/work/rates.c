@@ -305,7 +305,7 @@ static void *keep_settled(void *arg)
         if (clock_mono_ms() >= next_limits_ms) {
             struct error store_err = ERROR_INIT;
 
-            /* the ticker tells that the database is away; the values known so far stay */
+            /* upkeep.c logs that the database is away; the values known so far stay */
             (void)read_limits(rates, &store_err);
             forget_idle(rates);
             next_limits_ms = clock_mono_ms() + LIMITS_EVERY_MS;

@@ -282,7 +282,7 @@ static void test_logout_everywhere(void **state)
     assert_int_equal(auth_refresh(gateways[1], &err), 0);
     assert_int_equal(authenticate(gateways[1], &token, &principal), ERR_TOKEN_REVOKED);
 
-    /* a gateway that starts afterwards knows it before its first ticker */
+    /* a gateway that starts afterwards knows it before its first upkeep */
     late = open_auth(stores[1], 10, 1);
     assert_int_equal(authenticate(late, &token, &principal), ERR_TOKEN_REVOKED);
     auth_free(late);
@@ -332,7 +332,7 @@ static void test_end_of_a_user(void **state)
         assert_int_equal(authenticate(gateways[i], &token, &principal), ERR_OK);
     }
 
-    /* a gateway that starts afterwards knows it before its first ticker */
+    /* a gateway that starts afterwards knows it before its first upkeep */
     late = open_auth(stores[1], 10, 1);
     assert_int_equal(authenticate(late, &later, &principal), ERR_TOKEN_REVOKED);
     auth_free(late);

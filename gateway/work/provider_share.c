@@ -1,21 +1,22 @@
-/* share - see share.h. */
-#include "gateway/work/share.h"
+/* provider_share - see provider_share.h. */
+#include "gateway/work/provider_share.h"
 
 #include <stdatomic.h>
 
-void shares_init(struct shares *shares, const struct provider_set *providers, int max_work)
+void provider_shares_init(struct provider_shares *shares, const struct provider_set *providers,
+                          int max_work)
 {
     shares->max = provider_set_share(providers, max_work);
 }
 
-static _Atomic int *held_by(struct shares *shares, const char *provider)
+static _Atomic int *held_by(struct provider_shares *shares, const char *provider)
 {
     enum provider_kind kind;
 
     return provider_kind_parse(provider, &kind) == 0 ? &shares->held[kind] : NULL;
 }
 
-bool share_take(struct shares *shares, const char *provider)
+bool provider_share_take(struct provider_shares *shares, const char *provider)
 {
     _Atomic int *held = held_by(shares, provider);
 
@@ -26,7 +27,7 @@ bool share_take(struct shares *shares, const char *provider)
     return true;
 }
 
-void share_give(struct shares *shares, const char *provider)
+void provider_share_give(struct provider_shares *shares, const char *provider)
 {
     _Atomic int *held = held_by(shares, provider);
 
