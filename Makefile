@@ -100,7 +100,7 @@ endef
 UNIT_SRC        := $(sort $(wildcard tests/unit/test_*.c))
 INTEGRATION_SRC := $(sort $(wildcard tests/integration/test_*.c))
 # objects of a program that a unit test needs beside the modules
-AUTH_OBJECTS := $(patsubst %,$(BUILD)/gateway/%.o,auth/api_key auth/auth auth/jwt auth/password auth/login_limit auth/rights cli/user_cli)
+AUTH_OBJECTS := $(patsubst %,$(BUILD)/gateway/%.o,auth/api_key auth/auth auth/jwt auth/password auth/login_limit auth/rights auth/user_name cli/user_cli)
 TEST_EXTRA_test_auth := $(AUTH_OBJECTS)
 TEST_EXTRA_test_login := $(AUTH_OBJECTS)
 TEST_EXTRA_test_gate := $(BUILD)/lifecycle-worker/gate.o

@@ -44,6 +44,14 @@ forbid reaper 'common/(provider|httpd)|gateway|lifecycle-worker|deploy'
 forbid deploy/sandbox-host 'common/(domain|store|queue|provider)|gateway|lifecycle-worker|reaper|deploy/template'
 forbid deploy/template 'common/(domain|store|queue|provider)|gateway|lifecycle-worker|reaper|deploy/sandbox-host'
 
+# rooms of the gateway
+forbid gateway/auth 'gateway/(http|work|data|cli)'
+forbid gateway/work 'gateway/(data|cli)'
+forbid gateway/http 'gateway/cli'
+forbid gateway/cli 'gateway/(http|work|data)'
+git ls-files 'gateway/http/handlers_*.c' | xargs -r grep -n 'http/request_state\.h' |
+    breach 'a handler looks behind the request (gateway/http/request.h)'
+
 # calls with no bound, no error or no place here
 grep_in '\b(sprintf|vsprintf|strcpy|strcat|strncat|strtok|atoi|atol|gets|localtime|gmtime|system)\(' <<<"$everything" |
     breach 'banned call'

@@ -18,6 +18,7 @@
 #include "common/base/encode.h"
 #include "common/store/store_limits.h"
 #include "gateway/auth/password.h"
+#include "gateway/auth/user_name.h"
 
 #define USAGE                                                                                      \
     "usage: user add NAME [--role user|admin] [--password-stdin] [--if-absent] | "                 \
@@ -124,21 +125,6 @@ static int get_hash(const struct arguments *arguments, char hash[PASSWORD_HASH_B
 }
 
 /* ---- commands ------------------------------------------------------------------------------- */
-
-int user_check_name(const char *name, struct error *err)
-{
-    size_t length = strlen(name);
-
-    if (length == 0 || length >= LABEL_BYTES || !utf8_is_valid(name, length)) {
-        return error_set(err, ERR_INVALID, "username has 1 to %d bytes of UTF-8", LABEL_BYTES - 1);
-    }
-    for (const char *p = name; *p != '\0'; p++) {
-        if ((unsigned char)*p <= ' ' || *p == 0x7f) {
-            return error_set(err, ERR_INVALID, "username has no blanks or control characters");
-        }
-    }
-    return 0;
-}
 
 static int run_add(const struct arguments *arguments, struct store *store, struct error *err)
 {
@@ -361,7 +347,7 @@ static int parse(const struct command *command, int argc, char **argv, struct ar
     if (strcmp(ret->role, "user") != 0 && strcmp(ret->role, "admin") != 0) {
         return error_set(err, ERR_INVALID, "the role is user or admin");
     }
-    return ret->name != NULL ? user_check_name(ret->name, err) : 0;
+    return ret->name != NULL ? user_name_check(ret->name, err) : 0;
 }
 
 int user_cli_run(int argc, char **argv, struct store *store, struct error *err)

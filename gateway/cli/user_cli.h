@@ -16,8 +16,6 @@
 #include "common/base/error.h"
 #include "common/store/store.h"
 
-/* ERR_INVALID: no user may have that name. */
-int user_check_name(const char *name, struct error *err) MUST_CHECK;
 /* argv may begin at the program's name, at "user" or at the command behind it. */
 int user_cli_run(int argc, char **argv, struct store *store, struct error *err) MUST_CHECK;
 

@@ -28,16 +28,15 @@ void command_output_done(struct command_output *output)
     free(output->tail);
 }
 
-/* Asks the budget for room for `kept` bytes in all; false when it has no more. */
+/* Takes buffer bytes until `kept` bytes fit. False: the gateway or the user has no more. */
 static bool grant(struct command_output *output, size_t kept)
 {
     struct request *caller = output->caller;
 
     while (output->granted < kept) {
-        struct error full = ERROR_INIT; /* told as `truncated` */
+        struct error full = ERROR_INIT; /* reported as `truncated` */
 
-        if (budget_take(&caller->gateway->buffers, &caller->buffers, (int64_t)STEP_BYTES * COST,
-                        &full) < 0) {
+        if (request_take_bytes(caller, (int64_t)STEP_BYTES * COST, &full) < 0) {
             return false;
         }
         output->granted += STEP_BYTES;

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "common/base/encode.h"
+#include "gateway/http/request_state.h"
 #include "gateway/http/views.h"
 #include "gateway/work/lifecycle.h"
 
@@ -58,10 +59,10 @@ static int call_once(struct request *request, const struct sandbox *sandbox, dat
         call.client = client_pool_take(gateway->clients);
         call.pauses = activity_pauses(gateway->activity, sandbox->id);
         call.files = (struct sandbox_files){call.provider, call.client, &call.target};
-        request->idempotency.started = true;
+        request->state->idempotency.started = true;
         status = run_watched(&call, run, arg, err);
         if (status < 0 && err->code == ERR_SANDBOX_NOT_FOUND) {
-            request->idempotency.started = false; /* nothing was done */
+            request->state->idempotency.started = false; /* nothing was done */
         }
         client_pool_give(gateway->clients, call.client);
         activity_end(gateway->activity, sandbox->id);

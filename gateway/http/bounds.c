@@ -9,6 +9,7 @@
 #include "gateway/data/data_call.h"
 #include "gateway/gateway.h"
 #include "gateway/http/handlers.h"
+#include "gateway/http/request_state.h"
 #include "gateway/http/router.h"
 
 #define BOUND(handler, field, kind, outer, min, max, setting, name, value)                         \
@@ -109,7 +110,7 @@ int bounds_check(const struct request *request, struct error *err)
         const struct bound *bound = &bounds[i];
         const cJSON *value;
 
-        if (bound->of != request->route->handler || bound->outer) {
+        if (bound->of != request->state->route->handler || bound->outer) {
             continue;
         }
         value = cJSON_GetObjectItemCaseSensitive(request->body, bound->field);

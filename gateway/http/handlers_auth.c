@@ -46,8 +46,8 @@ static void log_in(struct request *request, struct credentials *given, bool enve
                             http_peer(request->http), &token, &retry_after_s, &err);
     cJSON *tree;
 
-    if (strlen(given->username) < sizeof(request->audit_target)) {
-        str_copy(request->audit_target, sizeof(request->audit_target), given->username);
+    if (strlen(given->username) < LABEL_BYTES) {
+        request_set_audit_target(request, given->username);
     }
     sodium_memzero(given, sizeof(*given));
     if (status < 0) {

@@ -244,7 +244,7 @@ static int put_event(struct request *caller, const char *name, cJSON *data)
     strbuf_puts(&event, "\n\n");
     cJSON_Delete(data);
     status = http_stream_write(caller->http, event.data, event.length);
-    caller->sent_bytes += event.length;
+    request_count_sent(caller, event.length);
     strbuf_done(&event);
     return status;
 }
@@ -312,7 +312,7 @@ static int on_streamed_tick(void *arg)
     if (!command->gone && clock_mono_ms() - command->written_ms >= STREAM_KEEPALIVE_MS) {
         command->gone = begin_events(command) < 0 ||
                         http_stream_write(command->caller->http, comment, sizeof(comment) - 1) < 0;
-        command->caller->sent_bytes += sizeof(comment) - 1;
+        request_count_sent(command->caller, sizeof(comment) - 1);
         command->written_ms = clock_mono_ms();
     }
     return on_tick(arg);
@@ -397,7 +397,7 @@ void handle_run_cmd(struct request *request)
     bool streams = wants_events(request);
 
     if (read_command(request, sandbox_id, &command, &err) == 0 && streams &&
-        !command.request.background && request->idempotency.key[0] != '\0') {
+        !command.request.background && request_is_keyed(request)) {
         error_set(&err, ERR_INVALID,
                   "Idempotency-Key: the output of a streamed command is not kept");
     }

@@ -36,8 +36,7 @@ static int read_content(struct request *request, struct strbuf *ret, struct erro
 
     if (json_get_string_req(request->body, "content", 0, SIZE_MAX, &content, err) < 0 ||
         json_get_string(request->body, "encoding", 16, "utf-8", &encoding, err) < 0 ||
-        budget_take(&request->gateway->buffers, &request->buffers, (int64_t)strlen(content), err) <
-            0) {
+        request_take_bytes(request, (int64_t)strlen(content), err) < 0) {
         return -1;
     }
     if (strcmp(encoding, "utf-8") == 0) {
@@ -93,8 +92,7 @@ static int read_opened(const struct data_call *call, const struct sandbox_files_
                          "the file has %lld bytes, at most %zu can be read here",
                          (long long)source->bytes, file->content.max_bytes);
     }
-    if (budget_take(&call->request->gateway->buffers, &call->request->buffers,
-                    source->bytes * FILE_COST, err) < 0) {
+    if (request_take_bytes(call->request, source->bytes * FILE_COST, err) < 0) {
         return -1;
     }
     if (sandbox_files_read(&call->files, source, &get, err) < 0) {
@@ -265,9 +263,10 @@ static int add_entry(void *arg, const struct dir_entry *entry)
     struct request *request = listing->request;
     cJSON *item;
 
-    if (budget_take(&request->gateway->buffers, &request->buffers,
-                    budget_entry_bytes((int64_t)(strlen(entry->name) + strlen(entry->link_target))),
-                    &listing->full) < 0) {
+    if (request_take_bytes(
+            request,
+            budget_entry_bytes((int64_t)(strlen(entry->name) + strlen(entry->link_target))),
+            &listing->full) < 0) {
         return -1;
     }
     item = cJSON_CreateObject();
@@ -285,17 +284,16 @@ static int add_entry(void *arg, const struct dir_entry *entry)
 static int list_files(const struct data_call *call, void *arg, struct error *err)
 {
     struct listing *listing = arg;
-    struct gateway *gateway = call->request->gateway;
     const int64_t bytes = budget_json_bytes(FILES_LIST_MAX_BYTES);
     int status;
 
     /* the provider's answer, whatever its length will be */
-    if (budget_take(&gateway->buffers, &call->request->buffers, bytes, err) < 0) {
+    if (request_take_bytes(call->request, bytes, err) < 0) {
         return -1;
     }
     status = sandbox_files_list(&call->files, listing->path, listing->cursor, listing->limit,
                                 add_entry, listing, listing->next_cursor, err);
-    budget_give(&gateway->buffers, &call->request->buffers, bytes);
+    request_give_bytes(call->request, bytes);
     if (status == 0 && listing->full.code != ERR_OK) {
         *err = listing->full;
         return -1;

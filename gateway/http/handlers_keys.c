@@ -98,7 +98,7 @@ void handle_key_create(struct request *request)
         respond_error(request, &err, 0);
         return;
     }
-    str_copy(request->audit_target, sizeof(request->audit_target), row.id);
+    request_set_audit_target(request, row.id);
     respond_made(request, &row, key);
 }
 

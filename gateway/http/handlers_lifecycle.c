@@ -13,6 +13,7 @@
 #include "gateway/http/bounds.h"
 #include "gateway/http/handlers.h"
 #include "gateway/http/views.h"
+#include "gateway/work/idempotency.h"
 #include "gateway/work/lifecycle.h"
 
 enum {
@@ -174,7 +175,7 @@ void handle_create(struct request *request)
         break;
     }
     if (job.id[0] != '\0' || err.code == ERR_OK) {
-        str_copy(request->audit_target, sizeof(request->audit_target), sandbox.id);
+        request_set_audit_target(request, sandbox.id);
     }
     job_done(&job);
     free(params_json);
@@ -186,19 +187,19 @@ void handle_create(struct request *request)
 typedef void (*ended_fn)(struct request *request, const char *sandbox_id, const struct job *job);
 
 /* Runs the job asked for and answers with its end, or with `pending` while it is not there. */
-static void run_job(struct request *request, struct lifecycle_ask *ask, const char *pending,
+static void run_job(struct request *request, struct lifecycle_change *change, const char *pending,
                     ended_fn respond_ended)
 {
     struct error err = ERROR_INIT;
     struct job job;
 
-    ask->no_wait = request_wants_async(request);
-    switch (lifecycle_run(request, ask, &job, &err)) {
+    change->no_wait = request_wants_async(request);
+    switch (lifecycle_run(request, change, &job, &err)) {
     case LIFECYCLE_ENDED:
-        respond_ended(request, ask->sandbox_id, &job);
+        respond_ended(request, change->sandbox_id, &job);
         break;
     case LIFECYCLE_PENDING:
-        respond_pending(request, ask->sandbox_id, pending);
+        respond_pending(request, change->sandbox_id, pending);
         break;
     case LIFECYCLE_ERROR:
         respond_job_error(request, &job, &err, NULL);
@@ -251,7 +252,7 @@ void handle_connect(struct request *request)
 {
     struct error err = ERROR_INIT;
     char sandbox_id[UUID_BYTES];
-    struct lifecycle_ask ask = {
+    struct lifecycle_change change = {
         .sandbox_id = sandbox_id, .op = JOB_RESUME, .join = true, .keyed = true};
 
     if (request_sandbox_id(request, sandbox_id, &err) < 0) {
@@ -262,7 +263,7 @@ void handle_connect(struct request *request)
     if (!idempotency_joins(request) && connect_at_once(request, sandbox_id)) {
         return;
     }
-    run_job(request, &ask, "The sandbox is being resumed", respond_connected);
+    run_job(request, &change, "The sandbox is being resumed", respond_connected);
 }
 
 /* Not every provider keeps as much of a paused sandbox. */
@@ -294,7 +295,7 @@ void handle_pause(struct request *request)
 {
     struct error err = ERROR_INIT;
     struct job_params params = {.timeout_ms = 0};
-    struct lifecycle_ask ask = {
+    struct lifecycle_change change = {
         .sandbox_id = request->path_id, .op = JOB_PAUSE, .join = true, .keyed = true};
     char *params_json;
 
@@ -305,20 +306,20 @@ void handle_pause(struct request *request)
         return;
     }
     params_json = job_params_format(&params);
-    ask.params_json = params_json;
-    run_job(request, &ask, "The sandbox is being paused", respond_paused);
+    change.params_json = params_json;
+    run_job(request, &change, "The sandbox is being paused", respond_paused);
     free(params_json);
 }
 
 void handle_delete(struct request *request)
 {
     struct error err = ERROR_INIT;
-    struct lifecycle_ask ask = {
+    struct lifecycle_change change = {
         .sandbox_id = request->path_id, .op = JOB_DELETE, .join = true, .keyed = true};
     struct job job;
 
-    ask.no_wait = request_wants_async(request);
-    switch (lifecycle_run(request, &ask, &job, &err)) {
+    change.no_wait = request_wants_async(request);
+    switch (lifecycle_run(request, &change, &job, &err)) {
     case LIFECYCLE_ENDED:
         respond_data(request, 200, view_status(request->path_id, "deleted", "Sandbox deleted"));
         break;
@@ -370,7 +371,7 @@ void handle_schedule_timeout(struct request *request)
 {
     struct error err = ERROR_INIT;
     char sandbox_id[UUID_BYTES];
-    struct lifecycle_ask ask = {.sandbox_id = sandbox_id, .op = JOB_TIMEOUT, .keyed = true};
+    struct lifecycle_change change = {.sandbox_id = sandbox_id, .op = JOB_TIMEOUT, .keyed = true};
     struct job_params params = {.timeout_ms = 0};
     int64_t timeout_s;
     char *params_json;
@@ -385,8 +386,8 @@ void handle_schedule_timeout(struct request *request)
     }
     params.timeout_ms = timeout_s * 1000;
     params_json = job_params_format(&params);
-    ask.params_json = params_json;
-    run_job(request, &ask, "The timeout is being scheduled", respond_scheduled);
+    change.params_json = params_json;
+    run_job(request, &change, "The timeout is being scheduled", respond_scheduled);
     free(params_json);
 }
 

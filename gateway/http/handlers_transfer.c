@@ -17,6 +17,7 @@
 #include "gateway/data/data_call.h"
 #include "gateway/http/handlers.h"
 #include "gateway/http/views.h"
+#include "gateway/work/idempotency.h"
 
 enum { PIECE_BYTES = 65536 };
 
@@ -435,7 +436,7 @@ static int pass_on(void *arg, const void *data, size_t bytes)
     if (bytes > 0 && http_stream_write(download->request->http, at, bytes) < 0) {
         return -1;
     }
-    download->request->sent_bytes += bytes;
+    request_count_sent(download->request, bytes);
     download->left -= download->left > 0 ? (int64_t)bytes : 0;
     return 0;
 }

@@ -10,7 +10,7 @@
 #include "common/base/alloc.h"
 #include "common/store/store_limits.h"
 #include "gateway/auth/password.h"
-#include "gateway/cli/user_cli.h"
+#include "gateway/auth/user_name.h"
 #include "gateway/http/handlers.h"
 
 static cJSON *user_json(const struct store_user *user)
@@ -91,11 +91,11 @@ void handle_user_create(struct request *request)
         json_get_string_req(request->body, "password", 1, PASSWORD_MAX_BYTES, &password, &err) <
             0 ||
         json_get_string(request->body, "role", ROLE_BYTES - 1, "user", &role, &err) < 0 ||
-        user_check_name(username, &err) < 0) {
+        user_name_check(username, &err) < 0) {
         respond_error(request, &err, 0);
         return;
     }
-    str_copy(request->audit_target, sizeof(request->audit_target), username);
+    request_set_audit_target(request, username);
     str_copy(user.username, sizeof(user.username), username);
     str_copy(user.role, sizeof(user.role), role);
     id_uuid(user.id);
@@ -117,7 +117,7 @@ static int find_user(struct request *request, struct store_user *ret, struct err
     if (json_get_string_req(request->body, "username", 1, LABEL_BYTES - 1, &username, err) < 0) {
         return -1;
     }
-    str_copy(request->audit_target, sizeof(request->audit_target), username);
+    request_set_audit_target(request, username);
     return store_user_find(request->gateway->store, username, ret, err);
 }
 

@@ -1,5 +1,6 @@
 /* openapi - see openapi.h. */
 #include "gateway/http/openapi.h"
+#include "gateway/work/idempotency.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -10,6 +10,7 @@
 #include "common/base/alloc.h"
 #include "common/base/log.h"
 #include "gateway/http/openapi.h"
+#include "gateway/http/request_state.h"
 #include "gateway/http/router.h"
 
 #define JSON_TYPE "application/json; charset=utf-8"
@@ -23,11 +24,11 @@ static void send_text(struct request *request, int status, const char *content_t
 
     strbuf_init(&headers, 1024);
     strbuf_printf(&headers, "X-Request-ID: %s\r\n%s%s", request->request_id,
-                  request->idempotency.replayed ? "Idempotency-Replayed: true\r\n" : "",
+                  request->state->idempotency.replayed ? "Idempotency-Replayed: true\r\n" : "",
                   more_headers != NULL ? more_headers : "");
     http_respond(request->http, status, content_type, headers.data, text->data, text->length);
-    request->status = status;
-    request->sent_bytes = text->length;
+    request->state->status = status;
+    request->state->sent_bytes = text->length;
     strbuf_done(&headers);
 }
 
@@ -38,7 +39,8 @@ static void send_json(struct request *request, int status, cJSON *tree, const ch
     strbuf_init(&body, RESPONSE_MAX_BYTES);
     json_print(tree, &body);
     cJSON_Delete(tree);
-    if (idempotency_keep(request, status, &body)) {
+    if (request->state->before_answer == NULL ||
+        request->state->before_answer(request, status, &body)) {
         send_text(request, status, JSON_TYPE, &body, more_headers);
     }
     strbuf_done(&body);
@@ -88,14 +90,14 @@ static void add_fields(const struct request *request, cJSON *details, const stru
     size_t length = strcspn(err->message, " ");
     cJSON *fields, *entry;
 
-    if (request->route == NULL || err->message[length] == '\0' || length >= sizeof(field)) {
+    if (request->state->route == NULL || err->message[length] == '\0' || length >= sizeof(field)) {
         return;
     }
     memcpy(field, err->message, length);
     field[length] = '\0';
     str_copy(top, sizeof(top), field);
     top[strcspn(top, ".[")] = '\0';
-    if (!openapi_takes(request->route->method, request->route->path, top)) {
+    if (!openapi_takes(request->state->route->method, request->state->route->path, top)) {
         return;
     }
     fields = cJSON_AddArrayToObject(details, "fields");
@@ -131,7 +133,7 @@ cJSON *request_error_json(struct request *request, const struct error *err)
         err->code != ERR_OVERLOADED) {
         log_error(LOG_WARN, "request.failed", err);
     }
-    request->error_type = error_code_name(err->code);
+    request->state->error_type = error_code_name(err->code);
     cJSON_AddStringToObject(error, "type", error_code_name(err->code));
     cJSON_AddStringToObject(error, "detail", public_message(err));
     if (err->code == ERR_QUOTA) {
@@ -150,7 +152,7 @@ int respond_stream_status(struct request *request, int status, const char *conte
     strbuf_init(&all, 1024);
     strbuf_printf(&all, "X-Request-ID: %s\r\n%s", request->request_id, headers);
     begun = http_stream_begin(request->http, status, content_type, all.data, length);
-    request->status = status;
+    request->state->status = status;
     strbuf_done(&all);
     return begun;
 }
@@ -249,11 +251,37 @@ int request_page_limit(const struct request *request, int *ret, struct error *er
     return 0;
 }
 
+int request_take_bytes(struct request *request, int64_t bytes, struct error *err)
+{
+    return budget_take(&request->gateway->buffers, &request->state->buffers, bytes, err);
+}
+
+void request_give_bytes(struct request *request, int64_t bytes)
+{
+    budget_give(&request->gateway->buffers, &request->state->buffers, bytes);
+}
+
+void request_set_audit_target(struct request *request, const char *target)
+{
+    str_copy(request->state->audit_target, sizeof(request->state->audit_target), target);
+}
+
+bool request_is_keyed(const struct request *request)
+{
+    return request->state->idempotency.key[0] != '\0';
+}
+
+void request_count_sent(struct request *request, size_t bytes)
+{
+    request->state->sent_bytes += bytes;
+}
+
 bool request_wants_async(const struct request *request)
 {
     const char *prefer = http_header(request->http, "Prefer");
 
-    return request->over_share || (prefer != NULL && strcasestr(prefer, "respond-async") != NULL);
+    return request->state->over_share ||
+           (prefer != NULL && strcasestr(prefer, "respond-async") != NULL);
 }
 
 int64_t request_wait_s(const struct request *request, int64_t max)

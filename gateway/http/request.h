@@ -14,33 +14,21 @@
 #include "common/base/json.h"
 #include "common/httpd/httpd.h"
 #include "gateway/gateway.h"
-#include "gateway/work/idempotency.h"
 
-struct route;
+struct request_state;
 
 /* Longest body of a call that needs no token. */
 enum { OPEN_BODY_MAX_BYTES = 4096 };
 
+/* One API call, as its handler sees it. */
 struct request {
     struct gateway *gateway;
     struct http_exchange *http;
-    const struct route *route;
-    struct principal principal;
+    struct principal principal; /* the caller; empty on an OPEN route */
     char request_id[UUID_BYTES];
-    char traceparent[TRACEPARENT_BYTES]; /* "" = none, or not of the W3C's form */
-    char path_id[UUID_BYTES];            /* {id} of the path, or "" */
-    cJSON *body;                         /* owned; NULL when the route has none */
-    struct idempotency idempotency;
-    struct budget_share buffers;
-    struct user_share *user; /* the caller's; NULL before it is known */
-    bool user_working;       /* counted in it */
-    bool over_share;         /* not counted: it may begin work, but not wait for it */
-    bool working;            /* counted in gateway.working */
-    int status;              /* answered with, for log and metrics; 0 = not yet */
-    size_t sent_bytes;
-    char audit_target[LABEL_BYTES]; /* where neither path nor sandbox_id names it; "" = not noted */
-    char refusal_headers[256];      /* whole lines that go with a refusal by the router */
-    const char *error_type;         /* answered with, for the log; NULL = none */
+    char path_id[UUID_BYTES];    /* {id} of the path, or "" */
+    cJSON *body;                 /* owned by the router; NULL when the route has none */
+    struct request_state *state; /* request_state.h; not for handlers */
 };
 
 /* The envelope of a success. Takes `data`. */
@@ -81,6 +69,18 @@ int request_query(const struct request *request, const char *name, char *out, si
 enum { REQUEST_PAGE_DEFAULT = 50, REQUEST_PAGE_MAX = 200 };
 /* `limit` of the query: items of one page, 1 to 200, by default 50. */
 int request_page_limit(const struct request *request, int *ret, struct error *err) MUST_CHECK;
+/* Takes bytes of the gateway's and of the caller's buffers until the request ends. ERR_OVERLOADED
+ * or ERR_QUOTA: nothing was taken. */
+int request_take_bytes(struct request *request, int64_t bytes, struct error *err) MUST_CHECK;
+/* Gives back bytes before the request ends. */
+void request_give_bytes(struct request *request, int64_t bytes);
+/* Names what the call changes, for the audit log, where neither path nor sandbox_id names it. A
+ * name longer than LABEL_BYTES - 1 is cut. */
+void request_set_audit_target(struct request *request, const char *target);
+/* True when the client sent an Idempotency-Key. */
+bool request_is_keyed(const struct request *request);
+/* Counts bytes of a streamed body, for the log. */
+void request_count_sent(struct request *request, size_t bytes);
 /* True when the client sent `Prefer: respond-async`. */
 bool request_wants_async(const struct request *request);
 /* N of `Prefer: wait=N` in seconds, at most `max`; 0 = not sent, or no number. */

@@ -12,6 +12,7 @@
 #include "common/base/metrics.h"
 #include "gateway/http/bounds.h"
 #include "gateway/http/handlers.h"
+#include "gateway/http/request_state.h"
 
 const struct route route_table[] = {
 #define X(method, path, flags, handler) {method, path, flags, handler, #handler},
@@ -150,7 +151,7 @@ static void take_traceparent(struct request *request)
             return;
         }
     }
-    str_copy(request->traceparent, sizeof(request->traceparent), given);
+    str_copy(request->state->traceparent, sizeof(request->state->traceparent), given);
 }
 
 static int check_headers(const struct request *request, struct error *err)
@@ -193,18 +194,18 @@ static int enter_user_share(struct request *request, struct error *err)
 {
     struct gateway *gateway = request->gateway;
 
-    request->user = user_share_hold(gateway->users, request->principal.subject);
-    request->buffers.user_bytes = &request->user->bytes;
-    request->buffers.user_max_bytes = user_shares_max_bytes(gateway->users);
-    if ((request->route->flags & WORK) == 0) {
+    request->state->user = user_share_hold(gateway->users, request->principal.subject);
+    request->state->buffers.user_bytes = &request->state->user->bytes;
+    request->state->buffers.user_max_bytes = user_shares_max_bytes(gateway->users);
+    if ((request->state->route->flags & WORK) == 0) {
         return 0;
     }
-    if (user_share_enter(gateway->users, request->user, err) == 0) {
-        request->user_working = true;
+    if (user_share_enter(gateway->users, request->state->user, err) == 0) {
+        request->state->user_working = true;
         return 0;
     }
-    request->over_share = (request->route->flags & ASYNC) != 0;
-    return request->over_share ? 0 : -1;
+    request->state->over_share = (request->state->route->flags & ASYNC) != 0;
+    return request->state->over_share ? 0 : -1;
 }
 
 /* Takes a place among the calls that may hold a thread for long. */
@@ -212,7 +213,7 @@ static int enter_work(struct request *request, struct error *err)
 {
     struct gateway *gateway = request->gateway;
 
-    if ((request->route->flags & WORK) == 0) {
+    if ((request->state->route->flags & WORK) == 0) {
         return 0;
     }
     if (service_draining()) {
@@ -223,21 +224,22 @@ static int enter_work(struct request *request, struct error *err)
         return error_set(err, ERR_OVERLOADED, "%d calls are being served, which is all at once",
                          gateway->max_work);
     }
-    request->working = true;
+    request->state->working = true;
     return 0;
 }
 
 static void leave_work(struct request *request)
 {
-    if (request->working) {
+    if (request->state->working) {
         atomic_fetch_sub(&request->gateway->working, 1);
     }
-    budget_give(&request->gateway->buffers, &request->buffers, request->buffers.bytes);
-    if (request->user_working) {
-        user_share_leave(request->user);
+    budget_give(&request->gateway->buffers, &request->state->buffers,
+                request->state->buffers.bytes);
+    if (request->state->user_working) {
+        user_share_leave(request->state->user);
     }
-    if (request->user != NULL) {
-        user_share_release(request->gateway->users, request->user);
+    if (request->state->user != NULL) {
+        user_share_release(request->gateway->users, request->state->user);
     }
 }
 
@@ -252,7 +254,8 @@ static int charge_body(void *arg, size_t length, struct error *err)
     struct body_charge *charge = arg;
     const int64_t due = budget_json_bytes((int64_t)length) - charge->bytes;
 
-    if (budget_take(&charge->request->gateway->buffers, &charge->request->buffers, due, err) < 0) {
+    if (budget_take(&charge->request->gateway->buffers, &charge->request->state->buffers, due,
+                    err) < 0) {
         return -1;
     }
     charge->bytes += due;
@@ -262,7 +265,7 @@ static int charge_body(void *arg, size_t length, struct error *err)
 static int read_json(struct request *request, struct error *err)
 {
     const struct gateway_config *config = request->gateway->config;
-    unsigned flags = request->route->flags;
+    unsigned flags = request->state->route->flags;
     int64_t max =
         (flags & FILE_BODY) != 0 ? gateway_config_file_body(config) : config->max_body_bytes;
     struct body_charge charge = {.request = request};
@@ -285,13 +288,13 @@ static int read_json(struct request *request, struct error *err)
     status = http_read_body_charged(request->http, &text, charge_body, &charge, err);
     if (status == 0) {
         /* too large to be printed again */
-        if ((flags & FILE_BODY) != 0 && request->idempotency.key[0] != '\0') {
-            sha256_hex(text.data, text.length, request->idempotency.body_hash);
+        if ((flags & FILE_BODY) != 0 && request->state->idempotency.key[0] != '\0') {
+            sha256_hex(text.data, text.length, request->state->idempotency.body_hash);
         }
         request->body = json_parse(text.data, text.length, err);
         status = request->body == NULL ? -1 : 0;
     }
-    budget_give(&request->gateway->buffers, &request->buffers, (int64_t)text.length);
+    budget_give(&request->gateway->buffers, &request->state->buffers, (int64_t)text.length);
     strbuf_done(&text);
     if (status == 0 && !cJSON_IsObject(request->body)) {
         status = error_set(err, ERR_JSON, "invalid JSON: the body must be an object");
@@ -308,7 +311,7 @@ static int check_rate(struct request *request, struct error *err)
     if (rates_take(request->gateway->rates, request->principal.subject, &rate, err) == 0) {
         return 0;
     }
-    snprintf(request->refusal_headers, sizeof(request->refusal_headers),
+    snprintf(request->state->refusal_headers, sizeof(request->state->refusal_headers),
              "RateLimit-Policy: \"user\";q=%lld;w=%lld\r\nRateLimit: \"user\";r=%lld;t=%d\r\n"
              "RateLimit-Limit: %lld\r\nRateLimit-Remaining: %lld\r\nRateLimit-Reset: %d\r\n",
              (long long)rate.burst, (long long)(rate.burst / rate.per_second), (long long)rate.left,
@@ -319,7 +322,7 @@ static int check_rate(struct request *request, struct error *err)
 static int check_rights(const struct request *request, struct error *err)
 {
     const struct principal *principal = &request->principal;
-    unsigned flags = request->route->flags;
+    unsigned flags = request->state->route->flags;
     unsigned needed = flags >> ROUTE_SCOPE_SHIFT & SCOPE_ALL;
 
     if ((flags & ADMINS) != 0 && !principal->admin && !principal->by_key) {
@@ -343,7 +346,7 @@ static int check_rights(const struct request *request, struct error *err)
 
 static int prepare(struct request *request, struct error *err)
 {
-    bool open = (request->route->flags & OPEN) != 0;
+    bool open = (request->state->route->flags & OPEN) != 0;
 
     if ((!open && check_headers(request, err) < 0) || idempotency_read(request, err) < 0) {
         return -1;
@@ -368,8 +371,8 @@ static const char *audit_target(const struct request *request)
 {
     const char *id = request->path_id;
 
-    if (request->audit_target[0] != '\0') {
-        return request->audit_target;
+    if (request->state->audit_target[0] != '\0') {
+        return request->state->audit_target;
     }
     if (id[0] == '\0' && request->body != NULL) {
         id = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(request->body, "sandbox_id"));
@@ -409,7 +412,7 @@ static void write_audit(const struct request *request)
     const struct principal *principal = &request->principal;
     struct store_audit *record;
 
-    if (request->route == NULL || strcmp(request->route->method, "GET") == 0) {
+    if (request->state->route == NULL || strcmp(request->state->route->method, "GET") == 0) {
         return;
     }
     record = xcalloc(1, sizeof(*record));
@@ -419,11 +422,11 @@ static void write_audit(const struct request *request)
     str_copy(record->key_id, sizeof(record->key_id), principal->by_key ? principal->jti : "");
     str_copy(record->address, sizeof(record->address), http_peer(request->http));
     str_copy(record->action, sizeof(record->action),
-             request->route->handler_name + strlen("handle_"));
+             request->state->route->handler_name + strlen("handle_"));
     str_copy(record->target, sizeof(record->target), audit_target(request));
-    record->status = request->status;
+    record->status = request->state->status;
     str_copy(record->error, sizeof(record->error),
-             request->error_type != NULL ? request->error_type : "");
+             request->state->error_type != NULL ? request->state->error_type : "");
     str_copy(record->request_id, sizeof(record->request_id), request->request_id);
     put_audit_detail(request, record->detail);
     audit_add(request->gateway->audit, record);
@@ -431,23 +434,24 @@ static void write_audit(const struct request *request)
 
 static void account(const struct request *request, int64_t took_us)
 {
-    int index = request->route != NULL ? (int)(request->route - route_table) : NO_ROUTE;
+    int index =
+        request->state->route != NULL ? (int)(request->state->route - route_table) : NO_ROUTE;
     const char *subject = request->principal.subject;
     /* probes come by the second and say nothing */
-    bool probe = request->route != NULL && request->route->flags == OPEN &&
-                 strcmp(request->route->method, "GET") == 0;
+    bool probe = request->state->route != NULL && request->state->route->flags == OPEN &&
+                 strcmp(request->state->route->method, "GET") == 0;
 
     metric_observe_ms(&latency[index], took_us / 1000);
-    if (request->status >= 100 && request->status < 100 * STATUS_CLASSES) {
-        metric_add(&answered[index][request->status / 100], 1);
+    if (request->state->status >= 100 && request->state->status < 100 * STATUS_CLASSES) {
+        metric_add(&answered[index][request->state->status / 100], 1);
     }
-    log_event(probe ? LOG_DEBUG : LOG_INFO, "http.request",
-              LOG_S("method", http_method(request->http)),
-              LOG_S("route", request->route != NULL ? request->route->path : "-"),
-              LOG_I("status", request->status), LOG_F("duration_ms", (double)took_us / 1000.0),
-              LOG_I("bytes", (int64_t)request->sent_bytes),
-              LOG_S("subject", subject[0] != '\0' ? subject : NULL),
-              LOG_S("peer", http_peer(request->http)), LOG_S("error", request->error_type));
+    log_event(
+        probe ? LOG_DEBUG : LOG_INFO, "http.request", LOG_S("method", http_method(request->http)),
+        LOG_S("route", request->state->route != NULL ? request->state->route->path : "-"),
+        LOG_I("status", request->state->status), LOG_F("duration_ms", (double)took_us / 1000.0),
+        LOG_I("bytes", (int64_t)request->state->sent_bytes),
+        LOG_S("subject", subject[0] != '\0' ? subject : NULL),
+        LOG_S("peer", http_peer(request->http)), LOG_S("error", request->state->error_type));
 }
 
 static void handle(struct request *request)
@@ -455,20 +459,21 @@ static void handle(struct request *request)
     struct error err = ERROR_INIT;
     int known = 0;
 
-    if ((request->route->flags & (KEYED | FORM)) == KEYED) {
+    if ((request->state->route->flags & (KEYED | FORM)) == KEYED) {
         known = idempotency_begin(request, &err);
     }
     if (known < 0) {
         respond_error(request, &err, 0);
     } else if (known == 0) {
-        request->route->handler(request);
+        request->state->route->handler(request);
         idempotency_end(request);
     }
 }
 
 void router_handle(void *arg, struct http_exchange *http)
 {
-    struct request request = {.gateway = arg, .http = http};
+    struct request_state state = {.before_answer = idempotency_keep};
+    struct request request = {.gateway = arg, .http = http, .state = &state};
     struct error err = ERROR_INIT;
     int64_t start_us = clock_mono_us();
     char allow[64];
@@ -476,8 +481,8 @@ void router_handle(void *arg, struct http_exchange *http)
     take_request_id(http, request.request_id);
     take_traceparent(&request);
     log_context(request.request_id, NULL, NULL);
-    request.route = find_route(&request, allow, sizeof(allow), &err);
-    if (request.route == NULL) {
+    state.route = find_route(&request, allow, sizeof(allow), &err);
+    if (state.route == NULL) {
         char header[96] = "";
 
         if (err.code == ERR_METHOD) {
@@ -485,7 +490,7 @@ void router_handle(void *arg, struct http_exchange *http)
         }
         respond_error_details(&request, &err, 0, NULL, header);
     } else if (prepare(&request, &err) < 0) {
-        respond_error_details(&request, &err, 0, NULL, request.refusal_headers);
+        respond_error_details(&request, &err, 0, NULL, state.refusal_headers);
     } else {
         log_context(request.request_id, NULL, request.path_id[0] != '\0' ? request.path_id : NULL);
         handle(&request);

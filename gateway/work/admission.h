@@ -2,8 +2,8 @@
  * admission - refuses new jobs while the backlog is too deep or too old.
  *
  * Owns: the last known depth and age of the backlog, and the jobs that this gateway has accepted
- * since. Does not own: reading the backlog, which upkeep.c does once a second. So a call is admitted
- * without a round trip. Threads: any; the figures are atomic. Failure: ERR_OVERLOADED.
+ * since. Does not own: reading the backlog, which upkeep.c does once a second. So a call is
+ * admitted without a round trip. Threads: any; the figures are atomic. Failure: ERR_OVERLOADED.
  */
 #ifndef GATEWAY_ADMISSION_H
 #define GATEWAY_ADMISSION_H
@@ -21,8 +21,8 @@ struct admission {
 };
 
 /*
- * May a job of this kind be accepted? At ADMISSION_DEPTH or ADMISSION_AGE_MS creates are refused, at
- * ADMISSION_MAX every kind but deletes, of which a sandbox has at most one, and reconciles.
+ * May a job of this kind be accepted? At ADMISSION_DEPTH or ADMISSION_AGE_MS creates are refused,
+ * at ADMISSION_MAX every kind but deletes, of which a sandbox has at most one, and reconciles.
  */
 int admission_check(struct admission *admission, const struct gateway_config *config,
                     enum job_op op, struct error *err) MUST_CHECK;

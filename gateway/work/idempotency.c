@@ -7,6 +7,7 @@
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
 #include "common/base/log.h"
+#include "gateway/http/request_state.h"
 #include "gateway/http/router.h"
 #include "gateway/work/lifecycle.h"
 
@@ -22,7 +23,7 @@ enum {
 
 static bool runs_once(const struct request *request)
 {
-    return (request->route->flags & ONCE) != 0;
+    return (request->state->route->flags & ONCE) != 0;
 }
 
 int idempotency_read(struct request *request, struct error *err)
@@ -51,10 +52,10 @@ int idempotency_read(struct request *request, struct error *err)
                          "Idempotency-Key must be 1 to %d printable ASCII characters, given once",
                          IDEMPOTENCY_KEY_BYTES - 1);
     }
-    if ((request->route->flags & KEYED) == 0) {
+    if ((request->state->route->flags & KEYED) == 0) {
         return error_set(err, ERR_HEADER_INVALID, "this call takes no Idempotency-Key");
     }
-    str_copy(request->idempotency.key, sizeof(request->idempotency.key), given);
+    str_copy(request->state->idempotency.key, sizeof(request->state->idempotency.key), given);
     return 0;
 }
 
@@ -68,8 +69,8 @@ static void hash_request(const struct request *request, const char *head, const 
     strbuf_init(&text, HASHED_MAX_BYTES);
     strbuf_printf(&text, "%s %s?%s\n", http_method(request->http), http_path(request->http),
                   http_query(request->http));
-    if (request->idempotency.body_hash[0] != '\0') {
-        strbuf_puts(&text, request->idempotency.body_hash);
+    if (request->state->idempotency.body_hash[0] != '\0') {
+        strbuf_puts(&text, request->state->idempotency.body_hash);
     } else if (request->body != NULL) {
         json_print(request->body, &text);
     }
@@ -102,7 +103,7 @@ enum known { KNOWN_FAILED = -1, KNOWN_GO_ON, KNOWN_ANSWERED, KNOWN_BUSY };
 static enum known take(struct request *request, const struct store_key *known, const char *hash,
                        bool part, struct error *err)
 {
-    struct idempotency *mine = &request->idempotency;
+    struct idempotency *mine = &request->state->idempotency;
 
     if (known->mine) {
         return KNOWN_GO_ON;
@@ -135,7 +136,7 @@ static enum known take(struct request *request, const struct store_key *known, c
 static enum known claim_once(struct request *request, const struct store_key_ask *ask, bool part,
                              struct error *err)
 {
-    struct idempotency *mine = &request->idempotency;
+    struct idempotency *mine = &request->state->idempotency;
     struct store_key known;
     enum known found;
 
@@ -159,7 +160,7 @@ static int claim(struct request *request, const char *hash, bool part, struct er
     char fresh[UUID_BYTES];
     struct store_key_ask ask = {
         .owner = request->principal.subject,
-        .key = request->idempotency.key,
+        .key = request->state->idempotency.key,
         .hash = hash,
         .claim = fresh,
         .retention_ms = gateway->config->idempotency_s * 1000,
@@ -191,7 +192,7 @@ int idempotency_begin(struct request *request, struct error *err)
 {
     char hash[SHA256_HEX_BYTES];
 
-    if (request->idempotency.key[0] == '\0') {
+    if (request->state->idempotency.key[0] == '\0') {
         return 0;
     }
     hash_request(request, "", "", hash);
@@ -202,7 +203,7 @@ int idempotency_begin_form(struct request *request, const char *head, struct err
 {
     char hash[SHA256_HEX_BYTES];
 
-    if (request->idempotency.key[0] == '\0') {
+    if (request->state->idempotency.key[0] == '\0') {
         return 0;
     }
     hash_request(request, head, "", hash);
@@ -211,14 +212,14 @@ int idempotency_begin_form(struct request *request, const char *head, struct err
 
 void idempotency_form_read(struct request *request, const char *head, const char *file_hash)
 {
-    if (request->idempotency.key[0] != '\0') {
-        hash_request(request, head, file_hash, request->idempotency.whole_hash);
+    if (request->state->idempotency.key[0] != '\0') {
+        hash_request(request, head, file_hash, request->state->idempotency.whole_hash);
     }
 }
 
 int idempotency_replay(struct request *request, struct error *err)
 {
-    int found = claim(request, request->idempotency.whole_hash, false, err);
+    int found = claim(request, request->state->idempotency.whole_hash, false, err);
 
     /* the answer has grown too old since, and the body is gone */
     return found == KNOWN_GO_ON
@@ -229,7 +230,7 @@ int idempotency_replay(struct request *request, struct error *err)
 
 bool idempotency_joins(const struct request *request)
 {
-    return request->idempotency.job_id[0] != '\0';
+    return request->state->idempotency.job_id[0] != '\0';
 }
 
 void idempotency_spend(const struct request *request, struct error *err)
@@ -237,8 +238,8 @@ void idempotency_spend(const struct request *request, struct error *err)
     int status = error_code_http_status(err->code);
     char message[sizeof(err->message)];
 
-    if (request->idempotency.claim[0] == '\0' || !runs_once(request) ||
-        !request->idempotency.started || (status != 503 && status != 429)) {
+    if (request->state->idempotency.claim[0] == '\0' || !runs_once(request) ||
+        !request->state->idempotency.started || (status != 503 && status != 429)) {
         return;
     }
     str_copy(message, sizeof(message), err->message);
@@ -249,7 +250,7 @@ void idempotency_spend(const struct request *request, struct error *err)
 /* What does not say "try again". Of a job its end; without one a success. */
 static bool is_final(const struct request *request, int status)
 {
-    const struct idempotency *mine = &request->idempotency;
+    const struct idempotency *mine = &request->state->idempotency;
 
     if (runs_once(request) && mine->started) {
         return true;
@@ -264,7 +265,7 @@ static bool is_final(const struct request *request, int status)
 static int keep_answer(struct request *request, int status, const struct strbuf *body,
                        struct store_key *ret, struct error *err)
 {
-    const struct idempotency *mine = &request->idempotency;
+    const struct idempotency *mine = &request->state->idempotency;
     const struct store_key_ask ask = {.owner = request->principal.subject,
                                       .key = mine->key,
                                       .hash = mine->whole_hash,
@@ -283,7 +284,7 @@ static int keep_answer(struct request *request, int status, const struct strbuf 
 
 bool idempotency_keep(struct request *request, int status, const struct strbuf *body)
 {
-    struct idempotency *mine = &request->idempotency;
+    struct idempotency *mine = &request->state->idempotency;
     struct error err = ERROR_INIT;
     struct store_key known;
     bool ours = true;
@@ -315,7 +316,7 @@ bool idempotency_keep(struct request *request, int status, const struct strbuf *
 
 void idempotency_end(struct request *request)
 {
-    struct idempotency *mine = &request->idempotency;
+    struct idempotency *mine = &request->state->idempotency;
     struct error err = ERROR_INIT;
 
     if (mine->claim[0] != '\0' && !mine->bound && !mine->kept &&

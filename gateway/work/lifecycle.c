@@ -8,6 +8,7 @@
 #include "common/base/clock.h"
 #include "common/base/crashpoint.h"
 #include "common/base/log.h"
+#include "gateway/http/request_state.h"
 
 enum { RUNNING_TRIES = 3, QUOTA_POLL_MS = 250 };
 
@@ -76,7 +77,7 @@ static enum lifecycle_end read_end(struct request *request, const char *job_id, 
     }
     *ret_job = job;
     /* a resume on the way to a call into the sandbox is not what the key stands for */
-    request->idempotency.ended = request->idempotency.bound;
+    request->state->idempotency.ended = request->state->idempotency.bound;
     if (job.state != JOB_STATE_DONE) {
         lifecycle_job_error(&job, err);
         return LIFECYCLE_ERROR;
@@ -110,11 +111,11 @@ static enum lifecycle_end join_earlier(struct request *request, bool no_wait, st
                                        struct error *err)
 {
     struct gateway *gateway = request->gateway;
-    const char *job_id = request->idempotency.job_id;
+    const char *job_id = request->state->idempotency.job_id;
     enum lifecycle_end end;
     struct waiter waiter;
 
-    log_context(request->request_id, job_id, request->idempotency.sandbox_id);
+    log_context(request->request_id, job_id, request->state->idempotency.sandbox_id);
     waiter_add(gateway->waiters, &waiter, job_id);
     /* its reply goes to the earlier request: look, and then poll */
     waiter_change_job(gateway->waiters, &waiter, job_id);
@@ -146,9 +147,9 @@ static int accept_create(struct request *request, const struct sandbox *sandbox,
         int64_t left_ms;
         int status;
 
-        user_share_accept_begin(request->user);
+        user_share_accept_begin(request->state->user);
         status = store_accept_create(gateway->store, sandbox, accept, job_id, ret_wakeup, err);
-        user_share_accept_end(request->user);
+        user_share_accept_end(request->state->user);
         if (status == 0) {
             return 0;
         }
@@ -183,7 +184,7 @@ static void prefer_not_found(struct request *request, const char *sandbox_id, st
     }
 }
 
-enum lifecycle_end lifecycle_run(struct request *request, const struct lifecycle_ask *ask,
+enum lifecycle_end lifecycle_run(struct request *request, const struct lifecycle_change *change,
                                  struct job *ret_job, struct error *err)
 {
     struct gateway *gateway = request->gateway;
@@ -191,18 +192,20 @@ enum lifecycle_end lifecycle_run(struct request *request, const struct lifecycle
         .quota = default_quota(gateway->config),
         .owner = request->principal.subject,
         .admin = request->principal.admin,
-        .sandbox_id = ask->sandbox_id,
-        .op = ask->op,
+        .sandbox_id = change->sandbox_id,
+        .op = change->op,
         .origin = "client",
-        .params_json = ask->params_json,
-        .max_attempts = (int)(ask->op == JOB_DELETE ? gateway->config->delete_attempts
-                                                    : gateway->config->job_attempts),
+        .params_json = change->params_json,
+        .max_attempts = (int)(change->op == JOB_DELETE ? gateway->config->delete_attempts
+                                                       : gateway->config->job_attempts),
         .reply_to = gateway->name,
         .request_id = request->request_id,
-        .traceparent = request->traceparent,
-        .join = ask->join,
-        .key = ask->keyed && request->idempotency.key[0] != '\0' ? request->idempotency.key : NULL,
-        .claim = request->idempotency.claim,
+        .traceparent = request->state->traceparent,
+        .join = change->join,
+        .key = change->keyed && request->state->idempotency.key[0] != '\0'
+                   ? request->state->idempotency.key
+                   : NULL,
+        .claim = request->state->idempotency.claim,
     };
     char job_id[UUID_BYTES];
     enum lifecycle_end end = LIFECYCLE_ERROR;
@@ -211,18 +214,18 @@ enum lifecycle_end lifecycle_run(struct request *request, const struct lifecycle
     bool joined;
 
     memset(ret_job, 0, sizeof(*ret_job));
-    if (ask->keyed && idempotency_joins(request)) {
-        return join_earlier(request, ask->no_wait, ret_job, err);
+    if (change->keyed && idempotency_joins(request)) {
+        return join_earlier(request, change->no_wait, ret_job, err);
     }
-    if (admission_check(&gateway->admission, gateway->config, ask->op, err) < 0) {
+    if (admission_check(&gateway->admission, gateway->config, change->op, err) < 0) {
         return LIFECYCLE_ERROR;
     }
     id_uuid(job_id);
-    log_context(request->request_id, job_id, ask->sandbox_id);
+    log_context(request->request_id, job_id, change->sandbox_id);
     waiter_add(gateway->waiters, &waiter, job_id);
     CRASHPOINT(gateway_accepting);
     if (store_accept_job(gateway->store, &accept, job_id, &wakeup, &joined, err) == 0) {
-        request->idempotency.bound = accept.key != NULL;
+        request->state->idempotency.bound = accept.key != NULL;
         if (joined) {
             waiter_change_job(gateway->waiters, &waiter, wakeup.job_id);
         } else {
@@ -230,12 +233,12 @@ enum lifecycle_end lifecycle_run(struct request *request, const struct lifecycle
             admission_accepted(&gateway->admission);
             enqueuer_add(gateway->enqueuer, &wakeup);
         }
-        end = wait_for_end(request, &waiter, ask->no_wait, ret_job, err);
+        end = wait_for_end(request, &waiter, change->no_wait, ret_job, err);
     }
     waiter_remove(gateway->waiters, &waiter);
     hide_fence(err);
     if (end == LIFECYCLE_ERROR && err->code == ERR_CONFLICT) {
-        prefer_not_found(request, ask->sandbox_id, err);
+        prefer_not_found(request, change->sandbox_id, err);
     }
     return end;
 }
@@ -251,9 +254,9 @@ enum lifecycle_end lifecycle_create(struct request *request, struct sandbox *san
         .max_attempts = (int)gateway->config->job_attempts,
         .reply_to = gateway->name,
         .request_id = request->request_id,
-        .traceparent = request->traceparent,
-        .key = request->idempotency.key[0] != '\0' ? request->idempotency.key : NULL,
-        .claim = request->idempotency.claim,
+        .traceparent = request->state->traceparent,
+        .key = request->state->idempotency.key[0] != '\0' ? request->state->idempotency.key : NULL,
+        .claim = request->state->idempotency.claim,
     };
     char job_id[UUID_BYTES];
     enum lifecycle_end end = LIFECYCLE_ERROR;
@@ -263,7 +266,7 @@ enum lifecycle_end lifecycle_create(struct request *request, struct sandbox *san
 
     memset(ret_job, 0, sizeof(*ret_job));
     if (idempotency_joins(request)) {
-        str_copy(sandbox->id, sizeof(sandbox->id), request->idempotency.sandbox_id);
+        str_copy(sandbox->id, sizeof(sandbox->id), request->state->idempotency.sandbox_id);
         return join_earlier(request, no_wait, ret_job, err);
     }
     /* without a place to wait in, the answer is at once that it is on its way */
@@ -273,7 +276,7 @@ enum lifecycle_end lifecycle_create(struct request *request, struct sandbox *san
     waiter_add(gateway->waiters, &waiter, job_id);
     CRASHPOINT(gateway_accepting);
     if (accept_create(request, sandbox, &accept, job_id, &wakeup, err) == 0) {
-        request->idempotency.bound = accept.key != NULL;
+        request->state->idempotency.bound = accept.key != NULL;
         CRASHPOINT(gateway_accepted);
         admission_accepted(&gateway->admission);
         enqueuer_add(gateway->enqueuer, &wakeup);
@@ -297,9 +300,9 @@ int lifecycle_get(struct request *request, const char *sandbox_id, struct sandbo
 /* Resumes, or waits behind whatever is queued: a resume of a running sandbox ends at once. */
 static int make_run(struct request *request, const char *sandbox_id, struct error *err)
 {
-    struct lifecycle_ask ask = {.sandbox_id = sandbox_id, .op = JOB_RESUME, .join = true};
+    struct lifecycle_change change = {.sandbox_id = sandbox_id, .op = JOB_RESUME, .join = true};
     struct job job;
-    enum lifecycle_end end = lifecycle_run(request, &ask, &job, err);
+    enum lifecycle_end end = lifecycle_run(request, &change, &job, err);
 
     job_done(&job);
     if (end == LIFECYCLE_PENDING) {
@@ -341,9 +344,9 @@ int lifecycle_get_running(struct request *request, const char *sandbox_id, struc
 
 int lifecycle_reconcile(struct request *request, const char *sandbox_id, struct error *err)
 {
-    struct lifecycle_ask ask = {.sandbox_id = sandbox_id, .op = JOB_RECONCILE, .join = true};
+    struct lifecycle_change change = {.sandbox_id = sandbox_id, .op = JOB_RECONCILE, .join = true};
     struct job job;
-    enum lifecycle_end end = lifecycle_run(request, &ask, &job, err);
+    enum lifecycle_end end = lifecycle_run(request, &change, &job, err);
 
     job_done(&job);
     if (end == LIFECYCLE_PENDING) {

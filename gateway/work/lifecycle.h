@@ -15,7 +15,7 @@ enum lifecycle_end {
     LIFECYCLE_ERROR    /* err says what; details may say more */
 };
 
-struct lifecycle_ask {
+struct lifecycle_change {
     const char *sandbox_id;
     enum job_op op;
     const char *params_json; /* or NULL */
@@ -26,7 +26,7 @@ struct lifecycle_ask {
 
 /* Accepts the job, or joins one, and waits up to SANDBOX_WAIT_SECONDS. *ret_job is filled (job_done
  * it) for LIFECYCLE_ENDED and when a finished job is the error (its state is then terminal). */
-enum lifecycle_end lifecycle_run(struct request *request, const struct lifecycle_ask *ask,
+enum lifecycle_end lifecycle_run(struct request *request, const struct lifecycle_change *change,
                                  struct job *ret_job, struct error *err);
 /* The same for a create, whose sandbox row is new; sandbox->id becomes that of the earlier request
  * where its Idempotency-Key joins one. */

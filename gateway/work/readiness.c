@@ -85,8 +85,7 @@ bool readiness_keys_are_foreign(struct readiness *readiness, struct error *err)
     bool present, foreign;
 
     pthread_mutex_lock(&readiness->lock);
-    foreign =
-        queue_mark_present(readiness->queue, &present, err) < 0 && err->code == ERR_CONFIG;
+    foreign = queue_mark_present(readiness->queue, &present, err) < 0 && err->code == ERR_CONFIG;
     pthread_mutex_unlock(&readiness->lock);
     return foreign;
 }
