@@ -34,6 +34,7 @@ LIB_store    := -lpq
 LIB_queue    := -lhiredis
 LIB_provider := -lcurl
 LIB_httpd    :=
+LIB_proxy    := -lssl -lcrypto
 
 PG_INCLUDE := -I$(shell pg_config --includedir 2>/dev/null || echo /usr/include/postgresql)
 CPPFLAGS_common/store := $(PG_INCLUDE)
@@ -61,7 +62,7 @@ $(BUILD)/gen/scripts.o: $(BUILD)/gen/scripts.c
 	@$(CC) $(CPPFLAGS) $(CFLAGS) -Wno-overlength-strings -MMD -MP -c -o $@ $<
 $(BUILD)/common/provider.a: $(BUILD)/gen/scripts.o
 
-MODULES := base domain store queue provider httpd
+MODULES := base domain store queue provider httpd proxy
 $(foreach m,$(MODULES),$(eval $(call MODULE,$(m))))
 
 # sources of a program: its folder and the rooms in it
@@ -78,8 +79,8 @@ endef
 $(eval $(call PROGRAM,gateway,sandbox-gateway,httpd provider store queue domain base,-ljwt))
 $(eval $(call PROGRAM,lifecycle-worker,sandbox-worker,provider store queue domain base,))
 $(eval $(call PROGRAM,reaper,sandbox-reaper,store queue domain base,))
-$(eval $(call PROGRAM,deploy/sandbox-host,sandbox-host,httpd base,-lseccomp -lssl -lcrypto))
-$(eval $(call PROGRAM,deploy/sandbox-host/agent,sandbox-agent,httpd base,-lz,deploy/sandbox-host/api/signature.c))
+$(eval $(call PROGRAM,deploy/sandbox-host,sandbox-host,proxy httpd base,-lseccomp))
+$(eval $(call PROGRAM,deploy/sandbox-host/agent,sandbox-agent,httpd base,-lz,common/proxy/signature.c))
 $(eval $(call PROGRAM,deploy/template/tool-server,sandbox-tool-server,httpd base,))
 
 .PHONY: build
@@ -92,7 +93,7 @@ $(BUILD)/%.o: %.c
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
 # C tests: tests/unit/test_<x>.c and tests/integration/test_<x>.c, one binary each
-TEST_MODULES := httpd provider store queue domain base
+TEST_MODULES := proxy httpd provider store queue domain base
 define CTEST
 $(BUILD)/$(patsubst %.c,%,$(1)): $(BUILD)/$(patsubst %.c,%.o,$(1)) $(foreach m,$(TEST_MODULES),$(BUILD)/common/$(m).a) $(TEST_EXTRA_$(notdir $(basename $(1))))
 	@echo "  LD $$@"; $(CC) $(LDFLAGS) -o $$@ $$(filter %.o,$$^) $(foreach m,$(TEST_MODULES),$(BUILD)/common/$(m).a) -lcmocka $(foreach m,$(TEST_MODULES),$(LIB_$(m))) -ljwt
@@ -106,7 +107,6 @@ TEST_EXTRA_test_login := $(AUTH_OBJECTS)
 TEST_EXTRA_test_gate := $(BUILD)/lifecycle-worker/gate.o
 TEST_EXTRA_test_placement := $(BUILD)/gateway/data/placement.o
 TEST_EXTRA_test_files := $(BUILD)/deploy/sandbox-host/isolation/files.o
-TEST_EXTRA_test_proxy := $(patsubst %,$(BUILD)/deploy/sandbox-host/%.o,head route api/signature)
 TEST_EXTRA_test_activity := $(BUILD)/gateway/work/activity.o
 TEST_EXTRA_test_waiters := $(BUILD)/gateway/work/waiter.o
 TEST_EXTRA_test_login_limit := $(BUILD)/gateway/auth/login_limit.o
@@ -119,8 +119,8 @@ INTEGRATION_BIN := $(patsubst %.c,$(BUILD)/%,$(INTEGRATION_SRC))
 
 # Fuzz targets: tests/fuzz/fuzz_<x>.c, each built twice: with libFuzzer (only in a variant that is
 # instrumented for it, see `make fuzz`), and as replay_<x>, which runs the kept inputs in any variant.
-# agent_<x>, host_<x> and mcp_<x> link the objects of the agent, the sandbox host and the tool server,
-# the others the gateway's: all but main.o, and of the modules what they need.
+# agent_<x> and mcp_<x> link the objects of the agent and of the tool server, proxy_<x> none, the others
+# the gateway's: all but main.o, and of the modules what they need.
 FUZZ_SRC     := $(sort $(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_TARGETS := $(patsubst tests/fuzz/fuzz_%.c,%,$(FUZZ_SRC))
 define FUZZ_OBJECTS
@@ -128,18 +128,17 @@ $(BUILD)/tests/fuzz/$(1)_objects.a: $(filter-out %/main.o,$(patsubst %.c,$(BUILD
 	@mkdir -p $$(@D); rm -f $$@; ar rcs $$@ $$^
 endef
 $(eval $(call FUZZ_OBJECTS,gateway,gateway))
-$(eval $(call FUZZ_OBJECTS,host,deploy/sandbox-host))
-$(eval $(call FUZZ_OBJECTS,agent,deploy/sandbox-host/agent,deploy/sandbox-host/api/signature.c))
+$(eval $(call FUZZ_OBJECTS,agent,deploy/sandbox-host/agent,common/proxy/signature.c))
 $(eval $(call FUZZ_OBJECTS,mcp,deploy/template/tool-server))
-FUZZ_OF_agent := agent host
-FUZZ_OF_host  := host
+FUZZ_OF_agent := agent
+FUZZ_OF_proxy := none
 FUZZ_OF_mcp   := mcp
 # what a target stands in for
 FUZZ_WRAP_data_plane := clock_sleep_ms http_client_over http_client_perform http_client_stream
 FUZZ_WRAP_agent_gzip := http_header http_read
 FUZZ_WRAP_agent_signed := http_header http_query_param http_query_bytes
 define FUZZ_TARGET
-FUZZ_LIBS_$(1) := $(foreach o,$(or $(FUZZ_OF_$(firstword $(subst _, ,$(1)))),gateway),$(BUILD)/tests/fuzz/$(o)_objects.a) $(foreach m,$(TEST_MODULES),$(BUILD)/common/$(m).a)
+FUZZ_LIBS_$(1) := $(foreach o,$(filter-out none,$(or $(FUZZ_OF_$(firstword $(subst _, ,$(1)))),gateway)),$(BUILD)/tests/fuzz/$(o)_objects.a) $(foreach m,$(TEST_MODULES),$(BUILD)/common/$(m).a)
 FUZZ_LINK_$(1) := $(addprefix -Wl$(comma)--wrap=,$(FUZZ_WRAP_$(1))) $(BUILD)/tests/fuzz/fuzz_$(1).o -Wl,--start-group $$(FUZZ_LIBS_$(1)) -Wl,--end-group $(foreach m,$(TEST_MODULES),$(LIB_$(m))) -ljwt -lz
 $(BUILD)/tests/fuzz/replay_$(1): $(BUILD)/tests/fuzz/fuzz_$(1).o $(BUILD)/tests/fuzz/replay.o $$(FUZZ_LIBS_$(1))
 	@echo "  LD $$@"; $(CC) $(LDFLAGS) -o $$@ $(BUILD)/tests/fuzz/replay.o $$(FUZZ_LINK_$(1))

@@ -26,21 +26,23 @@ only 'libpq-fe\.h' 'common/store/'
 only 'hiredis/.*' 'common/queue/'
 only 'curl/.*' 'common/provider/'
 only 'jwt\.h' 'gateway/auth/jwt\.c'
+only 'openssl/.*' 'common/proxy/tls\.c'
 only 'cjson/.*' 'common/base/json\.h'
 
-# base <- domain <- {store, queue, provider, httpd} <- programs
+# base <- domain <- {store, queue, provider, httpd <- proxy} <- programs
 forbid() { # folder, modules it may not include
     sources "$1" | grep_in "#include \"($2)/" | breach "$1 includes what lies above or beside it"
 }
-forbid common/base 'common/(domain|store|queue|provider|httpd)|gateway|lifecycle-worker|reaper|deploy'
-forbid common/domain 'common/(store|queue|provider|httpd)|gateway|lifecycle-worker|reaper|deploy'
-forbid common/store 'common/(queue|provider|httpd)|gateway|lifecycle-worker|reaper|deploy'
-forbid common/queue 'common/(store|provider|httpd)|gateway|lifecycle-worker|reaper|deploy'
-forbid common/provider 'common/(store|queue|httpd)|gateway|lifecycle-worker|reaper|deploy'
-forbid common/httpd 'common/(domain|store|queue|provider)|gateway|lifecycle-worker|reaper|deploy'
+forbid common/base 'common/(domain|store|queue|provider|httpd|proxy)|gateway|lifecycle-worker|reaper|deploy'
+forbid common/domain 'common/(store|queue|provider|httpd|proxy)|gateway|lifecycle-worker|reaper|deploy'
+forbid common/store 'common/(queue|provider|httpd|proxy)|gateway|lifecycle-worker|reaper|deploy'
+forbid common/queue 'common/(store|provider|httpd|proxy)|gateway|lifecycle-worker|reaper|deploy'
+forbid common/provider 'common/(store|queue|httpd|proxy)|gateway|lifecycle-worker|reaper|deploy'
+forbid common/httpd 'common/(domain|store|queue|provider|proxy)|gateway|lifecycle-worker|reaper|deploy'
+forbid common/proxy 'common/(domain|store|queue|provider)|gateway|lifecycle-worker|reaper|deploy'
 forbid gateway 'lifecycle-worker|reaper|deploy'
-forbid lifecycle-worker 'common/httpd|gateway|reaper|deploy'
-forbid reaper 'common/(provider|httpd)|gateway|lifecycle-worker|deploy'
+forbid lifecycle-worker 'common/(httpd|proxy)|gateway|reaper|deploy'
+forbid reaper 'common/(provider|httpd|proxy)|gateway|lifecycle-worker|deploy'
 forbid deploy/sandbox-host 'common/(domain|store|queue|provider)|gateway|lifecycle-worker|reaper|deploy/template'
 forbid deploy/template 'common/(domain|store|queue|provider)|gateway|lifecycle-worker|reaper|deploy/sandbox-host'
 

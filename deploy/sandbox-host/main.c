@@ -17,9 +17,11 @@
 
 #include "common/base/log.h"
 #include "common/base/service.h"
+#include "common/proxy/proxy.h"
+#include "common/proxy/tls.h"
 #include "deploy/sandbox-host/api/api.h"
+#include "deploy/sandbox-host/api/upstream.h"
 #include "deploy/sandbox-host/config.h"
-#include "deploy/sandbox-host/front.h"
 #include "deploy/sandbox-host/isolation/cgroup.h"
 #include "deploy/sandbox-host/isolation/egress.h"
 #include "deploy/sandbox-host/isolation/files.h"
@@ -30,7 +32,6 @@
 #include "deploy/sandbox-host/sandbox/claims.h"
 #include "deploy/sandbox-host/sandbox/sandbox.h"
 #include "deploy/sandbox-host/sandbox/template.h"
-#include "deploy/sandbox-host/tls.h"
 
 enum {
     API_THREADS = 64,
@@ -137,6 +138,38 @@ static void wait_for_stop(int signal_fd)
     }
 }
 
+/* *ret is NULL where no certificate is set. */
+static int open_tls(const struct host_config *config, struct tls **ret, struct error *err)
+{
+    *ret = NULL;
+    if ((config->tls_certificate == NULL) != (config->tls_key == NULL)) {
+        return error_set(err, ERR_CONFIG,
+                         "SANDBOX_HOST_TLS_CERTIFICATE and SANDBOX_HOST_TLS_KEY: one needs the "
+                         "other");
+    }
+    if (config->tls_certificate != NULL) {
+        *ret = tls_open(config->tls_certificate, config->tls_key, err);
+        return *ret != NULL ? 0 : -1;
+    }
+    return 0;
+}
+
+static struct proxy *start_proxy(const struct host_config *config, struct tls *tls,
+                                 struct upstream *upstream, struct error *err)
+{
+    const struct proxy_options options = {.listen = config->listen,
+                                          .listen_name = "SANDBOX_HOST_LISTEN",
+                                          .tls = tls,
+                                          .max_connections = config->max_connections,
+                                          .head_timeout_ms = config->head_timeout_ms,
+                                          .idle_timeout_ms = config->idle_timeout_ms,
+                                          .stall_timeout_ms = config->stall_timeout_ms,
+                                          .callbacks = upstream_callbacks,
+                                          .arg = upstream};
+
+    return proxy_start(&options, err);
+}
+
 static int serve(struct host_config *config, int signal_fd, struct error *err)
 {
     const struct httpd_options options = {.listen = "127.0.0.1:0",
@@ -149,17 +182,24 @@ static int serve(struct host_config *config, int signal_fd, struct error *err)
                                           .bad_request = api_bad_request,
                                           .arg = config};
     struct httpd *httpd;
-    struct front *front = NULL;
+    struct upstream upstream;
+    struct proxy *proxy = NULL;
+    struct tls *tls;
     int status = -1;
 
-    if (tls_init(config, err) < 0 || open_host(config, err) < 0) {
+    if (open_tls(config, &tls, err) < 0) {
+        return -1;
+    }
+    if (open_host(config, err) < 0) {
+        tls_close(tls);
         return -1;
     }
     httpd = claims_require(err) < 0 ? NULL : httpd_start(&options, err);
     if (httpd != NULL) {
-        front = front_start(config, httpd_port(httpd), err);
+        upstream.api_port = httpd_port(httpd);
+        proxy = start_proxy(config, tls, &upstream, err);
     }
-    if (front != NULL) {
+    if (proxy != NULL) {
         log_event(LOG_INFO, "sandbox_host.started", LOG_S("listen", config->listen),
                   LOG_B("internet", egress_available()));
         wait_for_stop(signal_fd);
@@ -171,11 +211,9 @@ static int serve(struct host_config *config, int signal_fd, struct error *err)
         spawn_kill_strays();
     }
     close_host();
-    if (front != NULL) {
-        front_stop(front);
-    }
+    proxy_stop(proxy);
     httpd_stop(httpd);
-    tls_done();
+    tls_close(tls);
     if (status == 0) {
         log_event(LOG_INFO, "sandbox_host.stopped");
     }

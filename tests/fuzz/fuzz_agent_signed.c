@@ -9,8 +9,8 @@
 #include <string.h>
 
 #include "common/base/clock.h"
+#include "common/proxy/signature.h"
 #include "deploy/sandbox-host/agent/download.h"
-#include "deploy/sandbox-host/api/signature.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 const char *__wrap_http_header(const struct http_exchange *exchange, const char *name);

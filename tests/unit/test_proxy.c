@@ -1,5 +1,5 @@
 /*
- * Unit tests of what the sandbox host's proxy decides without a socket: where a request goes, how a
+ * Unit tests of what the proxy decides without a socket: where a request goes, how a
  * head is rewritten, how far a body goes.
  */
 #include <setjmp.h>
@@ -12,9 +12,9 @@
 
 #include <cmocka.h>
 
-#include "deploy/sandbox-host/api/signature.h"
-#include "deploy/sandbox-host/head.h"
-#include "deploy/sandbox-host/route.h"
+#include "common/proxy/head.h"
+#include "common/proxy/route.h"
+#include "common/proxy/signature.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -31,6 +31,8 @@ static void test_where_a_request_goes(void **state)
         {"8000-iabc1.localhost:3900", NULL, NULL, ROUTE_SANDBOX, "iabc1", 8000},
         {"8000-iabc1-6532622b.e2b.app", NULL, NULL, ROUTE_SANDBOX, "iabc1", 8000},
         {"65535-a.b", NULL, NULL, ROUTE_SANDBOX, "a", 65535},
+        {"8000-0123456789abcdef0123456789abcdef-to-ken.localhost", NULL, NULL, ROUTE_SANDBOX,
+         "0123456789abcdef0123456789abcdef", 8000},
         /* a name of a sandbox decides over headers */
         {"80-one.localhost", "two", "81", ROUTE_SANDBOX, "one", 80},
         {"localhost:3900", "two", "81", ROUTE_SANDBOX, "two", 81},
@@ -66,6 +68,26 @@ static void test_where_a_request_goes(void **state)
             assert_string_equal(target.id, cases[i].to);
             assert_int_equal(target.port, cases[i].to_port);
         }
+    }
+}
+
+static void test_a_host_name_carries_a_suffix(void **state)
+{
+    static const struct {
+        const char *host, *suffix;
+    } cases[] = {
+        {"80-abc.localhost", ""},
+        {"80-abc-.localhost", ""},
+        {"80-abc-6532622b.localhost:3900", "6532622b"},
+        {"80-abc-a-b.localhost", "a-b"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        struct route_target target = {.suffix = "left"};
+
+        assert_int_equal(route_request(cases[i].host, NULL, NULL, &target), ROUTE_SANDBOX);
+        assert_string_equal(target.suffix, cases[i].suffix);
     }
 }
 
@@ -140,32 +162,50 @@ static void test_a_head_is_rewritten(void **state)
         "X-Hop: 1\r\nKeep-Alive: 5\r\nProxy-Connection: x\r\nX-Stay: 2\r\n\r\n";
     static const char upgrade[] =
         "GET /ws HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+    static const struct {
+        const char *head;
+        struct head_edit edit;
+        const char *rewritten;
+    } cases[] = {
+        {head,
+         {.connection = "close", .set = "X-More: 3\r\n"},
+         "GET http://h/a?b HTTP/1.1\r\nHost: h\r\nX-Stay: 2\r\nConnection: close\r\nX-More: "
+         "3\r\n\r\n"},
+        {upgrade, {.upgrade = true}, upgrade},
+        {"GET / HTTP/1.1\r\nhost: a\r\nX-Host: b\r\nHOST: c\r\n\r\n",
+         {.connection = "close", .host = "masked:80"},
+         "GET / HTTP/1.1\r\nHost: masked:80\r\nX-Host: b\r\nConnection: close\r\n\r\n"},
+        {upgrade,
+         {.upgrade = true, .host = "masked"},
+         "GET /ws HTTP/1.1\r\nHost: masked\r\nConnection: Upgrade\r\nUpgrade: "
+         "websocket\r\n\r\n"},
+        /* headers that frame the body stay, even if Connection names them */
+        {"POST / HTTP/1.1\r\nConnection: Content-Length\r\nContent-Length: 1\r\n\r\n",
+         {.connection = "close"},
+         "POST / HTTP/1.1\r\nContent-Length: 1\r\nConnection: close\r\n\r\n"},
+        /* a token of ours becomes the provider's, however often the client sent it */
+        {"GET /files?signature=v1_x HTTP/1.1\r\nx-access-token: ours\r\nX-ACCESS-TOKEN: b\r\n"
+         "X-Access-Tokens: c\r\nCookie: d\r\nCookies: e\r\nAuthorization: f\r\n\r\n",
+         {.connection = "close",
+          .path = "/files?a",
+          .set = "X-Access-Token: theirs\r\nX-Other: 1\r\n",
+          .drop = "cookie, authorization"},
+         "GET /files?a HTTP/1.1\r\nX-Access-Tokens: c\r\nCookies: e\r\nConnection: close\r\n"
+         "X-Access-Token: theirs\r\nX-Other: 1\r\n\r\n"},
+        {"odd\r\nA: b\r\n\r\n",
+         {.connection = "close", .path = "/x"},
+         "odd\r\nA: b\r\nConnection: close\r\n\r\n"},
+    };
     struct strbuf out;
     char path[16], query[16];
 
     (void)state;
-    strbuf_init(&out, HEAD_MAX_BYTES);
-    head_rewrite(head, false, "close", NULL, "X-More: 3\r\n", &out);
-    assert_string_equal(out.data, "GET http://h/a?b HTTP/1.1\r\nHost: h\r\nX-Stay: 2\r\n"
-                                  "Connection: close\r\nX-More: 3\r\n\r\n");
-    strbuf_reset(&out);
-    head_rewrite(upgrade, true, "close", NULL, "", &out);
-    assert_string_equal(out.data, upgrade);
-    strbuf_reset(&out);
-    head_rewrite("GET / HTTP/1.1\r\nhost: a\r\nX-Host: b\r\nHOST: c\r\n\r\n", false, "close",
-                 "masked:80", "", &out);
-    assert_string_equal(out.data, "GET / HTTP/1.1\r\nHost: masked:80\r\nX-Host: b\r\n"
-                                  "Connection: close\r\n\r\n");
-    strbuf_reset(&out);
-    head_rewrite(upgrade, true, "close", "masked", "", &out);
-    assert_string_equal(out.data, "GET /ws HTTP/1.1\r\nHost: masked\r\nConnection: Upgrade\r\n"
-                                  "Upgrade: websocket\r\n\r\n");
-    /* what frames the body stays, whatever Connection says of it */
-    strbuf_reset(&out);
-    head_rewrite("POST / HTTP/1.1\r\nConnection: Content-Length\r\nContent-Length: 1\r\n\r\n",
-                 false, "close", NULL, "", &out);
-    assert_true(head_has(out.data, "content-length"));
-    strbuf_done(&out);
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        strbuf_init(&out, HEAD_MAX_BYTES);
+        head_rewrite(cases[i].head, &cases[i].edit, &out);
+        assert_string_equal(out.data, cases[i].rewritten);
+        strbuf_done(&out);
+    }
     assert_true(head_target(head, path, sizeof(path), query, sizeof(query)));
     assert_string_equal(path, "/a");
     assert_string_equal(query, "b");
@@ -252,6 +292,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_where_a_request_goes),
+        cmocka_unit_test(test_a_host_name_carries_a_suffix),
         cmocka_unit_test(test_a_host_is_masked),
         cmocka_unit_test(test_signed_urls),
         cmocka_unit_test(test_a_head_is_rewritten),

@@ -18,13 +18,13 @@
 #include "common/base/clock.h"
 #include "common/base/json.h"
 #include "common/httpd/multipart.h"
+#include "common/proxy/signature.h"
 #include "deploy/sandbox-host/agent/body.h"
 #include "deploy/sandbox-host/agent/connect.h"
 #include "deploy/sandbox-host/agent/download.h"
 #include "deploy/sandbox-host/agent/entry.h"
 #include "deploy/sandbox-host/agent/routes.h"
 #include "deploy/sandbox-host/agent/user.h"
-#include "deploy/sandbox-host/api/signature.h"
 
 #define COPY_BYTES         65536
 #define DRAIN_MAX_BYTES    (1 << 20)

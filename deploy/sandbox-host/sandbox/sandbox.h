@@ -15,8 +15,8 @@
 
 #include "common/base/error.h"
 #include "common/base/json.h"
+#include "common/proxy/route.h"
 #include "deploy/sandbox-host/config.h"
-#include "deploy/sandbox-host/route.h"
 #include "deploy/sandbox-host/sandbox/journal.h"
 #include "deploy/sandbox-host/sandbox/meter.h"
 

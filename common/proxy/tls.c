@@ -1,5 +1,5 @@
 /* tls - see tls.h. */
-#include "deploy/sandbox-host/tls.h"
+#include "common/proxy/tls.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -19,10 +19,12 @@
 
 enum { HANDSHAKE_BYTE = 0x16, BUFFER_BYTES = 16384, LINGER_MS = 1000, STACK_BYTES = 256 * 1024 };
 
-static const struct host_config *config;
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static SSL_CTX *context;
-static struct timespec read_at[2]; /* change times of certificate and key as they were read */
+struct tls {
+    const char *certificate, *key; /* paths */
+    pthread_mutex_t lock;
+    SSL_CTX *context;
+    struct timespec read_at[2]; /* change times of certificate and key when they were read */
+};
 
 /* ---- the certificate ---- */
 
@@ -53,9 +55,9 @@ static int choose_protocol(SSL *ssl, const unsigned char **out, unsigned char *o
     return SSL_TLSEXT_ERR_OK;
 }
 
-static void change_times(struct timespec out[2])
+static void change_times(const struct tls *tls, struct timespec out[2])
 {
-    const char *const paths[] = {config->tls_certificate, config->tls_key};
+    const char *const paths[] = {tls->certificate, tls->key};
     struct stat status;
 
     for (int i = 0; i < 2; i++) {
@@ -63,7 +65,7 @@ static void change_times(struct timespec out[2])
     }
 }
 
-static SSL_CTX *load(struct error *err)
+static SSL_CTX *load(const struct tls *tls, struct error *err)
 {
     SSL_CTX *fresh = SSL_CTX_new(TLS_server_method());
 
@@ -75,11 +77,11 @@ static SSL_CTX *load(struct error *err)
     SSL_CTX_set_mode(fresh, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
                                 SSL_MODE_RELEASE_BUFFERS);
     SSL_CTX_set_alpn_select_cb(fresh, choose_protocol, NULL);
-    if (SSL_CTX_use_certificate_chain_file(fresh, config->tls_certificate) != 1) {
-        fail(err, config->tls_certificate);
-    } else if (SSL_CTX_use_PrivateKey_file(fresh, config->tls_key, SSL_FILETYPE_PEM) != 1 ||
+    if (SSL_CTX_use_certificate_chain_file(fresh, tls->certificate) != 1) {
+        fail(err, tls->certificate);
+    } else if (SSL_CTX_use_PrivateKey_file(fresh, tls->key, SSL_FILETYPE_PEM) != 1 ||
                SSL_CTX_check_private_key(fresh) != 1) {
-        fail(err, config->tls_key);
+        fail(err, tls->key);
     } else {
         return fresh;
     }
@@ -87,55 +89,54 @@ static SSL_CTX *load(struct error *err)
     return NULL;
 }
 
-int tls_init(const struct host_config *host_config, struct error *err)
+struct tls *tls_open(const char *certificate, const char *key, struct error *err)
 {
-    config = host_config;
-    if ((config->tls_certificate == NULL) != (config->tls_key == NULL)) {
-        return error_set(err, ERR_CONFIG,
-                         "SANDBOX_HOST_TLS_CERTIFICATE and SANDBOX_HOST_TLS_KEY: one needs the "
-                         "other");
+    struct tls *tls = xcalloc(1, sizeof(*tls));
+
+    tls->certificate = certificate;
+    tls->key = key;
+    pthread_mutex_init(&tls->lock, NULL);
+    change_times(tls, tls->read_at);
+    tls->context = load(tls, err);
+    if (tls->context == NULL) {
+        tls_close(tls);
+        return NULL;
     }
-    if (config->tls_certificate == NULL) {
-        return 0;
-    }
-    change_times(read_at);
-    context = load(err);
-    return context != NULL ? 0 : -1;
+    return tls;
 }
 
-void tls_done(void)
+void tls_close(struct tls *tls)
 {
-    pthread_mutex_lock(&lock);
-    SSL_CTX_free(context);
-    context = NULL;
-    pthread_mutex_unlock(&lock);
+    if (tls != NULL) {
+        SSL_CTX_free(tls->context);
+        pthread_mutex_destroy(&tls->lock);
+        free(tls);
+    }
 }
 
-/* A session with the certificate as it is now; NULL: there is none. */
-static SSL *new_session(void)
+/* A session with the certificate as the file has it now. */
+static SSL *new_session(struct tls *tls)
 {
     struct error err = ERROR_INIT;
     struct timespec now[2];
     SSL_CTX *fresh;
-    SSL *ssl = NULL;
+    SSL *ssl;
 
-    pthread_mutex_lock(&lock);
-    if (context != NULL) {
-        change_times(now);
-        if (memcmp(now, read_at, sizeof(now)) != 0) {
-            memcpy(read_at, now, sizeof(now));
-            fresh = load(&err);
-            if (fresh != NULL) {
-                SSL_CTX_free(context);
-                context = fresh;
-                log_event(LOG_INFO, "tls.certificate_read");
-            } else {
-                log_error(LOG_ERROR, "tls.certificate_not_read", &err); /* the old one stays */
-            }
+    pthread_mutex_lock(&tls->lock);
+    change_times(tls, now);
+    if (memcmp(now, tls->read_at, sizeof(now)) != 0) {
+        memcpy(tls->read_at, now, sizeof(now));
+        fresh = load(tls, &err);
+        if (fresh != NULL) {
+            SSL_CTX_free(tls->context);
+            tls->context = fresh;
+            log_event(LOG_INFO, "tls.certificate_read");
+        } else {
+            log_error(LOG_ERROR, "tls.certificate_not_read", &err); /* the old one stays in use */
         }
-        ssl = SSL_new(context);
     }
-    pthread_mutex_unlock(&lock);
+    ssl = SSL_new(tls->context);
+    pthread_mutex_unlock(&tls->lock);
     return ssl;
 }
 
@@ -150,7 +151,7 @@ struct flow {
 
 struct tunnel {
     SSL *ssl;
-    int client, inside;
+    int client, plain;
     int64_t stall_ms;
     struct flow in, out;
     bool wants_write; /* the TLS side must be written to before it can go on */
@@ -178,18 +179,18 @@ static void read_client(struct tunnel *tunnel)
             in->length = (size_t)n;
         } else if (!must_wait(tunnel, n)) {
             in->ended = true;
-            shutdown(tunnel->inside, SHUT_WR);
+            shutdown(tunnel->plain, SHUT_WR);
         }
     }
 }
 
-static bool write_inside(struct tunnel *tunnel)
+static bool write_plain(struct tunnel *tunnel)
 {
     struct flow *in = &tunnel->in;
 
     if (in->length > 0) {
         const ssize_t n =
-            send(tunnel->inside, in->data + in->at, in->length, MSG_NOSIGNAL | MSG_DONTWAIT);
+            send(tunnel->plain, in->data + in->at, in->length, MSG_NOSIGNAL | MSG_DONTWAIT);
 
         if (n < 0) {
             return errno == EAGAIN || errno == EINTR;
@@ -200,12 +201,12 @@ static bool write_inside(struct tunnel *tunnel)
     return true;
 }
 
-static void read_inside(struct tunnel *tunnel)
+static void read_plain(struct tunnel *tunnel)
 {
     struct flow *out = &tunnel->out;
 
     if (out->length == 0 && !out->ended) {
-        const ssize_t n = recv(tunnel->inside, out->data, sizeof(out->data), MSG_DONTWAIT);
+        const ssize_t n = recv(tunnel->plain, out->data, sizeof(out->data), MSG_DONTWAIT);
 
         if (n > 0) {
             out->at = 0;
@@ -236,7 +237,7 @@ static bool write_client(struct tunnel *tunnel)
 static bool wait_for_either(struct tunnel *tunnel)
 {
     const struct flow *in = &tunnel->in, *out = &tunnel->out;
-    struct pollfd fds[2] = {{.fd = tunnel->client}, {.fd = tunnel->inside}};
+    struct pollfd fds[2] = {{.fd = tunnel->client}, {.fd = tunnel->plain}};
     const bool writes = out->length > 0 || tunnel->wants_write;
 
     if (in->length == 0 && !in->ended && SSL_pending(tunnel->ssl) > 0) {
@@ -260,10 +261,10 @@ static void carry(struct tunnel *tunnel)
 {
     for (;;) {
         read_client(tunnel);
-        if (!write_inside(tunnel)) {
+        if (!write_plain(tunnel)) {
             return;
         }
-        read_inside(tunnel);
+        read_plain(tunnel);
         if (!write_client(tunnel)) {
             return;
         }
@@ -294,8 +295,8 @@ static void end(struct tunnel *tunnel)
 {
     SSL_free(tunnel->ssl);
     close(tunnel->client);
-    if (tunnel->inside >= 0) {
-        close(tunnel->inside);
+    if (tunnel->plain >= 0) {
+        close(tunnel->plain);
     }
     free(tunnel);
 }
@@ -305,8 +306,8 @@ static void *run(void *arg)
     struct tunnel *tunnel = arg;
 
     carry(tunnel);
-    close(tunnel->inside);
-    tunnel->inside = -1;
+    close(tunnel->plain);
+    tunnel->plain = -1;
     close_gently(tunnel);
     end(tunnel);
     return NULL;
@@ -350,7 +351,7 @@ static bool start(struct tunnel *tunnel, int ends[2])
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0) {
         return false;
     }
-    tunnel->inside = ends[1];
+    tunnel->plain = ends[1];
     pthread_attr_init(&attributes);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     pthread_attr_setstacksize(&attributes, STACK_BYTES);
@@ -362,12 +363,12 @@ static bool start(struct tunnel *tunnel, int ends[2])
     return started;
 }
 
-int tls_accept(int fd, int64_t timeout_ms, int64_t stall_ms)
+int tls_accept(struct tls *tls, int fd, int64_t timeout_ms, int64_t stall_ms)
 {
     /* alert, TLS 1.0 as records of a beginning say, fatal, handshake_failure (RFC 8446, 6) */
     static const unsigned char refusal[] = {0x15, 3, 1, 0, 2, 2, 40};
     struct tunnel *tunnel;
-    SSL *ssl = new_session();
+    SSL *ssl = tls != NULL ? new_session(tls) : NULL;
     int ends[2];
 
     if (ssl == NULL) {
@@ -378,7 +379,7 @@ int tls_accept(int fd, int64_t timeout_ms, int64_t stall_ms)
     tunnel = xcalloc(1, sizeof(*tunnel));
     tunnel->ssl = ssl;
     tunnel->client = fd;
-    tunnel->inside = -1;
+    tunnel->plain = -1;
     tunnel->stall_ms = stall_ms;
     if (fcntl(fd, F_SETFL, O_NONBLOCK) < 0 || SSL_set_fd(ssl, fd) != 1 ||
         !shake_hands(tunnel, timeout_ms) || !start(tunnel, ends)) {

@@ -1,32 +1,32 @@
-/* refuse - see refuse.h. */
-#include "deploy/sandbox-host/refuse.h"
+/* error_answers - see error_answers.h. */
+#include "common/proxy/error_answers.h"
 
 #include <stdio.h>
 #include <string.h>
 
-#include "deploy/sandbox-host/head.h"
+#include "common/proxy/head.h"
 
 static const struct {
     int status;
     const char *reason, *message, *title, *text;
-} refusals[] = {
-    [REFUSE_NOT_FOUND] = {502, "Bad Gateway", "The sandbox was not found", "Sandbox Not Found",
-                          "wasn't found"},
-    [REFUSE_PORT_CLOSED] = {502, "Bad Gateway", "The sandbox is running but port is not open",
-                            "Closed Port Error",
-                            "is running but there's no service running on port"},
-    [REFUSE_TOKEN_MISSING] = {403, "Forbidden",
-                              "Sandbox is secured with traffic access token. Token header "
-                              "'" REFUSE_TOKEN_HEADER "' is missing",
-                              "Missing Traffic Access Token",
-                              "enforces traffic access token. Token header "
-                              "\"" REFUSE_TOKEN_HEADER "\" is missing"},
-    [REFUSE_TOKEN_WRONG] = {403, "Forbidden",
-                            "Sandbox is secured with traffic access token. Provided token in "
-                            "header '" REFUSE_TOKEN_HEADER "' is invalid",
-                            "Invalid Traffic Access Token",
-                            "enforces traffic access token. Provided token in header "
-                            "\"" REFUSE_TOKEN_HEADER "\" is invalid"},
+} answers[] = {
+    [ERROR_ANSWER_NOT_FOUND] = {502, "Bad Gateway", "The sandbox was not found",
+                                "Sandbox Not Found", "wasn't found"},
+    [ERROR_ANSWER_PORT_CLOSED] = {502, "Bad Gateway", "The sandbox is running but port is not open",
+                                  "Closed Port Error",
+                                  "is running but there's no service running on port"},
+    [ERROR_ANSWER_TOKEN_MISSING] = {403, "Forbidden",
+                                    "Sandbox is secured with traffic access token. Token header "
+                                    "'" ERROR_ANSWER_TOKEN_HEADER "' is missing",
+                                    "Missing Traffic Access Token",
+                                    "enforces traffic access token. Token header "
+                                    "\"" ERROR_ANSWER_TOKEN_HEADER "\" is missing"},
+    [ERROR_ANSWER_TOKEN_WRONG] = {403, "Forbidden",
+                                  "Sandbox is secured with traffic access token. Provided token in "
+                                  "header '" ERROR_ANSWER_TOKEN_HEADER "' is invalid",
+                                  "Invalid Traffic Access Token",
+                                  "enforces traffic access token. Provided token in header "
+                                  "\"" ERROR_ANSWER_TOKEN_HEADER "\" is invalid"},
 };
 
 /* E2B sends people HTML and programs JSON. */
@@ -51,7 +51,7 @@ static bool wants_html(const char *head)
     return false;
 }
 
-const char *refuse_cors_lines(const char *head)
+const char *error_answer_cors_lines(const char *head)
 {
     return head_has(head, "Origin")
                ? "Access-Control-Allow-Origin: *\r\nAccess-Control-Expose-Headers: *\r\n"
@@ -64,40 +64,40 @@ static void respond(struct strbuf *out, const char *head, int status, const char
     strbuf_printf(out,
                   "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n%sConnection: "
                   "close\r\n\r\n",
-                  status, reason, type, strlen(body), refuse_cors_lines(head));
+                  status, reason, type, strlen(body), error_answer_cors_lines(head));
     if (!head_method_is(head, "HEAD")) {
         strbuf_puts(out, body);
     }
 }
 
-void refuse_sandbox(struct strbuf *out, const char *head, const struct route_target *target,
-                    enum refusal why)
+void error_answer_sandbox(struct strbuf *out, const char *head, const struct route_target *target,
+                          enum error_answer why)
 {
     char body[1024], port[32] = "";
 
     if (wants_html(head)) {
-        if (why == REFUSE_PORT_CLOSED) {
+        if (why == ERROR_ANSWER_PORT_CLOSED) {
             snprintf(port, sizeof(port), " %d", target->port);
         }
         snprintf(body, sizeof(body),
                  "<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"UTF-8\"><title>%s</title>"
                  "</head><body><h1>%s</h1><p>The sandbox %s %s%s.</p></body></html>\n",
-                 refusals[why].title, refusals[why].title, target->id, refusals[why].text, port);
-        respond(out, head, refusals[why].status, refusals[why].reason, "text/html; charset=utf-8",
+                 answers[why].title, answers[why].title, target->id, answers[why].text, port);
+        respond(out, head, answers[why].status, answers[why].reason, "text/html; charset=utf-8",
                 body);
         return;
     }
-    if (why == REFUSE_PORT_CLOSED) {
+    if (why == ERROR_ANSWER_PORT_CLOSED) {
         snprintf(port, sizeof(port), ",\"port\":%d", target->port);
     }
     snprintf(body, sizeof(body), "{\"sandboxId\":\"%s\",\"message\":\"%s\",\"code\":%d%s}",
-             target->id, refusals[why].message, refusals[why].status, port);
-    respond(out, head, refusals[why].status, refusals[why].reason,
-            "application/json; charset=utf-8", body);
+             target->id, answers[why].message, answers[why].status, port);
+    respond(out, head, answers[why].status, answers[why].reason, "application/json; charset=utf-8",
+            body);
 }
 
-void refuse_plain(struct strbuf *out, const char *head, int status, const char *reason,
-                  const char *message)
+void error_answer_plain(struct strbuf *out, const char *head, int status, const char *reason,
+                        const char *message)
 {
     char body[256];
 
@@ -105,13 +105,13 @@ void refuse_plain(struct strbuf *out, const char *head, int status, const char *
     respond(out, head, status, reason, "application/json; charset=utf-8", body);
 }
 
-bool refuse_is_preflight(const char *head)
+bool error_answer_is_preflight(const char *head)
 {
     return head_method_is(head, "OPTIONS") && head_has(head, "Origin") &&
            head_has(head, "Access-Control-Request-Method");
 }
 
-void refuse_answer_preflight(struct strbuf *out, const char *head)
+void error_answer_preflight(struct strbuf *out, const char *head)
 {
     char asked[2048];
 

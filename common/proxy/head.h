@@ -6,8 +6,8 @@
  * response's body goes (RFC 9112, 6). Does not own: sockets, routes. Threads: no shared state.
  * Failure: false or 0; what is ambiguous is refused, never guessed.
  */
-#ifndef SANDBOX_HOST_HEAD_H
-#define SANDBOX_HOST_HEAD_H
+#ifndef PROXY_HEAD_H
+#define PROXY_HEAD_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -34,11 +34,18 @@ bool head_keeps_alive(const char *head);
 /* Status of a response head, 0 if it is none. */
 int head_status(const char *head);
 
-/* Appends the head without what belongs to one hop (Connection and what it names, Keep-Alive,
- * Proxy-Connection) and with `connection` in its place; `host` replaces every Host, NULL = as they
- * are; `extra` are whole lines or "". With `upgrade`, Connection and Upgrade stay as they are. */
-void head_rewrite(const char *head, bool upgrade, const char *connection, const char *host,
-                  const char *extra, struct strbuf *out);
+/* How a head changes on its way. Pointers may be NULL: no such change. */
+struct head_edit {
+    bool upgrade;           /* Connection and Upgrade stay as they are */
+    const char *connection; /* the new Connection header, unless `upgrade` */
+    const char *host;       /* replaces every Host */
+    const char *path;       /* replaces path and query of a request */
+    const char *set;        /* whole lines; each replaces the headers of its name */
+    const char *drop;       /* names of headers that go, with commas between */
+};
+/* Appends the head as edited, and without the headers that belong to one hop: Connection and what
+ * it names, Keep-Alive, Proxy-Connection. */
+void head_rewrite(const char *head, const struct head_edit *edit, struct strbuf *out);
 
 /* How far a body goes. */
 struct body_scan {

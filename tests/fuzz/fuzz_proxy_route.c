@@ -1,5 +1,5 @@
 /*
- * Fuzz target: where the sandbox host sends a request. Lines of the input are the host name, the
+ * Fuzz target: where the proxy sends a request. Lines of the input are the host name, the
  * two routing headers, the query and the target's path; the first is a mask too. Whatever comes in:
  * a target has a well-formed id and port, a signed URL matches only the token that made its
  * signature, and a mask that is taken makes one word of a line.
@@ -9,8 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "deploy/sandbox-host/api/signature.h"
-#include "deploy/sandbox-host/route.h"
+#include "common/proxy/route.h"
+#include "common/proxy/signature.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -18,7 +18,8 @@ static void check_target(const struct route_target *target)
 {
     const size_t length = strlen(target->id);
 
-    if (target->port < 1 || target->port > 65535 || length == 0 || length >= ROUTE_ID_BYTES) {
+    if (target->port < 1 || target->port > 65535 || length == 0 || length >= ROUTE_ID_BYTES ||
+        strlen(target->suffix) >= ROUTE_SUFFIX_BYTES || strpbrk(target->suffix, ".:") != NULL) {
         abort();
     }
     for (size_t i = 0; i < length; i++) {

@@ -1,5 +1,5 @@
 /* route - see route.h. */
-#include "deploy/sandbox-host/route.h"
+#include "common/proxy/route.h"
 
 #include <arpa/inet.h>
 #include <assert.h>
@@ -11,7 +11,7 @@
 
 #include "common/base/strbuf.h"
 #include "common/httpd/httpd.h"
-#include "deploy/sandbox-host/api/signature.h"
+#include "common/proxy/signature.h"
 
 static bool valid_id(const char *id, size_t length)
 {
@@ -87,7 +87,8 @@ void route_mask_host(const char *mask, int port, char ret[ROUTE_MASK_BYTES])
 
 /* ---- targets ---- */
 
-/* "{port}-{id}.…", and with the client id that older SDKs append, "{port}-{id}-{client}.…" */
+/* "{port}-{id}.…", or with a suffix (older SDKs of E2B append a client id) "{port}-{id}-{suffix}.…"
+ */
 static bool parse_label(const char *host, struct route_target *ret)
 {
     const size_t digits = strspn(host, "0123456789");
@@ -97,10 +98,14 @@ static bool parse_label(const char *host, struct route_target *ret)
     }
     const char *id = host + digits + 1;
     const size_t length = strcspn(id, ".-:");
-    if (id[length + strcspn(id + length, ".:")] != '.' || !valid_id(id, length) ||
+    const size_t label = length + strcspn(id + length, ".:");
+    const size_t suffix = label > length ? label - length - 1 : 0;
+    if (id[label] != '.' || !valid_id(id, length) || suffix >= ROUTE_SUFFIX_BYTES ||
         !route_parse_port(host, digits, &ret->port)) {
         return false;
     }
+    memcpy(ret->suffix, id + label - suffix, suffix);
+    ret->suffix[suffix] = '\0';
     memcpy(ret->id, id, length);
     ret->id[length] = '\0';
     return true;
@@ -141,6 +146,7 @@ enum route_kind route_request(const char *host, const char *id_header, const cha
     }
     memcpy(ret->id, id_header, id_bytes);
     ret->id[id_bytes] = '\0';
+    ret->suffix[0] = '\0';
     return ROUTE_SANDBOX;
 }
 

@@ -1,24 +1,30 @@
 /*
- * route - where a request goes: the control plane, or a port of a sandbox.
+ * route - where a request of E2B's protocol goes: to the API, or to a port of a sandbox.
  *
- * Owns: host names ({port}-{id}.<anything>), the headers E2b-Sandbox-Id / E2b-Sandbox-Port, the
- * query of a signed file URL, the Host that a sandbox's servers are told instead. Does not own:
- * which sandboxes there are. Threads: no shared state. Failure: a malformed target is ROUTE_BAD,
- * never a guess.
+ * Owns: host names ({port}-{id}.<anything>, {port}-{id}-{suffix}.<anything>), the headers
+ * E2b-Sandbox-Id / E2b-Sandbox-Port, the query of a signed file URL, the Host that a sandbox's
+ * servers are told instead. Does not own: which sandboxes there are. Threads: no shared state.
+ * Failure: a malformed target is ROUTE_BAD, never a guess.
  */
-#ifndef SANDBOX_HOST_ROUTE_H
-#define SANDBOX_HOST_ROUTE_H
+#ifndef PROXY_ROUTE_H
+#define PROXY_ROUTE_H
 
 #include <stdbool.h>
 #include <stddef.h>
 
-enum { ROUTE_ENVD_PORT = 49983, ROUTE_ID_BYTES = 32, ROUTE_MASK_BYTES = 272 };
+enum {
+    ROUTE_ENVD_PORT = 49983,
+    ROUTE_ID_BYTES = 33,
+    ROUTE_SUFFIX_BYTES = 64,
+    ROUTE_MASK_BYTES = 272,
+};
 
 enum route_kind { ROUTE_API, ROUTE_SANDBOX, ROUTE_BAD };
 
 struct route_target {
     char id[ROUTE_ID_BYTES];
     int port;
+    char suffix[ROUTE_SUFFIX_BYTES]; /* what follows the id in a host name, "" = nothing */
 };
 
 /* Any of host, id_header, port_header may be NULL. ret is filled for ROUTE_SANDBOX. */

@@ -1,5 +1,5 @@
 /* signature - see signature.h. */
-#include "deploy/sandbox-host/api/signature.h"
+#include "common/proxy/signature.h"
 
 #include <sodium.h>
 #include <string.h>

@@ -1,5 +1,5 @@
 /*
- * Fuzz target: what the sandbox host understands of a message: its head, how it is rewritten, how
+ * Fuzz target: what the proxy understands of a message: its head, how it is rewritten, how
  * far its body goes. The first byte chooses how the body is split. Whatever comes in: the rewritten
  * head is one head without hop-by-hop lines of its sender, and a masked one knows one host;
  * whatever the split, the body ends at the same byte.
@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "deploy/sandbox-host/head.h"
+#include "common/proxy/head.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -18,7 +18,7 @@ static void check_rewrite(const char *head)
     char value[64];
 
     strbuf_init(&out, 1 << 20);
-    head_rewrite(head, false, "close", NULL, "X-Extra: 1\r\n", &out);
+    head_rewrite(head, &(struct head_edit){.connection = "close", .set = "X-Extra: 1\r\n"}, &out);
     if (out.overflow || head_length(out.data, out.length) != out.length ||
         !head_value(out.data, "Connection", value, sizeof(value)) || strcmp(value, "close") != 0 ||
         head_has(out.data, "Keep-Alive") || !head_has(out.data, "X-Extra") ||
@@ -27,8 +27,11 @@ static void check_rewrite(const char *head)
         abort();
     }
     strbuf_reset(&out);
-    head_rewrite(head, false, "close", "mask:1", "", &out);
-    if (head_length(out.data, out.length) != out.length ||
+    const struct head_edit edit = {
+        .connection = "close", .host = "mask:1", .path = "/p?q", .drop = "cookie, authorization"};
+    head_rewrite(head, &edit, &out);
+    if (head_has(out.data, "Cookie") || head_has(out.data, "Authorization") ||
+        head_length(out.data, out.length) != out.length ||
         !head_value(out.data, "Host", value, sizeof(value)) || strcmp(value, "mask:1") != 0 ||
         head_has(strstr(out.data, "\r\n") + 2, "Host")) {
         abort();

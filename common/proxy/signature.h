@@ -3,8 +3,8 @@
  *
  * Owns: the one formula. Does not own: who may use it, expiry. Threads: no shared state.
  */
-#ifndef SANDBOX_HOST_SIGNATURE_H
-#define SANDBOX_HOST_SIGNATURE_H
+#ifndef PROXY_SIGNATURE_H
+#define PROXY_SIGNATURE_H
 
 enum { SIGNATURE_BYTES = 3 + 43 + 1 };
 

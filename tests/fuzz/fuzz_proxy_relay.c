@@ -1,8 +1,8 @@
 /*
- * Fuzz target: a whole exchange through the sandbox host, over socket pairs. The input is a byte of
- * choices, the request's head and what follows it, and behind a line "===" what the inside answers
- * before it hangs up. Whatever comes in: the exchange ends; what was passed as complete is complete
- * by its own framing; a body that follows no request stays with the client's next one.
+ * Fuzz target: a whole exchange through the proxy, over socket pairs. The input is a byte of
+ * choices, the request's head and what follows it, and behind a line "===" what the server answers
+ * before it hangs up. Whatever comes in: the exchange ends; what was relayed as complete is
+ * complete by its own framing; a body that follows no request stays with the client's next one.
  */
 #include <stdint.h>
 #include <stdlib.h>
@@ -10,8 +10,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "deploy/sandbox-host/head.h"
-#include "deploy/sandbox-host/pass.h"
+#include "common/proxy/head.h"
+#include "common/proxy/relay.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -62,7 +62,7 @@ static void check_whole(int fd, const char *request)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    int client[2], inside[2];
+    int client[2], server[2];
     struct strbuf ahead;
 
     if (size < 1 || size > 16384) {
@@ -77,7 +77,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     }
     if (socketpair(AF_UNIX, SOCK_STREAM, 0, client) != 0 ||
-        socketpair(AF_UNIX, SOCK_STREAM, 0, inside) != 0) {
+        socketpair(AF_UNIX, SOCK_STREAM, 0, server) != 0) {
         abort();
     }
     char *head = strndup(text, length);
@@ -86,24 +86,24 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     /* some of the rest came with the head, some comes later */
     const size_t rest = request - length, early = rest * (data[0] % 5) / 4;
-    strbuf_init(&ahead, PASS_AHEAD_BYTES);
+    strbuf_init(&ahead, RELAY_AHEAD_BYTES);
     strbuf_append(&ahead, text + length, early);
     send_bytes(client[1], text + length + early, rest - early);
     if (memmem(answer, (size_t)(end - answer), " 101", 4) != NULL) {
         shutdown(client[1], SHUT_WR); /* nothing else would end a tunnel */
     }
-    send_bytes(inside[1], answer, (size_t)(end - answer));
-    shutdown(inside[1], SHUT_WR);
-    const struct pass_spec spec = {
+    send_bytes(server[1], answer, (size_t)(end - answer));
+    shutdown(server[1], SHUT_WR);
+    const struct relay_spec spec = {
         .client = client[0],
-        .inside = inside[0],
+        .server = server[0],
         .head = head,
         .ahead = &ahead,
         .keep_alive = head_keeps_alive(head),
         .cors_lines = (data[0] & 0x80) != 0 ? "Access-Control-Allow-Origin: *\r\n" : "",
         .stall_ms = 1000,
     };
-    if (pass_exchange(&spec) == PASS_NEXT) {
+    if (relay_exchange(&spec) == RELAY_NEXT) {
         check_whole(client[1], head);
     }
     if (ahead.length > rest) {
@@ -111,7 +111,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     for (int i = 0; i < 2; i++) {
         close(client[i]);
-        close(inside[i]);
+        close(server[i]);
     }
     strbuf_done(&ahead);
     free(head);

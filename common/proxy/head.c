@@ -1,5 +1,5 @@
 /* head - see head.h. */
-#include "deploy/sandbox-host/head.h"
+#include "common/proxy/head.h"
 
 #include <ctype.h>
 #include <stdlib.h>
@@ -176,24 +176,76 @@ static bool is_hop_header(const char *head, const char *line, bool upgrade)
     return head_lists(head, "Connection", name);
 }
 
-void head_rewrite(const char *head, bool upgrade, const char *connection, const char *host,
-                  const char *extra, struct strbuf *out)
+/* Whether one of the whole lines in `lines` has the name of the header `line`. */
+static bool is_replaced(const char *lines, const char *line)
+{
+    const size_t length = strcspn(line, ":\r") + 1;
+
+    while (lines != NULL && *lines != '\0') {
+        const char *end = strstr(lines, "\r\n");
+
+        if (strncasecmp(lines, line, length) == 0) {
+            return true;
+        }
+        lines = end != NULL ? end + 2 : NULL;
+    }
+    return false;
+}
+
+/* Whether the comma-separated `names` have the name of the header `line`. */
+static bool is_dropped(const char *names, const char *line)
+{
+    const size_t length = strcspn(line, ":\r");
+
+    while (names != NULL && *names != '\0') {
+        names += strspn(names, ", ");
+        const size_t name = strcspn(names, ", ");
+
+        if (name == length && name > 0 && strncasecmp(names, line, length) == 0) {
+            return true;
+        }
+        names += name;
+    }
+    return false;
+}
+
+/* The request line with another target. */
+static void put_target(const char *head, const char *path, struct strbuf *out)
+{
+    const size_t line = (size_t)(strstr(head, "\r\n") - head);
+    const char *method = memchr(head, ' ', line), *version = memrchr(head, ' ', line);
+
+    if (method == NULL || method == version) {
+        strbuf_append(out, head, line);
+    } else {
+        strbuf_append(out, head, (size_t)(method + 1 - head));
+        strbuf_puts(out, path);
+        strbuf_append(out, version, line - (size_t)(version - head));
+    }
+    strbuf_puts(out, "\r\n");
+}
+
+void head_rewrite(const char *head, const struct head_edit *edit, struct strbuf *out)
 {
     for (const char *line = head; line != NULL; line = next_line(line)) {
         const char *end = strstr(line, "\r\n");
-        const bool masked = host != NULL && is_header(line, "Host");
 
-        if (line == head || (!masked && !is_hop_header(head, line, upgrade))) {
+        if (line == head && edit->path != NULL) {
+            put_target(head, edit->path, out);
+        } else if (line == head ||
+                   !((edit->host != NULL && is_header(line, "Host")) ||
+                     is_hop_header(head, line, edit->upgrade) || is_replaced(edit->set, line) ||
+                     is_dropped(edit->drop, line))) {
             strbuf_append(out, line, (size_t)(end - line) + 2);
         }
-        if (line == head && host != NULL) {
-            strbuf_printf(out, "Host: %s\r\n", host);
+        if (line == head && edit->host != NULL) {
+            strbuf_printf(out, "Host: %s\r\n", edit->host);
         }
     }
-    if (!upgrade) {
-        strbuf_printf(out, "Connection: %s\r\n", connection);
+    if (!edit->upgrade) {
+        strbuf_printf(out, "Connection: %s\r\n", edit->connection);
     }
-    strbuf_puts(out, extra);
+    strbuf_puts(out, edit->set != NULL ? edit->set : "");
     strbuf_puts(out, "\r\n");
 }
 
