@@ -1,8 +1,8 @@
 /*
- * client_pool - blocking HTTP clients of the data plane, reused so that their connections live on.
+ * client_pool - HTTP clients for calls into sandboxes, reused to keep their connections.
  *
- * Owns: the idle ones; the most recently used is taken first, so that as few as possible hold
- * memory and connections. Threads: any; a client taken belongs to its taker until it is given back.
+ * Owns: the idle clients. The most recently used is taken first, so that few hold memory and
+ * connections. Threads: any; a client belongs to its taker until it is given back.
  */
 #ifndef GATEWAY_CLIENT_POOL_H
 #define GATEWAY_CLIENT_POOL_H

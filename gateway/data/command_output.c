@@ -8,8 +8,8 @@
 #include "common/base/encode.h"
 
 enum {
-    STEP_BYTES = 65536, /* the budget of all requests is asked for this much at once */
-    COST = 6,           /* of a byte kept: here, in the tree, escaped in the answer */
+    STEP_BYTES = 65536, /* buffer bytes are taken in steps of this size */
+    COST = 6, /* memory per byte kept: here, in the JSON tree, and escaped in the answer */
     CHARACTER_MAX_BYTES = 4
 };
 
@@ -80,7 +80,7 @@ void command_output_add(struct command_output *output, const void *data, size_t 
     const char *next = data;
 
     output->total += (int64_t)bytes;
-    if (data == NULL) { /* what comes now is the end of it */
+    if (data == NULL) { /* after a gap everything belongs to the tail */
         output->head_closed = true;
         output->tail_at = output->tail_bytes = 0;
         return;
@@ -103,7 +103,7 @@ void command_output_add(struct command_output *output, const void *data, size_t 
     }
 }
 
-/* Bytes at the end that begin a character which is not whole. */
+/* Number of bytes at the end that start an incomplete UTF-8 character. */
 static size_t torn_end(const char *data, size_t length)
 {
     for (size_t back = 1; back <= CHARACTER_MAX_BYTES && back <= length; back++) {

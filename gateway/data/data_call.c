@@ -10,7 +10,7 @@
 
 struct watch {
     const struct request *request;
-    bool ended; /* has_ended() has said so, and the call was stopped */
+    bool ended; /* the caller's right has ended, and the call was stopped */
 };
 
 static bool has_ended(void *arg)
@@ -21,7 +21,7 @@ static bool has_ended(void *arg)
     return watch->ended;
 }
 
-/* A call lasts no longer than the right to make it. */
+/* Runs the call, and stops it when the caller's token ends. */
 static int run_watched(const struct data_call *call, data_fn run, void *arg, struct error *err)
 {
     struct watch watch = {.request = call->request};
@@ -62,7 +62,7 @@ static int call_once(struct request *request, const struct sandbox *sandbox, dat
         request->state->idempotency.started = true;
         status = run_watched(&call, run, arg, err);
         if (status < 0 && err->code == ERR_SANDBOX_NOT_FOUND) {
-            request->state->idempotency.started = false; /* nothing was done */
+            request->state->idempotency.started = false; /* the call had no effect */
         }
         client_pool_give(gateway->clients, call.client);
         activity_end(gateway->activity, sandbox->id);
@@ -88,7 +88,7 @@ int data_call_run(struct request *request, const char *sandbox_id, data_fn run, 
     if (status == 0 || err->code != ERR_SANDBOX_NOT_FOUND) {
         return status;
     }
-    /* gone or paused at the provider, which its edge does not tell apart */
+    /* the provider's proxy answers alike for a deleted and for a paused sandbox */
     if (lifecycle_reconcile(request, sandbox_id, err) < 0 ||
         lifecycle_get_running(request, sandbox_id, &sandbox, err) < 0) {
         return -1;
@@ -111,7 +111,7 @@ int data_call_run(struct request *request, const char *sandbox_id, data_fn run, 
 bool data_call_paused(const struct data_call *call, const char *sandbox_id, bool failed)
 {
     struct gateway *gateway = call->request->gateway;
-    struct error ignored = ERROR_INIT; /* then it is not known to be paused */
+    struct error ignored = ERROR_INIT; /* on failure the sandbox counts as not paused */
     struct sandbox sandbox;
     bool paused;
 
@@ -126,7 +126,7 @@ bool data_call_paused(const struct data_call *call, const char *sandbox_id, bool
     return paused;
 }
 
-/* A name that is not UTF-8 can be given in base64. */
+/* Accepts base64, for a path that is not UTF-8. */
 static int decode_path(cJSON *body, const char *path_field, const char **path, struct error *err)
 {
     struct strbuf decoded;

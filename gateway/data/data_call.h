@@ -1,9 +1,9 @@
 /*
- * data_call - a call into a running sandbox: from the gateway to the provider directly.
+ * data_call - runs a call into a sandbox, directly from the gateway to the provider.
  *
- * Owns: making the sandbox run first, its activity while the call lasts, an HTTP client for it, and
- * the second try when the provider's edge does not know a sandbox that should run: its row is then
- * corrected through the queue. Does not own: what the call does. Threads: the request's own.
+ * Owns: resuming the sandbox first, its activity during the call, an HTTP client, and one second
+ * attempt when the provider's proxy does not know a sandbox that should run: a reconcile job then
+ * corrects the row. Does not own: the call itself. Threads: the request's own.
  */
 #ifndef GATEWAY_DATA_CALL_H
 #define GATEWAY_DATA_CALL_H
@@ -18,27 +18,26 @@ struct data_call {
     struct provider *provider;
     struct provider_target target;
     struct http_client *client;
-    unsigned pauses;            /* activity_pauses() at the begin */
-    struct sandbox_files files; /* the same three, as sandbox_files.h takes them */
+    unsigned pauses;            /* activity_pauses() at the start */
+    struct sandbox_files files; /* provider, client and target, for sandbox_files.h */
 };
 
-/* What one handler does with a running sandbox; -1 with err. Called again only after
- * ERR_SANDBOX_NOT_FOUND, which means that nothing was done. */
+/* One handler's work in a running sandbox; -1 with err. It is called a second time only after
+ * ERR_SANDBOX_NOT_FOUND, which says that it had no effect. */
 typedef int (*data_fn)(const struct data_call *call, void *arg, struct error *err);
 
-/* -1 with what `run` or lifecycle_get_running() (lifecycle.h) failed with; ERR_PROVIDER when the
- * provider says that the sandbox runs and reaches it neither time. */
+/* -1 with the error of `run` or of lifecycle_get_running(). ERR_PROVIDER: the provider lists the
+ * sandbox as running, but could not reach it in either attempt. */
 int data_call_run(struct request *request, const char *sandbox_id, data_fn run, void *arg,
                   struct error *err) MUST_CHECK;
 
-/* The sandbox was paused, or is being paused, since the call began. `failed`: the call has lost its
- * sandbox, so ask the database instead of waiting for the next look at it. */
+/* True when the sandbox was paused after the call began, or is being paused. `failed`: the call
+ * lost its sandbox, so read the row now instead of waiting for activity_watch(). */
 bool data_call_paused(const struct data_call *call, const char *sandbox_id, bool failed);
 
-/* The body's sandbox_id, and the path in that sandbox in its field `path_field`. *ret_path belongs
- * to the body. ERR_INVALID. */
-/* The body's sandbox_id, and the path in that sandbox in its field `path_field`, which is base64
- * when its field path_encoding says so. *ret_path belongs to the body. ERR_INVALID. */
+/* Reads sandbox_id and the path in `path_field`. *ret_path belongs to the body. ERR_INVALID. */
+/* Reads sandbox_id and the path in `path_field`, which is base64 if path_encoding says so.
+ * *ret_path belongs to the body. ERR_INVALID. */
 int data_read_target(const struct request *request, const char *path_field,
                      char ret_sandbox_id[UUID_BYTES], const char **ret_path,
                      struct error *err) MUST_CHECK;

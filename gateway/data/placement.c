@@ -7,10 +7,10 @@
 #include "common/base/alloc.h"
 #include "common/domain/providers.h"
 
-/* One template under our own name. */
+/* One template name of SANDBOX_TEMPLATES and its name at each provider. */
 struct mapping {
     char name[TEMPLATE_BYTES];
-    char at[PROVIDER_KIND_COUNT][TEMPLATE_BYTES]; /* "" = not there */
+    char at[PROVIDER_KIND_COUNT][TEMPLATE_BYTES]; /* "" = the provider does not have it */
 };
 
 struct placement {
@@ -29,7 +29,7 @@ static const struct mapping *find(const struct placement *placement, const char 
     return NULL;
 }
 
-/* Copies `length` bytes without the blanks around them. -1: nothing there, or too long. */
+/* Copies `length` bytes, trimmed. -1: empty or too long. */
 static int take(char *out, size_t size, const char *text, size_t length)
 {
     while (length > 0 && strchr(" \t\n", *text) != NULL) {
@@ -156,7 +156,7 @@ static void add_place(struct job_params *params, const struct provider *provider
     }
 }
 
-/* What `provider` calls it; NULL = it does not have it. */
+/* The template's name at `provider`; NULL = the provider does not have it. */
 static const char *template_at(const struct mapping *mapping, const char *template_id,
                                struct provider *provider)
 {

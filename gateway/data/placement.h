@@ -1,11 +1,10 @@
 /*
- * placement - at which provider a new sandbox is to be, where else it may go, and what its template
- * is called at each of them.
+ * placement - chooses the provider of a new sandbox, its alternatives, and the template's name at
+ * each.
  *
- * Owns: SANDBOX_TEMPLATES, the choice at the time a create is accepted. Does not own: the change of
- * that choice later (the worker's failover).
- * Threads: const after placement_open. Failure: ERR_CONFIG names what is wrong at start,
- * ERR_INVALID the field of the request.
+ * Owns: SANDBOX_TEMPLATES, the choice when a create is accepted. Does not own: later changes of
+ * that choice (the worker's failover). Threads: const after placement_open(). Failure: ERR_CONFIG
+ * names the faulty setting at start, ERR_INVALID the faulty field of a request.
  */
 #ifndef GATEWAY_PLACEMENT_H
 #define GATEWAY_PLACEMENT_H
@@ -21,11 +20,9 @@ struct placement *placement_open(const char *templates, struct provider_set *pro
                                  struct error *err) MUST_CHECK;
 void placement_close(struct placement *placement); /* NULL-safe */
 
-/*
- * Fills params->places, best first; there is at least one. `template_id` "" = each provider's
- * default; a name of SANDBOX_TEMPLATES = what it says, and only where it says something; any other
- * is a provider's own name for it, meant for the first provider alone. `pinned` NULL = any.
- */
+/* Fills params->places with at least one place, best first. template_id "": each provider's
+ * default. A name of SANDBOX_TEMPLATES: its providers only. Any other name: the first provider's
+ * own template. pinned NULL = any provider. */
 int placement_choose(const struct placement *placement, const char *template_id, const char *pinned,
                      struct job_params *params, struct error *err) MUST_CHECK;
 

@@ -15,17 +15,17 @@ enum {
     PAUSE_LAST_MS = 250
 };
 
-/* Every service there is. Its name is what SANDBOX_SERVICES and the answer call it. */
+/* All services, by their names in SANDBOX_SERVICES and in the answer. */
 static const struct service {
     const char *name, *path;
-    size_t port; /* of int64_t in the configuration */
+    size_t port; /* offset of the port, an int64_t, in the configuration */
 } services[SERVICE_COUNT] = {
     {"mcp", "/health", offsetof(struct gateway_config, mcp_port)},
     {"vscode", "/healthz", offsetof(struct gateway_config, code_server_port)},
 };
 
 struct asked {
-    const struct service *service; /* NULL = not expected */
+    const struct service *service; /* NULL = not expected in this sandbox */
     struct http_request request;
     const char *state;
 };
@@ -76,7 +76,7 @@ static bool has_services(const struct gateway_config *config, struct provider *p
     return listed(list, template_id, strlen(template_id));
 }
 
-/* Asks once. True when asking again makes no difference. */
+/* Probes once. True when another probe cannot change the result. */
 static bool ask(struct asked *asked, struct http_client *client, int64_t left_ms)
 {
     struct http_response response;
@@ -91,16 +91,16 @@ static bool ask(struct asked *asked, struct http_client *client, int64_t left_ms
         asked->state = ready;
         return true;
     }
-    /* the provider's door asks for a key, or sends to where one is asked for */
+    /* the provider's proxy wants a credential, or redirects to a login */
     if (response.status == 401 || response.status == 403 || response.status / 100 == 3) {
         asked->state = unavailable;
         return true;
     }
-    asked->state = starting; /* the provider's own answer: nothing listens there */
+    asked->state = starting; /* the provider's own answer: nothing listens on the port */
     return false;
 }
 
-/* Asks all until they answer or time is up. */
+/* Probes all services until they answer or the time is over. */
 static void await(struct asked asked[SERVICE_COUNT], struct http_client *client, int64_t wait_ms)
 {
     const int64_t until_ms = clock_mono_ms() + wait_ms;
@@ -124,7 +124,7 @@ static void await(struct asked asked[SERVICE_COUNT], struct http_client *client,
             return;
         }
         if (open > 0) {
-            /* the last question comes at the end of the time, not a whole pause before it */
+            /* probe once more at the deadline */
             int64_t this_ms = pause_ms < left_ms - LAST_ASK_MS ? pause_ms : left_ms - LAST_ASK_MS;
 
             clock_sleep_ms(this_ms);

@@ -10,7 +10,7 @@
 #include "common/base/clock.h"
 
 enum {
-    NEAR_MS = 15000,       /* a deadline nearer than this is moved before the call begins */
+    NEAR_MS = 15000,       /* a deadline nearer than this is moved before the call starts */
     TOUCH_EVERY_MS = 5000, /* while a call runs */
     SHORT_IDLE_DIVISOR = 4 /* ... or this fraction of a short idle time */
 };
@@ -54,7 +54,7 @@ void activity_free(struct activity *activity)
     free(activity);
 }
 
-/* Under the lock; NULL when it is not in use. */
+/* Caller holds the lock. NULL: no call uses the sandbox. */
 static struct entry *find(struct activity *activity, const char *sandbox_id)
 {
     struct entry *entry = activity->entries;
@@ -65,7 +65,7 @@ static struct entry *find(struct activity *activity, const char *sandbox_id)
     return entry;
 }
 
-/* Under the lock: its entry, with something to write. */
+/* Caller holds the lock. Returns the sandbox's entry, marked as changed since the last flush. */
 static struct entry *mark(struct activity *activity, const char *sandbox_id)
 {
     struct entry *entry = find(activity, sandbox_id);
@@ -113,7 +113,8 @@ void activity_end(struct activity *activity, const char *sandbox_id)
     pthread_mutex_unlock(&activity->lock);
 }
 
-/* Ids to touch now, as a heap array of heap strings; forgets entries that have ended. */
+/* Returns the ids to write now, as a heap array of heap strings, and removes entries without calls.
+ */
 static char **take_due(struct activity *activity, size_t *ret_count)
 {
     int64_t now_ms = clock_mono_ms();
@@ -145,7 +146,8 @@ static char **take_due(struct activity *activity, size_t *ret_count)
     return ids;
 }
 
-/* Not written: to be taken again, though its call may have ended meanwhile. */
+/* The write failed: marks the ids again for the next flush, even if their calls have ended
+ * meanwhile. */
 static void give_back(struct activity *activity, char *const *ids, size_t count)
 {
     pthread_mutex_lock(&activity->lock);
@@ -174,7 +176,7 @@ int activity_flush(struct activity *activity, struct error *err)
     return status;
 }
 
-/* Copies the ids of those in use; a heap array of heap strings. */
+/* Returns the ids of all sandboxes in use, as a heap array of heap strings. */
 static char **take_used(struct activity *activity, size_t *ret_count)
 {
     size_t count = 0, used = 0;

@@ -20,7 +20,7 @@ struct audit {
     struct store *store;
     int64_t keep_days;
     pthread_t thread;
-    pthread_mutex_t lock; /* guards what follows */
+    pthread_mutex_t lock; /* guards the fields below */
     pthread_cond_t stop;
     bool stopping;
     struct store_audit *pending[PENDING_MAX];
@@ -41,7 +41,7 @@ void audit_add(struct audit *audit, struct store_audit *record)
     }
 }
 
-/* Writes the oldest records; they stay in the list until that succeeded. */
+/* Writes the oldest records. They stay in the list until the write has succeeded. */
 static int write_batch(struct audit *audit, size_t *ret_written, struct error *err)
 {
     const struct store_audit *batch[BATCH];

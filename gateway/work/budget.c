@@ -4,7 +4,7 @@
 #include "common/base/json.h"
 
 enum {
-    NAME_COST = 8, /* of a byte of a name: in the tree, escaped in the answer */
+    NAME_COST = 8, /* memory per byte of a name: once in the JSON tree, and escaped in the answer */
     NAME_MAX_BYTES = 255
 };
 

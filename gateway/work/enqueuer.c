@@ -21,7 +21,7 @@ struct enqueuer {
     bool stopping;
 };
 
-/* Takes up to BATCH; 0 only when stopping. */
+/* Waits for wake-ups and takes up to BATCH of them. 0: the gateway stops. */
 static size_t take(struct enqueuer *enqueuer, struct wakeup *batch)
 {
     size_t taken = 0;
@@ -36,7 +36,7 @@ static size_t take(struct enqueuer *enqueuer, struct wakeup *batch)
         enqueuer->count--;
     }
     if (enqueuer->count == 0) {
-        enqueuer->head = 0; /* the ring's far pages are touched only when they are needed */
+        enqueuer->head = 0; /* so the ring's later pages stay untouched while few wake-ups wait */
     }
     pthread_mutex_unlock(&enqueuer->lock);
     return taken;
@@ -46,7 +46,7 @@ static void *write_batches(void *arg)
 {
     struct enqueuer *enqueuer = arg;
     struct wakeup *batch = xcalloc(BATCH, sizeof(*batch));
-    struct error last = ERROR_INIT; /* how the batch before ended */
+    struct error last = ERROR_INIT; /* result of the previous batch */
     size_t count;
 
     while ((count = take(enqueuer, batch)) > 0) {

@@ -1,9 +1,9 @@
 /*
- * enqueuer - one thread that writes the wake-ups of all handlers to Redis, in batches.
+ * enqueuer - writes the wake-ups of all handlers to Redis in batches, in one thread.
  *
- * A handler never waits for Redis: the job is committed already. Owns: the wake-ups that are not
- * written yet. Does not own: the jobs (PostgreSQL). Threads: any. Failure: a wake-up that cannot be
- * written is dropped, because the reaper adds it again within seconds.
+ * A handler never waits for Redis, because its job is already committed. Owns: the wake-ups that
+ * are not written yet. Does not own: the jobs (PostgreSQL). Threads: any. Failure: a wake-up that
+ * cannot be written is dropped; the reaper adds it again within seconds.
  */
 #ifndef GATEWAY_ENQUEUER_H
 #define GATEWAY_ENQUEUER_H
@@ -14,7 +14,7 @@
 
 struct enqueuer;
 struct enqueuer *enqueuer_start(const struct queue_options *redis, struct error *err) MUST_CHECK;
-/* Writes what is left, then ends. */
+/* Writes the remaining wake-ups, then stops the thread. NULL-safe. */
 void enqueuer_stop(struct enqueuer *enqueuer);
 void enqueuer_add(struct enqueuer *enqueuer, const struct wakeup *wakeup);
 

@@ -11,8 +11,9 @@
 #include "gateway/http/router.h"
 #include "gateway/work/lifecycle.h"
 
-/* FIRST_POLL_MS: pause before the first request is looked at again; doubles up to MAX_POLL_MS.
- * KEEP_TRIES: at keeping an answer. LOST_MARGIN_S: on top of the longest command and both waits. */
+/* FIRST_POLL_MS: pause before the first request's key is read again; doubles up to MAX_POLL_MS.
+ * KEEP_TRIES: attempts to store an answer. LOST_MARGIN_S: added to the longest command and two
+ * waits. */
 enum {
     FIRST_POLL_MS = 20,
     MAX_POLL_MS = 250,
@@ -59,8 +60,8 @@ int idempotency_read(struct request *request, struct error *err)
     return 0;
 }
 
-/* What makes two requests the same: method, path, query and body. White space in a JSON body does
- * not count, unless it carries a whole file. */
+/* Two requests are the same when method, path, query and body agree. White space in a JSON body is
+ * ignored, except where the body carries a whole file. */
 static void hash_request(const struct request *request, const char *head, const char *file_hash,
                          char ret[SHA256_HEX_BYTES])
 {
@@ -89,7 +90,7 @@ static void respond_kept(struct request *request, const struct store_key *known)
     strbuf_done(&body);
 }
 
-/* The claim is so old that whoever worked on it must be dead. */
+/* True when the claim is so old that the gateway which made it must have died. */
 static bool is_lost(const struct gateway_config *config, const struct store_key *known)
 {
     int64_t longest_s = config->command_timeout_max_s + 2 * config->wait_s + LOST_MARGIN_S;
@@ -99,7 +100,7 @@ static bool is_lost(const struct gateway_config *config, const struct store_key 
 
 enum known { KNOWN_FAILED = -1, KNOWN_GO_ON, KNOWN_ANSWERED, KNOWN_BUSY };
 
-/* `part`: hash is of a request whose body has not come yet. */
+/* `part`: `hash` covers a request whose body has not arrived yet. */
 static enum known take(struct request *request, const struct store_key *known, const char *hash,
                        bool part, struct error *err)
 {
@@ -151,7 +152,7 @@ static enum known claim_once(struct request *request, const struct store_key_ask
     return found;
 }
 
-/* Claims the key, or waits until the request that has it has a job or an answer. */
+/* Claims the key, or waits until the request that holds it has a job or an answer. */
 static int claim(struct request *request, const char *hash, bool part, struct error *err)
 {
     const struct gateway *gateway = request->gateway;
@@ -221,7 +222,7 @@ int idempotency_replay(struct request *request, struct error *err)
 {
     int found = claim(request, request->state->idempotency.whole_hash, false, err);
 
-    /* the answer has grown too old since, and the body is gone */
+    /* the answer expired meanwhile, and the request's body has been consumed */
     return found == KNOWN_GO_ON
                ? error_set(err, ERR_TIMEOUT, "this Idempotency-Key has just become too old")
            : found < 0 ? -1
@@ -247,7 +248,7 @@ void idempotency_spend(const struct request *request, struct error *err)
               "it may have run, and this Idempotency-Key does not run it again: %s", message);
 }
 
-/* What does not say "try again". Of a job its end; without one a success. */
+/* A final answer does not say "try again": the end of a job, or a success without a job. */
 static bool is_final(const struct request *request, int status)
 {
     const struct idempotency *mine = &request->state->idempotency;
@@ -261,7 +262,7 @@ static bool is_final(const struct request *request, int status)
     return status < 500 ? status != 429 : status == 502;
 }
 
-/* Keeping twice is keeping once, so a connection that turns out to be broken costs a second try. */
+/* Storing the same answer twice is harmless, so a broken connection is tried once more. */
 static int keep_answer(struct request *request, int status, const struct strbuf *body,
                        struct store_key *ret, struct error *err)
 {
@@ -297,13 +298,14 @@ bool idempotency_keep(struct request *request, int status, const struct strbuf *
         if (runs_once(request)) {
             return true;
         }
-        /* it might be another one the next time; who sent a key can ask again */
+        /* the next attempt may give another answer, and the client can send its key again */
         mine->ended = false;
         respond_error(request, &err, 0);
         return false;
     }
     mine->kept = true;
-    /* only of what this request waited for: the key may have grown old and been taken meanwhile */
+    /* only for the request that this one waited for: the key may have expired and been claimed
+     * meanwhile */
     if (known.status != 0 &&
         (known.mine || (mine->job_id[0] != '\0' && strcmp(known.job_id, mine->job_id) == 0)) &&
         (known.status != status || strcmp(known.body, body->data) != 0)) {
@@ -323,6 +325,6 @@ void idempotency_end(struct request *request)
         !(runs_once(request) && mine->started) &&
         store_key_release(request->gateway->store, request->principal.subject, mine->key,
                           mine->claim, &err) < 0) {
-        log_error(LOG_WARN, "idempotency.not_released", &err); /* it is taken over in time */
+        log_error(LOG_WARN, "idempotency.not_released", &err); /* the claim expires by itself */
     }
 }

@@ -1,4 +1,5 @@
-/* user_share - see user_share.h: a chained hash under a mutex, entries only while they are held. */
+/* user_share - see user_share.h. A chained hash table under a mutex; an entry exists while a
+ * request holds it. */
 #include "gateway/work/user_share.h"
 
 #include <pthread.h>
@@ -104,7 +105,7 @@ void user_share_leave(struct user_share *share)
 void user_share_accept_begin(struct user_share *share)
 {
     while (sem_wait(&share->accepts) != 0) {
-        continue; /* a signal came */
+        continue; /* interrupted by a signal */
     }
 }
 

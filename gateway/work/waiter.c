@@ -16,7 +16,7 @@ enum {
     REPLY_BLOCK_MS = 500,
     REPLY_RETRY_MS = 100,
     POLL_EVERY_MS = 200,
-    POLL_AFTER_MS = 800, /* a waiter this old no longer trusts the reply stream */
+    POLL_AFTER_MS = 800, /* after this time a waiter polls PostgreSQL too */
     POLL_BATCH = 512,
 };
 
@@ -26,7 +26,7 @@ struct waiters {
     pthread_mutex_t lock;
     struct waiter *buckets[BUCKETS];
     int count;
-    int next_bucket; /* of the poller, which begins its next look there */
+    int next_bucket; /* bucket at which the poller starts its next round */
     pthread_t dispatcher, poller;
     _Atomic bool stopping, cut;
 };
@@ -48,7 +48,7 @@ static void finish(struct waiters *waiters, const char *job_id)
     pthread_mutex_unlock(&waiters->lock);
 }
 
-/* Trouble with Redis is told once when it begins and once when it ends. */
+/* Logs once when Redis fails and once when it is back. */
 static void note_state(bool *down, bool now_down, const struct error *err)
 {
     if (now_down && !*down) {
@@ -84,8 +84,8 @@ static void *dispatch(void *arg)
     return NULL;
 }
 
-/* Copies the ids of waiters that are due for a look into jobs; returns how many. What does not fit
- * comes first the next time: with more waiters than a look takes, too, each has its turn. */
+/* Copies the ids of waiters whose job is due for a poll; returns how many. The next round starts
+ * where this one stopped, so every waiter gets its turn. */
 static size_t collect_due(struct waiters *waiters, struct job *jobs)
 {
     int64_t now_ms = clock_mono_ms();
@@ -101,7 +101,8 @@ static size_t collect_due(struct waiters *waiters, struct job *jobs)
                 str_copy(jobs[count++].id, UUID_BYTES, w->job_id);
             }
         }
-        if (w == NULL || left == BUCKETS) { /* one that alone is too much ends its turn, too */
+        if (w == NULL ||
+            left == BUCKETS) { /* a bucket that does not fit alone ends the round, too */
             waiters->next_bucket = (waiters->next_bucket + 1) % BUCKETS;
         }
     }
@@ -160,7 +161,7 @@ struct waiters *waiters_start(const struct queue_options *redis, struct store *s
         status = pthread_create(&waiters->poller, NULL, poll_store, waiters);
     }
     if (status != 0) {
-        /* the process ends on this; a started thread ends with it */
+        /* the caller ends the process, and the started thread with it */
         error_set_errno(err, ERR_INTERNAL, status, "starting the reply threads");
         return NULL;
     }
