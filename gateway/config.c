@@ -17,9 +17,9 @@
 #define COUNT     (sizeof(table) / sizeof(table[0]))
 
 enum {
-    LISTING_BODY_BYTES = 8192,   /* of a call for one: the longest path, some of it escaped */
-    JSON_OVERHEAD_BYTES = 65536, /* of a file's JSON body, beside the content */
-    JSON_GROWTH = 2              /* of content in JSON: base64, or text with its escapes */
+    LISTING_BODY_BYTES = 8192,   /* body of a list call: the longest path, partly escaped */
+    JSON_OVERHEAD_BYTES = 65536, /* a file's JSON body without the content */
+    JSON_GROWTH = 2              /* growth of content in JSON: base64, or text with escapes */
 };
 
 static const struct config_entry table[] = {
@@ -182,7 +182,7 @@ static int check_proxies(const struct gateway_config *config, struct error *err)
     return status;
 }
 
-/* Threads, connections and what requests hold beside their buffers take the rest. */
+/* The rest is for threads, connections and other memory of requests. */
 static int64_t default_buffer_bytes(void)
 {
     const int64_t limit = memory_limit_cgroup("");

@@ -1,5 +1,5 @@
 /*
- * config - what the gateway can be told by its environment.
+ * config - the gateway's configuration, read from the environment.
  *
  * Owns: names, ranges, defaults, and the rules between values. Failure: ERR_CONFIG names the
  * variable.
@@ -36,7 +36,7 @@ struct gateway_config {
     int64_t services_wait_ms;
     int64_t command_timeout_s, command_timeout_max_s, command_output_bytes, command_tail_bytes;
     int64_t max_sandboxes, max_paused, creates_per_minute; /* 0 = no limit */
-    int64_t calls_per_second;                              /* of one user; 0 = no limit */
+    int64_t calls_per_second;                              /* per user; 0 = no limit */
     int64_t audit_days;                                    /* 0 = for ever */
     bool audit_commands;
     int64_t max_keys; /* API keys of one user; 0 = no limit */
@@ -46,7 +46,7 @@ struct gateway_config {
 };
 
 int gateway_config_load(struct gateway_config *config, struct error *err) MUST_CHECK;
-/* Longest body that carries a file in JSON, bytes. */
+/* Longest JSON body that carries a file, in bytes. */
 int64_t gateway_config_file_body(const struct gateway_config *config);
 void gateway_config_free(struct gateway_config *config);
 void gateway_config_help(FILE *out);

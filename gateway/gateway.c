@@ -46,8 +46,8 @@ bool gateway_knows_owner(struct gateway *gateway)
     return atomic_load(&gateway->owner.known);
 }
 
-/* ERR_CONFIG when the keys are another deployment's. While PostgreSQL or Redis is away it cannot be
- * told: upkeep.c goes on looking. */
+/* ERR_CONFIG: the Redis keys belong to another deployment. While PostgreSQL or Redis is away this
+ * cannot be checked; upkeep.c repeats the check. */
 static int check_owner(struct gateway *gateway, const struct queue_options *redis,
                        struct error *err)
 {
@@ -59,7 +59,7 @@ static int check_owner(struct gateway *gateway, const struct queue_options *redi
     return status < 0 && err->code == ERR_CONFIG ? -1 : 0;
 }
 
-/* One file always fits. */
+/* A user's part always has room for one file. */
 static struct user_shares *open_user_shares(const struct gateway *gateway)
 {
     const struct gateway_config *config = gateway->config;

@@ -1,9 +1,9 @@
 /*
- * gateway - what the handlers of one process share.
+ * gateway - the parts that all handlers of one process share.
  *
  * Owns: the parts, the order in which they start and stop. Does not own: what each of them does.
- * Threads: filled once before there are any, const afterwards but for the parts that lock
- * themselves. Failure: gateway_open() says which part could not start.
+ * Threads: filled before there are any; const afterwards, except for parts with locks of their own.
+ * Failure: gateway_open() says which part could not start.
  */
 #ifndef GATEWAY_GATEWAY_H
 #define GATEWAY_GATEWAY_H
@@ -31,9 +31,9 @@
 
 struct gateway {
     const struct gateway_config *config;
-    char name[SERVICE_NAME_BYTES]; /* our reply stream */
+    char name[SERVICE_NAME_BYTES]; /* name of our reply stream */
     struct store *store;
-    struct queue_owner owner; /* of the Redis keys */
+    struct queue_owner owner; /* deployment that owns the Redis keys */
     struct auth *auth;
     struct provider_set *providers;
     struct placement *placement;
@@ -46,23 +46,24 @@ struct gateway {
     struct admission admission;
     struct rates *rates;
     struct audit *audit;
-    struct user_shares *users; /* what each holds of max_work and of buffers */
+    struct user_shares *users; /* each user's part of max_work and of buffers */
     struct fleet *fleet;
     struct budget buffers;
-    int max_work; /* WORK calls served at once; the other threads stay free for the rest */
+    int max_work; /* WORK calls served at once; the other threads stay free for other calls */
     _Atomic int working;
-    struct provider_shares provider_shares; /* of max_work */
+    struct provider_shares provider_shares; /* parts of max_work */
 };
 
-/* Builds all of it and starts its threads. After a failure, too, gateway_close() is due. */
+/* Builds all parts and starts their threads. Call gateway_close() after a failure, too. */
 int gateway_open(struct gateway *gateway, const struct gateway_config *config,
                  struct error *err) MUST_CHECK;
 void gateway_close(struct gateway *gateway);
 
-/* Tells the Redis connections which deployment this is, once PostgreSQL has said it. */
+/* Reads the deployment's id from PostgreSQL and gives it to the Redis connections. False: not known
+ * yet. */
 bool gateway_knows_owner(struct gateway *gateway);
 
-/* As configured, for a subcommand of its own. */
+/* Opens a store as configured, for a subcommand. */
 struct store *gateway_store(const struct gateway_config *config);
 
 #endif

@@ -1,5 +1,6 @@
 /*
- * sandbox-gateway - the door: accepts what clients ask, checks it, enqueues it, waits for its end.
+ * sandbox-gateway - the HTTP API: authenticates clients, checks requests, enqueues jobs, waits for
+ * their end.
  *
  * Subcommands: serve (default), migrate, user, key, jobs, health, doctor. Configuration:
  * environment (config.c).
@@ -24,19 +25,19 @@
 #include "gateway/gateway.h"
 #include "gateway/http/router.h"
 
-/* a head takes a token of TOKEN_BYTES and 3 KiB of everything else */
+/* a request head holds a token of TOKEN_BYTES and 3 KiB of other lines */
 enum {
     HEAD_MAX_BYTES = TOKEN_BYTES + 3072,
     DRAIN_STEP_MS = 50,
     DRAIN_NOTICE_MS = 200,
     DRAIN_CUT_MS = 1000,
-    OWN_DESCRIPTORS = 64 /* listeners, logs, Redis, threads of our own */
+    OWN_DESCRIPTORS = 64 /* listeners, logs, Redis, our own threads */
 };
 
 static const char usage[] = "usage: sandbox-gateway [serve | migrate | health | doctor | user ... "
                             "| key ... | jobs ... | --help | --version]\n";
 
-/* Waits for a stop signal, then lets what runs come to its end. */
+/* Waits for a stop signal, then drains. */
 static void serve_until_stopped(struct httpd *httpd, struct waiters *waiters, int signal_fd,
                                 int64_t drain_ms)
 {
@@ -51,25 +52,25 @@ static void serve_until_stopped(struct httpd *httpd, struct waiters *waiters, in
     log_event(LOG_INFO, "gateway.draining", LOG_I("active", httpd_active(httpd)));
     httpd_drain(httpd);
     until_ms = clock_mono_ms() + drain_ms;
-    /* a connection that is just being made still gets its 503 */
+    /* a connection that is being accepted now still gets its 503 */
     clock_sleep_ms(DRAIN_NOTICE_MS);
     while (httpd_active(httpd) > 0 && clock_mono_ms() < until_ms) {
         service_read_signals(signal_fd);
-        /* jobs go on without us: who waits for one gets its 202 while there is time to send it */
+        /* jobs continue without this process: answer their callers 202 while there is time */
         if (clock_mono_ms() >= until_ms - DRAIN_CUT_MS && !waiters_are_cut(waiters)) {
             waiters_cut(waiters);
         }
         clock_sleep_ms(DRAIN_STEP_MS);
     }
     if (httpd_active(httpd) > 0) {
-        /* joining these threads would take as long as their commands */
+        /* joining these threads would wait for their commands */
         log_event(LOG_WARN, "gateway.cut", LOG_I("active", httpd_active(httpd)));
         _exit(EXIT_OK);
     }
 }
 
-/* As many connections as configured, or as there are descriptors for beside those of our own calls:
- * each request may have one to a provider. */
+/* Raises RLIMIT_NOFILE for the configured connections. If it cannot, returns the number that fits
+ * beside the descriptors of our own calls: each request may hold one to a provider. */
 static int bound_connections(const struct gateway_config *config)
 {
     const int64_t own = config->threads + config->database_pool + OWN_DESCRIPTORS;
@@ -143,8 +144,7 @@ static int migrate(const struct gateway_config *config, struct error *err)
     return status;
 }
 
-/* What an operator changes by the command line is in the audit log, too, whether it succeeded or
- * not. */
+/* Writes an operator's change to the audit log, whether it succeeded or not. */
 static int audit_command(int argc, char **argv, struct store *store, int status, struct error *err)
 {
     struct store_audit record = {.at_ms = clock_wall_ms(), .status = status < 0 ? 1 : 0};
@@ -152,7 +152,7 @@ static int audit_command(int argc, char **argv, struct store *store, int status,
     struct error audit_err = ERROR_INIT;
 
     if (argc < 4 || strcmp(argv[2], "list") == 0 || (strcmp(argv[2], "limit") == 0 && argc < 5)) {
-        return status; /* changes nothing */
+        return status; /* the command changes nothing */
     }
     snprintf(record.action, sizeof(record.action), "%.15s %.15s", argv[1], argv[2]);
     str_copy(record.actor, sizeof(record.actor), "operator");

@@ -45,7 +45,7 @@ unsigned scopes_parse(const char *words)
         if (length < sizeof(word)) {
             memcpy(word, words, length);
             word[length] = '\0';
-            (void)scope_parse(word, &scopes); /* a newer release may know more */
+            (void)scope_parse(word, &scopes); /* a newer release may have stored more scopes */
         }
         words += length + (words[length] == ' ');
     }

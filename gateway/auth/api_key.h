@@ -17,7 +17,7 @@
 
 enum { API_KEY_BYTES = 45, API_KEY_PREFIX_LENGTH = 12 };
 
-/* Numbers of the bits below, in the order of scopes.def. */
+/* Bit numbers, in the order of scopes.def. */
 enum scope_number {
 #define X(enumerator, name) enumerator##_NUMBER,
 #include "gateway/auth/scopes.def"
@@ -31,17 +31,17 @@ enum scope {
     SCOPE_ALL = (1 << SCOPE_COUNT) - 1
 };
 
-/* The name of scope number `number`. */
+/* The scope's name. */
 const char *scope_name(int number);
 /* Adds the scope of that name to *scopes. -1: there is none. */
 int scope_parse(const char *name, unsigned *scopes);
-/* Words with blanks between them, as stored; unknown ones are left out. */
+/* Parses words separated by blanks, as stored; ignores unknown ones. */
 unsigned scopes_parse(const char *words);
 void scopes_format(unsigned scopes, char out[STORE_SCOPES_BYTES]);
 
-/* Does `text` have the form of a key? */
+/* True when `text` has the form of a key. */
 bool api_key_is_one(const char *text, size_t length);
-/* A new key in `ret_key`, wiped by the caller; fills id, prefix, hash of *row. */
+/* Makes a new key in ret_key, which the caller wipes; fills id, prefix and hash of *row. */
 void api_key_make(struct store_api_key *row, char ret_key[API_KEY_BYTES]);
 
 #endif

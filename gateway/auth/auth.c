@@ -31,15 +31,15 @@ enum {
     REVOKED_MARGIN_MS = 2 * TOKEN_LEEWAY_S * 1000,
     LOGIN_WAIT_MS = 5000,
     LOGIN_BUSY_RETRY_S = 2,
-    /* a key's earlier end by a rotation is known after so long; store_api_key_revoke() tells at
-     * once, for an hour */
+    /* how long a key is served from the cache. A rotation's earlier end is known after this time;
+       store_api_key_revoke() takes effect at once. */
     KEY_CACHE_MS = 30000,
 };
 
 struct cached {
     unsigned char digest[crypto_hash_sha256_BYTES];
     bool used;
-    bool key_used; /* an API key, used since the store was told */
+    bool key_used; /* an API key was used since its use was last written */
     int64_t put_ms;
     struct principal principal;
 };
@@ -57,7 +57,7 @@ struct auth {
     pthread_mutex_t login_lock;
     pthread_cond_t login_free;
     int login_running, login_max_parallel;
-    _Atomic int64_t check_ms; /* what checking a password took the last time */
+    _Atomic int64_t check_ms; /* duration of the last password check */
     char dummy_hash[PASSWORD_HASH_BYTES];
 };
 
@@ -206,7 +206,7 @@ static int verify_afresh(struct auth *auth, const char *token, size_t length, st
     return 0;
 }
 
-/* The principal of an API key whose SHA-256 is `digest`. */
+/* Finds the principal of the API key with this SHA-256. */
 static int look_up_key(struct auth *auth, const unsigned char *digest, struct principal *ret,
                        struct error *err)
 {
@@ -233,7 +233,7 @@ static int look_up_key(struct auth *auth, const unsigned char *digest, struct pr
     return 0;
 }
 
-/* A key is looked up again when it has been cached for a while, or its user was changed since. */
+/* A cached key is read again after KEY_CACHE_MS, or when its user has changed. */
 static bool is_stale(struct auth *auth, const struct principal *principal, int64_t age_ms)
 {
     return principal->by_key &&
@@ -266,7 +266,10 @@ int auth_authenticate(struct auth *auth, const char *authorization, const char *
         }
         cache_put(auth, digest, slot, ret);
     }
-    leeway_ms = ret->by_key ? 0 : TOKEN_LEEWAY_S * 1000; /* a key's end is told by our own clock */
+    leeway_ms =
+        ret->by_key
+            ? 0
+            : TOKEN_LEEWAY_S * 1000; /* our own clock set a key's expiry, so it needs no leeway */
     if (clock_wall_ms() >= ret->expires_at_ms + leeway_ms) {
         return refuse(err, ERR_TOKEN_EXPIRED);
     }
@@ -280,7 +283,7 @@ int auth_authenticate(struct auth *auth, const char *authorization, const char *
     return 0;
 }
 
-/* Tells the store which keys were used since the last call. */
+/* Writes which keys were used since the last call. */
 static int write_key_use(struct auth *auth, struct error *err)
 {
     char(*ids)[UUID_BYTES] = NULL;
@@ -334,7 +337,7 @@ bool auth_ended(struct auth *auth, const struct principal *principal)
 
 /* ---- login ---------------------------------------------------------------------------------- */
 
-/* Waits for one of the hashing places; false after LOGIN_WAIT_MS. */
+/* Waits until fewer than LOGIN_PARALLEL passwords are being checked; false after LOGIN_WAIT_MS. */
 static bool enter_hashing(struct auth *auth)
 {
     const struct timespec until = clock_cond_until(LOGIN_WAIT_MS);
@@ -392,7 +395,7 @@ static int wrong_credentials(struct error *err)
     return error_set(err, ERR_CREDENTIALS, "wrong user name or password");
 }
 
-/* One who tries to log in. */
+/* A login attempt. */
 struct candidate {
     struct store_user user;
     bool exists, known_address;
@@ -413,7 +416,8 @@ static int find_candidate(struct auth *auth, const char *username, const char *p
     return 0;
 }
 
-/* 0 = right, or ERR_CREDENTIALS. Takes as long for a user who does not exist. */
+/* 0 = the password is right, else ERR_CREDENTIALS. Takes the same time for a user who does not
+ * exist. */
 static int check_password(struct auth *auth, const struct candidate *candidate,
                           const char *password, struct error *err)
 {
@@ -425,11 +429,9 @@ static int check_password(struct auth *auth, const struct candidate *candidate,
     return candidate->exists && right && !candidate->user.disabled ? 0 : wrong_credentials(err);
 }
 
-/*
- * Beyond the limits, nothing but the right password from an address that this user has logged in
- * from is let in: it is checked, wrong or not. All others are refused unchecked, but after the time
- * that a check takes, so that the time does not tell which users exist.
- */
+/* Beyond the limits only one attempt succeeds: the right password from an address that this user
+ * has logged in from. There the password is checked. Elsewhere it is not, but the refusal takes the
+ * time of a check, so that timing does not reveal which users exist. */
 static int check_beyond_limits(struct auth *auth, const char *username, const char *peer,
                                const struct candidate *candidate)
 {
@@ -446,7 +448,7 @@ static void remember_address(struct auth *auth, const struct candidate *candidat
     struct error err = ERROR_INIT;
 
     if (store_login_address(auth->store, candidate->user.id, peer, &err) != 0) {
-        /* the login stands; only its address gets no better treatment for it */
+        /* the login succeeds; its address is just not remembered as a known one */
         log_error(LOG_WARN, "login.address_not_kept", &err);
     }
 }
@@ -499,7 +501,7 @@ int auth_login(struct auth *auth, const char *username, const char *password, co
     }
     if (username[0] == '\0' || strlen(username) >= LABEL_BYTES ||
         strlen(password) > PASSWORD_MAX_BYTES) {
-        return wrong_credentials(err); /* none that exists */
+        return wrong_credentials(err); /* no such user */
     }
     status = log_in(auth, username, password, peer, &candidate, ret, ret_retry_after_s, err);
     sodium_memzero(&candidate, sizeof(candidate));

@@ -1,11 +1,11 @@
 /*
- * auth - who is calling: bearer tokens, login, logout.
+ * auth - authenticates callers: bearer tokens, API keys, login, logout.
  *
  * Owns: verifying tokens (with a bounded cache), checking passwords with bounded parallelism and
- * limits. Does not own: routes, HTTP, the token format (jwt.h), which tokens have ended (rights.h),
- * hashing (password.h). Threads: every function may be called from any thread. Failure: a refused
- * token is one of ERR_TOKEN_*, always with the message "Token 无效"; when revocations could never
- * be read yet, a revocable token is refused with the store's error instead of being trusted.
+ * limits. Does not own: routes, HTTP, the token format (jwt.h), ended tokens (rights.h), hashing
+ * (password.h). Threads: any. Failure: a refused token is one of ERR_TOKEN_*, always with the
+ * message "Token 无效". Until revocations have been read once, a revocable token is refused with
+ * the store's error, not trusted.
  */
 #ifndef GATEWAY_AUTH_H
 #define GATEWAY_AUTH_H
@@ -21,39 +21,39 @@
 #define TOKEN_REFUSED_MESSAGE "Token 无效"
 
 enum {
-    TOKEN_BYTES = 16384,       /* accepted: another issuer's may carry many claims */
-    ISSUED_TOKEN_BYTES = 4096, /* issued here */
+    TOKEN_BYTES = 16384, /* longest accepted token; other issuers' tokens may carry many claims */
+    ISSUED_TOKEN_BYTES = 4096, /* longest token issued here */
     JTI_BYTES = 64,
     ROLE_BYTES = 16
 };
 
 struct principal {
-    char subject[OWNER_BYTES];  /* owner of sandboxes; of our own users their id */
-    char username[LABEL_BYTES]; /* the subject when the token names none */
+    char subject[OWNER_BYTES];  /* owner of the sandboxes; for our own users their id */
+    char username[LABEL_BYTES]; /* the subject when the token has no user name */
     bool admin;
     char jti[JTI_BYTES]; /* "" = the token cannot be revoked */
     int64_t expires_at_ms;
-    bool own;             /* issued by this system's login, not by another issuer */
-    int64_t generation;   /* own: of the user when it was issued */
+    bool own;             /* issued by our login, not by another issuer */
+    int64_t generation;   /* own tokens: the user's generation at issue */
     int64_t issued_at_ms; /* `iat`; 0 = the token has none */
-    bool by_key;          /* an API key, whose id is `jti`, and not a token */
-    unsigned scopes;      /* of the key (enum scope, api_key.h) */
+    bool by_key;          /* authenticated by an API key, whose id is in `jti` */
+    unsigned scopes;      /* the key's scopes (enum scope, api_key.h) */
 };
 
 struct auth_options {
     const char *algorithm;         /* HS256 (default when NULL or empty), RS256, ES256 */
     const char *secret;            /* HS256: at least 32 bytes */
     const char *public_key_file;   /* RS256, ES256: PEM, "BEGIN PUBLIC KEY" */
-    const char *private_key_file;  /* RS256, ES256: PEM; without it nobody can log in here */
+    const char *private_key_file;  /* RS256, ES256: PEM; without it there is no login here */
     const char *issuer, *audience; /* NULL or empty = not checked */
-    /* Of another issuer's token: the claim, `.` between nested names, and the comma list of its
-     * values that make an admin. NULL or empty = no such token is an admin's. */
+    /* For tokens of another issuer: the claim (`.` separates nested names) and the comma list of
+     * its values that make an admin. NULL or empty = such tokens never make an admin. */
     const char *admin_claim, *admin_values;
     int token_ttl_s;
     int login_max_parallel;
-    /* failures of one user from one address, and of one address, in a sliding window */
+    /* failures per window allowed for one user from one address, and for one address */
     int login_user_max, login_address_max, login_window_s;
-    int login_delay_max_s; /* longest wait between attempts beyond them */
+    int login_delay_max_s; /* longest wait between attempts beyond these limits */
 };
 
 struct auth;
@@ -62,8 +62,8 @@ struct auth *auth_new(const struct auth_options *options, struct store *store,
                       struct error *err) MUST_CHECK;
 void auth_free(struct auth *auth);
 
-/* The values of `Authorization` (a bearer token, or an API key in its place) and of `X-API-Key`, or
- * NULL; the former decides where both are sent. */
+/* Takes the values of `Authorization` (bearer token or API key) and `X-API-Key`, or NULL. If both
+ * are sent, `Authorization` decides. */
 int auth_authenticate(struct auth *auth, const char *authorization, const char *api_key,
                       struct principal *ret, struct error *err) MUST_CHECK;
 
@@ -83,11 +83,10 @@ int auth_login(struct auth *auth, const char *username, const char *password, co
 /* ERR_INVALID when the token has no jti, or is a key. */
 int auth_logout(struct auth *auth, const struct principal *principal, struct error *err) MUST_CHECK;
 
-/* Reads which tokens were revoked and whose tokens ended elsewhere, and writes which keys were
- * used; call it every 2 s. */
+/* Reads revocations made elsewhere, and writes which keys were used. Call it at least every 2 s. */
 int auth_refresh(struct auth *auth, struct error *err) MUST_CHECK;
-/* Has the token of a request that is still being served been revoked, or its user been disabled? A
- * token that merely expired ends no running call. */
+/* True when the token of a running request was revoked or its user disabled. A token that merely
+ * expires does not end a running call. */
 bool auth_ended(struct auth *auth, const struct principal *principal);
 
 #endif

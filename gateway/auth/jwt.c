@@ -122,7 +122,8 @@ static int load_pair(struct token_keys *keys, const struct auth_options *options
     return keys->sign_key != NULL ? 0 : -1;
 }
 
-/* A key of another kind, or another key's half, is found at start and not at the first login. */
+/* Finds a key of the wrong kind, or a pair that does not match, at start instead of at the first
+ * login. */
 static int try_keys(const struct token_keys *keys, struct error *err)
 {
     struct token_claims claims = {.subject = "self-test", .expires_at_s = 1000}, back;
@@ -371,8 +372,7 @@ static bool audience_matches(const cJSON *claims, const char *audience)
     return false;
 }
 
-/* The claim at a path of names with `.` between them; a name with a dot in it wins over the path.
- */
+/* The claim at a dotted path; a claim whose name contains the dots has priority. */
 static const cJSON *claim_at(const cJSON *claims, const char *path)
 {
     const cJSON *whole = cJSON_GetObjectItemCaseSensitive(claims, path);
@@ -410,7 +410,7 @@ static bool is_listed(const char *list, const char *word)
     return false;
 }
 
-/* The claim is a text, or an array in which one text will do; `true` counts as the text. */
+/* The claim is a string, or an array in which one string must match; `true` counts as "true". */
 static bool makes_admin(const struct token_keys *keys, const cJSON *claims)
 {
     const cJSON *claim, *entry;
@@ -436,7 +436,8 @@ static bool makes_admin(const struct token_keys *keys, const cJSON *claims)
     return false;
 }
 
-/* Who issued it, and what follows from that. A server without a signing key has issued none. */
+/* Decides whether we issued the token, and so whether it makes an admin. A server without a signing
+ * key has issued none. */
 static void read_origin(const struct token_keys *keys, const cJSON *claims,
                         struct token_claims *ret)
 {
@@ -473,7 +474,7 @@ static int read_claims(const struct token_keys *keys, const cJSON *claims, int64
         (keys->audience != NULL && !audience_matches(claims, keys->audience))) {
         return refuse(err, ERR_TOKEN_MALFORMED);
     }
-    /* another issuer may use these for anything else: what does not fit is not ours */
+    /* another issuer may use these claims differently: ignore values of another form */
     if (username == NULL || username[0] == '\0' ||
         str_copy(ret->username, sizeof(ret->username), username) != 0) {
         str_copy(ret->username, sizeof(ret->username), subject);

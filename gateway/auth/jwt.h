@@ -1,11 +1,11 @@
 /*
- * jwt - JSON Web Tokens of one configured algorithm, over libjwt 1.10.
+ * jwt - JSON Web Tokens with one configured algorithm, over libjwt 1.10.
  *
- * Owns: keys, signing, verifying, the claims we read. libjwt checks neither the algorithm nor any
- * claim and trusts a token without a key, so this door decides everything but the signature itself
- * before libjwt sees the token: form, length, algorithm (from configuration, never from the
- * token), strictly parsed claims. Does not own: revocation, caching. Threads: keys are read-only
- * after token_keys_new. Failure: ERR_TOKEN_*; messages never quote a token.
+ * Owns: keys, signing, verifying, the claims we read. libjwt 1.10 checks neither the algorithm nor
+ * any claim, and trusts a token when it has no key. So this file checks everything but the
+ * signature before libjwt sees the token: form, length, algorithm (from configuration, never from
+ * the token), strictly parsed claims. Does not own: revocation, caching. Threads: keys are
+ * read-only after token_keys_new(). Failure: ERR_TOKEN_*; messages never quote a token.
  */
 #ifndef GATEWAY_JWT_H
 #define GATEWAY_JWT_H
@@ -29,8 +29,8 @@ struct token_claims {
     bool admin;          /* own: by `role`; else by JWT_ADMIN_CLAIM. Not signed: verify sets it */
 };
 
-/* Marks our own tokens. Whoever holds the key may write it, so it decides no more than which rule
- * for admins and for ended tokens applies. */
+/* Marks our own tokens. Another holder of the key may write it too, so it only selects the rules
+ * for admins and for ended tokens. */
 #define TOKEN_GENERATION_CLAIM "sandbox_gen"
 
 struct token_keys;
@@ -42,8 +42,8 @@ bool token_keys_can_sign(const struct token_keys *keys);
 /* Writes a token of `claims` (issued now_s; iss and aud as configured) into out[size]. */
 int token_sign(const struct token_keys *keys, const struct token_claims *claims, int64_t now_s,
                char *out, size_t size, struct error *err) MUST_CHECK;
-/* `token` of `length` bytes, at most TOKEN_BYTES. exp and nbf are compared to now_s (Unix seconds)
- * with TOKEN_LEEWAY_S. */
+/* Verifies a token of `length` bytes, at most TOKEN_BYTES. Compares exp and nbf to now_s (Unix
+ * seconds) with TOKEN_LEEWAY_S of leeway. */
 int token_verify(const struct token_keys *keys, const char *token, size_t length, int64_t now_s,
                  struct token_claims *ret, struct error *err) MUST_CHECK;
 

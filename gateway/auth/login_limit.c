@@ -22,8 +22,8 @@ struct entry {
     unsigned char key[KEY_BYTES];
     int64_t *times_ms; /* ring of `max` */
     int max, first, count;
-    int64_t delay_ms; /* of the last attempt at the limit; 0 = there was none */
-    int64_t next_ms;  /* when the next one may be made, at the limit */
+    int64_t delay_ms; /* wait imposed after the last attempt beyond the limit; 0 = none */
+    int64_t next_ms;  /* time from which the next attempt is allowed */
     int64_t used_ms;  /* 0 = free */
 };
 
@@ -62,7 +62,7 @@ void login_limit_free(struct login_limit *limit)
     free(limit);
 }
 
-/* `username` NULL: the key of the address alone. */
+/* username NULL: the key for the address alone. */
 static void make_key(const struct login_limit *limit, const char *username, const char *address,
                      unsigned char key[KEY_BYTES])
 {
@@ -87,7 +87,7 @@ static void forget_old(const struct login_limit *limit, struct entry *entry, int
     }
 }
 
-/* The entry of this key; when absent and `max` > 0, a new one. */
+/* Finds this key's entry; if absent and max > 0, makes one. */
 static struct entry *entry_of(struct login_limit *limit, const char *username, const char *address,
                               int max, int64_t now_ms)
 {
@@ -144,8 +144,8 @@ static void count_one(const struct login_limit *limit, struct entry *entry, int6
     }
 }
 
-/* Both entries; each is marked as used at once, so that the second search cannot take the first
- * one's place. */
+/* Finds both entries. Marks each as used at once, so that the second search cannot evict the first.
+ */
 static void find_both(struct login_limit *limit, const char *username, const char *address,
                       int64_t now_ms, struct entry **ret_pair, struct entry **ret_address)
 {
@@ -186,7 +186,7 @@ void login_limit_count(struct login_limit *limit, const char *username, const ch
     pthread_mutex_unlock(&limit->lock);
 }
 
-/* The newest: what is given back was counted a moment ago. */
+/* Removes the newest failure, which is the attempt being taken back. */
 static void uncount_one(struct entry *entry)
 {
     if (entry != NULL && entry->count > 0) {

@@ -21,12 +21,13 @@ struct login_limit;
 struct login_limit *login_limit_new(int pair_max, int address_max, int window_s, int delay_max_s);
 void login_limit_free(struct login_limit *limit);
 
-/* 0 = go on, the attempt is counted; > 0 = not counted, seconds until the next may be made. */
+/* 0 = continue; the attempt is counted. > 0 = refused and not counted; seconds until the next
+ * attempt. */
 int login_limit_take(struct login_limit *limit, const char *username, const char *address);
-/* Counts an attempt that is made in spite of login_limit_take(). */
+/* Counts an attempt that is made although login_limit_take() refused it. */
 void login_limit_count(struct login_limit *limit, const char *username, const char *address);
-/* The attempt was right, or was never really made: takes its count back. LOGIN_LIMIT_SUCCESS also
- * forgets the pair's earlier failures. */
+/* Takes an attempt's count back: its password was right, or was not checked. LOGIN_LIMIT_SUCCESS
+ * also forgets the pair's earlier failures. */
 enum login_limit_end { LOGIN_LIMIT_SUCCESS, LOGIN_LIMIT_NOT_TRIED };
 void login_limit_give_back(struct login_limit *limit, const char *username, const char *address,
                            enum login_limit_end end);

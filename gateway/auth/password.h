@@ -19,7 +19,7 @@ enum { PASSWORD_MIN_BYTES = 8, PASSWORD_MAX_BYTES = 1024, PASSWORD_HASH_BYTES = 
 /* ERR_INVALID when the password is too short or too long. */
 int password_hash(const char *password, char out[PASSWORD_HASH_BYTES],
                   struct error *err) MUST_CHECK;
-/* A hash nobody knows the password of, to spend the same time on a user who does not exist. */
+/* A hash of a random password, so that a login of an unknown user takes the same time. */
 int password_hash_dummy(char out[PASSWORD_HASH_BYTES], struct error *err) MUST_CHECK;
 bool password_verify(const char *hash, const char *password);
 

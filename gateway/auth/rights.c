@@ -29,10 +29,10 @@ struct changed {
 
 struct rights {
     struct store *store;
-    pthread_rwlock_t lock; /* guards the two tables */
+    pthread_rwlock_t lock; /* guards both tables */
     struct revoked *revoked[BUCKETS];
     struct changed *changed[BUCKETS];
-    pthread_mutex_t refresh_lock; /* one reader of the store at a time; guards the two below */
+    pthread_mutex_t refresh_lock; /* serializes reads of the store; guards the two ids below */
     int64_t last_revoked, last_changed;
     _Atomic bool known;
 };
@@ -101,7 +101,7 @@ static void add_revoked(void *arg, const char *jti, int64_t expires_at_ms)
     struct revoked *entry;
 
     if (strlen(jti) >= JTI_BYTES) {
-        /* no token with so long a jti is revocable here, so none can match */
+        /* no token with such a long jti is accepted, so none can match */
         return;
     }
     pthread_rwlock_wrlock(&rights->lock);
@@ -198,14 +198,12 @@ int rights_revoke(struct rights *rights, const char *jti, int64_t expires_at_ms,
     return 0;
 }
 
-/*
- * Of our own tokens the generation decides: none is issued to a disabled user, and one that is
- * newer than what is known here was issued after that. A token without one comes from another
- * issuer, or from a release that knew none: then its `iat` decides, in whole seconds.
- */
+/* For our own tokens the generation decides: a disabled user gets no token, and a newer generation
+ * was issued after the change. A token without one comes from another issuer, or from an old
+ * release: then its `iat` decides, in whole seconds. */
 static bool ended_by(const struct store_user_change *change, const struct principal *principal)
 {
-    if (principal->by_key) { /* a new password ends no key */
+    if (principal->by_key) { /* a new password does not end API keys */
         return change->disabled && principal->generation <= change->generation;
     }
     return principal->own ? principal->generation < change->generation

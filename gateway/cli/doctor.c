@@ -11,12 +11,12 @@
 #include "common/provider/provider.h"
 
 enum {
-    CLOCK_WARN_MS = 1000, /* deadlines are promised to a second */
+    CLOCK_WARN_MS = 1000, /* deadlines hold to within a second */
     CLOCK_FAIL_MS = 15000,
     CONNECTIONS_SPARE = 10,
     OLDEST_WARN_MS = 30000,
     OVERDUE_WARN_MS = 2000,
-    KEY_SYMBOLS_MIN = 12, /* different bytes; a random key of 32 bytes has about 30 */
+    KEY_SYMBOLS_MIN = 12, /* distinct bytes in a key; a random key of 32 bytes has about 30 */
     LINE_BYTES = 512
 };
 
@@ -27,11 +27,11 @@ struct doctor {
     const struct gateway_config *config;
     struct store *store;
     const struct queue_options *redis;
-    const char *check; /* the one that runs now */
+    const char *check; /* name of the running check */
     int count[VERDICT_COUNT];
 };
 
-/* One line: what is, and, unless it is fine, what to do. */
+/* Prints one line: the finding and, unless it is good, the advice. */
 static void tell(struct doctor *doctor, enum verdict verdict, const char *advice,
                  const char *format, ...) __attribute__((format(printf, 4, 5)));
 static void tell(struct doctor *doctor, enum verdict verdict, const char *advice,
@@ -64,7 +64,7 @@ static bool looks_random(const char *key)
     return different >= KEY_SYMBOLS_MIN;
 }
 
-/* The variables themselves were checked when they were read: a bad one stops every program. */
+/* Values were already checked when they were read: a bad one stops every program. */
 static void check_configuration(struct doctor *doctor)
 {
     const struct gateway_config *config = doctor->config;
@@ -97,7 +97,7 @@ static void check_clock(struct doctor *doctor, const char *whose, int64_t their_
 
 /* ---- the clocks of others ------------------------------------------------------------------ */
 
-/* Work and deadlines go by the database's clock: a wrong one elsewhere misleads people only. */
+/* Deadlines use the database's clock, so a wrong clock elsewhere affects only logs. */
 static void tell_other_clock(struct doctor *doctor, const char *whose, int64_t ahead_ms,
                              const char *than)
 {
@@ -108,7 +108,7 @@ static void tell_other_clock(struct doctor *doctor, const char *whose, int64_t a
          ahead_ms < 0 ? "behind" : "ahead of", than);
 }
 
-/* Who has told PostgreSQL lately that it lives, and how wrong its clock was. */
+/* Checks the clock of every process with a fresh heartbeat in PostgreSQL. */
 static void check_processes(struct doctor *doctor)
 {
     struct error err = ERROR_INIT;
@@ -117,7 +117,7 @@ static void check_processes(struct doctor *doctor)
     int workers = 0, reapers = 0;
 
     if (store_processes_live(doctor->store, &live, &count, &err) < 0) {
-        return; /* as was said before */
+        return; /* reported by an earlier check */
     }
     for (size_t i = 0; i < count; i++) {
         int64_t ahead_ms = live[i].clock_offset_ms;
@@ -284,7 +284,7 @@ static const char *provider_advice(enum outcome outcome)
     return "check its URL, the network's way out and the provider's status page";
 }
 
-/* Asks for a sandbox that cannot exist: the key is checked, nothing is made. */
+/* Queries a sandbox that cannot exist: this checks the key and creates nothing. */
 static void check_provider(struct doctor *doctor, struct provider *provider)
 {
     static const char nobody[] = "doctordoctordoctor00";
@@ -353,7 +353,7 @@ int doctor_run(const struct gateway_config *config, struct store *store,
     }
     printf("%d ok, %d warnings, %d failures\n", doctor.count[FINE], doctor.count[WARN],
            doctor.count[FAIL]);
-    fflush(stdout); /* before what the program says on stderr */
+    fflush(stdout); /* so that it precedes the message on stderr */
     return doctor.count[FAIL] == 0
                ? 0
                : error_set(err, ERR_INTERNAL, "%d checks failed", doctor.count[FAIL]);

@@ -1,9 +1,8 @@
 /*
- * doctor - `sandbox-gateway doctor`: looks at everything this deployment stands on and says what to
- * do about what it finds.
+ * doctor - `sandbox-gateway doctor`: checks what this deployment depends on, and advises.
  *
  * Owns: the checks, their thresholds and advice. Does not own: the facts (store, queue and provider
- * give them). Changes nothing, anywhere. Threads: one.
+ * return them). Changes nothing. Threads: one.
  */
 #ifndef GATEWAY_DOCTOR_H
 #define GATEWAY_DOCTOR_H
@@ -13,8 +12,8 @@
 #include "common/store/store.h"
 #include "gateway/config.h"
 
-/* Prints a line a finding to stdout. 0 when nothing failed (warnings are allowed), else -1 with
- * ERR_INTERNAL and the number of failures in the message. */
+/* Prints one line per finding to stdout. 0: nothing failed (there may be warnings). -1:
+ * ERR_INTERNAL with the number of failures in the message. */
 int doctor_run(const struct gateway_config *config, struct store *store,
                const struct queue_options *redis, struct error *err) MUST_CHECK;
 

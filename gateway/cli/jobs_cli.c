@@ -42,7 +42,7 @@ static int list_jobs(int argc, char **argv, struct store *store, struct error *e
     return 0;
 }
 
-/* A job and the history of its sandbox: the whole story in one place. */
+/* Prints a job and the history of its sandbox. */
 static int show_job(const char *job_id, struct store *store, struct error *err)
 {
     struct store_event *events;

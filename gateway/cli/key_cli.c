@@ -23,7 +23,7 @@ static int bad_usage(struct error *err)
     return error_set(err, ERR_INVALID, "%s", usage);
 }
 
-/* A whole number of `text` from 0 to max; -1: it is none. */
+/* Parses a whole number from 0 to max; -1: it is not one. */
 static int64_t read_number(const char *text, int64_t max)
 {
     char *end;

@@ -131,7 +131,7 @@ static int run_add(const struct arguments *arguments, struct store *store, struc
     struct store_user user = {.disabled = false}, present;
     struct error find_err = ERROR_INIT;
 
-    /* asked first, so that `--if-absent` costs no password prompt */
+    /* check first, so that `--if-absent` does not prompt for a password */
     if (store_user_find(store, arguments->name, &present, &find_err) == 0) {
         if (!arguments->if_absent) {
             return error_set(err, ERR_EXISTS, "user %s exists", arguments->name);
@@ -268,7 +268,7 @@ static int run_limit(const struct arguments *arguments, struct store *store, str
         sodium_memzero(user.password_hash, sizeof(user.password_hash));
         owner = user.id;
     }
-    for (int pass = 0; pass < 2; pass++) { /* all are checked before any is set */
+    for (int pass = 0; pass < 2; pass++) { /* check all before setting any */
         for (int i = 0; i < arguments->assignment_count && status == 0; i++) {
             enum user_limit limit = LIMIT_SANDBOXES;
             int64_t value = 0;

@@ -15,11 +15,14 @@
 
 /* ERR_CONFIG: SANDBOX_SERVICES names an unknown service. */
 int services_check(const struct gateway_config *config, struct error *err) MUST_CHECK;
-/* Waits at most SANDBOX_SERVICES_WAIT_MS until all answer. {"mcp": "ready", ...}, or NULL when the
- * sandbox is not expected to have any:
- *   ready        it answers
- *   starting     it does not yet
- *   unavailable  it cannot be reached: no URL for its port, a refusal, no way there */
+/*
+ * Waits at most SANDBOX_SERVICES_WAIT_MS until all services answer. Returns {"mcp": "ready", ...},
+ * or NULL when no service is expected in the sandbox:
+ *
+ *  ready        it answers
+ *  starting     it does not answer yet
+ *  unavailable  it cannot be reached: no URL for its port, a refusal, or no connection
+ */
 cJSON *services_await(const struct request *request, const struct sandbox *sandbox);
 
 #endif

@@ -12,7 +12,7 @@
 
 enum { RUNNING_TRIES = 3, QUOTA_POLL_MS = 250 };
 
-/* What the class of a job's failure means to the caller. The one table of it. */
+/* The error that the caller gets for each outcome of a failed job. */
 static const enum error_code codes_of_outcome[OUTCOME_COUNT] = {
     [OUTCOME_OK] = ERR_INTERNAL,
     [OUTCOME_PERMANENT] = ERR_PROVIDER,
@@ -43,15 +43,15 @@ int lifecycle_job_error(const struct job *job, struct error *err)
     if (job->state == JOB_STATE_SUPERSEDED) {
         return error_set(err, ERR_SANDBOX_NOT_FOUND, "no such sandbox");
     }
-    /* refused by the state machine, not by the provider */
+    /* the state machine refused the job, not the provider */
     if (job->outcome == OUTCOME_PERMANENT && job->provider_http_status == 0) {
         return error_set(err, ERR_CONFLICT, "%s", text);
     }
     return error_set(err, codes_of_outcome[job->outcome], "%s", text);
 }
 
-/* The ended job from the store: the reply only said that it ended. A store that is away now is
- * asked again: the job is accepted, and its caller is to hear of its end. */
+/* Reads the ended job from the store, because the reply says only that it has ended. If the store
+ * is away, tries again: the job was accepted, and its caller must learn its end. */
 static enum lifecycle_end read_end(struct request *request, const char *job_id, struct job *ret_job,
                                    struct error *err)
 {
@@ -68,7 +68,8 @@ static enum lifecycle_end read_end(struct request *request, const char *job_id, 
         return LIFECYCLE_ERROR;
     }
     if (job.sandbox_id[0] == '\0') {
-        error_set(err, ERR_SANDBOX_NOT_FOUND, "no such sandbox"); /* ended and pruned since */
+        error_set(err, ERR_SANDBOX_NOT_FOUND,
+                  "no such sandbox"); /* the job ended and was pruned meanwhile */
         return LIFECYCLE_ERROR;
     }
     if (!job_state_is_terminal(job.state)) {
@@ -76,7 +77,7 @@ static enum lifecycle_end read_end(struct request *request, const char *job_id, 
         return LIFECYCLE_PENDING;
     }
     *ret_job = job;
-    /* a resume on the way to a call into the sandbox is not what the key stands for */
+    /* a resume that only prepares a call into the sandbox is not bound to the key */
     request->state->idempotency.ended = request->state->idempotency.bound;
     if (job.state != JOB_STATE_DONE) {
         lifecycle_job_error(&job, err);
@@ -97,7 +98,7 @@ static enum lifecycle_end wait_for_end(struct request *request, struct waiter *w
         int64_t left_ms = until_ms - clock_mono_ms();
 
         woken = left_ms > 0 && waiter_wait(gateway->waiters, waiter, left_ms);
-        /* once more when the time is over: what was away all the while may be back */
+        /* read once more at the deadline: the store may be back */
         end = read_end(request, waiter->job_id, ret_job, err);
         if (end == LIFECYCLE_PENDING) {
             waiter_change_job(gateway->waiters, waiter, waiter->job_id);
@@ -106,7 +107,7 @@ static enum lifecycle_end wait_for_end(struct request *request, struct waiter *w
     return end;
 }
 
-/* Waits for the job that an earlier request of the same Idempotency-Key became. */
+/* Waits for the job of an earlier request with the same Idempotency-Key. */
 static enum lifecycle_end join_earlier(struct request *request, bool no_wait, struct job *ret_job,
                                        struct error *err)
 {
@@ -117,7 +118,7 @@ static enum lifecycle_end join_earlier(struct request *request, bool no_wait, st
 
     log_context(request->request_id, job_id, request->state->idempotency.sandbox_id);
     waiter_add(gateway->waiters, &waiter, job_id);
-    /* its reply goes to the earlier request: look, and then poll */
+    /* the reply goes to the earlier request's gateway, so poll */
     waiter_change_job(gateway->waiters, &waiter, job_id);
     end = read_end(request, job_id, ret_job, err);
     if (end == LIFECYCLE_PENDING) {
@@ -134,8 +135,7 @@ static struct store_quota default_quota(const struct gateway_config *config)
                                 .creates_per_minute = config->creates_per_minute};
 }
 
-/* With `Prefer: wait=N` a create that goes beyond its owner's limits is tried again until N seconds
- * have passed. */
+/* `Prefer: wait=N`: repeats a create that exceeds its owner's quota, for up to N seconds. */
 static int accept_create(struct request *request, const struct sandbox *sandbox,
                          const struct store_accept *accept, const char *job_id,
                          struct wakeup *ret_wakeup, struct error *err)
@@ -162,7 +162,7 @@ static int accept_create(struct request *request, const struct sandbox *sandbox,
     }
 }
 
-/* This request stood still for so long that its Idempotency-Key went to another one. */
+/* This request stalled for so long that another one took over its Idempotency-Key. */
 static void hide_fence(struct error *err)
 {
     if (err->code == ERR_FENCED) {
@@ -170,8 +170,7 @@ static void hide_fence(struct error *err)
     }
 }
 
-/* A job may find that its sandbox is gone: that, and not the job's own words, is then the answer.
- */
+/* If a job found its sandbox gone, the answer is sandbox_not_found, not the job's own error. */
 static void prefer_not_found(struct request *request, const char *sandbox_id, struct error *err)
 {
     struct error lookup = ERROR_INIT;
@@ -269,7 +268,7 @@ enum lifecycle_end lifecycle_create(struct request *request, struct sandbox *san
         str_copy(sandbox->id, sizeof(sandbox->id), request->state->idempotency.sandbox_id);
         return join_earlier(request, no_wait, ret_job, err);
     }
-    /* without a place to wait in, the answer is at once that it is on its way */
+    /* if the provider's calls are at their maximum, answer 202 at once */
     may_wait = !no_wait && provider_share_take(&gateway->provider_shares, sandbox->provider);
     id_uuid(job_id);
     log_context(request->request_id, job_id, sandbox->id);
@@ -297,7 +296,8 @@ int lifecycle_get(struct request *request, const char *sandbox_id, struct sandbo
                              request->principal.admin, ret, err);
 }
 
-/* Resumes, or waits behind whatever is queued: a resume of a running sandbox ends at once. */
+/* Runs a resume job. It waits for earlier jobs of the sandbox, and ends at once if the sandbox
+ * runs. */
 static int make_run(struct request *request, const char *sandbox_id, struct error *err)
 {
     struct lifecycle_change change = {.sandbox_id = sandbox_id, .op = JOB_RESUME, .join = true};
@@ -337,7 +337,8 @@ int lifecycle_get_running(struct request *request, const char *sandbox_id, struc
             *err = job_err;
             return -1;
         }
-        /* a conflict means that the state moved meanwhile (a failed create, say): look again */
+        /* a conflict: the state changed meanwhile (a create failed, for example), so read it again
+         */
     }
     return error_set(err, ERR_CONFLICT, "the sandbox keeps changing its state");
 }

@@ -31,9 +31,9 @@ struct bucket {
     char subject[OWNER_BYTES];
     int64_t per_second; /* 0 = no limit */
     int64_t left_milli;
-    int64_t filled_ms; /* when left_milli was right */
-    int64_t used_ms;   /* the last call */
-    int64_t untold;    /* calls that Redis has not been told of */
+    int64_t filled_ms; /* time for which left_milli holds */
+    int64_t used_ms;   /* time of the last call */
+    int64_t untold;    /* calls not reported to Redis yet */
     struct bucket *next;
 };
 
@@ -42,12 +42,12 @@ struct rates {
     struct store *store;
     int64_t per_second;
     pthread_t thread;
-    pthread_mutex_t lock; /* guards what follows */
+    pthread_mutex_t lock; /* guards the fields below */
     pthread_cond_t stop;
     bool stopping;
     struct bucket *buckets[BUCKETS];
     int count;
-    struct store_owner_limit *own; /* users' own values, sorted by owner */
+    struct store_owner_limit *own; /* limits set for single users, sorted by owner */
     size_t own_count;
 };
 
@@ -160,7 +160,7 @@ void rates_look(struct rates *rates, const char *subject, struct rate_state *ret
 
 /* ---- the thread ------------------------------------------------------------------------------ */
 
-/* Up to BATCH buckets with calls that Redis has not been told of; what was told is taken out. */
+/* Takes up to BATCH buckets with unreported calls, and counts these calls as reported. */
 static size_t collect(struct rates *rates, struct queue_rate *batch, char (*subjects)[OWNER_BYTES],
                       int *slot)
 {
@@ -184,7 +184,7 @@ static size_t collect(struct rates *rates, struct queue_rate *batch, char (*subj
     return count;
 }
 
-/* What Redis has left, less what was taken here meanwhile. */
+/* Sets each bucket to what Redis has left, minus the calls taken here meanwhile. */
 static void apply(struct rates *rates, const struct queue_rate *batch,
                   char (*subjects)[OWNER_BYTES], size_t count)
 {
@@ -299,7 +299,8 @@ static void *keep_settled(void *arg)
         int status = settle_with_redis(rates, batch, subjects, &err);
 
         if (status < 0 && !down) {
-            log_error(LOG_WARN, "rates.not_shared", &err); /* each gateway goes on by itself */
+            log_error(LOG_WARN, "rates.not_shared",
+                      &err); /* each gateway continues with its own buckets */
         }
         down = status < 0;
         if (clock_mono_ms() >= next_limits_ms) {
