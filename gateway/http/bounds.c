@@ -60,7 +60,7 @@ int64_t bounds_max(const struct bound *bound, const struct gateway_config *confi
     return max;
 }
 
-/* Names that every shell and every provider can carry. */
+/* Checks names of environment variables: [A-Za-z_][A-Za-z0-9_]*. */
 static int check_env_names(const cJSON *map, const char *field, struct error *err)
 {
     for (const cJSON *item = map != NULL ? map->child : NULL; item != NULL; item = item->next) {

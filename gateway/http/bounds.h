@@ -1,9 +1,9 @@
 /*
- * bounds - how long, large and many the fields of requests may be.
+ * bounds - limits for the fields of requests: length, value, number of entries.
  *
- * Owns: the limits that are constants, and the table of bounds.def. Does not own: which fields
- * there are and of what type (openapi.def), the values (handlers). Threads: const tables only.
- * Failure: ERR_INVALID that names the field and what is allowed.
+ * Owns: constant limits, and the table of bounds.def. Does not own: the fields and their types
+ * (openapi.def), the values (handlers). Threads: const tables only. Failure: ERR_INVALID names the
+ * field and what is allowed.
  */
 #ifndef GATEWAY_BOUNDS_H
 #define GATEWAY_BOUNDS_H
@@ -36,20 +36,20 @@ struct bound {
     const char *handler, *field;
     void (*of)(struct request *request);
     enum bound_kind kind;
-    bool outer;       /* not in the JSON body */
+    bool outer;       /* the field is not in the JSON body */
     int64_t min, max; /* TEXT: bytes; NUMBER: the value; MAP: entries, min is 0 */
-    size_t setting; /* offset of the int64_t in gateway_config that is the maximum; 0 = `max` is */
-    int64_t name_max_bytes;  /* MAP: of each name; at least 1 */
-    int64_t value_max_bytes; /* MAP: of each value */
-    bool variables;          /* MAP: the names are those of environment variables */
+    size_t setting; /* offset of an int64_t in gateway_config that is the maximum; 0 = use `max` */
+    int64_t name_max_bytes;  /* MAP: longest name; the shortest has 1 byte */
+    int64_t value_max_bytes; /* MAP: longest value */
+    bool variables;          /* MAP: names must be valid for environment variables */
 };
 
-/* The bound of that handler's field, NULL when it has none. `handler` as it is written in
- * routes.def. */
+/* The bound of this field of this handler; NULL: it has none. `handler` as written in routes.def.
+ */
 const struct bound *bounds_find(const char *handler, const char *field);
 int64_t bounds_max(const struct bound *bound, const struct gateway_config *config);
-/* Checks the fields of request->body against the bounds of the request's handler. A field that is
- * missing or null is the handler's to judge. */
+/* Checks the fields of request->body against the bounds of the request's handler. The handler
+ * itself checks for missing and null fields. */
 int bounds_check(const struct request *request, struct error *err) MUST_CHECK;
 
 #endif

@@ -1,5 +1,5 @@
 /*
- * handlers - prototypes of every handler, made from the route table.
+ * handlers - prototypes of all handlers, made from routes.def.
  *
  * A handler answers exactly once. It runs on a thread with a stack of 512 KiB: no big arrays.
  */

@@ -1,10 +1,8 @@
-/*
- * handlers_account - what a caller may have, and has.
- */
+/* handlers_account - a caller's limits, and how much of them is used. */
 #include "common/store/store_limits.h"
 #include "gateway/http/handlers.h"
 
-/* {limit, used} in `data`; limit null = none. */
+/* Adds {limit, used} to `data`; limit null = no limit. */
 static void add_limit(cJSON *data, const char *name, int64_t limit, int64_t used)
 {
     cJSON *item = cJSON_AddObjectToObject(data, name);

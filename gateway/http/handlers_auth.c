@@ -36,7 +36,7 @@ static cJSON *token_json(const struct auth_token *token)
     return tree;
 }
 
-/* Checks them and answers; `enveloped` as the JSON login does. */
+/* Checks the credentials and answers. `enveloped`: in the JSON login's form. */
 static void log_in(struct request *request, struct credentials *given, bool enveloped)
 {
     struct error err = ERROR_INIT;
@@ -62,7 +62,7 @@ static void log_in(struct request *request, struct credentials *given, bool enve
     sodium_memzero(&token, sizeof(token));
 }
 
-/* HTTP Basic. 1 found, 0 not Basic, -1 malformed. */
+/* Reads HTTP Basic credentials. 1 = found, 0 = not Basic, -1 = malformed. */
 static int from_basic(const struct request *request, struct credentials *ret)
 {
     const char *header = http_header(request->http, "Authorization");

@@ -13,10 +13,10 @@
 #include "gateway/http/handlers.h"
 
 enum {
-    EVENT_DATA_BYTES = 32768, /* output in one event */
-    EVENT_MAX_BYTES = 262144, /* an event: each byte of text may be escaped */
-    /* Silence before a comment is sent. A provider that is polled looks every 5 s, so that a line
-     * comes every 10 s at least. */
+    EVENT_DATA_BYTES = 32768, /* most output in one event */
+    EVENT_MAX_BYTES = 262144, /* largest event: each byte of text may be escaped */
+    /* Silence after which a comment line is sent. A polled provider is read every 5 s, so the
+       client gets a line at least every 10 s. */
     STREAM_KEEPALIVE_MS = 4500,
 };
 
@@ -26,11 +26,11 @@ struct command {
     const char *sandbox_id;
     struct exec_request request;
     struct exec_result result;
-    const struct data_call *call; /* while it runs */
+    const struct data_call *call; /* set while the command runs */
     bool base64;
-    bool paused;                         /* the sandbox was, under the command */
+    bool paused;                         /* the sandbox was paused during the command */
     struct command_output all, out, err; /* whole */
-    bool begun, gone;                    /* streamed: the answer has begun; nobody reads it */
+    bool begun, gone;                    /* streamed: the answer has begun; the client has gone */
     int64_t written_ms, skipped_bytes;
 };
 
@@ -43,7 +43,8 @@ static int on_output(void *arg, enum exec_stream stream, const void *data, size_
     return 0;
 }
 
-/* A call whose sandbox is paused ends at once; the runner keeps the command to its time. */
+/* Ends the call at once when its sandbox is paused. The runner in the sandbox still enforces the
+ * command's timeout. */
 static int on_tick(void *arg)
 {
     struct command *command = arg;
@@ -63,14 +64,14 @@ static int run_command(const struct data_call *call, void *arg, exec_output_fn o
                                        &command->request, output, command, &command->result, err);
     if (status < 0 && err->code == ERR_PROVIDER_DOWN && !command->request.background &&
         data_call_paused(call, command->sandbox_id, true)) {
-        command->paused = true; /* which is how the way there broke */
+        command->paused = true; /* the pause broke the connection */
         status = 0;
     }
     command->call = NULL;
     return status;
 }
 
-/* A background command with a time of its own is work: the sandbox stays awake for it. One without
+/* A background command with a timeout is work: the sandbox stays awake until it ends. One without
  * is a service, which does not count as activity. */
 static int keep_awake(const struct data_call *call, const struct command *command,
                       struct error *err)
@@ -107,7 +108,7 @@ static const char *end_message(const struct command *command)
     return succeeded(command) ? "Command executed successfully" : "Command failed";
 }
 
-/* How it ended; the exit code is null when it did not end by itself. */
+/* Adds how the command ended; exit_code is null unless it ended by itself. */
 static void add_end(cJSON *data, const struct command *command)
 {
     const struct exec_result *result = &command->result;
@@ -249,7 +250,7 @@ static int put_event(struct request *caller, const char *name, cJSON *data)
     return status;
 }
 
-/* Text where the bytes are text, else base64: an event loses none of them. */
+/* Returns text for valid UTF-8, else base64, so that an event loses no byte. */
 static cJSON *output_json(const char *bytes, size_t length)
 {
     cJSON *data = cJSON_CreateObject();
@@ -273,7 +274,7 @@ static int put_output(struct command *command, const char *name, const char *dat
         size_t piece = bytes;
 
         if (bytes > EVENT_DATA_BYTES) {
-            /* not in the middle of a character, if these are characters */
+            /* do not cut inside a UTF-8 character */
             piece = utf8_valid_prefix(data, EVENT_DATA_BYTES);
             piece = piece > EVENT_DATA_BYTES / 2 ? piece : EVENT_DATA_BYTES;
         }
@@ -286,8 +287,8 @@ static int put_output(struct command *command, const char *name, const char *dat
     return 0;
 }
 
-/* A client that is gone, or reads too slowly, does not end the command, just as it does not end one
- * whose answer is whole: the rest of its output is dropped. */
+/* A client that has gone, or reads too slowly, does not end the command; neither does one that
+ * waits for a whole answer. The remaining output is dropped. */
 static int on_streamed(void *arg, enum exec_stream stream, const void *data, size_t bytes)
 {
     struct command *command = arg;
@@ -303,7 +304,7 @@ static int on_streamed(void *arg, enum exec_stream stream, const void *data, siz
     return 0;
 }
 
-/* A comment line, so that nobody between takes a silent stream for a dead one. */
+/* Sends a comment line, so that no proxy takes a silent stream for a dead one. */
 static int on_streamed_tick(void *arg)
 {
     static const char comment[] = ": keep-alive\n\n";
@@ -338,7 +339,8 @@ static cJSON *exit_json(const struct command *command, int64_t took_ms)
     return data;
 }
 
-/* Output as it comes, then exactly one `exit`, or one `error` when its end was not learnt. */
+/* Streams output events, then exactly one `exit` event, or one `error` event when the end is
+ * unknown. */
 static void stream_command(struct request *request, struct command *command)
 {
     struct error err = ERROR_INIT;
@@ -354,7 +356,7 @@ static void stream_command(struct request *request, struct command *command)
         return;
     }
     if (command->gone || begin_events(command) < 0) {
-        return; /* its stream just ends */
+        return; /* end the stream without an event */
     }
     if (status < 0) {
         (void)put_event(request, "error", request_error_json(request, &err));

@@ -12,7 +12,7 @@
 #include "gateway/http/views.h"
 
 enum {
-    FILE_COST = 6 /* of a byte read: here, in base64, in the tree, in the answer */
+    FILE_COST = 6 /* memory per byte read: here, in base64, in the JSON tree, in the answer */
 };
 
 struct file {
@@ -28,7 +28,7 @@ static int write_file(const struct data_call *call, void *arg, struct error *err
                                      file->content.length, err);
 }
 
-/* The content of the body's `content`, decoded. */
+/* Decodes the body's `content`. */
 static int read_content(struct request *request, struct strbuf *ret, struct error *err)
 {
     const char *content, *encoding;
@@ -171,7 +171,7 @@ static int make_directory(const struct data_call *call, void *arg, struct error 
     return made || directory->exist_ok ? 0 : error_set(err, ERR_EXISTS, "the directory exists");
 }
 
-/* Taken from a body or from query parameters. */
+/* Reads the fields from the body or from query parameters. */
 static int read_directory(struct request *request, char sandbox_id[UUID_BYTES],
                           struct directory *directory, struct error *err)
 {
@@ -233,10 +233,10 @@ struct listing {
     int64_t limit;
     cJSON *entries;
     char next_cursor[FILES_CURSOR_BYTES];
-    struct error full; /* the budget has no more */
+    struct error full; /* set when the buffer budget has no more */
 };
 
-/* Adds `field` as text, and `base64_field` with the exact bytes when they are no UTF-8. */
+/* Adds `field` as text, and also `base64_field` with the exact bytes if they are not UTF-8. */
 static void add_bytes(cJSON *object, const char *field, const char *base64_field, const char *bytes)
 {
     const size_t length = strlen(bytes);
@@ -287,7 +287,7 @@ static int list_files(const struct data_call *call, void *arg, struct error *err
     const int64_t bytes = budget_json_bytes(FILES_LIST_MAX_BYTES);
     int status;
 
-    /* the provider's answer, whatever its length will be */
+    /* room for the longest possible answer of the provider */
     if (request_take_bytes(call->request, bytes, err) < 0) {
         return -1;
     }

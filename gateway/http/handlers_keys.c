@@ -1,7 +1,7 @@
 /*
- * handlers_keys - API keys: made, listed, revoked and rotated by their owner, or by an admin.
+ * handlers_keys - creates, lists, revokes and rotates API keys, for their owner or for an admin.
  *
- * A key is in one answer only, that of its creation; our copy is wiped.
+ * A key is contained only in the answer that creates it; our copy is wiped.
  */
 #include <sodium.h>
 #include <stdlib.h>
@@ -34,7 +34,7 @@ static cJSON *key_json(const struct store_api_key *row)
     return tree;
 }
 
-/* Answers with the row and, this once, its key. */
+/* Answers with the row and, only here, the key itself. */
 static void respond_made(struct request *request, const struct store_api_key *row,
                          char key[API_KEY_BYTES])
 {
@@ -61,7 +61,7 @@ static int read_scopes(const struct request *request, unsigned *ret, struct erro
                              "scopes must be of sandboxes:read, sandboxes:write, exec, admin");
         }
     }
-    /* an admin by another issuer's claim may cease to be one without our being told */
+    /* an admin by another issuer's claim may stop being one without this server learning it */
     if ((*ret & SCOPE_ADMIN) != 0 && !(request->principal.admin && request->principal.own)) {
         return error_set(err, ERR_FORBIDDEN,
                          "the scope admin is for the admins among this server's own users");
@@ -102,7 +102,7 @@ void handle_key_create(struct request *request)
     respond_made(request, &row, key);
 }
 
-/* Whose keys a call is about: an admin's may be about anybody's. */
+/* The owner of the keys; an admin may name any user. */
 static const char *owner_of(const struct request *request)
 {
     return request->principal.admin ? NULL : request->principal.subject;
@@ -170,7 +170,7 @@ void handle_key_rotate(struct request *request)
         respond_error(request, &err, 0);
         return;
     }
-    /* the new one lives as long from now as the old one was made to */
+    /* the new key gets the old key's whole lifetime */
     if (row.expires_at_ms > 0) {
         row.expires_at_ms += clock_wall_ms() - row.created_at_ms;
     }

@@ -1,7 +1,5 @@
-/*
- * handlers_lifecycle - create, connect, pause, delete, schedule-timeout: everything that goes
- * through the queue, and the reads that need no provider.
- */
+/* handlers_lifecycle - create, connect, pause, delete, schedule-timeout (all through the queue),
+ * and reads of rows. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,15 +20,15 @@ enum {
     STATUS_MESSAGE_BYTES = 2 * REASON_BYTES,
 };
 
-#define CURSOR_MAX_US INT64_C(253402300799999999) /* the year 9999: what a row's time can be */
+#define CURSOR_MAX_US INT64_C(253402300799999999) /* year 9999, the largest time of a row */
 
-/* 202: the work goes on without the caller. */
+/* Answers 202: the job continues without the caller. */
 static void respond_pending(struct request *request, const char *sandbox_id, const char *message)
 {
     struct error err = ERROR_INIT;
     struct sandbox sandbox = {.status = SANDBOX_DELETED};
 
-    /* deleted meanwhile: what that means for the job is for its end to say */
+    /* deleted meanwhile; the job's end will say what that means */
     if (lifecycle_get(request, sandbox_id, &sandbox, &err) < 0 &&
         err.code != ERR_SANDBOX_NOT_FOUND) {
         respond_error(request, &err, 0);
@@ -41,7 +39,7 @@ static void respond_pending(struct request *request, const char *sandbox_id, con
     sandbox_done(&sandbox);
 }
 
-/* A failure that a finished job explains: provider_status tells what the provider answered. */
+/* Answers with the error of a finished job; provider_status is the provider's HTTP status. */
 static void respond_job_error(struct request *request, const struct job *job,
                               const struct error *err, const char *sandbox_id)
 {
@@ -183,10 +181,10 @@ void handle_create(struct request *request)
     job_params_done(&params);
 }
 
-/* What a job's end is answered with. */
+/* Answers a job that has ended. */
 typedef void (*ended_fn)(struct request *request, const char *sandbox_id, const struct job *job);
 
-/* Runs the job asked for and answers with its end, or with `pending` while it is not there. */
+/* Runs the job. Answers with its end, or with `pending` if it has not ended yet. */
 static void run_job(struct request *request, struct lifecycle_change *change, const char *pending,
                     ended_fn respond_ended)
 {
@@ -211,11 +209,11 @@ static void run_job(struct request *request, struct lifecycle_change *change, co
 static void respond_connected(struct request *request, const char *sandbox_id,
                               const struct job *job)
 {
-    (void)job; /* the sandbox's row has all of it */
+    (void)job; /* everything is in the sandbox's row */
     respond_created(request, sandbox_id, "Connected");
 }
 
-/* Answers a connect that needs no job; false when it needs one. */
+/* Answers a connect that needs no job. False: it needs one. */
 static bool connect_at_once(struct request *request, const char *sandbox_id)
 {
     struct error err = ERROR_INIT;
@@ -233,7 +231,7 @@ static bool connect_at_once(struct request *request, const char *sandbox_id)
     }
     status = sandbox.status;
     if (status == SANDBOX_RUNNING) {
-        /* connecting is activity: an idle deadline moves with it */
+        /* connecting is activity, which moves an idle deadline */
         if (activity_begin(request->gateway->activity, &sandbox, &err) == 0) {
             activity_end(request->gateway->activity, sandbox.id);
             respond_data(request, 200, view_created(request, &sandbox, "Connected"));
@@ -259,14 +257,14 @@ void handle_connect(struct request *request)
         respond_error(request, &err, 0);
         return;
     }
-    /* a key that has its job is answered by it, whatever became of the sandbox meanwhile */
+    /* a key bound to a job is answered by that job, whatever the sandbox's state is now */
     if (!idempotency_joins(request) && connect_at_once(request, sandbox_id)) {
         return;
     }
     run_job(request, &change, "The sandbox is being resumed", respond_connected);
 }
 
-/* Not every provider keeps as much of a paused sandbox. */
+/* Says what the provider keeps of a paused sandbox, which differs. */
 static void respond_paused(struct request *request, const char *sandbox_id, const struct job *job)
 {
     struct error err = ERROR_INIT;
@@ -275,7 +273,7 @@ static void respond_paused(struct request *request, const char *sandbox_id, cons
     bool memory;
     cJSON *data;
 
-    (void)job; /* that it is done is all it says */
+    (void)job; /* a pause has no result */
     if (lifecycle_get(request, sandbox_id, &sandbox, &err) < 0) {
         respond_error(request, &err, 0);
         return;
@@ -334,7 +332,7 @@ void handle_delete(struct request *request)
     job_done(&job);
 }
 
-/* What the worker kept: expires_at_ms and clamped of the job's result. */
+/* Answers with expires_at_ms and clamped of the job's result. */
 static void respond_scheduled(struct request *request, const char *sandbox_id,
                               const struct job *job)
 {
@@ -394,8 +392,8 @@ void handle_schedule_timeout(struct request *request)
 /* ---- reads ------------------------------------------------------------------------------------
  */
 
-/* The status in words. status_reason is a word for programs (`client`, `timeout`) or the sentence
- * of a provider that failed. */
+/* Writes the status as a sentence. status_reason is a word for programs (`client`, `timeout`), or
+ * the sentence of a provider that failed. */
 static void put_status_message(const struct sandbox *sandbox, struct strbuf *out)
 {
     static const struct {

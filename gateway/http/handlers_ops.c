@@ -1,4 +1,4 @@
-/* handlers_ops - what this is, alive, able to serve, figures. */
+/* handlers_ops - the index page, health, readiness, metrics, documents. */
 #include "common/base/metrics.h"
 #include "gateway/http/handlers.h"
 #include "gateway/http/openapi.h"
@@ -49,7 +49,8 @@ void handle_readyz(struct request *request)
     cJSON_AddStringToObject(details, "postgresql", ready.database);
     cJSON_AddStringToObject(details, "redis", ready.redis);
     cJSON_AddStringToObject(details, "workers", ready.workers);
-    /* one that is away stops its own jobs only: it is told, and no reason to take no requests */
+    /* a provider that is away stops only its own jobs, so it is reported but does not make the
+     * gateway unready */
     fleet_describe(request->gateway->fleet, cJSON_AddObjectToObject(details, "providers"));
     if (service_draining()) {
         error_set(&err, ERR_DRAINING, "this gateway is shutting down");

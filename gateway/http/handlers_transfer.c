@@ -1,9 +1,8 @@
 /*
- * handlers_transfer - files of any size, in and out of a sandbox in a few pieces of memory.
+ * handlers_transfer - upload and download of files of any size, with constant memory.
  *
  * What is read from one side is written to the other before more is read. An upload is a multipart
- * form whose fields come before its file, because where the bytes go must be known before they
- * come.
+ * form whose fields precede its file, because the target must be known before the bytes arrive.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,14 +33,14 @@ struct upload {
     struct strbuf field[FIELD_COUNT];
     bool has_field[FIELD_COUNT];
     bool has_file;
-    bool broken;           /* the body broke off, and what came of the file is kept */
-    int64_t offset;        /* of the file's first byte in the whole content */
-    int64_t have;          /* bytes of the content that are there */
-    bool finished;         /* the body, and with it the form, is at its end */
-    struct strbuf pending; /* of the file: read and not yet given to the provider */
-    size_t given;          /* of pending */
-    int64_t bytes;         /* given of the whole file */
-    struct sha256 *sha256; /* of them */
+    bool broken;           /* the body broke off, and the part of the file that arrived is kept */
+    int64_t offset;        /* offset of the file's first byte in the whole content */
+    int64_t have;          /* bytes of the content that are stored */
+    bool finished;         /* the body has been read to its end */
+    struct strbuf pending; /* bytes of the file, read but not yet sent to the provider */
+    size_t given;          /* bytes of `pending` already sent */
+    int64_t bytes;         /* bytes of the file sent so far */
+    struct sha256 *sha256; /* hash of these bytes */
     struct error err;      /* why reading stopped */
 };
 
@@ -113,7 +112,7 @@ static int on_end(void *arg, struct error *err)
     return 0;
 }
 
-/* Reads one piece of the body and takes it apart. */
+/* Reads one piece of the body and parses it. */
 static int pump(struct upload *upload)
 {
     char *piece = xmalloc(PIECE_BYTES);
@@ -133,7 +132,7 @@ static int pump(struct upload *upload)
     return status;
 }
 
-/* The file's next bytes. Its end is told only when the rest of the form was good, too. */
+/* Returns the file's next bytes. It reports the end only after the rest of the form was valid. */
 static long next_bytes(void *arg, void *buf, size_t bytes)
 {
     struct upload *upload = arg;
@@ -146,7 +145,7 @@ static long next_bytes(void *arg, void *buf, size_t bytes)
         strbuf_reset(&upload->pending);
         upload->given = 0;
         if (pump(upload) < 0) {
-            /* of an upload that can go on, what came is kept: its end is here */
+            /* an upload that can be resumed keeps what arrived, so the file ends here */
             upload->broken = upload->has_field[PART_KEY];
             return upload->broken ? 0 : -1;
         }
@@ -164,7 +163,7 @@ static int send_file(const struct data_call *call, void *arg, struct error *err)
 {
     struct upload *upload = arg;
 
-    /* sandbox_files_write() looks at the path before it asks for the first byte */
+    /* sandbox_files_write() checks the path before it reads the first byte */
     if (upload->bytes > 0) {
         return error_set(err, ERR_PROVIDER_DOWN, "the sandbox went away during the upload");
     }
@@ -190,7 +189,7 @@ static int send_file(const struct data_call *call, void *arg, struct error *err)
     return 0;
 }
 
-/* resume_key and offset, which has at most 18 digits. */
+/* Reads resume_key and offset (at most 18 digits). */
 static int read_resume(struct upload *upload, struct error *err)
 {
     const struct strbuf *offset = &upload->field[PART_OFFSET];
@@ -228,7 +227,7 @@ static int read_fields(struct upload *upload, char sandbox_id[UUID_BYTES], struc
     if (!upload->has_file) {
         return error_set(err, ERR_INVALID, "file is required");
     }
-    /* a form that fits is known to be good before anything is sent */
+    /* a small form is checked whole before anything is sent */
     while (!upload->finished && upload->pending.length < PIECE_BYTES) {
         if (pump(upload) < 0) {
             *err = upload->err;
@@ -243,7 +242,7 @@ static int read_fields(struct upload *upload, char sandbox_id[UUID_BYTES], struc
     return read_resume(upload, err);
 }
 
-/* The rest of the file, to learn whether it is the one that was answered before. */
+/* Reads the rest of the file, to compare its hash with that of the earlier request. */
 static int read_rest(struct upload *upload, struct error *err)
 {
     char *piece = xmalloc(PIECE_BYTES);
@@ -258,7 +257,7 @@ static int read_rest(struct upload *upload, struct error *err)
     return 0;
 }
 
-/* What makes two forms the same: their fields, and the bytes of the file. */
+/* Two forms are the same when their fields and the bytes of the file agree. */
 static void hash_form(struct upload *upload, const char *head)
 {
     char file_hash[SHA256_HEX_BYTES];
@@ -276,7 +275,7 @@ static void respond_uploaded(struct upload *upload)
     respond_data(upload->request, 200, data);
 }
 
-/* Writes the file, or reads it and answers as its Idempotency-Key was answered before. */
+/* Writes the file; or, if its Idempotency-Key has an answer, reads it and replays that answer. */
 static int take_file(struct upload *upload, const char *sandbox_id, struct error *err)
 {
     struct strbuf head;
@@ -300,7 +299,7 @@ static int take_file(struct upload *upload, const char *sandbox_id, struct error
     return status;
 }
 
-/* Of an upload that can go on: with the offset to go on from. */
+/* Answers a failed upload. If it can be resumed, the answer has the offset to resume from. */
 static void respond_upload_error(struct upload *upload, const struct error *err)
 {
     cJSON *details = NULL;
@@ -346,12 +345,11 @@ struct download {
     const char *path;
     const struct sandbox_files_source *source;
     enum range_kind range;
-    int64_t first,
-        length;    /* of the bytes that are wanted; length -1 = to the end, whatever comes */
-    int64_t skip;  /* bytes that come before them */
-    int64_t left;  /* of length; negative = no bound */
-    bool begun;    /* the answer's head is sent */
-    bool answered; /* an error was */
+    int64_t first, length; /* range wanted; length -1 = to the end */
+    int64_t skip;          /* bytes to skip before the range */
+    int64_t left;          /* bytes left to send; negative = unknown */
+    bool begun;            /* the answer's head was sent */
+    bool answered;         /* an error was answered */
 };
 
 static void put_etag(const struct sandbox_files_source *source, char *out, size_t size)
@@ -360,7 +358,7 @@ static void put_etag(const struct sandbox_files_source *source, char *out, size_
              (long long)source->bytes);
 }
 
-/* What is wanted of the file that was opened. ERR_RANGE. */
+/* Chooses the range of the opened file. ERR_RANGE. */
 static int choose_range(struct download *download, struct error *err)
 {
     struct http_exchange *http = download->request->http;
@@ -372,7 +370,7 @@ static int choose_range(struct download *download, struct error *err)
     download->first = 0;
     download->length = -1;
     download->range = RANGE_NONE;
-    /* a copy of what tells no size is another one each time */
+    /* a file without a known size is copied anew for each download */
     if (!download->source->is_copy && (if_range == NULL || strcmp(if_range, etag) == 0)) {
         download->range =
             http_range_parse(http_header(http, "Range"), size, &download->first, &download->length);
@@ -387,8 +385,8 @@ static int choose_range(struct download *download, struct error *err)
     return 0;
 }
 
-/* Begins the answer; the size comes from the file that was opened for it. `first` and `bytes` are
- * what the provider sends. */
+/* Begins the answer; its size is that of the opened file. The provider sends `bytes` bytes from
+ * `first`. */
 static int begin_download(void *arg, int64_t first, int64_t bytes)
 {
     struct download *download = arg;
@@ -397,7 +395,7 @@ static int begin_download(void *arg, int64_t first, int64_t bytes)
 
     if (first > download->first || (download->range == RANGE_ONE && bytes >= 0 &&
                                     bytes < download->first - first + download->length)) {
-        return -1; /* the file is shorter than it was when it was looked at */
+        return -1; /* the file has shrunk since it was opened */
     }
     download->skip = download->first - first;
     download->left = download->length;
@@ -469,7 +467,7 @@ static int fetch_file(const struct data_call *call, void *arg, struct error *err
     sandbox_files_close(&call->files, &source);
     download->source = NULL;
     if (status < 0 && download->begun && err->code == ERR_SANDBOX_NOT_FOUND) {
-        err->code = ERR_PROVIDER_DOWN; /* what has begun is not begun again */
+        err->code = ERR_PROVIDER_DOWN; /* an answer that has begun cannot be started again */
     }
     return status;
 }

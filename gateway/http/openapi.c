@@ -11,7 +11,7 @@
 #include "gateway/http/bounds.h"
 #include "gateway/http/router.h"
 
-/* no string that we take may hold U+0000 */
+/* no string field accepts U+0000 */
 #define NO_NUL   "^[^\\u0000]*$"
 #define UUID     "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 #define STATUSES "creating|running|pausing|paused|resuming|deleting|deleted|failed"
@@ -26,7 +26,7 @@ enum answer_kind {
 };
 enum field_place { IN_BODY, IN_QUERY, IN_FORM, IN_ANSWER };
 
-/* One number for each handler of the routes, so that the two lists cannot differ. */
+/* One number per handler of routes.def, so that the two lists cannot differ. */
 enum call_id {
 #define CALL(handler, tag, kind, summary) CALL_##handler,
 #define IN(handler, place, name, type, required, text)
@@ -119,7 +119,7 @@ static void add_enum(cJSON *schema, const char *names)
     }
 }
 
-/* A type of openapi.def as JSON Schema. */
+/* Translates a type of openapi.def into JSON Schema. */
 static cJSON *type_schema(const char *type)
 {
     static const struct {
@@ -178,7 +178,7 @@ static cJSON *type_schema(const char *type)
     return schema;
 }
 
-/* Optional fields may be null, which is as if they were not there. */
+/* Lets an optional field be null, which means the same as leaving it out. */
 static void allow_null(cJSON *schema)
 {
     cJSON *values = cJSON_GetObjectItemCaseSensitive(schema, "enum");
@@ -241,7 +241,7 @@ static void describe(cJSON *schema, const char *text, const struct bound *bound)
     }
 }
 
-/* Those of SANDBOX_PROVIDERS; the program has started, so each name is one. */
+/* Lists the names in SANDBOX_PROVIDERS, which were checked at start. */
 static void add_providers(cJSON *schema, const struct gateway_config *config)
 {
     cJSON *list = cJSON_AddArrayToObject(schema, "enum");
@@ -253,7 +253,7 @@ static void add_providers(cJSON *schema, const struct gateway_config *config)
     }
 }
 
-/* config: NULL for a field of an answer, which has no bounds to keep. */
+/* config: NULL for a field of an answer, which has no bounds. */
 static cJSON *field_schema(const struct field *field, const struct gateway_config *config)
 {
     bool provider = strcmp(field->type, "provider") == 0;
@@ -268,7 +268,7 @@ static cJSON *field_schema(const struct field *field, const struct gateway_confi
     } else if (config != NULL && strcmp(field->type, "string") == 0) {
         cJSON_AddStringToObject(schema, "pattern", NO_NUL);
     } else if (config != NULL && strcmp(field->type, "uuid") == 0) {
-        cJSON_AddStringToObject(schema, "pattern", UUID); /* upper-case digits are refused */
+        cJSON_AddStringToObject(schema, "pattern", UUID); /* ids in a path must be lower case */
     }
     describe(schema, field->text, bound);
     if (field->place == IN_BODY && !field->required) {
@@ -277,7 +277,7 @@ static cJSON *field_schema(const struct field *field, const struct gateway_confi
     return schema;
 }
 
-/* The fields of one place as an object; NULL when there are none. */
+/* The fields of one place as an object schema; NULL: there are none. */
 static cJSON *object_schema(enum call_id call, enum field_place place,
                             const struct gateway_config *config)
 {
@@ -361,8 +361,8 @@ static void add_parameter(cJSON *list, const char *in, const char *name, bool re
     cJSON_AddItemToArray(list, parameter);
 }
 
-/* A header that the contract requires; a setting makes it optional, and generated clients need not
- * have it as an argument of every call. */
+/* Adds a header that the contract requires. It is documented as optional, because a setting makes
+ * it so, and generated clients would otherwise take it as an argument of every call. */
 static void add_contract_header(cJSON *list, const char *name, cJSON *schema, const char *text)
 {
     cJSON_AddStringToObject(schema, "description", text);
@@ -470,7 +470,7 @@ static void add_responses(cJSON *operation, int route)
     cJSON_AddItemToObject(responses, "default", reference("#/components/responses/Failure"));
 }
 
-/* A token will do, or a key where the route takes one. */
+/* Lists the credentials: a token, or an API key where the route accepts one. */
 static void add_security(cJSON *object, bool keys)
 {
     cJSON *list = cJSON_AddArrayToObject(object, "security"), *token = cJSON_CreateObject();
@@ -512,7 +512,7 @@ static cJSON *operation_json(int route, const struct gateway_config *config)
     return operation;
 }
 
-/* The answer 202: the work goes on, `status` tells how far it is. */
+/* Schema of the answer 202: the job continues; read `status` for its progress. */
 static cJSON *pending_schema(void)
 {
     cJSON *data = cJSON_CreateObject(), *properties, *required;
@@ -560,7 +560,7 @@ static void add_components(cJSON *root)
     types = text_schema(NULL);
     names = cJSON_AddArrayToObject(types, "enum");
     for (int code = 0; code < ERR_COUNT; code++) {
-        if (code != ERR_OK && code != ERR_FENCED) { /* no client ever sees these two */
+        if (code != ERR_OK && code != ERR_FENCED) { /* clients never get these two */
             cJSON_AddItemToArray(names, cJSON_CreateString(error_code_name((enum error_code)code)));
         }
     }
@@ -602,7 +602,7 @@ cJSON *openapi_json(const struct gateway_config *config)
 /* ---- the page -----------------------------------------------------------------------------------
  */
 
-/* Our own texts hold no markup but these. */
+/* Our own texts contain only these characters of markup. */
 static void put_escaped(struct strbuf *out, const char *text)
 {
     for (; *text != '\0'; text++) {

@@ -82,8 +82,8 @@ void respond_data(struct request *request, int status, cJSON *data)
     send_json(request, status, request_envelope(status, data), NULL);
 }
 
-/* A message about a field begins with its name: `metadata.a must be a string`. Other messages are
- * told apart by naming nothing that the call takes. */
+/* A message about a field starts with the field's name: `metadata.a must be a string`. It counts as
+ * such only if the call has a field of this name. */
 static void add_fields(const struct request *request, cJSON *details, const struct error *err)
 {
     char field[128], top[128];
@@ -107,7 +107,7 @@ static void add_fields(const struct request *request, cJSON *details, const stru
     cJSON_AddItemToArray(fields, entry);
 }
 
-/* Faults on our side are told to the log in full, to the caller only in kind. */
+/* The log gets the whole text of a fault of ours; the caller only its kind. */
 static const char *public_message(const struct error *err)
 {
     switch ((int)err->code) {
@@ -128,7 +128,7 @@ cJSON *request_error_json(struct request *request, const struct error *err)
 {
     cJSON *error = cJSON_CreateObject();
 
-    /* refusals made on purpose are in the access log; one line each would be noise */
+    /* deliberate refusals are in the access log already */
     if (error_code_http_status(err->code) >= 500 && err->code != ERR_DRAINING &&
         err->code != ERR_OVERLOADED) {
         log_error(LOG_WARN, "request.failed", err);

@@ -1,9 +1,9 @@
 /*
- * request - one API call: what was asked, checked, and the two shapes of an answer.
+ * request - one API call: its fields, and the two forms of an answer.
  *
- * Owns: the envelope, error bodies, reading fields with problems named, request ids.
- * Does not own: routing (router.c) or what a call does (handlers_*.c).
- * Threads: a request belongs to its thread.
+ * Owns: the envelope, error bodies, reading fields with errors that name them, request ids. Does
+ * not own: routing (router.c), what a call does (handlers_*.c). Threads: a request belongs to its
+ * thread.
  */
 #ifndef GATEWAY_REQUEST_H
 #define GATEWAY_REQUEST_H
@@ -17,7 +17,7 @@
 
 struct request_state;
 
-/* Longest body of a call that needs no token. */
+/* Longest body of a call without a token, in bytes. */
 enum { OPEN_BODY_MAX_BYTES = 4096 };
 
 /* One API call, as its handler sees it. */
@@ -31,43 +31,44 @@ struct request {
     struct request_state *state; /* request_state.h; not for handlers */
 };
 
-/* The envelope of a success. Takes `data`. */
+/* The envelope of a success. Takes ownership of `data`. */
 cJSON *request_envelope(int status, cJSON *data);
-/* 200 (or 202) with the envelope. Takes `data`. */
+/* Answers 200 or 202 with the envelope. Takes ownership of `data`. */
 void respond_data(struct request *request, int status, cJSON *data);
-/* The failure envelope for err. retry_after_s > 0 adds Retry-After (503 always has one). */
+/* Answers with the failure envelope for err. retry_after_s > 0 adds Retry-After; 503 always has
+ * one. */
 void respond_error(struct request *request, const struct error *err, int retry_after_s);
-/* The same with more members in `error`; takes `details` (an object or NULL). */
+/* The same with more members in `error`. Takes ownership of `details` (an object or NULL). */
 void respond_error_details(struct request *request, const struct error *err, int retry_after_s,
                            cJSON *details, const char *headers);
-/* Any JSON, without the envelope. Takes `tree`. */
+/* Answers with any JSON, without the envelope. Takes ownership of `tree`. */
 void respond_json(struct request *request, int status, cJSON *tree, const char *headers);
 
-/* An answer kept from an earlier request of the same Idempotency-Key. */
+/* Answers with the stored answer of an earlier request with the same Idempotency-Key. */
 void respond_stored(struct request *request, int status, const struct strbuf *body);
 
-/* Any text; `headers`: more lines, or NULL. */
+/* Answers with any text. `headers`: more header lines, or NULL. */
 void respond_text(struct request *request, int status, const char *content_type,
                   const struct strbuf *text, const char *headers);
 
-/* Begins an answer of unknown (-1) or known length, to be written with http_stream_write(). -1: the
- * client is gone. */
+/* Begins an answer of known or unknown (-1) length; write it with http_stream_write(). -1: the
+ * client has gone. */
 int respond_stream(struct request *request, const char *content_type, const char *headers,
                    int64_t length);
 /* The same with another status of success. */
 int respond_stream_status(struct request *request, int status, const char *content_type,
                           const char *headers, int64_t length);
-/* {type, detail} for an error that comes when the answer has begun; logs it as an answer would. */
+/* {type, detail} of an error that happens after the answer has begun. Logs it like an answer. */
 cJSON *request_error_json(struct request *request, const struct error *err);
 
-/* sandbox_id of the body: a UUID in either case, lower-cased. */
+/* Reads the body's sandbox_id: a UUID in either case; lower-cases it. */
 int request_sandbox_id(const struct request *request, char ret[UUID_BYTES],
                        struct error *err) MUST_CHECK;
-/* An optional query parameter; *ret_given tells whether it was there and not empty. */
+/* Reads an optional query parameter. *ret_given: it was sent and is not empty. */
 int request_query(const struct request *request, const char *name, char *out, size_t size,
                   bool *ret_given, struct error *err) MUST_CHECK;
 enum { REQUEST_PAGE_DEFAULT = 50, REQUEST_PAGE_MAX = 200 };
-/* `limit` of the query: items of one page, 1 to 200, by default 50. */
+/* Reads `limit`, the items of one page: 1 to 200, default 50. */
 int request_page_limit(const struct request *request, int *ret, struct error *err) MUST_CHECK;
 /* Takes bytes of the gateway's and of the caller's buffers until the request ends. ERR_OVERLOADED
  * or ERR_QUOTA: nothing was taken. */

@@ -1,8 +1,8 @@
 /*
- * request_state - what the gateway keeps about a request beside what its handler sees.
+ * request_state - the part of a request that its handler does not see.
  *
  * Read and written by the router, the answers (request.c), gateway/work and gateway/data. Handlers
- * do not include it (tests/lint.sh): they use the functions of request.h.
+ * do not include it (tests/lint.sh checks): they use the functions of request.h.
  * Threads: a request belongs to its thread.
  */
 #ifndef GATEWAY_REQUEST_STATE_H

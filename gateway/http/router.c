@@ -24,7 +24,7 @@ const int route_count = ROUTE_COUNT;
 
 enum { MAX_HEADER_VALUE_BYTES = 512 };
 
-/* One more than routes: requests that found none. */
+/* The last index counts requests that no route matches. */
 enum { NO_ROUTE = ROUTE_COUNT, METRIC_ROUTES, STATUS_CLASSES = 6, METRIC_LABEL_BYTES = 128 };
 static struct metric answered[METRIC_ROUTES][STATUS_CLASSES];
 static struct metric latency[METRIC_ROUTES];
@@ -83,7 +83,7 @@ int route_match(const char *pattern, const char *path, char ret_id[UUID_BYTES])
     return 1;
 }
 
-/* The route of this method and path, or NULL with err and, for 405, the Allow header. */
+/* Finds the route of this method and path. NULL: err is set and, for 405, `allow`. */
 static const struct route *find_route(struct request *request, char *allow, size_t allow_bytes,
                                       struct error *err)
 {
@@ -125,7 +125,7 @@ static const struct route *find_route(struct request *request, char *allow, size
     return NULL;
 }
 
-/* The caller's X-Request-ID if it is one, else a new id, so that every answer has one. */
+/* Takes the caller's X-Request-ID if it is valid, else makes one: every answer has one. */
 static void take_request_id(const struct http_exchange *http, char ret[UUID_BYTES])
 {
     const char *given = http != NULL ? http_header(http, "X-Request-ID") : NULL;
@@ -188,8 +188,8 @@ const char router_refusal_body[] =
     "{\"code\":503,\"msg\":\"too many connections\",\"data\":null,"
     "\"error\":{\"type\":\"overloaded\",\"detail\":\"too many connections\"}}";
 
-/* A place among the caller's own calls. A lifecycle call that finds none is accepted all the same,
- * and answered at once. */
+/* Counts the call in its caller's share. A lifecycle call beyond the share is accepted too, but
+ * answered at once. */
 static int enter_user_share(struct request *request, struct error *err)
 {
     struct gateway *gateway = request->gateway;
@@ -208,7 +208,7 @@ static int enter_user_share(struct request *request, struct error *err)
     return request->state->over_share ? 0 : -1;
 }
 
-/* Takes a place among the calls that may hold a thread for long. */
+/* Counts the call among those that may hold a thread for long. */
 static int enter_work(struct request *request, struct error *err)
 {
     struct gateway *gateway = request->gateway;
@@ -243,7 +243,7 @@ static void leave_work(struct request *request)
     }
 }
 
-/* A body is paid for as it arrives: what a client says that it will send costs nothing. */
+/* Takes buffer bytes for a body as it arrives: a declared length costs nothing. */
 struct body_charge {
     struct request *request;
     int64_t bytes;
@@ -279,7 +279,7 @@ static int read_json(struct request *request, struct error *err)
     if ((flags & OPEN) != 0 && max > OPEN_BODY_MAX_BYTES) {
         max = OPEN_BODY_MAX_BYTES;
     }
-    /* login needs no header at all; a type that is given must be right there, too */
+    /* login requires no header, but a Content-Type that is sent must be right */
     if (((flags & OPEN) == 0 || http_header(request->http, "Content-Type") != NULL) &&
         !is_json_type(http_header(request->http, "Content-Type"))) {
         return error_set(err, ERR_MEDIA_TYPE, "Content-Type must be application/json");
@@ -302,8 +302,8 @@ static int read_json(struct request *request, struct error *err)
     return status;
 }
 
-/* The fields of draft-ietf-httpapi-ratelimit-headers: of its present form, and of the one up to its
- * seventh version, which more clients know. */
+/* Writes the header fields of draft-ietf-httpapi-ratelimit-headers: in the current form, and in the
+ * form up to its seventh version, which more clients know. */
 static int check_rate(struct request *request, struct error *err)
 {
     struct rate_state rate;
@@ -366,7 +366,8 @@ static int prepare(struct request *request, struct error *err)
     return read_json(request, err) < 0 ? -1 : bounds_check(request, err);
 }
 
-/* Who the call was about: what its handler noted, the path's id, or the body's sandbox. */
+/* What the call was about: the target set by its handler, the path's id, or the body's sandbox_id.
+ */
 static const char *audit_target(const struct request *request)
 {
     const char *id = request->path_id;
@@ -380,8 +381,8 @@ static const char *audit_target(const struct request *request)
     return id != NULL && strlen(id) < LABEL_BYTES ? id : "";
 }
 
-/* What was asked, without contents: a path as it is, a command line as its hash unless configured.
- */
+/* Writes the call's details without contents: a path as it is, a command line as its hash unless
+ * AUDIT_COMMANDS is set. */
 static void put_audit_detail(const struct request *request, char out[AUDIT_DETAIL_BYTES])
 {
     static const char *const paths[] = {"file_path", "directory_path", "path"};
@@ -406,7 +407,7 @@ static void put_audit_detail(const struct request *request, char out[AUDIT_DETAI
     }
 }
 
-/* Every call that is not a read goes to the audit log, refused or not. */
+/* Writes every call that is not a read to the audit log, also if it was refused. */
 static void write_audit(const struct request *request)
 {
     const struct principal *principal = &request->principal;
@@ -437,7 +438,7 @@ static void account(const struct request *request, int64_t took_us)
     int index =
         request->state->route != NULL ? (int)(request->state->route - route_table) : NO_ROUTE;
     const char *subject = request->principal.subject;
-    /* probes come by the second and say nothing */
+    /* probes arrive every second and tell nothing new */
     bool probe = request->state->route != NULL && request->state->route->flags == OPEN &&
                  strcmp(request->state->route->method, "GET") == 0;
 

@@ -1,5 +1,5 @@
 /*
- * router - from a request to its handler: matching, required headers, token, body, log, metrics.
+ * router - takes a request to its handler: matching, required headers, token, body, log, metrics.
  *
  * Owns: the route table (routes.def), the order of the checks before a handler, one log line and
  * one count for every answer. Does not own: what a call does (handlers_*.c), the forms of an answer
@@ -15,21 +15,21 @@
 enum { ROUTE_SCOPE_SHIFT = 16 };
 enum route_flag {
     OPEN = 1 << 0,       /* no token, no required headers */
-    JSON = 1 << 1,       /* body must be a JSON object */
-    MAYBE_JSON = 1 << 2, /* body may be one */
-    FILE_BODY = 1 << 3,  /* body may carry a whole file */
+    JSON = 1 << 1,       /* the body must be a JSON object */
+    MAYBE_JSON = 1 << 2, /* the body may be a JSON object */
+    FILE_BODY = 1 << 3,  /* the body may contain a whole file */
     WORK = 1 << 4,       /* refused while draining */
     KEYED = 1 << 5,      /* takes an Idempotency-Key */
     ASYNC = 1 << 6,      /* may answer 202; takes Prefer: respond-async */
-    FORM = 1 << 7,       /* reads a multipart form itself, and claims its Idempotency-Key then */
-    ONCE = 1 << 8,       /* under one key its work is never begun twice, whatever became of it */
-    /* which API keys may call it: those with that scope; none of these: no key, only a token */
+    FORM = 1 << 7, /* the handler reads a multipart form, and then claims the Idempotency-Key */
+    ONCE = 1 << 8, /* under one key the work never begins twice, even if it failed */
+    /* API keys with this scope may call the route; without any of these flags only tokens may */
     READS = SCOPE_READ << ROUTE_SCOPE_SHIFT,
     WRITES = SCOPE_WRITE << ROUTE_SCOPE_SHIFT,
     EXECS = SCOPE_EXEC << ROUTE_SCOPE_SHIFT,
-    ADMINS = SCOPE_ADMIN << ROUTE_SCOPE_SHIFT, /* and which callers: admins */
+    ADMINS = SCOPE_ADMIN << ROUTE_SCOPE_SHIFT, /* and only admins may call it */
     ANY_KEY = 1 << 24,
-    NO_KEY = 1 << 25, /* says that none is meant */
+    NO_KEY = 1 << 25, /* states that no API key may call it */
 };
 
 struct route {
@@ -43,17 +43,18 @@ struct route {
 extern const struct route route_table[];
 extern const int route_count;
 
-/* Registers metrics; once, before threads. */
+/* Registers the metrics. Call once, before threads start. */
 void router_init(void);
-/* httpd's answer to a connection too many. */
+/* httpd's answer to a connection beyond the limit. */
 extern const char router_refusal_body[];
 /* httpd's handler; arg is the struct gateway. */
 void router_handle(void *arg, struct http_exchange *http);
-/* httpd's answer to a request that broke HTTP itself. */
+/* httpd's answer to a request that is not valid HTTP. */
 void router_bad_request(void *arg, const struct http_exchange *exchange, enum error_code code,
                         const char *message, struct strbuf *headers, struct strbuf *body);
 
-/* Pure: does `path` match `pattern`? Copies {id}. -1 no, 0 yes, 1 but for a malformed {id}. */
+/* Matches `path` against `pattern` and copies {id}. -1 = no match, 0 = match, 1 = match except for
+ * a malformed {id}. */
 int route_match(const char *pattern, const char *path, char ret_id[UUID_BYTES]);
 
 #endif

@@ -48,7 +48,7 @@ int view_port_url(const struct request *request, const struct sandbox *sandbox, 
 static void add_url(const struct request *request, const struct sandbox *sandbox, cJSON *data,
                     const char *field, int64_t port)
 {
-    struct error ignored = ERROR_INIT; /* no URL is what null says */
+    struct error ignored = ERROR_INIT; /* null says that there is no URL */
     struct strbuf url;
 
     strbuf_init(&url, URL_MAX_BYTES);
@@ -69,7 +69,7 @@ void view_add_urls(const struct request *request, const struct sandbox *sandbox,
 
 static void add_metadata(cJSON *data, const struct sandbox *sandbox)
 {
-    struct error ignored = ERROR_INIT; /* the database holds only what was checked */
+    struct error ignored = ERROR_INIT; /* the database holds only checked values */
     cJSON *metadata = NULL;
 
     if (sandbox->metadata_json != NULL) {
