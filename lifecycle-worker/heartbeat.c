@@ -97,7 +97,7 @@ char *heartbeat_json(const struct worker *worker)
     cJSON *providers = cJSON_AddObjectToObject(root, "providers");
     int64_t now_ms = clock_mono_ms();
     for (int i = 0; i < worker->gate_count; i++) {
-        cJSON_AddItemToObject(providers, worker->gates[i].name,
+        cJSON_AddItemToObject(providers, worker->gates[i].provider->label,
                               gate_json(&worker->gates[i], now_ms));
     }
     struct strbuf text;

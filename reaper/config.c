@@ -102,7 +102,8 @@ int reaper_config_load(struct reaper_config *config, struct error *err)
     }
     if (queue_config_check(&config->redis, err) != 0 || read_providers(config, err) != 0 ||
         read_retention(config, err) != 0 ||
-        config_load(provider_lifetime_config, PROVIDER_KIND_COUNT, &config->lifetimes, err) != 0) {
+        config_load(provider_lifetime_config, PROVIDER_KIND_COUNT, &config->lifetimes, err) != 0 ||
+        provider_labels_load(&config->labels, err) != 0) {
         reaper_config_free(config);
         return -1;
     }
@@ -111,6 +112,7 @@ int reaper_config_load(struct reaper_config *config, struct error *err)
 
 void reaper_config_free(struct reaper_config *config)
 {
+    provider_labels_free(&config->labels);
     config_free(table, TABLE_COUNT, config);
 }
 
@@ -118,4 +120,5 @@ void reaper_config_help(FILE *out)
 {
     config_print_help(table, TABLE_COUNT, out);
     config_print_help(provider_lifetime_config, PROVIDER_KIND_COUNT, out);
+    config_print_help(provider_label_config, PROVIDER_KIND_COUNT, out);
 }

@@ -36,6 +36,7 @@ struct reaper_config {
     enum provider_kind kinds[PROVIDER_KIND_COUNT];
     int kind_count;
     struct provider_lifetimes lifetimes;
+    struct provider_labels labels;
 };
 
 int reaper_config_load(struct reaper_config *config, struct error *err) MUST_CHECK;

@@ -295,7 +295,8 @@ static void run_lifetimes(struct sweep *sweep, int64_t now_ms)
         }
         sweep->lifetimes += (int64_t)count;
         if (count > 0) {
-            log_event(LOG_INFO, "lifetimes.near", LOG_S("provider", name),
+            log_event(LOG_INFO, "lifetimes.near",
+                      LOG_S("provider", config->labels.of[config->kinds[i]]),
                       LOG_I("count", (int64_t)count));
         }
         send_wakeups(sweep, wakeups, count);

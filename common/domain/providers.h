@@ -14,7 +14,7 @@
 #include "common/base/config.h"
 
 enum provider_kind {
-#define X(id, env, seconds, help) PROVIDER_KIND_##id,
+#define X(id, name_env, env, seconds, help) PROVIDER_KIND_##id,
 #include "common/domain/providers.def"
 #undef X
     PROVIDER_KIND_COUNT
@@ -30,6 +30,17 @@ struct provider_lifetimes {
 };
 /* One entry a provider, in the order of enum provider_kind; the target is a provider_lifetimes. */
 extern const struct config_entry provider_lifetime_config[PROVIDER_KIND_COUNT];
+
+/* What operators call each provider, where it differs from its id: "local" for a sandbox-host that
+ * is used as e2b. Rows, answers and SANDBOX_PROVIDERS keep the id. */
+struct provider_labels {
+    char *of[PROVIDER_KIND_COUNT];
+};
+/* One entry a provider, in the order of enum provider_kind; the target is a provider_labels. */
+extern const struct config_entry provider_label_config[PROVIDER_KIND_COUNT];
+/* Reads and checks all of them. ERR_CONFIG names the variable that is malformed or taken. */
+int provider_labels_load(struct provider_labels *ret, struct error *err) MUST_CHECK;
+void provider_labels_free(struct provider_labels *labels);
 
 /*
  * The next name of a comma list: *cursor moves behind it, `name` gets it without the blanks around.

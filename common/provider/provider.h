@@ -274,6 +274,7 @@ struct provider_ops {
 };
 struct provider {
     const struct provider_ops *ops;
+    const char *label; /* what operators call it (E2B_NAME); set and owned by the registry */
 };
 
 /* ---- registry ----------------------------------------------------------------------------------

@@ -12,17 +12,18 @@
 #include "common/provider/provider.h"
 
 /* each backend defines its own */
-#define X(id, env, seconds, help) extern const struct provider_ops id##_provider_ops;
+#define X(id, name_env, env, seconds, help) extern const struct provider_ops id##_provider_ops;
 #include "common/domain/providers.def"
 #undef X
 
 static const struct provider_ops *const backends[PROVIDER_KIND_COUNT] = {
-#define X(id, env, seconds, help) [PROVIDER_KIND_##id] = &id##_provider_ops,
+#define X(id, name_env, env, seconds, help) [PROVIDER_KIND_##id] = &id##_provider_ops,
 #include "common/domain/providers.def"
 #undef X
 };
 
 struct provider_set {
+    struct provider_labels labels;
     struct provider *items[PROVIDER_KIND_COUNT];
     size_t count;
 };
@@ -44,6 +45,7 @@ static int add_provider(struct provider_set *set, const char *name, struct error
         }
         return -1;
     }
+    provider->label = set->labels.of[kind];
     set->items[set->count++] = provider;
     return 0;
 }
@@ -53,6 +55,9 @@ struct provider_set *provider_set_open(const char *order, struct error *err)
     struct provider_set *set = xcalloc(1, sizeof(*set));
     char name[PROVIDER_BYTES];
     int found;
+    if (provider_labels_load(&set->labels, err) != 0) {
+        goto fail;
+    }
     while ((found = provider_list_next(&order, name, sizeof(name))) > 0) {
         if (add_provider(set, name, err) != 0) {
             goto fail;
@@ -80,6 +85,7 @@ void provider_set_close(struct provider_set *set)
     for (size_t i = 0; i < set->count; i++) {
         set->items[i]->ops->close(set->items[i]);
     }
+    provider_labels_free(&set->labels);
     free(set);
 }
 
@@ -119,4 +125,5 @@ void provider_config_help(FILE *out)
         config_print_help(backends[i]->config, backends[i]->config_count, out);
     }
     config_print_help(provider_lifetime_config, PROVIDER_KIND_COUNT, out);
+    config_print_help(provider_label_config, PROVIDER_KIND_COUNT, out);
 }

@@ -131,7 +131,7 @@ configure() {
         fi
         export E2B_API_KEY=$SANDBOX_HOST_API_KEY E2B_DOMAIN=$SANDBOX_HOST_DOMAIN
         export E2B_API_URL=http://127.0.0.1:$host_port E2B_SANDBOX_URL=http://127.0.0.1:$host_port
-        export E2B_MAX_TIMEOUT_SECONDS=${E2B_MAX_TIMEOUT_SECONDS:-86400}
+        export E2B_MAX_TIMEOUT_SECONDS=${E2B_MAX_TIMEOUT_SECONDS:-86400} E2B_NAME=${E2B_NAME:-local}
     fi
 }
 

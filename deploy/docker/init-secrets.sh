@@ -45,12 +45,14 @@ done
 
 e2b_key=$(given e2b_api_key E2B_API_KEY) host_key=e2b_$(kept host_api_key 20)
 api_url=${E2B_API_URL:-} sandbox_url=${E2B_SANDBOX_URL:-} domain=${E2B_DOMAIN:-} services=${SANDBOX_SERVICES:-}
+name=${E2B_NAME:-}
 if [ -z "$e2b_key" ]; then
     echo "secrets: no deploy/secrets/e2b_api_key: sandboxes run on this machine (start with --profile local)"
     e2b_key=$host_key
     api_url=${api_url:-http://sandbox-host:3900} sandbox_url=${sandbox_url:-http://sandbox-host:3900}
     domain=${domain:-localhost:${SANDBOX_HOST_PORT:-3900}}
     services=${services:-mcp} # what the host's base template brings up
+    name=${name:-local}
 elif [ "$api_url" = http://sandbox-host:3900 ]; then
     host_key=$e2b_key
 fi
@@ -61,6 +63,7 @@ put "gateway worker" e2b_api_url "$api_url"
 put "gateway worker" e2b_sandbox_url "$sandbox_url"
 put "gateway worker" e2b_domain "$domain"
 put gateway sandbox_services "$services"
+put "gateway worker reaper" e2b_name "$name"
 put "gateway worker" daytona_api_key "$(given daytona_api_key DAYTONA_API_KEY)"
 
 grafana=$(given grafana_admin_password GRAFANA_ADMIN_PASSWORD)

@@ -299,14 +299,14 @@ static void check_provider(struct doctor *doctor, struct provider *provider)
     call.sandbox_id = call.job_id = call.deployment_id = call.template_id = "";
     http_client_drive(client, provider, &call, &step);
     if (step.verdict == PROVIDER_DONE) {
-        tell(doctor, FINE, NULL, "%s takes our key, answers in %lld ms", provider->ops->name,
+        tell(doctor, FINE, NULL, "%s takes our key, answers in %lld ms", provider->label,
              (long long)(clock_mono_ms() - before_ms));
     } else {
-        tell(doctor, FAIL, provider_advice(step.outcome), "%s: %s (%s)", provider->ops->name,
+        tell(doctor, FAIL, provider_advice(step.outcome), "%s: %s (%s)", provider->label,
              step.error, outcome_name(step.outcome));
     }
     if (call.clock_told && call.clock_ahead_ms != 0) {
-        tell_other_clock(doctor, provider->ops->name, call.clock_ahead_ms, "ours");
+        tell_other_clock(doctor, provider->label, call.clock_ahead_ms, "ours");
     }
     provider_call_done(&call);
     http_client_free(client);

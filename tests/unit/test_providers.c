@@ -43,6 +43,33 @@ static void test_lifetimes_come_from_the_environment(void **state)
     unsetenv("E2B_MAX_TIMEOUT_SECONDS");
 }
 
+static void test_labels_come_from_the_environment(void **state)
+{
+    (void)state;
+    struct error err = ERROR_INIT;
+    struct provider_labels labels;
+    unsetenv("DAYTONA_NAME");
+    unsetenv("E2B_NAME");
+    assert_int_equal(provider_labels_load(&labels, &err), 0);
+    assert_string_equal(labels.of[PROVIDER_KIND_e2b], "e2b");
+    provider_labels_free(&labels);
+    setenv("E2B_NAME", "local", 1);
+    assert_int_equal(provider_labels_load(&labels, &err), 0);
+    assert_string_equal(labels.of[PROVIDER_KIND_e2b], "local");
+    assert_string_equal(labels.of[PROVIDER_KIND_daytona], "daytona");
+    provider_labels_free(&labels);
+    const char *const malformed[] = {"Local", "a b", "a\"b", "12345678901234567890123456789012"};
+    for (size_t i = 0; i < sizeof(malformed) / sizeof(malformed[0]); i++) {
+        setenv("E2B_NAME", malformed[i], 1);
+        assert_int_equal(provider_labels_load(&labels, &err), -1);
+        assert_non_null(strstr(err.message, "E2B_NAME"));
+    }
+    setenv("E2B_NAME", "daytona", 1);
+    assert_int_equal(provider_labels_load(&labels, &err), -1);
+    assert_non_null(strstr(err.message, "DAYTONA_NAME"));
+    unsetenv("E2B_NAME");
+}
+
 static void test_list(void **state)
 {
     (void)state;
@@ -64,6 +91,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_name_parses_back),
         cmocka_unit_test(test_lifetimes_come_from_the_environment),
+        cmocka_unit_test(test_labels_come_from_the_environment),
         cmocka_unit_test(test_list),
     };
     return cmocka_run_group_tests_name("providers", tests, NULL, NULL);
