@@ -67,7 +67,7 @@ $(foreach m,$(MODULES),$(eval $(call MODULE,$(m))))
 
 # sources of a program: its folder and the rooms in it
 program_src = $(sort $(wildcard $(1)/*.c $(foreach r,$(ROOMS_$(1)),$(1)/$(r)/*.c)))
-ROOMS_gateway := http auth work data cli
+ROOMS_gateway := http e2b auth work data cli
 ROOMS_deploy/sandbox-host := api sandbox isolation
 
 # program: folder, binary, modules in link order, extra libraries, objects it shares with another

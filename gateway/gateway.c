@@ -83,6 +83,7 @@ int gateway_open(struct gateway *gateway, const struct gateway_config *config, s
     service_identity(gateway->name);
     router_init();
     gateway->store = gateway_store(config);
+    gateway->sandbox_tokens = sandbox_tokens_new(gateway->store);
     gateway->activity = activity_new(gateway->store);
     gateway->clients = client_pool_new();
     gateway->fleet = fleet_new(&redis);
@@ -118,5 +119,6 @@ void gateway_close(struct gateway *gateway)
     fleet_free(gateway->fleet);
     client_pool_free(gateway->clients);
     activity_free(gateway->activity);
+    sandbox_tokens_free(gateway->sandbox_tokens);
     store_free(gateway->store);
 }

@@ -13,6 +13,7 @@
 #include "common/provider/provider.h"
 #include "common/store/store.h"
 #include "gateway/auth/auth.h"
+#include "gateway/auth/sandbox_token.h"
 #include "gateway/config.h"
 #include "gateway/data/client_pool.h"
 #include "gateway/data/placement.h"
@@ -35,6 +36,7 @@ struct gateway {
     struct store *store;
     struct queue_owner owner; /* deployment that owns the Redis keys */
     struct auth *auth;
+    struct sandbox_tokens *sandbox_tokens;
     struct provider_set *providers;
     struct placement *placement;
     struct waiters *waiters;

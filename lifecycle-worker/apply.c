@@ -256,6 +256,23 @@ static void set_expires(struct flight *flight, int64_t at_ms, enum timeout_mode 
     finish->values.on_timeout = on_timeout;
 }
 
+static enum on_timeout wanted_on_timeout(const struct flight *flight)
+{
+    const struct job_params *params = &flight->params;
+    return params->has_on_timeout ? params->on_timeout : box_of(flight)->on_timeout;
+}
+
+/* The absolute deadline that counts from this start: the one that the resume names, or that of a
+ * new sandbox, which has none yet. 0 = there is no such. */
+static int64_t absolute_from_start_ms(const struct flight *flight)
+{
+    const struct sandbox *box = box_of(flight);
+    if (job_of(flight)->op == JOB_RESUME && flight->params.timeout_ms > 0) {
+        return flight->params.timeout_ms;
+    }
+    return box->timeout_mode == TIMEOUT_ABSOLUTE && box->expires_at_ms == 0 ? box->timeout_ms : 0;
+}
+
 /* The deadline of a sandbox that has just come up, no later than the provider lets it live. */
 static void set_first_deadline(struct flight *flight, int64_t limit_ms)
 {
@@ -263,6 +280,12 @@ static void set_first_deadline(struct flight *flight, int64_t limit_ms)
     int64_t now = flight_now_ms(flight);
     int64_t timeout_ms = box->timeout_ms;
     enum timeout_mode mode = box->timeout_mode;
+    int64_t absolute_ms = absolute_from_start_ms(flight);
+    if (absolute_ms > 0) {
+        set_expires(flight, min_i64(now + absolute_ms, limit_ms), TIMEOUT_ABSOLUTE, absolute_ms,
+                    wanted_on_timeout(flight));
+        return;
+    }
     if (mode == TIMEOUT_ABSOLUTE && box->expires_at_ms > now) {
         if (box->expires_at_ms > limit_ms) {
             set_expires(flight, limit_ms, mode, timeout_ms, box->on_timeout);
@@ -323,12 +346,16 @@ static void timeout_result(struct flight *flight, int64_t expires_at_ms, bool cl
 static void done_timeout(struct flight *flight, int64_t limit_ms)
 {
     const struct job_params *params = &flight->params;
-    enum on_timeout on_timeout =
-        params->has_on_timeout ? params->on_timeout : box_of(flight)->on_timeout;
+    const struct sandbox *box = box_of(flight);
+    enum on_timeout on_timeout = wanted_on_timeout(flight);
     /* counted from when it was asked, by the database's clock, which also keeps it */
     int64_t asked = job_of(flight)->created_at_ms + params->timeout_ms;
     bool clamped = limit_ms > 0 && asked > limit_ms;
     int64_t kept = clamped ? limit_ms : asked;
+    if (params->only_extend && box->expires_at_ms >= kept) {
+        timeout_result(flight, box->expires_at_ms, false, box->on_timeout);
+        return;
+    }
     set_expires(flight, kept, TIMEOUT_ABSOLUTE, params->timeout_ms, on_timeout);
     timeout_result(flight, kept, clamped, on_timeout);
 }
@@ -509,6 +536,12 @@ void flight_end_done(struct flight *flight, const struct provider_step *step)
         end_done(flight);
         break;
     case JOB_PAUSE:
+        if (flight->params.ends_deadline && box_of(flight)->timeout_mode == TIMEOUT_ABSOLUTE) {
+            const struct sandbox *box = box_of(flight);
+            set_expires(flight, 0, TIMEOUT_IDLE, box->timeout_ms, box->on_timeout);
+        }
+        end_done(flight);
+        break;
     case JOB_DELETE:
         end_done(flight);
         break;

@@ -258,9 +258,14 @@ static int64_t wanted_lifetime_ms(const struct flight *flight, const struct prov
     int64_t timeout_ms = box->timeout_ms;
     if (job_of(flight)->op == JOB_TIMEOUT && !flight->params.extend_provider) {
         timeout_ms = flight->params.timeout_ms;
+        if (flight->params.only_extend && box->expires_at_ms - now > timeout_ms) {
+            timeout_ms = box->expires_at_ms - now;
+        }
+    } else if (job_of(flight)->op == JOB_RESUME && flight->params.timeout_ms > 0) {
+        timeout_ms = flight->params.timeout_ms;
     } else if (job_of(flight)->op == JOB_TIMEOUT) {
         timeout_ms = box->expires_at_ms > now ? box->expires_at_ms - now : 0;
-    } else if (box->timeout_mode == TIMEOUT_ABSOLUTE) {
+    } else if (box->timeout_mode == TIMEOUT_ABSOLUTE && box->expires_at_ms > 0) {
         timeout_ms = box->expires_at_ms > now ? box->expires_at_ms - now
                                               : flight->worker->config->idle_timeout_s * 1000;
     }

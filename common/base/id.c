@@ -4,6 +4,7 @@
 #include <ctype.h>
 #include <sodium.h>
 #include <stdio.h>
+#include <string.h>
 
 void id_uuid(char out[UUID_BYTES])
 {
@@ -42,6 +43,40 @@ bool id_is_uuid(const char *text)
 bool id_is_uuid_lower(const char *text)
 {
     return is_uuid(text, true);
+}
+
+void id_uuid_plain(const char *uuid, char out[UUID_PLAIN_BYTES])
+{
+    size_t used = 0;
+
+    for (; *uuid != '\0' && used < UUID_PLAIN_BYTES - 1; uuid++) {
+        if (*uuid != '-') {
+            out[used++] = *uuid;
+        }
+    }
+    out[used] = '\0';
+}
+
+bool id_uuid_from_plain(const char *text, size_t length, char out[UUID_BYTES])
+{
+    size_t used = 0;
+
+    if (length == UUID_BYTES - 1) {
+        memcpy(out, text, length);
+        out[length] = '\0';
+        return id_is_uuid_lower(out);
+    }
+    if (length != UUID_PLAIN_BYTES - 1) {
+        return false;
+    }
+    for (size_t i = 0; i < length; i++) {
+        if (i == 8 || i == 12 || i == 16 || i == 20) {
+            out[used++] = '-';
+        }
+        out[used++] = text[i];
+    }
+    out[used] = '\0';
+    return id_is_uuid_lower(out);
 }
 
 void id_lower(char *text)

@@ -18,6 +18,12 @@ void id_uuid(char out[UUID_BYTES]);
 bool id_is_uuid(const char *text);
 /* As id_is_uuid, lower case only: the form in which our own ids are stored and compared. */
 bool id_is_uuid_lower(const char *text);
+/* The UUID without its dashes: the form that E2B's clients and host names can carry. */
+#define UUID_PLAIN_BYTES 33
+void id_uuid_plain(const char *uuid, char out[UUID_PLAIN_BYTES]);
+/* Reads the first `length` characters of text: 32 lower-case hexadecimal digits, or a lower-case
+ * UUID. False: neither. */
+bool id_uuid_from_plain(const char *text, size_t length, char out[UUID_BYTES]);
 /* Lower-cases in place (ASCII). */
 void id_lower(char *text);
 /* `length` characters of [a-z0-9] + NUL. */

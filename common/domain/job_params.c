@@ -44,6 +44,8 @@ static int read_fields(const cJSON *object, struct job_params *params, struct er
     if (json_get_int(object, "timeout_ms", 0, timeout_max_ms, 0, &params->timeout_ms, err) < 0 ||
         json_get_string(object, "on_timeout", 16, NULL, &on_timeout, err) < 0 ||
         json_get_bool(object, "extend_provider", false, &params->extend_provider, err) < 0 ||
+        json_get_bool(object, "only_extend", false, &params->only_extend, err) < 0 ||
+        json_get_bool(object, "ends_deadline", false, &params->ends_deadline, err) < 0 ||
         json_get_string(object, "reason", REASON_BYTES - 1, "", &reason, err) < 0 ||
         json_get_string(object, "absent", 16, "none", &absent, err) < 0 ||
         json_get_string_map(object, "envs", ENVS_MAX, ENV_NAME_MAX_BYTES, ENV_VALUE_MAX_BYTES,
@@ -106,6 +108,12 @@ char *job_params_format(const struct job_params *params)
     }
     if (params->extend_provider) {
         cJSON_AddTrueToObject(tree, "extend_provider");
+    }
+    if (params->only_extend) {
+        cJSON_AddTrueToObject(tree, "only_extend");
+    }
+    if (params->ends_deadline) {
+        cJSON_AddTrueToObject(tree, "ends_deadline");
     }
     if (params->absent != ABSENCE_NO_LIST) {
         cJSON_AddStringToObject(tree, "absent", absence_evidence_name(params->absent));

@@ -3,9 +3,14 @@
  *
  * create params:  {"envs":{..}?, "timeout_ms":n, "places":[{"provider":"..","template":".."},..]?}
  *   places: where the sandbox may be created, the first choice first; one or none = nowhere else.
- * timeout params: {"timeout_ms":n, "on_timeout":"pause|delete"?, "extend_provider":true?}
+ * timeout params: {"timeout_ms":n, "on_timeout":"pause|delete"?, "extend_provider":true?,
+ *                  "only_extend":true?}
  *   extend_provider: a lifetime job that only moves the provider's own end.
- * pause params:   {"reason":"..."?}
+ *   only_extend: a deadline that lies further away is kept.
+ * resume params:  {"timeout_ms":n?, "on_timeout":"pause|delete"?}
+ *   timeout_ms: the absolute deadline from the moment at which the sandbox runs again.
+ * pause params:   {"reason":"..."?, "ends_deadline":true?}
+ *   ends_deadline: an absolute deadline does not end the paused sandbox.
  * reconcile params: {"absent":"proven|unproven"?}
  *   absent: what the list that asks for this look says of the sandbox, see absence.h.
  */
@@ -28,7 +33,7 @@ struct job_params {
     int64_t timeout_ms; /* 0 = not given */
     bool has_on_timeout;
     enum on_timeout on_timeout;
-    bool extend_provider;
+    bool extend_provider, only_extend, ends_deadline;
     char reason[REASON_BYTES];
     enum absence_evidence absent;
     cJSON *envs; /* owned, or NULL */

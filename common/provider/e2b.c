@@ -233,6 +233,7 @@ const struct provider_ops e2b_provider_ops = {
     .port_request = e2b_port_request,
     .start_request = e2b_start_request,
     .start_check = e2b_start_check,
+    .e2b_call = e2b_call,
     .max_lifetime_ms = e2b_max_lifetime_ms,
     .default_template = e2b_default_template,
 };

@@ -70,6 +70,10 @@ void e2b_step(struct provider *provider, struct provider_call *call,
               const struct http_response *last, struct http_request *ret_request,
               struct provider_step *ret);
 
+/* e2b_relay.c */
+int e2b_call(struct provider *, struct http_client *, const struct provider_target *,
+             const struct provider_e2b_call *, struct strbuf *ret, struct error *err);
+
 /* e2b_data.c */
 
 /* A request to envd with routing headers, token and user. ERR_INVALID for a target that cannot be

@@ -210,6 +210,13 @@ struct file_get {
     void *arg;
 };
 
+struct provider_e2b_call {
+    const char *method;
+    const char *version; /* "" or "/v2": what comes before /sandboxes */
+    const char *path;    /* with its query */
+    const char *body;    /* JSON, or NULL */
+};
+
 struct http_client; /* blocking handle, see http.h */
 struct provider;
 
@@ -268,6 +275,12 @@ struct provider_ops {
                          struct http_request *ret, struct error *err);
     int (*start_check)(struct provider *, const struct provider_target *,
                        const struct http_response *, struct error *err);
+
+    /* Optional: a call of E2B's API about this sandbox, for a provider that speaks it; `path` is
+     * what comes behind /sandboxes/<id>. Appends the body of its success. ERR_INVALID and
+     * ERR_CONFLICT say what the provider refused. */
+    int (*e2b_call)(struct provider *, struct http_client *, const struct provider_target *,
+                    const struct provider_e2b_call *, struct strbuf *ret, struct error *err);
 
     int64_t (*max_lifetime_ms)(struct provider *); /* longest life from start or resume */
     const char *(*default_template)(struct provider *);

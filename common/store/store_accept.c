@@ -50,6 +50,7 @@ int store_accept_create(struct store *store, const struct sandbox *sandbox,
     param_text(&p, sandbox->user_id);
     param_text(&p, sandbox->provider);
     param_text(&p, sandbox->template_id);
+    param_text(&p, sandbox->timeout_mode == TIMEOUT_ABSOLUTE ? "absolute" : "idle");
     param_text(&p, on_timeout_name(sandbox->on_timeout));
     param_int(&p, sandbox->timeout_ms);
     param_text(&p, sandbox->metadata_json);

@@ -198,3 +198,38 @@ int placement_choose(const struct placement *placement, const char *template_id,
     }
     return 0;
 }
+
+const char *placement_name(const struct placement *placement, size_t index)
+{
+    return index < placement->count ? placement->mappings[index].name : NULL;
+}
+
+const char *placement_name_of(const struct placement *placement, const char *provider_name,
+                              const char *template_id)
+{
+    enum provider_kind kind;
+
+    if (provider_kind_parse(provider_name, &kind) != 0 || *template_id == '\0') {
+        return NULL;
+    }
+    for (size_t i = 0; i < placement->count; i++) {
+        if (strcmp(placement->mappings[i].at[kind], template_id) == 0) {
+            return placement->mappings[i].name;
+        }
+    }
+    return NULL;
+}
+
+void placement_add_ids(const struct placement *placement, const char *template_id, cJSON *array)
+{
+    const struct mapping *mapping = find(placement, template_id);
+
+    for (size_t i = 0; i < provider_set_count(placement->providers); i++) {
+        const char *id =
+            template_at(mapping, template_id, provider_set_at(placement->providers, i));
+
+        if (id != NULL) {
+            cJSON_AddItemToArray(array, cJSON_CreateString(id));
+        }
+    }
+}

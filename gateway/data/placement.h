@@ -25,5 +25,12 @@ void placement_close(struct placement *placement); /* NULL-safe */
  * own template. pinned NULL = any provider. */
 int placement_choose(const struct placement *placement, const char *template_id, const char *pinned,
                      struct job_params *params, struct error *err) MUST_CHECK;
+/* The i-th name of SANDBOX_TEMPLATES, NULL behind the last. */
+const char *placement_name(const struct placement *placement, size_t index);
+/* The name of SANDBOX_TEMPLATES for what that provider calls `template_id`; NULL = it has none. */
+const char *placement_name_of(const struct placement *placement, const char *provider_name,
+                              const char *template_id);
+/* Adds what the providers call that template, as placement_choose() reads it. */
+void placement_add_ids(const struct placement *placement, const char *template_id, cJSON *array);
 
 #endif

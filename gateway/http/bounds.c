@@ -60,8 +60,7 @@ int64_t bounds_max(const struct bound *bound, const struct gateway_config *confi
     return max;
 }
 
-/* Checks names of environment variables: [A-Za-z_][A-Za-z0-9_]*. */
-static int check_env_names(const cJSON *map, const char *field, struct error *err)
+int bounds_check_env_names(const cJSON *map, const char *field, struct error *err)
 {
     for (const cJSON *item = map != NULL ? map->child : NULL; item != NULL; item = item->next) {
         bool ok = item->string[0] != '\0' && !isdigit((unsigned char)item->string[0]);
@@ -96,7 +95,7 @@ static int check(const cJSON *body, const struct bound *bound, int64_t max, stru
                                 (size_t)bound->value_max_bytes, &map, err) < 0) {
             return -1;
         }
-        return bound->variables ? check_env_names(map, bound->field, err) : 0;
+        return bound->variables ? bounds_check_env_names(map, bound->field, err) : 0;
     }
     return 0;
 }

@@ -48,6 +48,8 @@ struct bound {
  */
 const struct bound *bounds_find(const char *handler, const char *field);
 int64_t bounds_max(const struct bound *bound, const struct gateway_config *config);
+/* Checks names of environment variables: [A-Za-z_][A-Za-z0-9_]*. `map` may be NULL. */
+int bounds_check_env_names(const cJSON *map, const char *field, struct error *err) MUST_CHECK;
 /* Checks the fields of request->body against the bounds of the request's handler. The handler
  * itself checks for missing and null fields. */
 int bounds_check(const struct request *request, struct error *err) MUST_CHECK;

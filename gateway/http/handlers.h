@@ -9,6 +9,7 @@
 #include "gateway/http/request.h"
 
 #define X(method, path, flags, handler) void handler(struct request *request);
+#include "gateway/http/e2b_routes.def"
 #include "gateway/http/routes.def"
 #undef X
 

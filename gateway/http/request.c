@@ -26,7 +26,8 @@ static void send_text(struct request *request, int status, const char *content_t
     strbuf_printf(&headers, "X-Request-ID: %s\r\n%s%s", request->request_id,
                   request->state->idempotency.replayed ? "Idempotency-Replayed: true\r\n" : "",
                   more_headers != NULL ? more_headers : "");
-    http_respond(request->http, status, content_type, headers.data, text->data, text->length);
+    http_respond(request->http, status, status == 204 ? NULL : content_type, headers.data,
+                 text->data, text->length);
     request->state->status = status;
     request->state->sent_bytes = text->length;
     strbuf_done(&headers);
@@ -65,6 +66,18 @@ void respond_text(struct request *request, int status, const char *content_type,
 void respond_json(struct request *request, int status, cJSON *tree, const char *headers)
 {
     send_json(request, status, tree, headers);
+}
+
+void respond_empty(struct request *request, int status)
+{
+    struct strbuf nothing;
+
+    strbuf_init(&nothing, 1);
+    if (request->state->before_answer == NULL ||
+        request->state->before_answer(request, status, &nothing)) {
+        send_text(request, status, NULL, &nothing, NULL);
+    }
+    strbuf_done(&nothing);
 }
 
 cJSON *request_envelope(int status, cJSON *data)
@@ -163,11 +176,37 @@ int respond_stream(struct request *request, const char *content_type, const char
     return respond_stream_status(request, 200, content_type, headers, length);
 }
 
+/* The contract's envelope. Takes `error`. */
+static cJSON *envelope_of_error(const struct request *request, int status, const char *message,
+                                cJSON *error)
+{
+    cJSON *tree = cJSON_CreateObject();
+
+    cJSON_AddNumberToObject(tree, "code", status);
+    cJSON_AddStringToObject(tree, "msg", status == 401 ? TOKEN_REFUSED_MESSAGE : message);
+    cJSON_AddNullToObject(tree, "data");
+    cJSON_AddItemToObject(tree, "error", error);
+    cJSON_AddStringToObject(tree, "request_id", request->request_id);
+    return tree;
+}
+
+/* E2B's form, which has a word for programs in error_code. Takes `error`. */
+static cJSON *e2b_error(int status, const char *message, cJSON *error)
+{
+    cJSON *tree = cJSON_CreateObject();
+
+    cJSON_AddNumberToObject(tree, "code", status);
+    cJSON_AddStringToObject(tree, "message", status == 401 ? "Invalid API key" : message);
+    cJSON_AddStringToObject(tree, "error_code", json_text(error, "type"));
+    cJSON_Delete(error);
+    return tree;
+}
+
 void respond_error_details(struct request *request, const struct error *err, int retry_after_s,
                            cJSON *details, const char *headers)
 {
     int status = error_code_http_status(err->code);
-    cJSON *tree = cJSON_CreateObject();
+    cJSON *tree;
     cJSON *error = request_error_json(request, err);
     const char *message = public_message(err);
     char more[512];
@@ -182,11 +221,8 @@ void respond_error_details(struct request *request, const struct error *err, int
         }
         cJSON_Delete(details);
     }
-    cJSON_AddNumberToObject(tree, "code", status);
-    cJSON_AddStringToObject(tree, "msg", status == 401 ? TOKEN_REFUSED_MESSAGE : message);
-    cJSON_AddNullToObject(tree, "data");
-    cJSON_AddItemToObject(tree, "error", error);
-    cJSON_AddStringToObject(tree, "request_id", request->request_id);
+    tree = request->state->e2b ? e2b_error(status, message, error)
+                               : envelope_of_error(request, status, message, error);
     if (retry_after_s <= 0) {
         retry_after_s = err->retry_after_s;
     }

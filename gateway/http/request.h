@@ -47,6 +47,9 @@ void respond_json(struct request *request, int status, cJSON *tree, const char *
 /* Answers with the stored answer of an earlier request with the same Idempotency-Key. */
 void respond_stored(struct request *request, int status, const struct strbuf *body);
 
+/* Answers with a success that has no body. */
+void respond_empty(struct request *request, int status);
+
 /* Answers with any text. `headers`: more header lines, or NULL. */
 void respond_text(struct request *request, int status, const char *content_type,
                   const struct strbuf *text, const char *headers);

@@ -27,6 +27,7 @@ struct request_state {
     bool user_working;              /* counted in the caller's share */
     bool over_share;                /* not counted: it may begin work, but not wait for it */
     bool working;                   /* counted in gateway.working */
+    bool e2b;                       /* of E2B's API: errors have its form */
     int status;                     /* the answer's status; 0 = not answered yet */
     size_t sent_bytes;              /* of the answer's body */
     char audit_target[LABEL_BYTES]; /* see request_set_audit_target() */

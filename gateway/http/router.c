@@ -1,6 +1,7 @@
 /* router - see router.h. */
 #include "gateway/http/router.h"
 
+#include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -17,6 +18,9 @@
 const struct route route_table[] = {
 #define X(method, path, flags, handler) {method, path, flags, handler, #handler},
 #include "gateway/http/routes.def"
+#undef X
+#define X(method, path, flags, handler) {method, path, (flags) | E2B, handler, #handler},
+#include "gateway/http/e2b_routes.def"
 #undef X
 };
 enum { ROUTE_COUNT = sizeof(route_table) / sizeof(route_table[0]) };
@@ -55,9 +59,30 @@ void router_init(void)
     }
 }
 
+/* What stands where the pattern has `hole`. */
+static bool read_hole(const char *hole, const char *text, size_t length, char ret_id[UUID_BYTES])
+{
+    if (strncmp(hole, "{name}", strlen("{name}")) == 0) {
+        return true;
+    }
+    if (strncmp(hole, "{id}", strlen("{id}")) == 0 && length != UUID_BYTES - 1) {
+        return false;
+    }
+    if (id_uuid_from_plain(text, length, ret_id)) {
+        return true;
+    }
+    /* E2B's older clients append the id of a client */
+    length = strcspn(text, "-/");
+    if (hole[1] == 's' && text[length] == '-' && id_uuid_from_plain(text, length, ret_id)) {
+        return true;
+    }
+    ret_id[0] = '\0';
+    return false;
+}
+
 int route_match(const char *pattern, const char *path, char ret_id[UUID_BYTES])
 {
-    const char *hole = strstr(pattern, "{id}");
+    const char *hole = strchr(pattern, '{');
     size_t before, segment;
 
     if (hole == NULL) {
@@ -68,19 +93,29 @@ int route_match(const char *pattern, const char *path, char ret_id[UUID_BYTES])
         return -1;
     }
     segment = strcspn(path + before, "/");
-    if (segment == 0 || strcmp(hole + strlen("{id}"), path + before + segment) != 0) {
+    if (segment == 0 || strcmp(strchr(hole, '}') + 1, path + before + segment) != 0) {
         return -1;
     }
-    if (segment != UUID_BYTES - 1) {
-        return 1;
+    return read_hole(hole, path + before, segment, ret_id) ? 0 : 1;
+}
+
+/* Below the names that E2B's API has at the root. */
+static bool is_e2b_path(const char *path)
+{
+    static const char *const names[] = {"sandboxes", "templates", "snapshots"};
+
+    if (*path == '/' && path[1] == 'v' && isdigit((unsigned char)path[2]) && path[3] == '/') {
+        path += 3;
     }
-    memcpy(ret_id, path + before, segment);
-    ret_id[segment] = '\0';
-    if (id_is_uuid_lower(ret_id)) {
-        return 0;
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        size_t length = strlen(names[i]);
+
+        if (*path == '/' && strncmp(path + 1, names[i], length) == 0 &&
+            (path[length + 1] == '\0' || path[length + 1] == '/')) {
+            return true;
+        }
     }
-    ret_id[0] = '\0';
-    return 1;
+    return false;
 }
 
 /* Finds the route of this method and path. NULL: err is set and, for 405, `allow`. */
@@ -113,7 +148,9 @@ static const struct route *find_route(struct request *request, char *allow, size
                      strcmp(route_table[i].method, "GET") == 0 ? ", HEAD" : "");
         }
     }
-    if (allow[0] != '\0') {
+    if (malformed_id != NULL && (malformed_id->flags & E2B) != 0) {
+        error_set(err, ERR_INVALID, "Invalid sandbox ID");
+    } else if (allow[0] != '\0') {
         error_set(err, ERR_METHOD, "%.16s is not allowed here; allowed: %s", method, allow);
     } else if (malformed_id != NULL && strstr(malformed_id->path, "/sandboxes/") != NULL) {
         error_set(err, ERR_SANDBOX_NOT_FOUND, "no such sandbox");
@@ -158,7 +195,7 @@ static int check_headers(const struct request *request, struct error *err)
 {
     const char *agent = http_header(request->http, "User-Agent");
     const char *id = http_header(request->http, "X-Request-ID");
-    bool strict = request->gateway->config->strict_headers;
+    bool strict = request->gateway->config->strict_headers && !request->state->e2b;
 
     if (strict && (agent == NULL || *agent == '\0')) {
         return error_set(err, ERR_HEADER_MISSING, "User-Agent is required");
@@ -482,6 +519,7 @@ void router_handle(void *arg, struct http_exchange *http)
     take_request_id(http, request.request_id);
     take_traceparent(&request);
     log_context(request.request_id, NULL, NULL);
+    state.e2b = is_e2b_path(http_path(http));
     state.route = find_route(&request, allow, sizeof(allow), &err);
     if (state.route == NULL) {
         char header[96] = "";

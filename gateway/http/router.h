@@ -1,10 +1,10 @@
 /*
  * router - takes a request to its handler: matching, required headers, token, body, log, metrics.
  *
- * Owns: the route table (routes.def), the order of the checks before a handler, one log line and
- * one count for every answer. Does not own: what a call does (handlers_*.c), the forms of an answer
- * (request.c). Threads: any after router_init(); a request belongs to its thread. Failure: every
- * request is answered.
+ * Owns: the route table (routes.def, e2b_routes.def), the order of the checks before a handler, one
+ * log line and one count for every answer. Does not own: what a call does (handlers_*.c), the forms
+ * of an answer (request.c). Threads: any after router_init(); a request belongs to its thread.
+ * Failure: every request is answered.
  */
 #ifndef GATEWAY_ROUTER_H
 #define GATEWAY_ROUTER_H
@@ -30,6 +30,7 @@ enum route_flag {
     ADMINS = SCOPE_ADMIN << ROUTE_SCOPE_SHIFT, /* and only admins may call it */
     ANY_KEY = 1 << 24,
     NO_KEY = 1 << 25, /* states that no API key may call it */
+    E2B = 1 << 26,    /* of E2B's API: its form of errors, and X-Request-ID is not required */
 };
 
 struct route {
@@ -39,7 +40,7 @@ struct route {
     const char *handler_name;
 };
 
-/* Every route of routes.def. */
+/* Every route of routes.def, then of e2b_routes.def. */
 extern const struct route route_table[];
 extern const int route_count;
 
@@ -53,8 +54,9 @@ void router_handle(void *arg, struct http_exchange *http);
 void router_bad_request(void *arg, const struct http_exchange *exchange, enum error_code code,
                         const char *message, struct strbuf *headers, struct strbuf *body);
 
-/* Matches `path` against `pattern` and copies {id}. -1 = no match, 0 = match, 1 = match except for
- * a malformed {id}. */
+/* Matches `path` against `pattern` and copies its id. {id} is a UUID, {sandboxID} a UUID in one of
+ * the forms that E2B's clients send, {name} any segment. -1 = no match, 0 = match, 1 = match except
+ * for a malformed id. */
 int route_match(const char *pattern, const char *path, char ret_id[UUID_BYTES]);
 
 #endif

@@ -26,6 +26,7 @@ static void test_nothing_given_is_all_defaults(void **state)
         assert_int_equal(params.timeout_ms, 0);
         assert_false(params.has_on_timeout);
         assert_false(params.extend_provider);
+        assert_false(params.only_extend || params.ends_deadline);
         assert_string_equal(params.reason, "");
         assert_null(params.envs);
         job_params_done(&params);
@@ -38,6 +39,8 @@ static void test_round_trip(void **state)
                                 .has_on_timeout = true,
                                 .on_timeout = ON_TIMEOUT_DELETE,
                                 .extend_provider = true,
+                                .only_extend = true,
+                                .ends_deadline = true,
                                 .envs = cJSON_CreateObject(),
                                 .places = {{"e2b", "py"}, {"daytona", ""}},
                                 .place_count = 2},
@@ -53,7 +56,7 @@ static void test_round_trip(void **state)
     assert_int_equal(back.timeout_ms, params.timeout_ms);
     assert_true(back.has_on_timeout);
     assert_int_equal(back.on_timeout, ON_TIMEOUT_DELETE);
-    assert_true(back.extend_provider);
+    assert_true(back.extend_provider && back.only_extend && back.ends_deadline);
     assert_string_equal(back.reason, params.reason);
     assert_true(cJSON_Compare(back.envs, params.envs, true));
     assert_int_equal(back.place_count, 2);

@@ -1,0 +1,37 @@
+/*
+ * store_e2b - what E2B's API at the gateway asks beside the contract's calls: its list, and the key
+ * of the tokens that are given out for sandboxes.
+ *
+ * Threads and failure: as store.h.
+ */
+#ifndef STORE_STORE_E2B_H
+#define STORE_STORE_E2B_H
+
+#include "common/store/store.h"
+
+enum { STORE_TOKEN_KEY_BYTES = 65 };
+
+struct store_e2b_filter {
+    const char *owner;
+    bool running, paused; /* paused: also on the way there and back */
+    bool oldest_first;
+    const char *metadata_json;  /* object of strings that must all be there; NULL = any */
+    const char *templates_json; /* array of template ids, one of which it has; NULL = any */
+    int64_t started_since_ms;   /* 0 = any time */
+    int limit;
+    int64_t after_created_us; /* the last item of the page before; 0 = first page */
+    const char *after_id;
+};
+/* By time of creation. *ret is a heap array (sandbox_done each, then free). *ret_next_us > 0 =
+ * there is more behind the last item. */
+int store_e2b_list(struct store *store, const struct store_e2b_filter *filter, struct sandbox **ret,
+                   size_t *ret_count, int64_t *ret_next_us, struct error *err) MUST_CHECK;
+/* How many running ones the filter finds, on all pages. */
+int store_e2b_count_running(struct store *store, const struct store_e2b_filter *filter,
+                            int64_t *ret, struct error *err) MUST_CHECK;
+
+/* This deployment's secret, made by its migration. */
+int store_sandbox_token_key(struct store *store, char ret[STORE_TOKEN_KEY_BYTES],
+                            struct error *err) MUST_CHECK;
+
+#endif

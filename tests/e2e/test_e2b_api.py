@@ -1,0 +1,247 @@
+"""E2B's control-plane API at the gateway: E2B's own semantics over the rows and jobs of the contract's calls."""
+
+import re
+import time
+import uuid
+from datetime import datetime
+from urllib.parse import quote
+
+import httpx
+import pytest
+
+from tests.harness.services import ROOT, wait_until
+from tests.harness.stack import BASE, LOCAL, Client, Stack
+
+KEYS = "/api/v1/keys"
+
+
+class E2B:
+    """E2B's API with a key of one user."""
+
+    def __init__(self, client: Client, *scopes: str):
+        body = {"name": "e2b", "scopes": list(scopes) or ["sandboxes:read", "sandboxes:write", "exec"]}
+        self.key = client.ok(client.post(KEYS, body))["key"]
+        self.url = str(client.http.base_url)
+
+    def call(self, method: str, path: str, body=None, **headers: str) -> httpx.Response:
+        return httpx.request(method, self.url + path, json=body, headers={"X-API-Key": self.key} | headers, timeout=90, **LOCAL)
+
+    def create(self, **fields) -> dict:
+        answer = self.call("POST", "/sandboxes", {"templateID": "base", "timeout": 120, "secure": True} | fields)
+        assert answer.status_code == 201, answer.text
+        return answer.json()
+
+    def get(self, box: str) -> dict:
+        answer = self.call("GET", f"/sandboxes/{box}")
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def left(self, box: str) -> float:
+        """Seconds to its end."""
+        return datetime.fromisoformat(self.get(box)["endAt"]).timestamp() - time.time()
+
+
+def error(answer: httpx.Response, status: int) -> str:
+    """The message of an error in E2B's form."""
+    assert answer.status_code == status, answer.text
+    body = answer.json()
+    assert body["code"] == status and body["message"] and set(body) == {"code", "message", "error_code"}, body
+    return body["message"]
+
+
+@pytest.fixture(scope="module")
+def alice(stack: Stack) -> E2B:
+    return E2B(stack.client("alice"))
+
+
+@pytest.fixture(scope="module")
+def box(alice: E2B):
+    made = alice.create(metadata={"of": "module"}, timeout=3600)["sandboxID"]
+    yield made
+    assert alice.call("DELETE", f"/sandboxes/{made}").status_code == 204
+
+
+def test_one_sandbox_is_seen_through_both_doors(stack, alice, box):
+    client = stack.client("alice")
+    whole = str(uuid.UUID(box))
+    assert re.fullmatch("[0-9a-f]{32}", box)
+    info = client.info(whole)
+    assert info["metadata"] == {"of": "module"} and info["status"] == "running" and info["on_timeout"] == "delete"
+    detail = alice.get(box)
+    assert detail == alice.get(whole) == alice.get(box + "-6532622b")  # each form of its id
+    assert detail["sandboxID"] == box and detail["state"] == "running" and detail["cpuCount"] > 0 and detail["memoryMB"] > 0
+    assert detail["lifecycle"] == {"onTimeout": "kill", "autoResume": True} and detail["envdVersion"]
+    assert re.fullmatch("[0-9a-f]{64}", detail["envdAccessToken"])
+    assert detail["envdAccessToken"] != stack.sql(f"select access_token from sandboxes where id = '{whole}'")[0][0]
+    other = client.create(metadata={"through": "the contract"})["sandbox_id"]
+    seen = alice.get(other)
+    assert seen["metadata"] == {"through": "the contract"} and seen["lifecycle"]["onTimeout"] == "pause"
+    assert alice.call("DELETE", f"/sandboxes/{other}").status_code == 204
+    assert client.get(f"{BASE}/{other}/status").status_code == 404
+    assert error(alice.call("DELETE", f"/sandboxes/{other}"), 404)
+    assert error(alice.call("GET", f"/sandboxes/{other}"), 404)
+
+
+def test_a_timeout_is_an_end_that_connecting_only_extends(stack, alice):
+    box = alice.create(timeout=100)["sandboxID"]
+    assert 90 < alice.left(box) <= 100
+    stack.client("alice").run(str(uuid.UUID(box)), "true")  # is no reason to live longer
+    assert alice.left(box) <= 100
+    for body, low, high in ({"timeout": 10}, 90, 100), ({"timeout": 300}, 290, 300):
+        answer = alice.call("POST", f"/sandboxes/{box}/connect", body)
+        assert answer.status_code == 200 and answer.json()["sandboxID"] == box
+        assert low - 5 < alice.left(box) <= high, body
+    assert alice.call("POST", f"/sandboxes/{box}/refreshes", {"duration": 20}).status_code == 204
+    assert alice.left(box) > 280
+    assert alice.call("POST", f"/sandboxes/{box}/refreshes", {"duration": 900}).status_code == 204
+    assert 880 < alice.left(box) <= 900
+    assert alice.call("POST", f"/sandboxes/{box}/timeout", {"timeout": 1}).status_code == 204
+    wait_until("its end", lambda: alice.call("GET", f"/sandboxes/{box}").status_code == 404, 15)
+
+
+def test_autopause_keeps_it_and_connecting_gives_it_a_new_end(alice):
+    box = alice.create(timeout=1, autoPause=True)["sandboxID"]
+    wait_until("paused", lambda: alice.get(box)["state"] == "paused", 15)
+    for path, body in ("timeout", {"timeout": 60}), ("refreshes", {"duration": 60}):
+        assert error(alice.call("POST", f"/sandboxes/{box}/{path}", body), 404)
+    assert alice.call("POST", f"/sandboxes/{box}/connect", {"timeout": 200}).status_code == 201
+    assert alice.get(box)["state"] == "running" and 185 < alice.left(box) <= 200
+    assert error(alice.call("POST", f"/sandboxes/{box}/resume", {"timeout": 10}), 409)
+    assert alice.call("POST", f"/sandboxes/{box}/pause").status_code == 204
+    assert error(alice.call("POST", f"/sandboxes/{box}/pause", {}), 409)
+    assert alice.call("POST", f"/sandboxes/{box}/resume", {"timeout": 50, "autoPause": False}).status_code == 201
+    assert alice.get(box)["lifecycle"]["onTimeout"] == "kill" and 35 < alice.left(box) <= 50
+    assert alice.call("DELETE", f"/sandboxes/{box}").status_code == 204
+
+
+def test_a_paused_sandbox_has_no_end(stack, alice):
+    box = alice.create(timeout=3)["sandboxID"]
+    assert alice.call("POST", f"/sandboxes/{box}/pause").status_code == 204
+    whole = uuid.UUID(box)
+    # what the reaper goes by: neither status nor time of this row make it due
+    assert stack.sql(f"select expires_at is null, timeout_mode from sandboxes where id = '{whole}'") == [("t", "idle")]
+    assert alice.call("POST", f"/sandboxes/{box}/connect", {"timeout": 30}).status_code == 201
+    assert 20 < alice.left(box) <= 30
+    assert alice.call("DELETE", f"/sandboxes/{box}").status_code == 204
+
+
+def test_lists_have_filters_and_pages(alice, box):
+    tag = {"list": uuid.uuid4().hex, "odd k é": "a=b&c %"}
+    made = [alice.create(metadata=tag | {"n": str(n)})["sandboxID"] for n in range(3)]
+    assert alice.call("POST", f"/sandboxes/{made[0]}/pause").status_code == 204
+
+    def page(**query: str) -> httpx.Response:
+        pairs = "&".join(f"{quote(quote(k, safe=''), safe='')}={quote(quote(v, safe=''), safe='')}" for k, v in tag.items())
+        return httpx.get(alice.url + "/v2/sandboxes", params={"metadata": pairs} | query,
+                         headers={"X-API-Key": alice.key}, **LOCAL)
+
+    def ids(answer: httpx.Response) -> list[str]:
+        assert answer.status_code == 200, answer.text
+        return [item["sandboxID"] for item in answer.json()]
+
+    assert ids(page()) == made[::-1] and page().headers["X-Total-Running"] == "2"
+    assert ids(page(order="asc")) == made
+    assert ids(page(state="running")) == [made[2], made[1]] and ids(page(state="paused")) == [made[0]]
+    assert ids(page(state="running,paused")) == made[::-1]
+    for order, wanted in ("desc", made[::-1]), ("asc", made):
+        first = page(limit="2", order=order)
+        rest = page(limit="2", order=order, nextToken=first.headers["X-Next-Token"])
+        assert ids(first) + ids(rest) == wanted and "X-Next-Token" not in rest.headers
+    assert ids(page(template="base")) == made[::-1] and ids(page(template="another")) == []
+    assert ids(page(startedAfter="2999-01-01T00:00:00Z")) == []
+    v1 = alice.call("GET", "/sandboxes")
+    assert {made[1], made[2], box} <= set(ids(v1)) and made[0] not in ids(v1)  # running ones only
+    assert "envdAccessToken" not in v1.text
+    for query in {"limit": "0"}, {"limit": "101"}, {"state": "dead"}, {"order": "up"}, {"nextToken": "x"}, {"startedAfter": "now"}:
+        assert error(page(**query), 400)
+    for made_one in made:
+        assert alice.call("DELETE", f"/sandboxes/{made_one}").status_code == 204
+
+
+def test_metrics_logs_and_network_are_the_providers(alice, box):
+    wait_until("a sample", lambda: alice.call("GET", f"/sandboxes/{box}/metrics?start=0").json(), 15)
+    sample = alice.call("GET", f"/sandboxes/{box}/metrics").json()[0]
+    assert {"timestamp", "cpuCount", "memUsed", "memTotal", "diskUsed"} <= set(sample)
+    for path in f"/sandboxes/{box}/logs", f"/v2/sandboxes/{box}/logs?direction=backward&limit=10&level=info":
+        answer = alice.call("GET", path)
+        assert answer.status_code == 200 and "started" in answer.text, answer.text
+    assert box in alice.call("GET", f"/sandboxes/{box}/logs").text  # and not the provider's id
+    assert alice.call("PUT", f"/sandboxes/{box}/network", {"denyOut": ["0.0.0.0/0"]}).status_code == 204
+    assert error(alice.call("PUT", f"/sandboxes/{box}/network", {"denyOut": "no list"}), 400)
+    assert error(alice.call("GET", f"/sandboxes/{box}/metrics?start=x"), 400)
+
+
+def test_templates(alice):
+    listed = alice.call("GET", "/templates").json()
+    assert [t["templateID"] for t in listed] == ["base"]
+    assert alice.call("GET", "/templates/aliases/base").json() == {"templateID": "base", "public": True}
+    assert error(alice.call("GET", "/templates/aliases/none"), 404)
+
+
+@pytest.mark.parametrize("body,status", [
+    ({}, 400), ({"templateID": 7}, 400), ({"templateID": "base", "timeout": 0}, 400), ({"templateID": "base", "timeout": 86401}, 400),
+    ({"templateID": "base", "metadata": {"a": 1}}, 400), ({"templateID": "base", "envVars": {"A=B": "c"}}, 400),
+    ({"templateID": "base", "network": {"denyOut": ["0.0.0.0/0"]}}, 501), ({"templateID": "base", "volumeMounts": [{}]}, 501),
+    ({"templateID": "base", "allow_internet_access": False}, 501), ([], 400)])
+def test_what_is_wrong_is_refused_in_e2bs_form(stack, alice, body, status):
+    before = stack.sql("select count(*) from sandboxes")
+    assert error(alice.call("POST", "/sandboxes", body), status)
+    assert stack.sql("select count(*) from sandboxes") == before
+
+
+def test_refusals_have_e2bs_form(stack, alice, box):
+    for key in "e2b_" + "0" * 40, "nonsense":
+        assert error(httpx.get(alice.url + "/sandboxes", headers={"X-API-Key": key}, **LOCAL), 401) == "Invalid API key"
+    assert error(httpx.get(alice.url + "/v2/sandboxes", **LOCAL), 401)
+    assert error(alice.call("GET", "/sandboxes/no-such-form"), 400)
+    assert error(alice.call("GET", f"/sandboxes/{uuid.uuid4().hex}"), 404)
+    assert error(alice.call("PATCH", f"/sandboxes/{box}"), 405)
+    assert error(alice.call("GET", "/sandboxes/x/y/z"), 404)
+    assert error(alice.call("POST", f"/sandboxes/{box}/snapshots", {}), 501)
+    assert alice.call("GET", "/nothing").json()["msg"]  # the rest has the contract's
+
+
+def test_an_idempotency_key_makes_one_sandbox(stack, alice):
+    body = {"templateID": "base", "timeout": 60}
+    key = {"Idempotency-Key": uuid.uuid4().hex}
+    first, again = (alice.call("POST", "/sandboxes", body, **key) for _ in range(2))
+    assert first.status_code == again.status_code == 201 and first.json() == again.json()
+    assert again.headers["Idempotency-Replayed"] == "true"
+    box = first.json()["sandboxID"]
+    key = {"Idempotency-Key": uuid.uuid4().hex}
+    assert [alice.call("DELETE", f"/sandboxes/{box}", **key).status_code for _ in range(2)] == [204, 204]
+
+
+def routes() -> list[tuple[str, str, str]]:
+    text = (ROOT / "gateway/http/e2b_routes.def").read_text()
+    return re.findall(r'^X\("(\w+)", "([^"]+)", ([^,]+), \w+\)', text, re.M)
+
+
+def test_another_owner_reaches_nothing(stack, alice, box):
+    """Every route about one sandbox, with the key of another user: as if it were not there."""
+    mallory = E2B(stack.client("mallory"))
+    before = alice.get(box)
+    of_one = [(m, p) for m, p, _ in routes() if "{sandboxID}" in p and not p.endswith(("/snapshots", "/fork"))]
+    assert len(of_one) >= 12
+    for method, path in of_one:
+        body = {"timeout": 5, "duration": 5} if method in ("POST", "PUT") else None
+        for box_id in box, uuid.uuid4().hex:
+            error(mallory.call(method, path.replace("{sandboxID}", box_id), body), 404)
+    assert mallory.call("GET", "/v2/sandboxes").json() == [] == mallory.call("GET", "/sandboxes").json()
+    assert alice.get(box) == before
+    # an admin may look, but does not have the others' sandboxes in the lists that programs act on
+    root = E2B(stack.client("root", role="admin"))
+    assert root.call("GET", f"/sandboxes/{box}").status_code == 404 and root.call("GET", "/v2/sandboxes").json() == []
+
+
+def test_each_route_asks_for_its_scopes(stack, box):
+    client = stack.client("alice")
+    scope_of = {"READS": "sandboxes:read", "WRITES": "sandboxes:write", "EXECS": "exec"}
+    keys = {scope: E2B(client, scope) for scope in scope_of.values()}
+    for method, path, flags in routes():
+        wanted = {scope_of[f] for f in re.findall(r"\w+", flags) if f in scope_of}
+        for scope, e2b in keys.items():
+            path_of_none = path.replace("{sandboxID}", uuid.uuid4().hex)
+            got = e2b.call(method, path_of_none, {} if method in ("POST", "PUT") else None)
+            assert (got.status_code == 403) != (wanted == {scope}), (method, path, scope, got.text)
+    assert "envdAccessToken" not in keys["sandboxes:read"].get(box)  # it may look, and not run commands
