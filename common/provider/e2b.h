@@ -62,7 +62,7 @@ enum provider_state e2b_take_state(const cJSON *object);
 /* Reads a time and converts it to the clock of call->now_ms; 0 = absent or unusable. */
 int64_t e2b_take_time(const struct provider_call *call, const cJSON *object, const char *field);
 
-/* A page of the list into call->listed. -1: no such page, or more than it may hold. */
+/* A page of the list into call->listed, in place of the last one. -1: no such page. */
 int e2b_take_listed(const cJSON *root, struct provider_call *call) MUST_CHECK;
 
 /* e2b_control.c */

@@ -53,6 +53,7 @@ enum provider_state e2b_take_state(const cJSON *object)
 
 int e2b_take_listed(const cJSON *root, struct provider_call *call)
 {
+    call->listed_count = 0;
     if (!cJSON_IsArray(root)) {
         return -1;
     }

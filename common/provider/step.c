@@ -178,7 +178,7 @@ int step_list(struct provider_call *call, const char *deployment_id, const char 
         !id_is_uuid_lower(sandbox_id)) {
         return 0;
     }
-    if (!provider_is_id(id) || call->listed_count >= call->list_max) {
+    if (!provider_is_id(id)) {
         return -1;
     }
     if (call->listed_count == call->listed_capacity) {

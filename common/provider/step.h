@@ -46,7 +46,7 @@ const char *step_text(const char *text);
 cJSON *step_tags(const struct provider_call *call);
 
 /* One more to call->listed. Passed over unless both tags are there and say that it is this
- * deployment's. -1: `id` is unusable or there are more than list_max; nothing can be said. */
+ * deployment's. -1: `id` is unusable; nothing can be said. */
 int step_list(struct provider_call *call, const char *deployment_id, const char *sandbox_id,
               const char *id, enum provider_state state) MUST_CHECK;
 
