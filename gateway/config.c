@@ -48,6 +48,9 @@ static const struct config_entry table[] = {
     {"GATEWAY_USER_SHARE_PERCENT", CONFIG_INT, AT(user_share_percent), 1, 100, "50", false, false,
      "share of these calls, and of GATEWAY_BUFFER_BYTES, that one user may hold; one more is "
      "answered 429, a lifecycle call 202 at once"},
+    {"GATEWAY_EVENT_FOLLOWER_PERCENT", CONFIG_INT, AT(event_follower_percent), 1, 100, "25", false,
+     false,
+     "share of these calls that may follow /api/v1/events as streams; one more is answered 503"},
     {"GATEWAY_BUFFER_BYTES", CONFIG_INT, AT(buffer_bytes), 1 << 20, INT64_C(1) << 40, NULL, false,
      false,
      "bodies, files and outputs of all requests together; one more is answered 503 (default: two "

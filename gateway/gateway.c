@@ -71,6 +71,14 @@ static struct user_shares *open_user_shares(const struct gateway *gateway)
                            bytes > file_bytes ? bytes : file_bytes, (int)config->database_pool / 2);
 }
 
+/* At least one, however few threads there are. */
+static int max_followers(const struct gateway *gateway)
+{
+    int max = (int)(gateway->max_work * gateway->config->event_follower_percent / 100);
+
+    return max > 0 ? max : 1;
+}
+
 int gateway_open(struct gateway *gateway, const struct gateway_config *config, struct error *err)
 {
     struct queue_options redis = queue_config_options(&config->redis, &gateway->owner);
@@ -94,6 +102,8 @@ int gateway_open(struct gateway *gateway, const struct gateway_config *config, s
         (gateway->auth = open_auth(config, gateway->store, err)) == NULL ||
         (gateway->enqueuer = enqueuer_start(&redis, err)) == NULL ||
         (gateway->waiters = waiters_start(&redis, gateway->store, gateway->name, err)) == NULL ||
+        (gateway->event_watch = event_watch_start(gateway->store, max_followers(gateway), err)) ==
+            NULL ||
         (gateway->audit = audit_start(gateway->store, config->audit_days, err)) == NULL ||
         (gateway->rates = rates_start(&redis, gateway->store, config->calls_per_second, err)) ==
             NULL ||
@@ -110,6 +120,7 @@ void gateway_close(struct gateway *gateway)
     rates_stop(gateway->rates);
     audit_stop(gateway->audit);
     user_shares_free(gateway->users);
+    event_watch_stop(gateway->event_watch);
     waiters_stop(gateway->waiters);
     enqueuer_stop(gateway->enqueuer);
     auth_free(gateway->auth);

@@ -22,6 +22,7 @@
 #include "gateway/work/audit.h"
 #include "gateway/work/budget.h"
 #include "gateway/work/enqueuer.h"
+#include "gateway/work/event_watch.h"
 #include "gateway/work/fleet.h"
 #include "gateway/work/provider_share.h"
 #include "gateway/work/rates.h"
@@ -48,6 +49,7 @@ struct gateway {
     struct admission admission;
     struct rates *rates;
     struct audit *audit;
+    struct event_watch *event_watch;
     struct user_shares *users; /* each user's part of max_work and of buffers */
     struct fleet *fleet;
     struct budget buffers;

@@ -17,6 +17,7 @@
 #include "common/base/encode.h"
 #include "common/base/log.h"
 #include "common/store/store_audit.h"
+#include "common/store/store_events.h"
 #include "gateway/cli/doctor.h"
 #include "gateway/cli/health_cli.h"
 #include "gateway/cli/jobs_cli.h"
@@ -137,6 +138,9 @@ static int migrate(const struct gateway_config *config, struct error *err)
     int applied = 0;
     int status = store_migrate(store, &applied, err);
 
+    if (status == 0) {
+        status = store_event_clock_mend(store, err);
+    }
     if (status == 0) {
         printf("%d migrations applied\n", applied);
     }

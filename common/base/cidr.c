@@ -81,8 +81,7 @@ int cidr_set_add(struct cidr_set *set, struct cidr network, struct error *err)
     return append(set, network, err);
 }
 
-/* Appends `whole` minus `hole`, which lies inside it: at each prefix length, the half without the
- * hole. */
+/* `whole` without `hole`, which lies in it: the other half of each step down. */
 static int append_around(struct cidr_set *set, struct cidr whole, struct cidr hole,
                          struct error *err)
 {
@@ -107,7 +106,7 @@ int cidr_set_subtract(struct cidr_set *set, struct cidr network, struct error *e
             continue;
         }
         set->list[i] = set->list[--set->count];
-        /* the appended pieces do not overlap `network`, so the loop may visit them */
+        /* the pieces do not touch `network`, so looking at them again does no harm */
         if (!cidr_contains(network, present) && append_around(set, present, network, err) < 0) {
             return -1;
         }

@@ -1,4 +1,6 @@
-/* crashpoint - see crashpoint.h. Empty in every build that we ship. */
+/*
+ * crashpoint - see crashpoint.h. Empty in every build that is shipped.
+ */
 #include "common/base/crashpoint.h"
 
 #ifdef CRASHPOINTS

@@ -24,13 +24,12 @@ struct scan {
     size_t length;
     size_t at;
     size_t values;
-    const char *field; /* member of the outermost object whose value is being scanned */
+    const char *field; /* of the outermost object: whose value is being read */
     size_t field_length;
     struct error *err;
 };
 
-/* Fails, and names the member of the outermost object, unless its name cannot be one of our fields:
- * the message quotes it. */
+/* Names the field it is in, unless that looks like none of ours: it is quoted as it came. */
 static int scan_fail(struct scan *s, const char *what)
 {
     size_t length = s->field_length;
@@ -207,7 +206,7 @@ static int scan_scalar(struct scan *s)
     return scan_literal(s, c == 't' ? "true" : c == 'f' ? "false" : "null");
 }
 
-/* Scans the key and colon before a member's value. */
+/* The key and colon before a member's value. */
 static int scan_key(struct scan *s, int depth)
 {
     size_t start;
@@ -230,7 +229,7 @@ static int scan_key(struct scan *s, int depth)
     return 0;
 }
 
-/* Scans one whole value and what follows it. The stack of open brackets holds JSON_MAX_DEPTH. */
+/* One whole value and what follows it, with the open brackets kept on a stack of JSON_MAX_DEPTH. */
 static int scan_text(struct scan *s)
 {
     char open[JSON_MAX_DEPTH];
@@ -262,7 +261,7 @@ static int scan_text(struct scan *s)
         } else if (scan_scalar(s) < 0) {
             return -1;
         }
-        /* a value has ended, or an empty bracket ends now: handle closing brackets */
+        /* a value has just ended (or an empty bracket is about to): close what closes here */
         for (;;) {
             skip_space(s);
             if (depth == 0) {
@@ -368,7 +367,7 @@ int json_print(const cJSON *node, struct strbuf *out)
     int status;
 
     if (text == NULL) {
-        abort(); /* cJSON fails here only without memory */
+        abort(); /* cJSON fails here only when memory ran out */
     }
     status = strbuf_puts(out, text);
     cJSON_free(text);

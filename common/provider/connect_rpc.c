@@ -47,7 +47,7 @@ static enum connect_code code_parse(const char *name)
     return CONNECT_UNKNOWN;
 }
 
-/* Maps an HTTP status to a code, as E2B's Python client does, for answers without a string code. */
+/* For answers without a string code; as E2B's Python client maps them. */
 static enum connect_code code_from_status(int status)
 {
     switch (status) {
@@ -86,7 +86,7 @@ static void copy_printable(char *out, size_t size, const char *text, size_t byte
     out[n] = '\0';
 }
 
-/* Reads code and message of an error object. False: it has neither. */
+/* Takes code and message out of an error object. false: there is neither. */
 static bool take_error_object(const cJSON *object, struct connect_error *ret)
 {
     const cJSON *code = cJSON_GetObjectItemCaseSensitive(object, "code");
@@ -105,7 +105,7 @@ static bool take_error_object(const cJSON *object, struct connect_error *ret)
 
 void connect_error_decode(int status, const char *body, size_t bytes, struct connect_error *ret)
 {
-    struct error ignored = ERROR_INIT; /* a body that is not JSON is an answer, too */
+    struct error ignored = ERROR_INIT; /* a body that is no JSON is an answer too */
     memset(ret, 0, sizeof(*ret));
     ret->code = code_from_status(status);
     cJSON *root = bytes > 0 ? json_parse(body, bytes, &ignored) : NULL;
@@ -137,7 +137,7 @@ void connect_stream_done(struct connect_stream *stream)
     strbuf_done(&stream->payload);
 }
 
-/* Reads the 0x02 envelope: {} or {"error":{"code","message"}}, with optional metadata. */
+/* The 0x02 envelope: {} or {"error":{"code","message"}}, perhaps with metadata. */
 static int take_end(struct connect_stream *stream, const char *json, size_t bytes,
                     struct error *err)
 {
@@ -194,7 +194,7 @@ int connect_stream_feed(struct connect_stream *stream, const void *data, size_t 
                         connect_message_fn on_message, void *arg, struct error *err)
 {
     const char *at = data;
-    /* the head of an empty message is complete without further bytes */
+    /* a complete head of an empty message needs no further byte */
     while (!stream->ended && (bytes > 0 || (stream->head_bytes == sizeof(stream->head) &&
                                             stream->want == stream->payload.length))) {
         if (stream->head_bytes < sizeof(stream->head)) {
@@ -214,7 +214,7 @@ int connect_stream_feed(struct connect_stream *stream, const void *data, size_t 
         size_t missing = stream->want - stream->payload.length;
         const char *json = at;
         size_t n = missing < bytes ? missing : bytes;
-        if (n < missing || stream->payload.length > 0) { /* the message arrives in several feeds */
+        if (n < missing || stream->payload.length > 0) { /* split over several feeds */
             strbuf_append(&stream->payload, at, n);
             json = stream->payload.data;
         }

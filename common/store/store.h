@@ -117,7 +117,8 @@ struct store_accept {
     const char *reply_to;
     const char *request_id;
     const char *traceparent;
-    bool join; /* the newest unfinished job of this sandbox has the same op: join it */
+    const char *key_id; /* of the API key that asks; NULL = a token */
+    bool join;          /* the newest unfinished job of this sandbox has the same op: join it */
     /* Idempotency-Key to bind to the job, by a claim of store_key_claim(); NULL = none. A claim
      * that was taken over meanwhile makes the call ERR_FENCED, and nothing is accepted. */
     const char *key, *claim;
@@ -196,14 +197,6 @@ int store_sandbox_hold(struct store *store, const char *sandbox_id, int64_t ms,
 /* ret_paused[i]: sandbox_ids[i] is paused. */
 int store_sandboxes_paused(struct store *store, const char *const *sandbox_ids, size_t count,
                            bool *ret_paused, struct error *err) MUST_CHECK;
-
-struct store_event {
-    char from[16], to[16], reason[REASON_BYTES], actor[64], job_id[UUID_BYTES];
-    int64_t at_ms;
-};
-/* Oldest first, at most `limit`. */
-int store_events(struct store *store, const char *sandbox_id, int limit, struct store_event **ret,
-                 size_t *ret_count, struct error *err) MUST_CHECK;
 
 /* States of many jobs at once, for waiters; jobs not found are left with state unchanged. Each
  * jobs[i].id is the question; state, outcome, error, result_json, provider_http_status, op,
@@ -418,25 +411,10 @@ struct store_sweep_row {
     int64_t created_at_ms, missing_since_ms; /* missing: 0 = it is not */
     int64_t missing_ms;                      /* age of missing_since by the database's clock; -1 */
 };
-/*
- * Both prolong the sweep's lease to lease_ms from now; ERR_FENCED when it has run out. Rows of
- * deleted and failed sandboxes are not among them. *ret heap array.
- *
- * page: the rows that name one of these sandboxes of the provider, and those of the sandboxes that
- * these are tagged with, if they are the provider's or still being created anywhere.
- */
-int store_sweep_page(struct store *store, const char *sweep_id, const char *provider,
-                     int64_t lease_ms, const char *const *provider_ids,
-                     const char *const *sandbox_ids, size_t count, struct store_sweep_row **ret,
-                     size_t *ret_count, struct error *err) MUST_CHECK;
-/* rows: the next `limit` of the provider's rows and of those still being created anywhere, newest
- * first. The cursor is zeroed at first; fewer than `limit` are the last. */
-struct store_sweep_cursor {
-    int64_t created_us; /* of the last row read */
-    char sandbox_id[UUID_BYTES];
-};
-int store_sweep_rows(struct store *store, const char *sweep_id, const char *provider,
-                     int64_t lease_ms, struct store_sweep_cursor *cursor, int limit,
+/* The provider's sandboxes that are neither deleted nor failed, and those that are still being
+ * created anywhere; ERR_LIMIT when there are more than
+ * `limit`. *ret heap array. */
+int store_sweep_rows(struct store *store, const char *provider, int limit,
                      struct store_sweep_row **ret, size_t *ret_count, struct error *err) MUST_CHECK;
 
 struct store_sighting {
@@ -449,7 +427,6 @@ struct store_sighting {
     bool copy; /* its sandbox has come up at another provider: nobody will ever want this one */
     bool lost; /* its row has ended only because the provider did not know this very sandbox */
     int64_t ended_ms; /* since its row ended; -1 = it has none, or it has not ended */
-    bool wanted; /* its row names it, or is being created here: by what happened since its page */
 };
 /* Notes what a complete sweep found, forgetting what it no longer finds. ERR_FENCED when the
  * sweep's lease has run out: its view is too old to act on, and nothing is noted. */

@@ -56,6 +56,7 @@ int store_accept_create(struct store *store, const struct sandbox *sandbox,
     param_text(&p, sandbox->metadata_json);
     param_text(&p, job_id);
     param_job(&p, accept);
+    param_text(&p, accept->key_id);
     param_text(&bind, sandbox->owner);
     param_text(&bind, accept->key);
     param_text(&bind, accept->claim);
@@ -117,6 +118,7 @@ int store_accept_job(struct store *store, const struct store_accept *accept, con
     param_int(&p, accept->join);
     param_text(&p, accept->key);
     param_text(&p, accept->claim);
+    param_text(&p, accept->key_id);
     if (accept_job(store, accept, &p, &result, err) < 0) {
         return -1;
     }
@@ -244,33 +246,6 @@ int store_sandboxes_paused(struct store *store, const char *const *sandbox_ids, 
             row_text(result, row, 0, id, sizeof(id));
             ret_paused[i] = ret_paused[i] || strcmp(id, sandbox_ids[i]) == 0;
         }
-    }
-    PQclear(result);
-    return 0;
-}
-
-int store_events(struct store *store, const char *sandbox_id, int limit, struct store_event **ret,
-                 size_t *ret_count, struct error *err)
-{
-    struct params p = {.count = 0};
-    PGresult *result;
-
-    param_text(&p, sandbox_id);
-    param_int(&p, limit);
-    if (store_query(store, Q_EVENTS, &p, &result, err) < 0) {
-        return -1;
-    }
-    *ret_count = (size_t)PQntuples(result);
-    *ret = xcalloc(*ret_count, sizeof(**ret));
-    for (size_t i = 0; i < *ret_count; i++) {
-        struct store_event *event = &(*ret)[i];
-
-        row_text(result, (int)i, 0, event->from, sizeof(event->from));
-        row_text(result, (int)i, 1, event->to, sizeof(event->to));
-        row_text(result, (int)i, 2, event->reason, sizeof(event->reason));
-        row_text(result, (int)i, 3, event->actor, sizeof(event->actor));
-        row_text(result, (int)i, 4, event->job_id, sizeof(event->job_id));
-        event->at_ms = row_int(result, (int)i, 5);
     }
     PQclear(result);
     return 0;

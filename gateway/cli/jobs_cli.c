@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "common/base/clock.h"
+#include "common/store/store_events.h"
 
 enum { LIST_MAX = 100, EVENTS_MAX = 200 };
 
@@ -56,7 +57,9 @@ static int show_job(const char *job_id, struct store *store, struct error *err)
     printf("origin %s, request %s, crashes %d, last outcome %s, provider status %d\n", job.origin,
            job.request_id[0] != '\0' ? job.request_id : "-", job.crashes, outcome_name(job.outcome),
            job.provider_http_status);
-    if (store_events(store, job.sandbox_id, EVENTS_MAX, &events, &count, err) < 0) {
+    const struct store_event_cursor oldest = {0};
+
+    if (store_events(store, job.sandbox_id, &oldest, EVENTS_MAX, true, &events, &count, err) < 0) {
         job_done(&job);
         return -1;
     }

@@ -15,7 +15,6 @@
 #include "gateway/work/lifecycle.h"
 
 enum {
-    EVENTS_MAX = 1000,
     RETRY_LATE_S = 15,
     STATUS_MESSAGE_BYTES = 2 * REASON_BYTES,
 };
@@ -471,38 +470,6 @@ void handle_urls(struct request *request)
     view_add_urls(request, &sandbox, data);
     respond_data(request, 200, data);
     sandbox_done(&sandbox);
-}
-
-void handle_events(struct request *request)
-{
-    struct error err = ERROR_INIT;
-    struct sandbox sandbox;
-    struct store_event *events;
-    size_t count;
-    cJSON *data, *items;
-
-    if (lifecycle_get(request, request->path_id, &sandbox, &err) < 0 ||
-        (sandbox_done(&sandbox), store_events(request->gateway->store, request->path_id, EVENTS_MAX,
-                                              &events, &count, &err)) < 0) {
-        respond_error(request, &err, 0);
-        return;
-    }
-    data = cJSON_CreateObject();
-    cJSON_AddTrueToObject(data, "success");
-    items = cJSON_AddArrayToObject(data, "items");
-    for (size_t i = 0; i < count; i++) {
-        cJSON *item = cJSON_CreateObject();
-
-        json_add_string_or_null(item, "from", events[i].from);
-        cJSON_AddStringToObject(item, "to", events[i].to);
-        cJSON_AddStringToObject(item, "reason", events[i].reason);
-        cJSON_AddStringToObject(item, "actor", events[i].actor);
-        json_add_string_or_null(item, "job", events[i].job_id);
-        json_add_time(item, "time", events[i].at_ms);
-        cJSON_AddItemToArray(items, item);
-    }
-    free(events);
-    respond_data(request, 200, data);
 }
 
 static int read_list_filter(struct request *request, struct store_list_filter *filter,

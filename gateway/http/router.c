@@ -245,14 +245,11 @@ static int enter_user_share(struct request *request, struct error *err)
     return request->state->over_share ? 0 : -1;
 }
 
-/* Counts the call among those that may hold a thread for long. */
+/* Counts the call among those that may hold a thread for long. leave_work() ends that. */
 static int enter_work(struct request *request, struct error *err)
 {
     struct gateway *gateway = request->gateway;
 
-    if ((request->state->route->flags & WORK) == 0) {
-        return 0;
-    }
     if (service_draining()) {
         return error_set(err, ERR_DRAINING, "this gateway is shutting down");
     }
@@ -263,6 +260,15 @@ static int enter_work(struct request *request, struct error *err)
     }
     request->state->working = true;
     return 0;
+}
+
+int router_enter_work(struct request *request, struct error *err)
+{
+    if (user_share_enter(request->gateway->users, request->state->user, err) < 0) {
+        return -1;
+    }
+    request->state->user_working = true;
+    return enter_work(request, err);
 }
 
 static void leave_work(struct request *request)
@@ -397,7 +403,8 @@ static int prepare(struct request *request, struct error *err)
     if (!open) {
         http_body_owner(request->http, request->principal.subject);
     }
-    if ((!open && enter_user_share(request, err) < 0) || enter_work(request, err) < 0) {
+    if ((!open && enter_user_share(request, err) < 0) ||
+        ((request->state->route->flags & WORK) != 0 && enter_work(request, err) < 0)) {
         return -1;
     }
     return read_json(request, err) < 0 ? -1 : bounds_check(request, err);

@@ -104,6 +104,7 @@ static enum lifecycle_end wait_for_end(struct request *request, struct waiter *w
             waiter_change_job(gateway->waiters, waiter, waiter->job_id);
         }
     }
+    event_watch_poke(gateway->event_watch);
     return end;
 }
 
@@ -200,6 +201,7 @@ enum lifecycle_end lifecycle_run(struct request *request, const struct lifecycle
         .reply_to = gateway->name,
         .request_id = request->request_id,
         .traceparent = request->state->traceparent,
+        .key_id = request->principal.by_key ? request->principal.jti : NULL,
         .join = change->join,
         .key = change->keyed && request->state->idempotency.key[0] != '\0'
                    ? request->state->idempotency.key
@@ -254,6 +256,7 @@ enum lifecycle_end lifecycle_create(struct request *request, struct sandbox *san
         .reply_to = gateway->name,
         .request_id = request->request_id,
         .traceparent = request->state->traceparent,
+        .key_id = request->principal.by_key ? request->principal.jti : NULL,
         .key = request->state->idempotency.key[0] != '\0' ? request->state->idempotency.key : NULL,
         .claim = request->state->idempotency.claim,
     };

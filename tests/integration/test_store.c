@@ -4,6 +4,8 @@
  */
 #include "tests/integration/store_fixture.h"
 
+#include "common/store/store_events.h"
+
 static int setup(void **state)
 {
     (void)state;
@@ -42,7 +44,8 @@ static void test_create_claim_finish(void **state)
     assert_true(row.expires_at_ms > clock_wall_ms() + 50000);
     assert_true(row.started_at_ms > 0 && row.create_sent_at_ms > 0);
     sandbox_done(&row);
-    OK(store_events(store, sandbox.id, 10, &events, &count, &err));
+    OK(store_events(store, sandbox.id, &(struct store_event_cursor){0}, 10, true, &events, &count,
+                    &err));
     assert_int_equal(count, 2);
     assert_string_equal(events[1].from, "creating");
     assert_string_equal(events[1].to, "running");
@@ -434,7 +437,8 @@ static void test_a_create_moves(void **state)
         assert_false(finish.ret_fenced);
         claimed_done(&claimed);
         OK(store_sandbox_get(store, sandbox.id, NULL, true, &sandbox, &err));
-        OK(store_events(store, sandbox.id, 10, &events, &count, &err));
+        OK(store_events(store, sandbox.id, &(struct store_event_cursor){0}, 10, true, &events,
+                        &count, &err));
         assert_int_equal(finish.ret_state, overtaken ? JOB_STATE_SUPERSEDED : JOB_STATE_RETRY_WAIT);
         assert_string_equal(sandbox.provider, overtaken ? "e2b" : "daytona");
         assert_string_equal(sandbox.provider_reason, overtaken ? "" : "because");
