@@ -19,22 +19,34 @@ const char *compare_kind_name(enum compare_kind kind)
     return names[kind];
 }
 
-static int by_listed_id(const void *a, const void *b)
+void compare_done(struct compare *compare)
 {
-    return strcmp(((const struct provider_listed *)a)->provider_sandbox_id,
-                  ((const struct provider_listed *)b)->provider_sandbox_id);
+    idset_done(&compare->listed_ids);
+    free(compare->findings);
+    *compare = (struct compare){0};
 }
 
-static int by_sandbox(const void *a, const void *b)
+static void add_finding(struct compare *compare, enum compare_kind kind,
+                        const char *provider_sandbox_id, const char *sandbox_id,
+                        enum provider_state state, const struct store_sweep_row *row)
 {
-    return strcmp(((const struct store_sweep_row *)a)->sandbox_id,
-                  ((const struct store_sweep_row *)b)->sandbox_id);
-}
-
-static int by_provider_id(const void *a, const void *b)
-{
-    return strcmp((*(struct store_sweep_row *const *)a)->provider_sandbox_id,
-                  (*(struct store_sweep_row *const *)b)->provider_sandbox_id);
+    if (compare->found[kind]++ >= COMPARE_KEPT_MAX) {
+        return;
+    }
+    if (compare->count == compare->capacity) {
+        compare->capacity = compare->capacity == 0 ? 64 : 2 * compare->capacity;
+        compare->findings =
+            xrealloc(compare->findings, compare->capacity * sizeof(*compare->findings));
+    }
+    struct compare_finding *finding = &compare->findings[compare->count++];
+    *finding = (struct compare_finding){.kind = kind, .state = state};
+    str_copy(finding->provider_sandbox_id, sizeof(finding->provider_sandbox_id),
+             provider_sandbox_id);
+    str_copy(finding->sandbox_id, sizeof(finding->sandbox_id), sandbox_id);
+    if (row != NULL) {
+        finding->missing_since_ms = row->missing_since_ms;
+        finding->missing_ms = row->missing_ms;
+    }
 }
 
 /* Whether the row has come to rest in a state that the provider's contradicts. */
@@ -75,79 +87,78 @@ static bool unnamed(const struct store_sweep_row *owner, enum compare_kind *ret)
     return false; /* a delete that finds it by its tags, or was refused for good */
 }
 
-enum absence_evidence compare_evidence(const struct compare_finding *findings, size_t count,
-                                       size_t row_count, int64_t oldest_present_ms,
-                                       const struct store_sweep_row *row)
+/* Whether a row of this provider names a sandbox there. */
+static bool names_one(const struct store_sweep_row *row)
 {
-    size_t absent = 0;
-    for (size_t i = 0; i < count; i++) {
-        absent += findings[i].kind == COMPARE_ABSENT;
-    }
-    bool incredible = absent >= ABSENT_INCREDIBLE && absent > row_count / 2;
-    return !incredible && oldest_present_ms < row->missing_since_ms ? ABSENCE_PROVEN
-                                                                    : ABSENCE_UNPROVEN;
+    return row->provider_sandbox_id[0] != '\0' && !row->elsewhere;
 }
 
-size_t compare_sweep(struct provider_listed *listed, size_t listed_count,
-                     struct store_sweep_row *rows, size_t row_count, struct compare_finding *ret,
-                     int64_t *ret_oldest_present_ms)
+static void compare_named(struct compare *compare, const struct provider_listed *item,
+                          const struct store_sweep_row *row)
 {
-    *ret_oldest_present_ms = INT64_MAX;
-    struct store_sweep_row **named = xcalloc(row_count + 1, sizeof(struct store_sweep_row *));
-    size_t named_count = 0, found = 0, at = 0;
-    if (listed_count > 0) {
-        qsort(listed, listed_count, sizeof(*listed), by_listed_id);
+    if (compare->oldest_present_ms == 0 || row->created_at_ms < compare->oldest_present_ms) {
+        compare->oldest_present_ms = row->created_at_ms;
     }
-    if (row_count > 0) {
-        qsort(rows, row_count, sizeof(*rows), by_sandbox);
+    if (!row->busy && row->missing_since_ms > 0) {
+        add_finding(compare, COMPARE_FOUND, row->provider_sandbox_id, row->sandbox_id, item->state,
+                    row);
+    } else if (!row->busy && differs(row->status, item->state)) {
+        add_finding(compare, COMPARE_MISMATCH, row->provider_sandbox_id, row->sandbox_id,
+                    item->state, row);
     }
+}
+
+static void compare_item(struct compare *compare, const struct provider_listed *item,
+                         const struct store_sweep_row *rows, size_t row_count)
+{
+    const struct store_sweep_row *owner = NULL;
     for (size_t i = 0; i < row_count; i++) {
-        if (rows[i].provider_sandbox_id[0] != '\0' && !rows[i].elsewhere) {
-            named[named_count++] = &rows[i];
+        if (names_one(&rows[i]) &&
+            strcmp(rows[i].provider_sandbox_id, item->provider_sandbox_id) == 0) {
+            compare_named(compare, item, &rows[i]);
+            return;
+        }
+        if (strcmp(rows[i].sandbox_id, item->sandbox_id) == 0) {
+            owner = &rows[i];
         }
     }
-    if (named_count > 0) {
-        qsort(named, named_count, sizeof(*named), by_provider_id);
+    enum compare_kind kind;
+    if (unnamed(owner, &kind)) {
+        add_finding(compare, kind, item->provider_sandbox_id, item->sandbox_id, item->state, owner);
     }
+}
+
+bool compare_page(struct compare *compare, const struct provider_listed *listed,
+                  size_t listed_count, const struct store_sweep_row *rows, size_t row_count)
+{
+    const size_t before = compare->listed;
     for (size_t i = 0; i < listed_count; i++) {
-        const struct provider_listed *item = &listed[i];
-        if (i > 0 && by_listed_id(item - 1, item) == 0) {
-            continue;
-        }
-        int order = 1;
-        while (at < named_count &&
-               (order = strcmp(named[at]->provider_sandbox_id, item->provider_sandbox_id)) < 0) {
-            if (!named[at]->busy) {
-                ret[found++] = (struct compare_finding){COMPARE_ABSENT, NULL, named[at]};
-            }
-            at++;
-        }
-        if (at < named_count && order == 0) {
-            const struct store_sweep_row *row = named[at++];
-            if (row->created_at_ms < *ret_oldest_present_ms) {
-                *ret_oldest_present_ms = row->created_at_ms;
-            }
-            if (!row->busy && row->missing_since_ms > 0) {
-                ret[found++] = (struct compare_finding){COMPARE_FOUND, item, row};
-            } else if (!row->busy && differs(row->status, item->state)) {
-                ret[found++] = (struct compare_finding){COMPARE_MISMATCH, item, row};
-            }
-            continue;
-        }
-        struct store_sweep_row key;
-        str_copy(key.sandbox_id, sizeof(key.sandbox_id), item->sandbox_id);
-        const struct store_sweep_row *owner =
-            row_count == 0 ? NULL : bsearch(&key, rows, row_count, sizeof(*rows), by_sandbox);
-        enum compare_kind kind;
-        if (unnamed(owner, &kind)) {
-            ret[found++] = (struct compare_finding){kind, item, owner};
+        if (idset_add(&compare->listed_ids, listed[i].provider_sandbox_id)) {
+            compare->listed++;
+            compare_item(compare, &listed[i], rows, row_count);
         }
     }
-    for (; at < named_count; at++) {
-        if (!named[at]->busy) {
-            ret[found++] = (struct compare_finding){COMPARE_ABSENT, NULL, named[at]};
+    return compare->listed > before;
+}
+
+void compare_rows(struct compare *compare, const struct store_sweep_row *rows, size_t row_count)
+{
+    compare->rows += row_count;
+    for (size_t i = 0; i < row_count; i++) {
+        if (names_one(&rows[i]) && !rows[i].busy &&
+            !idset_has(&compare->listed_ids, rows[i].provider_sandbox_id)) {
+            add_finding(compare, COMPARE_ABSENT, rows[i].provider_sandbox_id, rows[i].sandbox_id,
+                        PROVIDER_STATE_ABSENT, &rows[i]);
         }
     }
-    free(named);
-    return found;
+}
+
+enum absence_evidence compare_evidence(const struct compare *compare,
+                                       const struct compare_finding *absent)
+{
+    const size_t gone = compare->found[COMPARE_ABSENT];
+    const bool incredible = gone >= ABSENT_INCREDIBLE && gone > compare->rows / 2;
+    const bool older =
+        compare->oldest_present_ms > 0 && compare->oldest_present_ms < absent->missing_since_ms;
+    return !incredible && older ? ABSENCE_PROVEN : ABSENCE_UNPROVEN;
 }

@@ -66,7 +66,8 @@ static const struct config_entry table[] = {
      "a create whose provider has told of no create for so long, nor of this one, goes elsewhere; "
      "0 = never"},
     {"WORKER_RECONCILE_SWEEP_MS", CONFIG_INT, AT(reconcile_sweep_ms), 1000, 3600000, "120000",
-     false, false, "time for the list of one provider's sandboxes, all pages; beyond it, no sweep"},
+     false, false,
+     "a sweep ends when the list of a provider's sandboxes shows no new one for so long"},
     {"WORKER_RECONCILE_MIN_AGE_MS", CONFIG_INT, AT(reconcile_min_age_ms), 0, 86400000, "300000",
      false, false,
      "a sandbox that no row names is killed this long after its row ended, or, without a row, "
@@ -84,9 +85,6 @@ static const struct config_entry table[] = {
     {"WORKER_RECONCILE_MAX_PERCENT", CONFIG_INT, AT(reconcile_max_percent), 1, 100, "20", false,
      false,
      "of a provider's sandboxes, how many one sweep may kill or look for because they are absent"},
-    {"WORKER_RECONCILE_MAX_SANDBOXES", CONFIG_INT, AT(reconcile_max_sandboxes), 10, 1000000,
-     "200000", false, false,
-     "sandboxes of one provider that a sweep handles, 0.5 KB of memory each; beyond it, no sweep"},
     {"SANDBOX_LIFETIME_MARGIN_MS", CONFIG_INT, AT(lifetime_margin_ms), 0, 3600000, "60000", false,
      false, "a deadline is kept this long before the provider's own end"},
     {"SANDBOX_TIMEOUT_SECONDS", CONFIG_INT, AT(idle_timeout_s), 1, 2592000, "3000", false, false,

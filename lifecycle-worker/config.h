@@ -42,7 +42,6 @@ struct worker_config {
     int64_t absent_ms, absent_unproven_ms, look_again_ms;
     int64_t reconcile_confirm;
     int64_t reconcile_max_percent;
-    int64_t reconcile_max_sandboxes;
     int64_t lifetime_margin_ms;
     int64_t idle_timeout_s;
 };

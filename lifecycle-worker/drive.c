@@ -232,6 +232,10 @@ static void flight_step(struct flight *flight, const struct http_response *last)
     http_request_init(&request);
     provider_call_tick(&flight->call, flight_now_ms(flight), last);
     provider->ops->step(provider, &flight->call, last, &request, &step);
+    if (flight->kind == FLIGHT_SWEEP && !reconcile_page(flight->worker, flight, &step)) {
+        http_request_done(&request);
+        return;
+    }
     if (step.verdict == PROVIDER_SEND) {
         flight_send(flight, &request);
         return;
@@ -364,6 +368,10 @@ void apply_kill(struct worker *worker, struct flight *flight)
 
 void apply_wake(struct worker *worker, struct flight *flight)
 {
+    if (flight->kind == FLIGHT_SWEEP && flight->gate == NULL) {
+        reconcile_rows(worker, flight);
+        return;
+    }
     if (flight->gate == NULL) {
         apply_kill(worker, flight);
         return;

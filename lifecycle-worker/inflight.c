@@ -60,6 +60,7 @@ void inflight_release(struct inflight *table, struct flight *flight)
     job_params_done(&flight->params);
     job_done(&flight->claimed.job);
     sandbox_done(&flight->claimed.sandbox);
+    compare_done(&flight->compare);
     free(flight->result_json);
     memset(flight, 0, sizeof(*flight));
     table->used--;

@@ -14,6 +14,7 @@
 #include "common/provider/provider.h"
 #include "common/queue/queue.h"
 #include "common/store/store.h"
+#include "lifecycle-worker/compare.h"
 #include "lifecycle-worker/gate.h"
 
 enum flight_phase {
@@ -58,6 +59,8 @@ struct flight {
     int kill_tries;
     bool kill_orphan; /* found by a sweep, not left by a job of ours */
     int64_t not_before_ms;
+    struct compare compare;           /* of a sweep */
+    struct store_sweep_cursor cursor; /* of a sweep, through our rows */
 };
 
 struct inflight {

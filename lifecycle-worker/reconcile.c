@@ -1,6 +1,9 @@
 /*
  * reconcile - one sweep of a provider: the list of what it has, against our rows.
  *
+ * The list is compared page by page as it comes, then our rows batch by batch, one batch a turn,
+ * and only then something is done: a list that breaks off changes nothing.
+ *
  * Owns: the sweep's flight, when a finding is sure enough, the bounds of what one sweep may do.
  * Does not own: what is a finding (compare.c), how a row is corrected (a reconcile job of its own,
  * in the order of its sandbox's jobs), when to sweep (the reaper). Threads: the worker's one.
@@ -18,7 +21,10 @@
 #include "lifecycle-worker/compare.h"
 #include "lifecycle-worker/drive.h"
 
-#define LEASE_MARGIN_MS 15000 /* of the sweep, at most: for judging and acting after the list */
+enum {
+    LEASE_MARGIN_MS = 15000, /* of the sweep, at most: for judging and acting after the list */
+    ROWS_AT_ONCE = 1000      /* of ours, read in one turn: some 10 ms */
+};
 
 int reconcile_count(const struct worker *worker)
 {
@@ -51,6 +57,13 @@ static void end_sweep(struct worker *worker, const char *sweep_id, const char *p
     }
 }
 
+/* Of the sweep, from now. */
+static int64_t sweep_lease_ms(const struct worker *worker)
+{
+    int64_t list_ms = worker->config->reconcile_sweep_ms;
+    return list_ms + (list_ms < LEASE_MARGIN_MS ? list_ms : LEASE_MARGIN_MS);
+}
+
 static void begin_sweep(struct worker *worker, const char *sweep_id, struct gate *gate)
 {
     struct flight *flight = inflight_take(&worker->inflight, worker);
@@ -64,7 +77,6 @@ static void begin_sweep(struct worker *worker, const char *sweep_id, struct gate
     flight->call_active = true;
     flight->call.op = PROVIDER_LIST;
     flight->call.deployment_id = worker->deployment_id;
-    flight->call.list_max = (size_t)worker->config->reconcile_max_sandboxes;
     drive_call(flight, gate);
 }
 
@@ -72,15 +84,13 @@ bool reconcile_take(struct worker *worker, const struct queue_entry *entry)
 {
     struct error err = ERROR_INIT;
     char provider[PROVIDER_BYTES];
-    int64_t list_ms = worker->config->reconcile_sweep_ms;
     const char *sweep_id = entry->wakeup.job_id;
     if (entry->wakeup.op != JOB_RECONCILE || entry->wakeup.sandbox_id[0] != '\0' ||
         sweep_id[0] == '\0' || entry->id[0] == '\0') {
         return false;
     }
     settle_ack(worker, entry);
-    if (store_sweep_claim(worker->store, sweep_id, worker->identity,
-                          list_ms + (list_ms < LEASE_MARGIN_MS ? list_ms : LEASE_MARGIN_MS),
+    if (store_sweep_claim(worker->store, sweep_id, worker->identity, sweep_lease_ms(worker),
                           provider, &err) != 0) {
         if (err.code != ERR_NOT_FOUND) {
             worker_note_store(worker, &err);
@@ -110,9 +120,7 @@ void reconcile_abandon(struct worker *worker, struct flight *flight)
 /* ---- acting ------------------------------------------------------------------------------- */
 
 struct sweep_result {
-    size_t listed, rows, killed, checked, adopted, given_back, capped;
-    int64_t oldest_present_ms; /* see compare_sweep() */
-    size_t found[COMPARE_KIND_COUNT];
+    size_t killed, checked, adopted, given_back, capped;
 };
 
 static bool is_being_killed(const struct worker *worker, const char *provider_sandbox_id)
@@ -129,7 +137,7 @@ static bool is_being_killed(const struct worker *worker, const char *provider_sa
 
 /* False when there is no room now; the next sweep finds it again. */
 static bool begin_kill(struct worker *worker, const char *provider,
-                       const struct provider_listed *orphan)
+                       const struct compare_finding *orphan)
 {
     if (inflight_room(&worker->inflight) == 0 ||
         is_being_killed(worker, orphan->provider_sandbox_id)) {
@@ -221,10 +229,10 @@ static void targets_add(struct targets *targets, const char *sandbox_id,
     targets->words[targets->count++] = word;
 }
 
-static void add_check(struct targets *targets, const struct store_sweep_row *row,
+static void add_check(struct targets *targets, const struct compare_finding *finding,
                       enum absence_evidence evidence)
 {
-    targets_add(targets, row->sandbox_id, row->provider_sandbox_id,
+    targets_add(targets, finding->sandbox_id, finding->provider_sandbox_id,
                 absence_evidence_name(evidence));
 }
 
@@ -279,35 +287,38 @@ static bool is_grace_over(const struct worker *worker, const struct store_sighti
 
 /* Looks for an absent row's sandbox: the first time to make the row missing, and then only when a
  * look that does not find it ends the row. */
-static bool is_look_due(const struct worker *worker, const struct store_sweep_row *row,
+static bool is_look_due(const struct worker *worker, const struct compare_finding *absent,
                         enum absence_evidence evidence)
 {
-    return row->missing_since_ms == 0 ||
-           absence_judge(&worker->absence, row->missing_ms, evidence) == ABSENCE_LOST;
+    return absent->missing_since_ms == 0 ||
+           absence_judge(&worker->absence, absent->missing_ms, evidence) == ABSENCE_LOST;
 }
 
-static int act(struct worker *worker, const char *provider, const struct compare_finding *findings,
-               const struct store_sighting *sightings, size_t count, struct sweep_result *result,
+static int act(struct worker *worker, const char *provider, const struct compare *compare,
+               const struct store_sighting *sightings, struct sweep_result *result,
                struct error *err)
 {
-    size_t kills = kill_allowance(worker, result->listed);
-    size_t losses = allowance(worker, result->rows);
+    size_t kills = kill_allowance(worker, compare->listed);
+    size_t losses = allowance(worker, compare->rows);
+    size_t count = compare->count;
     const char **lists = xcalloc(9 * (count + 1), sizeof(*lists));
     struct targets checks = {lists, lists + count, lists + 2 * count, 0};
     struct targets adopts = {lists + 3 * count, lists + 4 * count, lists + 5 * count, 0};
     struct targets returns = {lists + 6 * count, lists + 7 * count, lists + 8 * count, 0};
     for (size_t i = 0; i < count; i++) {
-        const struct compare_finding *finding = &findings[i];
-        const struct provider_listed *item = finding->listed;
+        const struct compare_finding *finding = &compare->findings[i];
         bool sure = sightings[i].times >= worker->config->reconcile_confirm;
         enum absence_evidence evidence = ABSENCE_NO_LIST;
-        result->found[finding->kind]++;
         switch (finding->kind) {
         case COMPARE_ORPHAN:
+            if (sightings[i].wanted) { /* a job has taken it up since its page was read */
+                break;
+            }
             if (sightings[i].lost) { /* nobody asked for its end: never killed */
-                if (item->state == PROVIDER_STATE_RUNNING || item->state == PROVIDER_STATE_PAUSED) {
-                    targets_add(&returns, item->sandbox_id, item->provider_sandbox_id,
-                                sandbox_status_name(item->state == PROVIDER_STATE_RUNNING
+                if (finding->state == PROVIDER_STATE_RUNNING ||
+                    finding->state == PROVIDER_STATE_PAUSED) {
+                    targets_add(&returns, finding->sandbox_id, finding->provider_sandbox_id,
+                                sandbox_status_name(finding->state == PROVIDER_STATE_RUNNING
                                                         ? SANDBOX_RUNNING
                                                         : SANDBOX_PAUSED));
                 }
@@ -318,34 +329,33 @@ static int act(struct worker *worker, const char *provider, const struct compare
                 break;
             }
             if (result->killed < kills) {
-                result->killed += begin_kill(worker, provider, finding->listed);
+                result->killed += begin_kill(worker, provider, finding);
             } else {
                 result->capped++;
             }
             break;
         case COMPARE_ABSENT:
-            evidence = compare_evidence(findings, count, result->rows, result->oldest_present_ms,
-                                        finding->row);
-            if (!sure || !is_look_due(worker, finding->row, evidence)) {
+            evidence = compare_evidence(compare, finding);
+            if (!sure || !is_look_due(worker, finding, evidence)) {
                 break;
             }
             if (losses > 0) {
                 losses--;
-                add_check(&checks, finding->row, evidence);
+                add_check(&checks, finding, evidence);
             } else {
                 result->capped++;
             }
             break;
         case COMPARE_FOUND:
-            add_check(&checks, finding->row, ABSENCE_NO_LIST);
+            add_check(&checks, finding, ABSENCE_NO_LIST);
             break;
         case COMPARE_MISMATCH:
             if (sure) {
-                add_check(&checks, finding->row, ABSENCE_NO_LIST);
+                add_check(&checks, finding, ABSENCE_NO_LIST);
             }
             break;
         case COMPARE_UNADOPTED: /* its create looks for itself: no harm in being early */
-            targets_add(&adopts, finding->row->sandbox_id, "", "");
+            targets_add(&adopts, finding->sandbox_id, "", "");
             break;
         case COMPARE_KIND_COUNT:
             break;
@@ -361,58 +371,41 @@ static int act(struct worker *worker, const char *provider, const struct compare
 
 /* ---- judging ------------------------------------------------------------------------------ */
 
-static int judge(struct worker *worker, struct flight *flight, struct sweep_result *result,
+static int judge(struct worker *worker, const struct flight *flight, struct sweep_result *result,
                  struct error *err)
 {
-    struct provider_call *call = &flight->call;
+    const struct compare *compare = &flight->compare;
     const char *provider = flight->claimed.sandbox.provider;
-    struct store_sweep_row *rows = NULL;
-    struct compare_finding *findings = NULL;
-    struct store_sighting *sightings = NULL;
-    size_t count;
+    struct store_sighting *sightings = xcalloc(compare->count + 1, sizeof(*sightings));
     int status = -1;
-    CRASHPOINT(sweep_listed);
-    if (store_sweep_rows(worker->store, provider, (int)worker->config->reconcile_max_sandboxes,
-                         &rows, &result->rows, err) != 0) {
-        return -1;
+    for (size_t i = 0; i < compare->count; i++) {
+        sightings[i].provider_sandbox_id = compare->findings[i].provider_sandbox_id;
+        sightings[i].finding = compare_kind_name(compare->findings[i].kind);
+        sightings[i].sandbox_id = compare->findings[i].sandbox_id;
     }
-    result->listed = call->listed_count;
-    findings = xcalloc(result->listed + result->rows + 1, sizeof(*findings));
-    count = compare_sweep(call->listed, result->listed, rows, result->rows, findings,
-                          &result->oldest_present_ms);
-    sightings = xcalloc(count + 1, sizeof(*sightings));
-    for (size_t i = 0; i < count; i++) {
-        sightings[i].provider_sandbox_id = findings[i].listed != NULL
-                                               ? findings[i].listed->provider_sandbox_id
-                                               : findings[i].row->provider_sandbox_id;
-        sightings[i].finding = compare_kind_name(findings[i].kind);
-        sightings[i].sandbox_id = findings[i].listed != NULL ? findings[i].listed->sandbox_id
-                                                             : findings[i].row->sandbox_id;
-    }
-    if (store_sweep_note(worker->store, flight->claimed.job.id, provider, sightings, count, err) ==
-        0) {
+    if (store_sweep_note(worker->store, flight->claimed.job.id, provider, sightings, compare->count,
+                         err) == 0) {
         CRASHPOINT(sweep_noted);
-        status = act(worker, provider, findings, sightings, count, result, err);
+        status = act(worker, provider, compare, sightings, result, err);
     }
     free(sightings);
-    free(findings);
-    free(rows);
     return status;
 }
 
 static void log_swept(const struct flight *flight, const struct sweep_result *result)
 {
+    const struct compare *compare = &flight->compare;
     bool quiet =
         result->killed + result->checked + result->adopted + result->given_back + result->capped ==
         0;
     log_event(quiet ? LOG_DEBUG : LOG_INFO, "reconcile.swept",
               LOG_S("provider", flight->claimed.sandbox.provider),
               LOG_I("duration_ms", clock_mono_ms() - flight->began_ms),
-              LOG_I("listed", (int64_t)result->listed), LOG_I("rows", (int64_t)result->rows),
-              LOG_I("orphans", (int64_t)result->found[COMPARE_ORPHAN]),
-              LOG_I("unadopted", (int64_t)result->found[COMPARE_UNADOPTED]),
-              LOG_I("absent", (int64_t)result->found[COMPARE_ABSENT]),
-              LOG_I("mismatches", (int64_t)result->found[COMPARE_MISMATCH]),
+              LOG_I("listed", (int64_t)compare->listed), LOG_I("rows", (int64_t)compare->rows),
+              LOG_I("orphans", (int64_t)compare->found[COMPARE_ORPHAN]),
+              LOG_I("unadopted", (int64_t)compare->found[COMPARE_UNADOPTED]),
+              LOG_I("absent", (int64_t)compare->found[COMPARE_ABSENT]),
+              LOG_I("mismatches", (int64_t)compare->found[COMPARE_MISMATCH]),
               LOG_I("kills", (int64_t)result->killed), LOG_I("checks", (int64_t)result->checked),
               LOG_I("adoptions", (int64_t)result->adopted),
               LOG_I("given_back", (int64_t)result->given_back));
@@ -423,28 +416,99 @@ static void log_swept(const struct flight *flight, const struct sweep_result *re
     }
 }
 
+/* Ends the sweep and its flight, which must have left the gate. `err` NULL: it was judged. */
+static void end_flight(struct worker *worker, struct flight *flight, const struct error *err)
+{
+    if (err != NULL && (err->code == ERR_DATABASE_DOWN || err->code == ERR_OVERLOADED)) {
+        worker_note_store(worker, err);
+    }
+    end_sweep(worker, flight->claimed.job.id, flight->claimed.sandbox.provider,
+              err != NULL ? err->message : NULL);
+    inflight_release(&worker->inflight, flight);
+}
+
+/* PROVIDER_PAGE_ITEMS of a page at most: a server that knows no pages sends all at once. */
+static int take_items(struct worker *worker, struct flight *flight,
+                      const struct provider_listed *items, size_t count, struct error *err)
+{
+    const char *ids[PROVIDER_PAGE_ITEMS], *boxes[PROVIDER_PAGE_ITEMS];
+    struct store_sweep_row *rows = NULL;
+    size_t row_count = 0;
+    for (size_t i = 0; i < count; i++) {
+        ids[i] = items[i].provider_sandbox_id;
+        boxes[i] = items[i].sandbox_id;
+    }
+    if (store_sweep_page(worker->store, flight->claimed.job.id, flight->claimed.sandbox.provider,
+                         sweep_lease_ms(worker), ids, boxes, count, &rows, &row_count, err) != 0) {
+        return -1;
+    }
+    if (compare_page(&flight->compare, items, count, rows, row_count)) {
+        flight->attempt_end_ms = clock_mono_ms() + worker->config->reconcile_sweep_ms;
+    }
+    free(rows);
+    return 0;
+}
+
+bool reconcile_page(struct worker *worker, struct flight *flight, const struct provider_step *step)
+{
+    const struct provider_call *call = &flight->call;
+    struct error err = ERROR_INIT;
+    if (step->verdict != PROVIDER_SEND && step->verdict != PROVIDER_DONE) {
+        return true;
+    }
+    for (size_t at = 0; at < call->listed_count; at += PROVIDER_PAGE_ITEMS) {
+        size_t left = call->listed_count - at;
+        if (take_items(worker, flight, call->listed + at,
+                       left < PROVIDER_PAGE_ITEMS ? left : PROVIDER_PAGE_ITEMS, &err) != 0) {
+            flight_leave_gate(flight, GATE_TOLD_NOTHING);
+            end_flight(worker, flight, &err);
+            return false;
+        }
+    }
+    return true;
+}
+
+void reconcile_rows(struct worker *worker, struct flight *flight)
+{
+    struct store_sweep_row *rows = NULL;
+    size_t count = 0;
+    struct sweep_result result = {0};
+    struct error err = ERROR_INIT;
+    if (store_sweep_rows(worker->store, flight->claimed.job.id, flight->claimed.sandbox.provider,
+                         sweep_lease_ms(worker), &flight->cursor, ROWS_AT_ONCE, &rows, &count,
+                         &err) != 0) {
+        end_flight(worker, flight, &err);
+        return;
+    }
+    compare_rows(&flight->compare, rows, count);
+    free(rows);
+    if (count == ROWS_AT_ONCE) {
+        flight->not_before_ms = clock_mono_ms(); /* the jobs have their turn */
+        flight->phase = FLIGHT_WAITING;
+        return;
+    }
+    if (judge(worker, flight, &result, &err) != 0) {
+        end_flight(worker, flight, &err);
+        return;
+    }
+    log_swept(flight, &result);
+    end_flight(worker, flight, NULL);
+}
+
 void reconcile_listed(struct worker *worker, struct flight *flight,
                       const struct provider_step *step)
 {
-    const char *provider = flight->claimed.sandbox.provider;
-    const char *reason = NULL;
-    struct sweep_result result = {0};
-    struct error err = ERROR_INIT;
-    if (step->verdict != PROVIDER_DONE) {
-        struct retry_decision decision = retry_decide(&worker->policy, JOB_RECONCILE, step->outcome,
-                                                      1, 1, step->retry_after_ms, 0);
-        if (decision.hold_ms > 0) {
-            apply_hold(worker, provider, decision.hold_ms, step->outcome);
-        }
-        reason = step->error;
-    } else if (judge(worker, flight, &result, &err) != 0) {
-        if (err.code == ERR_DATABASE_DOWN || err.code == ERR_OVERLOADED) {
-            worker_note_store(worker, &err);
-        }
-        reason = err.message;
-    } else {
-        log_swept(flight, &result);
+    if (step->verdict == PROVIDER_DONE) {
+        CRASHPOINT(sweep_listed);
+        reconcile_rows(worker, flight);
+        return;
     }
-    end_sweep(worker, flight->claimed.job.id, provider, reason);
-    inflight_release(&worker->inflight, flight);
+    struct error err = ERROR_INIT;
+    struct retry_decision decision =
+        retry_decide(&worker->policy, JOB_RECONCILE, step->outcome, 1, 1, step->retry_after_ms, 0);
+    if (decision.hold_ms > 0) {
+        apply_hold(worker, flight->claimed.sandbox.provider, decision.hold_ms, step->outcome);
+    }
+    error_set(&err, ERR_PROVIDER, "%s", step->error);
+    end_flight(worker, flight, &err);
 }

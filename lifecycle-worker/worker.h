@@ -135,7 +135,13 @@ void apply_wake(struct worker *worker, struct flight *flight);
 
 /* True when the entry asks for a sweep: it is begun or passed over, and acknowledged. */
 bool reconcile_take(struct worker *worker, const struct queue_entry *entry);
-/* The sweep's list is there, or is not: compares, acts, ends the sweep and the flight. */
+/* A step of the sweep's list, not yet taken: compares the page that came with it. False: the sweep
+ * and its flight have ended, because the database does not answer or the lease has run out. */
+bool reconcile_page(struct worker *worker, struct flight *flight, const struct provider_step *step);
+/* The next of our rows, after the list; behind the last, acts, and ends the sweep and the flight.
+ */
+void reconcile_rows(struct worker *worker, struct flight *flight);
+/* The sweep's list has come to its end, or broke off: goes on to our rows, or ends the sweep. */
 void reconcile_listed(struct worker *worker, struct flight *flight,
                       const struct provider_step *step);
 /* The orphan of a FLIGHT_KILL is gone. */

@@ -1,8 +1,8 @@
 /*
- * alloc - checked allocation: never NULL, aborts on exhaustion.
+ * alloc - checked allocation: never returns NULL, aborts when memory is exhausted.
  *
- * A process out of memory dies at once; redelivery of its jobs is the recovery.
- * Sizes that come from outside are bounded by their owner before they get here.
+ * A process without memory ends at once; its jobs are redelivered to another. The owner of a size
+ * that comes from outside bounds it before it gets here.
  */
 #ifndef BASE_ALLOC_H
 #define BASE_ALLOC_H

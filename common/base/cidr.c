@@ -81,7 +81,8 @@ int cidr_set_add(struct cidr_set *set, struct cidr network, struct error *err)
     return append(set, network, err);
 }
 
-/* `whole` without `hole`, which lies in it: the other half of each step down. */
+/* Appends `whole` minus `hole`, which lies inside it: at each prefix length, the half without the
+ * hole. */
 static int append_around(struct cidr_set *set, struct cidr whole, struct cidr hole,
                          struct error *err)
 {
@@ -106,7 +107,7 @@ int cidr_set_subtract(struct cidr_set *set, struct cidr network, struct error *e
             continue;
         }
         set->list[i] = set->list[--set->count];
-        /* the pieces do not touch `network`, so looking at them again does no harm */
+        /* the appended pieces do not overlap `network`, so the loop may visit them */
         if (!cidr_contains(network, present) && append_around(set, present, network, err) < 0) {
             return -1;
         }

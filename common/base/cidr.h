@@ -1,6 +1,4 @@
-/*
- * cidr - sets of IPv4 networks. Pure.
- */
+/* cidr - sets of IPv4 networks. Pure functions. */
 #ifndef BASE_CIDR_H
 #define BASE_CIDR_H
 
@@ -13,7 +11,7 @@
 enum { CIDR_SET_MAX = 8192 };
 
 struct cidr {
-    uint32_t address; /* host byte order; bits behind the prefix are 0 */
+    uint32_t address; /* host byte order; bits after the prefix are 0 */
     int bits;         /* 0..32 */
 };
 struct cidr_set {
@@ -21,15 +19,15 @@ struct cidr_set {
     size_t count, capacity;
 };
 
-/* "1.2.3.4" or "1.2.0.0/16" (bits behind the prefix are cleared). false: neither. */
+/* Parses "1.2.3.4" or "1.2.0.0/16" and clears the bits after the prefix. False: neither form. */
 bool cidr_parse(const char *text, size_t length, struct cidr *ret);
 bool cidr_contains(struct cidr outer, struct cidr inner);
 void cidr_set_done(struct cidr_set *set);
-/* ERR_LIMIT past CIDR_SET_MAX. A network already covered is not added. */
+/* Adds a network unless the set covers it. ERR_LIMIT beyond CIDR_SET_MAX networks. */
 int cidr_set_add(struct cidr_set *set, struct cidr network, struct error *err) MUST_CHECK;
-/* Takes the network out of the set: what only partly lies in it is split. */
+/* Removes the network from the set; splits networks that contain it. */
 int cidr_set_subtract(struct cidr_set *set, struct cidr network, struct error *err) MUST_CHECK;
-/* Adds every network of a list separated by commas or spaces; the message names a bad one. */
+/* Adds the networks of a list separated by commas or spaces. The error names the bad one. */
 int cidr_set_add_list(struct cidr_set *set, const char *text, struct error *err) MUST_CHECK;
 
 #endif

@@ -43,7 +43,7 @@ static void read_wall_shift(void)
 }
 #endif
 
-/* What a test adds to the clock of the wall. */
+/* Offset that a test adds to the wall clock. */
 static int64_t test_shift_ms(void)
 {
     int64_t ms = atomic_load_explicit(&test_offset_ms, memory_order_relaxed);

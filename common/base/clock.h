@@ -18,10 +18,10 @@
 int64_t clock_mono_ms(void);
 int64_t clock_mono_us(void);
 int64_t clock_wall_ms(void);
-void clock_sleep_ms(int64_t ms); /* resumes after EINTR */
+void clock_sleep_ms(int64_t ms); /* continues after EINTR */
 
-/* A condition that is waited on with clock_cond_until(): when its time is over does not depend on
- * the wall clock. */
+/* Initializes a condition for clock_cond_until(), whose timeout does not depend on the wall clock.
+ */
 void clock_cond_init(pthread_cond_t *condition);
 /* For pthread_cond_timedwait: `ms` from now (>= 0). */
 struct timespec clock_cond_until(int64_t ms);

@@ -53,7 +53,7 @@ static char *find_value(const struct config_entry *entry, bool *ret_failed, stru
     if (value != NULL && *value == '\0') {
         value = NULL;
     }
-    /* of texts only: no number and no switch is a secret */
+    /* only strings have a _FILE form: numbers and switches are never secrets */
     if (path != NULL && *path != '\0' && entry->type == CONFIG_STRING) {
         if (value != NULL) {
             *ret_failed = true;

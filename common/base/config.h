@@ -1,9 +1,9 @@
 /*
- * config - environment variables read through one table per program.
+ * config - reads environment variables through one table per program.
  *
- * Owns: parsing, ranges, defaults, `--help` text, `<NAME>_FILE` indirection (Docker secrets).
- * Does not own: what a value means. Threads: load once before any thread starts.
- * Failure: config_load reports the first bad variable by name; the program stops at start.
+ * Owns: parsing, ranges, defaults, the `--help` text, <NAME>_FILE (Docker secrets). Does not own:
+ * what a value means. Threads: load before any thread starts. Failure: config_load() names the
+ * first bad variable, and the program stops at start.
  */
 #ifndef BASE_CONFIG_H
 #define BASE_CONFIG_H
@@ -20,7 +20,7 @@ enum config_type { CONFIG_STRING, CONFIG_INT, CONFIG_BOOL };
 struct config_entry {
     const char *name; /* environment variable */
     enum config_type type;
-    size_t offset;        /* of char * / int64_t / bool in the program's config struct */
+    size_t offset;        /* offset of a char *, int64_t or bool in the program's config struct */
     int64_t min, max;     /* CONFIG_INT: range; CONFIG_STRING: length range */
     const char *fallback; /* textual default; NULL with required=false leaves NULL/0 */
     bool required;        /* empty counts as missing */

@@ -1,6 +1,4 @@
-/*
- * crashpoint - see crashpoint.h. Empty in every build that is shipped.
- */
+/* crashpoint - see crashpoint.h. Empty in every build that we ship. */
 #include "common/base/crashpoint.h"
 
 #ifdef CRASHPOINTS

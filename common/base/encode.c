@@ -43,7 +43,7 @@ int decode_base64(struct strbuf *out, const char *text, size_t length, struct er
     return status;
 }
 
-/* Bytes of the valid UTF-8 sequence at p, 0 if there is none (RFC 3629, table 3-7 of Unicode). */
+/* Length of the valid UTF-8 sequence at p; 0: there is none (RFC 3629, Unicode table 3-7). */
 static size_t sequence_bytes(const unsigned char *p, size_t left)
 {
     unsigned char low = 0x80, high = 0xbf;

@@ -1,7 +1,7 @@
 /*
  * encode - base64, hex, UTF-8 and percent decoding of untrusted bytes.
  *
- * Threads: no shared state. Failure: as each says; nothing is read behind `length`.
+ * Threads: no shared state. Failure: documented per function; no function reads beyond `length`.
  */
 #ifndef BASE_ENCODE_H
 #define BASE_ENCODE_H
@@ -32,7 +32,7 @@ long percent_decode(char *text, bool plus);
 /* SHA-256 as 64 hex digits + NUL. */
 #define SHA256_HEX_BYTES 65
 void sha256_hex(const void *data, size_t length, char out[SHA256_HEX_BYTES]);
-/* The same piece by piece. sha256_finish() frees it; out may be NULL. */
+/* SHA-256 in pieces. sha256_finish() frees the state; out may be NULL. */
 struct sha256;
 struct sha256 *sha256_new(void);
 void sha256_add(struct sha256 *sha256, const void *data, size_t length);

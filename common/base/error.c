@@ -16,7 +16,7 @@ static const struct {
 #undef X
 };
 
-/* A message cut in the middle of a character would make its JSON invalid. */
+/* Cuts at a character boundary: half a character would make the JSON invalid. */
 static void cut_at_character(struct error *err)
 {
     err->message[utf8_valid_prefix(err->message, strlen(err->message))] = '\0';

@@ -25,8 +25,8 @@ enum error_code {
 
 struct error {
     enum error_code code;
-    int retry_after_s;   /* what the refusing party asked to wait, in seconds; 0 = not said */
-    int64_t limit, used; /* ERR_QUOTA: what is allowed, and what is taken of it */
+    int retry_after_s;   /* `Retry-After` sent by the refusing party, in seconds; 0 = not sent */
+    int64_t limit, used; /* ERR_QUOTA: the limit, and how much of it is used */
     char message[ERROR_MESSAGE_BYTES];
 };
 
@@ -36,7 +36,7 @@ struct error {
     }
 #define MUST_CHECK __attribute__((warn_unused_result))
 
-/* Fills *err (message truncated at a UTF-8 boundary, the numbers 0) and returns -1. */
+/* Fills *err (message cut at a UTF-8 boundary, all numbers 0) and returns -1. */
 int error_set(struct error *err, enum error_code code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
@@ -44,7 +44,7 @@ int error_set(struct error *err, enum error_code code, const char *format, ...)
 int error_set_errno(struct error *err, enum error_code code, int errnum, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 
-/* Puts "<formatted>: " before the present message; keeps the rest; returns -1. */
+/* Puts "<formatted>: " before the message and keeps the rest; returns -1. */
 int error_prefix(struct error *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Stable wire name ("sandbox_not_found") and HTTP status of a code. */

@@ -24,12 +24,13 @@ struct scan {
     size_t length;
     size_t at;
     size_t values;
-    const char *field; /* of the outermost object: whose value is being read */
+    const char *field; /* member of the outermost object whose value is being scanned */
     size_t field_length;
     struct error *err;
 };
 
-/* Names the field it is in, unless that looks like none of ours: it is quoted as it came. */
+/* Fails, and names the member of the outermost object, unless its name cannot be one of our fields:
+ * the message quotes it. */
 static int scan_fail(struct scan *s, const char *what)
 {
     size_t length = s->field_length;
@@ -206,7 +207,7 @@ static int scan_scalar(struct scan *s)
     return scan_literal(s, c == 't' ? "true" : c == 'f' ? "false" : "null");
 }
 
-/* The key and colon before a member's value. */
+/* Scans the key and colon before a member's value. */
 static int scan_key(struct scan *s, int depth)
 {
     size_t start;
@@ -229,7 +230,7 @@ static int scan_key(struct scan *s, int depth)
     return 0;
 }
 
-/* One whole value and what follows it, with the open brackets kept on a stack of JSON_MAX_DEPTH. */
+/* Scans one whole value and what follows it. The stack of open brackets holds JSON_MAX_DEPTH. */
 static int scan_text(struct scan *s)
 {
     char open[JSON_MAX_DEPTH];
@@ -261,7 +262,7 @@ static int scan_text(struct scan *s)
         } else if (scan_scalar(s) < 0) {
             return -1;
         }
-        /* a value has just ended (or an empty bracket is about to): close what closes here */
+        /* a value has ended, or an empty bracket ends now: handle closing brackets */
         for (;;) {
             skip_space(s);
             if (depth == 0) {
@@ -367,7 +368,7 @@ int json_print(const cJSON *node, struct strbuf *out)
     int status;
 
     if (text == NULL) {
-        abort(); /* cJSON fails here only when memory ran out */
+        abort(); /* cJSON fails here only without memory */
     }
     status = strbuf_puts(out, text);
     cJSON_free(text);

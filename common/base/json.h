@@ -40,7 +40,8 @@ int json_get_string_req(const cJSON *object, const char *field, size_t min_bytes
                         const char **ret, struct error *err) MUST_CHECK;
 int json_get_string(const cJSON *object, const char *field, size_t max_bytes, const char *fallback,
                     const char **ret, struct error *err) MUST_CHECK;
-/* The field's string, or "" for anything else: for a peer's answers, where it need not be there. */
+/* The field's string, or "" if it is missing or no string; for optional fields in a peer's answers.
+ */
 const char *json_text(const cJSON *object, const char *field);
 /* Numbers must be integral; 1.0 counts as integral, "1" and true do not. */
 int json_get_int_req(const cJSON *object, const char *field, int64_t min, int64_t max, int64_t *ret,

@@ -119,7 +119,7 @@ void log_write(enum log_level level, const char *event, const struct log_field *
 
         put_field(&line, &fields[i]);
         if (line.overflow || line.length > LOG_LINE_MAX_BYTES - 32) {
-            /* the line stays one JSON object: the field that does not fit is left out */
+            /* leave out a field that does not fit, so that the line stays one JSON object */
             line.length = before;
             line.data[before] = '\0';
             line.overflow = false;
@@ -129,7 +129,7 @@ void log_write(enum log_level level, const char *event, const struct log_field *
     }
     strbuf_puts(&line, "}\n");
     written = write(STDERR_FILENO, line.data, line.length);
-    (void)written; /* there is nowhere left to report it */
+    (void)written; /* a failed write of the log cannot be reported anywhere */
     strbuf_done(&line);
 }
 

@@ -19,7 +19,7 @@ enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR };
 /* `service` names the program; `level_name` is debug|info|warn|error (NULL = info). Returns -1 on
  * an unknown name. */
 int log_init(const char *service, const char *level_name);
-/* The level's entry in a program's table (config.h); at_ = offset of its char * there. */
+/* The entry for LOG_LEVEL in a program's table (config.h). at_: offset of its char *. */
 /* clang-format off */
 #define LOG_CONFIG_ENTRY(at_)                                                                      \
     {"LOG_LEVEL", CONFIG_STRING, (at_), 1, 16, "info", false, false, "debug, info, warn or error"}
@@ -84,7 +84,7 @@ void log_write(enum log_level level, const char *event, const struct log_field *
 /* An event with error_code and error fields taken from err. */
 void log_error(enum log_level level, const char *event, const struct error *err);
 
-/* Ids put on every later line of this thread; NULL clears one. Copied. */
+/* Sets the ids of every later line of this thread; NULL clears one. Copies them. */
 void log_context(const char *request_id, const char *job_id, const char *sandbox_id);
 void log_context_clear(void);
 

@@ -13,7 +13,7 @@ int64_t memory_limit_machine(void)
     return (int64_t)sysconf(_SC_PHYS_PAGES) * (int64_t)sysconf(_SC_PAGESIZE);
 }
 
-/* The number in root/folder/path/name, 0 when there is none ("max", or no such file). */
+/* Reads the number in root/folder/path/name; 0: "max", or no such file. */
 static int64_t read_limit(const char *root, const char *folder, const char *path, const char *name)
 {
     char file_name[PATH_BYTES + 64], text[32] = "";
@@ -39,8 +39,8 @@ static int64_t tighter(int64_t a, int64_t b)
     return b > 0 && (a == 0 || b < a) ? b : a;
 }
 
-/* Of the group at `path` and all above it. In a container the path is often that of the host, while
- * the group itself is mounted as the root, which is looked at, too. */
+/* The lowest limit of the group at `path` and of all its parents. In a container the path is often
+ * the host's, while the group is mounted as the root, so the root is read, too. */
 static int64_t walk_up(const char *root, const char *folder, char *path, const char *name)
 {
     int64_t limit = 0;
@@ -57,7 +57,7 @@ static int64_t walk_up(const char *root, const char *folder, char *path, const c
     }
 }
 
-/* Whether the comma list between two colons names the memory controller. */
+/* True when the comma list between two colons contains the memory controller. */
 static int is_memory(const char *list)
 {
     const char *end = strchr(list, ':');
@@ -102,6 +102,6 @@ int64_t memory_limit_cgroup(const char *root)
         }
     }
     fclose(file);
-    /* version 1 says "no limit" by a number beyond any machine */
+    /* cgroup version 1 expresses "no limit" by a number larger than any memory */
     return limit < memory_limit_machine() ? limit : 0;
 }

@@ -24,7 +24,8 @@ void metrics_register(struct metric *metric)
             return;
         }
     }
-    /* same-name metrics stay together, as the format wants, in order of registration */
+    /* the format requires metrics of one name to stand together; keep their order of registration
+     */
     for (struct metric **p = &first; *p != NULL; p = &(*p)->next) {
         at = &(*p)->next;
         if (strcmp((*p)->name, metric->name) == 0 &&
@@ -82,7 +83,7 @@ static void print_histogram(const struct metric *metric, struct strbuf *out)
 static int64_t open_fds(void)
 {
     DIR *folder = opendir("/proc/self/fd");
-    int64_t count = -3; /* ".", ".." and the descriptor of this very look */
+    int64_t count = -3; /* do not count ".", ".." and the descriptor of this directory */
 
     if (folder == NULL) {
         return -1;

@@ -33,7 +33,7 @@ void metrics_register(struct metric *metric); /* at start, single-threaded; keep
 void metric_add(struct metric *metric, int64_t n);
 void metric_set(struct metric *metric, int64_t n);
 void metric_observe_ms(struct metric *metric, int64_t ms);
-/* The two lines before a metric's samples, for one whose values are kept elsewhere. */
+/* Prints the HELP and TYPE lines of a metric whose values are kept elsewhere. */
 void metric_print_head(struct strbuf *out, const char *name, const char *help,
                        enum metric_type type);
 /* Prints all registered metrics, plus process RSS and open fds. */

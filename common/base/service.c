@@ -45,7 +45,7 @@ void service_read_signals(int signal_fd)
     struct signalfd_siginfo info;
 
     while (read(signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
-        /* SIGHUP has no meaning of its own here: a closed terminal stops the program in order */
+        /* SIGHUP (a closed terminal) drains like SIGTERM */
         if (atomic_exchange(&draining, true)) {
             _exit(EXIT_RUNTIME);
         }

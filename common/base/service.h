@@ -1,8 +1,8 @@
 /*
- * service - what every one of our processes does at its edges: signals, drain, exit codes.
+ * service - signals, drain flag and exit codes of every process.
  *
- * Owns: blocking SIGTERM/SIGINT/SIGHUP for all threads and reading them from a signalfd,
- * ignoring SIGPIPE, the drain flag. Does not own: the loop.
+ * Owns: blocking SIGTERM, SIGINT and SIGHUP in all threads, reading them from a signalfd, ignoring
+ * SIGPIPE, the drain flag. Does not own: the loop.
  */
 #ifndef BASE_SERVICE_H
 #define BASE_SERVICE_H

@@ -9,7 +9,8 @@
 
 enum { STRBUF_FIRST_BYTES = 64 };
 
-/* An empty buffer points here, so that data is always a string; capacity 0 marks it as not ours. */
+/* An empty buffer points here, so that data is always a string; capacity 0 says that it is not on
+ * the heap. */
 static char empty_string[1];
 
 void strbuf_init(struct strbuf *buf, size_t max_bytes)

@@ -1,9 +1,9 @@
 /*
- * strbuf - a growing byte string with a mandatory maximum.
+ * strbuf - a growing byte string with a required maximum.
  *
- * Always NUL-terminated behind `length`. Reaching the maximum sets `overflow`, keeps what
- * fitted before the refused append, and every later append is refused too: build freely,
- * check once. Threads: none shared. Failure: overflow only (memory exhaustion aborts).
+ * There is always a NUL after `length` bytes. Reaching the maximum sets `overflow` and keeps what
+ * fitted before; every later append is refused, too. So build freely and check once. Threads: not
+ * shared. Failure: overflow only; exhausted memory aborts.
  */
 #ifndef BASE_STRBUF_H
 #define BASE_STRBUF_H

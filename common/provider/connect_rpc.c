@@ -47,7 +47,7 @@ static enum connect_code code_parse(const char *name)
     return CONNECT_UNKNOWN;
 }
 
-/* For answers without a string code; as E2B's Python client maps them. */
+/* Maps an HTTP status to a code, as E2B's Python client does, for answers without a string code. */
 static enum connect_code code_from_status(int status)
 {
     switch (status) {
@@ -86,7 +86,7 @@ static void copy_printable(char *out, size_t size, const char *text, size_t byte
     out[n] = '\0';
 }
 
-/* Takes code and message out of an error object. false: there is neither. */
+/* Reads code and message of an error object. False: it has neither. */
 static bool take_error_object(const cJSON *object, struct connect_error *ret)
 {
     const cJSON *code = cJSON_GetObjectItemCaseSensitive(object, "code");
@@ -105,7 +105,7 @@ static bool take_error_object(const cJSON *object, struct connect_error *ret)
 
 void connect_error_decode(int status, const char *body, size_t bytes, struct connect_error *ret)
 {
-    struct error ignored = ERROR_INIT; /* a body that is no JSON is an answer too */
+    struct error ignored = ERROR_INIT; /* a body that is not JSON is an answer, too */
     memset(ret, 0, sizeof(*ret));
     ret->code = code_from_status(status);
     cJSON *root = bytes > 0 ? json_parse(body, bytes, &ignored) : NULL;
@@ -137,7 +137,7 @@ void connect_stream_done(struct connect_stream *stream)
     strbuf_done(&stream->payload);
 }
 
-/* The 0x02 envelope: {} or {"error":{"code","message"}}, perhaps with metadata. */
+/* Reads the 0x02 envelope: {} or {"error":{"code","message"}}, with optional metadata. */
 static int take_end(struct connect_stream *stream, const char *json, size_t bytes,
                     struct error *err)
 {
@@ -194,7 +194,7 @@ int connect_stream_feed(struct connect_stream *stream, const void *data, size_t 
                         connect_message_fn on_message, void *arg, struct error *err)
 {
     const char *at = data;
-    /* a complete head of an empty message needs no further byte */
+    /* the head of an empty message is complete without further bytes */
     while (!stream->ended && (bytes > 0 || (stream->head_bytes == sizeof(stream->head) &&
                                             stream->want == stream->payload.length))) {
         if (stream->head_bytes < sizeof(stream->head)) {
@@ -214,7 +214,7 @@ int connect_stream_feed(struct connect_stream *stream, const void *data, size_t 
         size_t missing = stream->want - stream->payload.length;
         const char *json = at;
         size_t n = missing < bytes ? missing : bytes;
-        if (n < missing || stream->payload.length > 0) { /* split over several feeds */
+        if (n < missing || stream->payload.length > 0) { /* the message arrives in several feeds */
             strbuf_append(&stream->payload, at, n);
             json = stream->payload.data;
         }

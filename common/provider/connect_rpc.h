@@ -39,15 +39,15 @@ enum connect_code {
 
 struct connect_error {
     enum connect_code code;
-    bool from_rpc; /* a string code: the RPC itself said so */
-    bool own; /* a code of either kind: the RPC, envd's HTTP layer or E2B's edge said so; else a
-                 proxy between did */
-    char message[256]; /* as sent, printable, cut; may echo what we sent: strip secrets */
+    bool from_rpc; /* a string code: the RPC itself sent it */
+    bool own; /* a code of either kind, sent by the RPC, envd's HTTP layer or E2B's proxy; false: an
+                 unknown proxy sent the error */
+    char message[256]; /* as sent, printable, cut; it may echo our request, so strip secrets */
 };
 
 const char *connect_code_name(enum connect_code code);
-/* An error answer of any origin: {"code":"not_found",..} of Connect, {"code":404,..} of envd or a
- * proxy, or no JSON at all, when the status decides. */
+/* Decodes an error answer of any origin: {"code":"not_found",..} of Connect, {"code":404,..} of
+ * envd or a proxy, or a body that is not JSON, where the status decides. */
 void connect_error_decode(int status, const char *body, size_t bytes, struct connect_error *ret);
 
 /* Appends one envelope around `json`. 0, or -1 on strbuf overflow. */
@@ -59,7 +59,7 @@ int connect_envelope_put(struct strbuf *out, const char *json, size_t bytes);
 struct connect_stream {
     unsigned char head[5];
     size_t head_bytes;
-    uint32_t want;         /* payload bytes of the present envelope */
+    uint32_t want;         /* payload bytes of the current envelope */
     struct strbuf payload; /* grows with what arrives, not with what is announced */
     size_t max_message_bytes;
     bool ended;               /* the 0x02 envelope was read; later bytes are ignored */
@@ -69,10 +69,10 @@ struct connect_stream {
 void connect_stream_init(struct connect_stream *stream, size_t max_message_bytes);
 void connect_stream_done(struct connect_stream *stream);
 
-/* One message. Non-zero ends the feeding (with err filled by the function). */
+/* Receives one message. Non-zero ends the feeding; the function then fills err. */
 typedef int (*connect_message_fn)(void *arg, const char *json, size_t bytes, struct error *err);
-/* Takes any split of the stream. -1: ERR_PROVIDER for bytes that are no Connect stream, or what the
- * function returned non-zero for. */
+/* Parses the next bytes, split anywhere. -1: ERR_PROVIDER for bytes that are no Connect stream, or
+ * the function's own error. */
 int connect_stream_feed(struct connect_stream *stream, const void *data, size_t bytes,
                         connect_message_fn on_message, void *arg, struct error *err) MUST_CHECK;
 

@@ -60,7 +60,7 @@ static struct provider *daytona_open(struct error *err)
     struct daytona_config *config = &daytona->config;
     daytona->provider.ops = &daytona_provider_ops;
     if (config_load(config_table, CONFIG_COUNT, config, err) != 0) {
-        free(daytona); /* config_load leaves nothing behind on failure */
+        free(daytona); /* config_load() frees its own strings on failure */
         return NULL;
     }
     struct provider_lifetimes lifetimes;

@@ -29,7 +29,7 @@ struct daytona_config {
 };
 
 struct daytona {
-    struct provider provider; /* first: ops take it for the whole */
+    struct provider provider; /* first member, because the operations cast it to the whole */
     struct daytona_config config;
     char *api_base; /* without a trailing slash */
     int64_t max_lifetime_ms;
@@ -39,20 +39,21 @@ extern const struct provider_ops daytona_provider_ops;
 
 /* ---- daytona_wire.c ---- */
 
-/* Begins a request to the API: method, base URL, key, limits. */
+/* Starts a request to the API: method, base URL, key, limits. */
 void daytona_api_request(const struct daytona *daytona, const char *method,
                          struct http_request *ret);
-/* The body of POST /sandbox; NULL when the user's metadata is no JSON object. The caller deletes.
+/* The body of POST /sandbox; the caller deletes it. NULL: the user's metadata is not a JSON object.
  */
 cJSON *daytona_create_body(const struct daytona *daytona, const struct provider_call *call);
-/* Daytona counts idle minutes. Rounded up: never before our deadline, and never 0 = for ever. */
+/* The idle minutes for Daytona, rounded up so that they never end before our deadline and are never
+ * 0, which means no limit. */
 int64_t daytona_autostop_minutes(const struct provider_call *call);
 
 enum daytona_kind {
-    DAYTONA_UNKNOWN,  /* a state this version has not heard of */
-    DAYTONA_CHANGING, /* on its way to another state */
+    DAYTONA_UNKNOWN,  /* a state that this version does not know */
+    DAYTONA_CHANGING, /* changing to another state */
     DAYTONA_STARTED,
-    DAYTONA_STOPPED, /* keeps its disk, can be started: stopped, archived, archiving, paused */
+    DAYTONA_STOPPED, /* has its disk and can be started: stopped, archived, archiving, paused */
     DAYTONA_FAILED,  /* error, build_failed */
     DAYTONA_GONE     /* destroying, destroyed */
 };
@@ -63,11 +64,11 @@ struct daytona_box {
     char id[PROVIDER_ID_BYTES];
     enum daytona_kind kind;
     char state[32];
-    char toolbox_url[DOMAIN_BYTES]; /* without a trailing slash; "" = not told */
+    char toolbox_url[DOMAIN_BYTES]; /* without a trailing slash; "" = not sent */
     char reason[180];               /* errorReason, cleaned */
     bool ours;                      /* carries the deployment's and the sandbox's tags */
     bool recoverable;
-    bool is_vm;               /* its pause keeps memory */
+    bool is_vm;               /* a virtual machine: its pause keeps memory */
     int64_t autostop_minutes; /* -1 = not told */
     int64_t created_at_ms;    /* 0 = not told */
 };
@@ -75,17 +76,17 @@ struct daytona_box {
 int daytona_box_take(const cJSON *root, const char *deployment_id, const char *sandbox_id,
                      struct daytona_box *ret) MUST_CHECK;
 
-/* The API's (or the toolbox's) words about a failure, cleaned of secrets; "" if there are none. */
+/* The error text of the API or the toolbox, without secrets; "" if there is none. */
 void daytona_error_text(const struct daytona *daytona, const struct http_response *response,
                         char *out, size_t size);
-/* The class of an answer that is not a success. `starting`: it refused to create or start one.
- * Sets *retry_after_ms when a hold is due and the answer gave none. */
+/* Classifies an answer that is not a success. `starting`: the request was a create or a start. Sets
+ * *retry_after_ms when a hold is due and the answer had no Retry-After. */
 enum outcome daytona_classify(int status, const char *text, bool starting, int64_t *retry_after_ms);
 
-/* Whether the refusal is a proxy's, or that of a router that knows no such path: it says nothing.
- */
+/* True when a proxy refused, or a router without such a path: the answer says nothing about the
+ * sandbox. */
 bool daytona_is_foreign(const struct http_response *response);
-/* The API's own answer that there is no such sandbox. */
+/* True for the API's own answer that the sandbox does not exist. */
 bool daytona_is_not_found(const struct http_response *response);
 
 /* ---- daytona_list.c ---- */
@@ -99,8 +100,8 @@ void daytona_step(struct provider *provider, struct provider_call *call,
                   struct provider_step *ret);
 /* ---- daytona_data.c ---- */
 
-/* A request to the sandbox's toolbox; `path` begins with a slash and is encoded. ERR_INVALID for a
- * target that cannot be put into a URL, ERR_PROVIDER when its toolbox is not known. */
+/* Starts a request to the sandbox's toolbox; `path` starts with a slash and is encoded.
+ * ERR_INVALID: the target cannot be put into a URL. ERR_PROVIDER: its toolbox is unknown. */
 int daytona_toolbox_request(const struct daytona *daytona, const struct provider_target *target,
                             const char *method, const char *path, struct http_request *ret,
                             struct error *err) MUST_CHECK;

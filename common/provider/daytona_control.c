@@ -31,12 +31,13 @@ enum phase {
     PHASE_DELETE,
 };
 
-/* call->scratch: what has happened in this call, and above POLL_SHIFT how often it has waited. */
+/* Bits of call->scratch: what has happened in this call. The bits from POLL_SHIFT on count its
+ * waits. */
 enum {
-    MAY_EXIST = 1 << 0, /* a create was sent and is not proved to be without effect */
-    REFUSED = 1 << 1,   /* the create was refused with a 400, whose words are in call->page */
-    CLEANUP = 1 << 2,   /* the delete under way removes what a failed create left */
-    FOR_GOOD = 1 << 3,  /* with REFUSED or CLEANUP: the failure is permanent */
+    MAY_EXIST = 1 << 0, /* a create was sent, and may have had an effect */
+    REFUSED = 1 << 1,   /* the create was refused with a 400, whose text is in call->page */
+    CLEANUP = 1 << 2,   /* the running delete removes the remains of a failed create */
+    FOR_GOOD = 1 << 3,  /* with REFUSED or CLEANUP: the failure is permanent (not transient) */
     FULL = 1 << 4,      /* with REFUSED or CLEANUP: the failure is one of capacity */
     ASKED = 1 << 5,     /* start, stop or recover was accepted */
     NO_PAUSE = 1 << 6,  /* this sandbox cannot be paused, only stopped */
@@ -63,7 +64,7 @@ static struct daytona *self(struct provider *provider)
 
 /* ---- verdicts -------------------------------------------------------------------------------- */
 
-/* Step again after a moment, with the request of `phase`. */
+/* Waits, then sends the request of `phase`. */
 static void wait_for(struct provider_call *call, enum phase phase, int64_t ms,
                      struct provider_step *ret)
 {
@@ -80,7 +81,7 @@ static void wait_to_poll(struct provider_call *call, struct provider_step *ret)
     wait_for(call, PHASE_POLL, polls < POLL_FAST_COUNT ? POLL_FAST_MS : POLL_SLOW_MS, ret);
 }
 
-/* Fails the step with the class and the text of an answer that is no success. */
+/* Fails the step with the class and text of an unsuccessful answer. */
 static void fail_response(const struct daytona *daytona, const struct provider_call *call,
                           const struct http_response *last, const char *what,
                           struct provider_step *ret)
@@ -89,7 +90,7 @@ static void fail_response(const struct daytona *daytona, const struct provider_c
     char text[180];
     daytona_error_text(daytona, last, text, sizeof(text));
     if (last->transport != HTTP_ANSWERED) {
-        /* everything but the create may be asked again */
+        /* every request but the create may be repeated */
         step_fail(ret, OUTCOME_TRANSIENT, 0, "daytona %s: %s", what, text);
         return;
     }
@@ -104,7 +105,7 @@ static void fail_response(const struct daytona *daytona, const struct provider_c
     ret->http_status = last->status;
 }
 
-/* The failure a create was ended with before what it left was removed. */
+/* Fails a create with the reason that was stored before its remains were removed. */
 static void fail_remembered(struct provider_call *call, struct provider_step *ret)
 {
     call->scratch &= ~MAY_EXIST;
@@ -187,7 +188,7 @@ static void send_autostop(const struct daytona *daytona, struct provider_call *c
 
 /* ---- what a sandbox's state means for the operation ------------------------------------------ */
 
-/* The sandbox runs: its idle timer and the way to its toolbox, then the end. */
+/* The sandbox runs: set its idle timer and read its toolbox URL, then end. */
 static void box_started(const struct daytona *daytona, struct provider_call *call,
                         const struct daytona_box *box, struct http_request *request,
                         struct provider_step *ret)
@@ -209,7 +210,7 @@ static void box_started(const struct daytona *daytona, struct provider_call *cal
     step_done(call, ret, PROVIDER_STATE_RUNNING);
 }
 
-/* A create came to nothing: remembers why and removes what it left. */
+/* A create failed: stores the reason and removes its remains. */
 static void clean_up(const struct daytona *daytona, struct provider_call *call, int how,
                      const char *what, const struct daytona_box *box, struct http_request *request,
                      struct provider_step *ret)
@@ -239,7 +240,8 @@ static void box_failed(const struct daytona *daytona, struct provider_call *call
                   box->reason[0] ? ": " : "", box->reason);
         ret->http_status = 200;
     } else {
-        step_done(call, ret, PROVIDER_STATE_PAUSED); /* it does not run; a resume will say more */
+        step_done(call, ret,
+                  PROVIDER_STATE_PAUSED); /* it does not run; a resume will report the reason */
     }
 }
 
@@ -261,7 +263,7 @@ static void box_stop(const struct daytona *daytona, struct provider_call *call,
                      struct provider_step *ret)
 {
     if (call->scratch & ASKED) {
-        wait_to_poll(call, ret); /* the answer lags behind what was accepted */
+        wait_to_poll(call, ret); /* the state does not yet show the accepted request */
     } else if (box->is_vm && !(call->scratch & NO_PAUSE)) {
         send_action(daytona, call, PHASE_PAUSE_BOX, "/pause", request, ret);
     } else {
@@ -269,7 +271,7 @@ static void box_stop(const struct daytona *daytona, struct provider_call *call,
     }
 }
 
-/* What the operation does, now that the sandbox is known to be like this. */
+/* Continues the operation, now that the sandbox's state is known. */
 static void advance(const struct daytona *daytona, struct provider_call *call,
                     const struct daytona_box *box, struct http_request *request,
                     struct provider_step *ret)
@@ -320,11 +322,11 @@ static void advance(const struct daytona *daytona, struct provider_call *call,
     }
 }
 
-/* Takes the answer's sandbox into the result. -1: unusable. */
+/* Copies the answer's sandbox into the result. -1: the answer is unusable. */
 static int take_box(struct provider_call *call, const struct http_response *last,
                     struct daytona_box *box)
 {
-    struct error ignored = ERROR_INIT; /* the caller answers -1 with an outcome */
+    struct error ignored = ERROR_INIT; /* the caller turns -1 into an outcome */
     cJSON *root = last->body_bytes > 0 ? json_parse(last->body, last->body_bytes, &ignored) : NULL;
     int rc =
         daytona_box_take(root, step_text(call->deployment_id), step_text(call->sandbox_id), box);
@@ -361,7 +363,7 @@ static void after_create(const struct daytona *daytona, struct provider_call *ca
     bool definite = last->transport == HTTP_ANSWERED && last->status >= 300 && last->status < 500 &&
                     last->status != 408 && last->status != 409;
     if (!definite) {
-        /* made or not: the name tells */
+        /* the name tells whether it was created */
         if (step_answered(last, 409)) {
             call->scratch |= CONFLICT;
         }
@@ -373,7 +375,7 @@ static void after_create(const struct daytona *daytona, struct provider_call *ca
         call->scratch &= ~MAY_EXIST;
         return;
     }
-    /* "failed to start" leaves a sandbox that holds the name; other refusals leave none */
+    /* "failed to start" leaves a sandbox with our name; other refusals leave nothing */
     call->scratch |= REFUSED | (ret->outcome == OUTCOME_CAPACITY ? FULL : FOR_GOOD);
     strbuf_reset(&call->page);
     strbuf_puts(&call->page, ret->error);
@@ -471,8 +473,8 @@ static void after_poll(const struct daytona *daytona, struct provider_call *call
     advance(daytona, call, &box, request, ret);
 }
 
-/* start, stop, pause, recover: accepted, refused because of the state it is in, or changing. Only
- * a look tells what it is now. */
+/* start, stop, pause and recover may be accepted, refused because of the state, or already under
+ * way. Only a GET tells the state. */
 static void after_action(const struct daytona *daytona, struct provider_call *call,
                          const struct http_response *last, const char *what,
                          struct http_request *request, struct provider_step *ret)
@@ -488,7 +490,7 @@ static void after_action(const struct daytona *daytona, struct provider_call *ca
     } else if (step_answered(last, 409)) {
         wait_to_poll(call, ret);
     } else if (call->phase == PHASE_STOP_BOX && step_answered(last, 400)) {
-        call->scratch |= ASKED; /* "not in a stoppable state": it may be stopped */
+        call->scratch |= ASKED; /* "not in a stoppable state": it may be stopped already */
         send_poll(daytona, call, request, ret);
     } else {
         fail_response(daytona, call, last, what, ret);
@@ -500,7 +502,7 @@ static void after_autostop(const struct daytona *daytona, struct provider_call *
                            struct provider_step *ret)
 {
     if (step_succeeded(last) && call->op == PROVIDER_TIMEOUT) {
-        /* the idle time counts from the last activity: from now, then */
+        /* the idle time starts at the last activity, so report one now */
         send_action(daytona, call, PHASE_ACTIVITY, "/last-activity", request, ret);
     } else if (step_succeeded(last) || daytona_is_not_found(last)) {
         send_poll(daytona, call, request, ret);
@@ -582,7 +584,7 @@ static void begin(const struct daytona *daytona, struct provider_call *call,
     }
 }
 
-/* After a wait: the request it was for. */
+/* After a wait, sends the request that it was for. */
 static void go_on(const struct daytona *daytona, struct provider_call *call,
                   struct http_request *request, struct provider_step *ret)
 {
@@ -657,7 +659,7 @@ void daytona_step(struct provider *provider, struct provider_call *call,
         go_on(daytona, call, request, ret);
     }
 
-    /* sent by an earlier attempt and not looked up yet, or by this one */
+    /* a create of an earlier attempt that was not looked up yet, or of this attempt */
     bool unproved = call->maybe_sent && (call->phase == PHASE_START || call->phase == PHASE_FIND);
     ret->may_exist = call->op == PROVIDER_CREATE && (unproved || call->scratch & MAY_EXIST);
     if (ret->verdict == PROVIDER_FAILED && ret->may_exist && ret->outcome != OUTCOME_SNOOZE &&

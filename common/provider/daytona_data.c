@@ -68,8 +68,8 @@ int daytona_toolbox_check(const struct daytona *daytona, const struct http_respo
                          what, status);
     }
     enum error_code code = ERR_PROVIDER;
-    /* stopped: 400 about an address; archived: 404 about a container; deleted: 401, as a bad key;
-     * stopping, or out of memory: a bare 502 */
+    /* A stopped sandbox: 400 about an address. Archived: 404 about a container. Deleted: 401, as
+     * for a bad key. Stopping, or out of memory: a bare 502. */
     if (status == 401 || status == 502 ||
         (status == 400 && (strstr(text, "IP address") || strstr(text, "Is the Sandbox started"))) ||
         (status == 404 && strstr(text, "container not found"))) {
@@ -99,21 +99,21 @@ int daytona_file_get(struct provider *provider, struct http_client *client,
     if (daytona_toolbox_request(daytona, target, "GET", "/files/download?path=", &request, err) ==
         0) {
         strbuf_put_urlencoded(&request.url, get->path, true);
-        request.timeout_ms = 0; /* any size: bounded by silence instead */
+        request.timeout_ms = 0; /* a file of any size: bounded by idle time instead */
         request.max_response_bytes = ERROR_BODY_MAX_BYTES;
         step_file_get(client, &request, get, IDLE_MS, &response, &stopped);
         rc = stopped ? error_set(err, ERR_TOO_LARGE, "reading stopped: the receiver takes no more")
                      : daytona_toolbox_check(daytona, &response, "read", err);
         if (rc != 0 && response.transport == HTTP_ANSWERED && response.status == 404 &&
             err->code != ERR_SANDBOX_NOT_FOUND && err->code != ERR_PROVIDER_DOWN) {
-            err->code = ERR_FILE_NOT_FOUND; /* gone since it was looked at */
+            err->code = ERR_FILE_NOT_FOUND; /* the file was removed meanwhile */
         }
     }
     http_request_done(&request);
     return rc;
 }
 
-/* {"files":[{"path","bytes"}]}: an empty or foreign body is not the toolbox's yes. */
+/* Expects {"files":[{"path","bytes"}]}. An empty or foreign body did not come from the toolbox. */
 static int check_uploaded(const struct form_upload *upload, struct error *err)
 {
     struct error ignored = ERROR_INIT;
@@ -149,7 +149,7 @@ int daytona_file_put(struct provider *provider, struct http_client *client,
     }
     request.timeout_ms = 0;
     request.max_response_bytes = ERROR_BODY_MAX_BYTES;
-    request.once = true; /* a streamed body cannot be produced twice */
+    request.once = true; /* a streamed body cannot be repeated */
     form_upload_send(&upload, client, &request, IDLE_MS, &response);
     if (upload.failed) {
         error_set(err, ERR_INVALID, "writing stopped: the content ended early");

@@ -60,6 +60,7 @@ static enum provider_state state_of(enum daytona_kind kind)
 
 static int take_items(struct provider_call *call, const cJSON *items)
 {
+    call->listed_count = 0;
     if (!cJSON_IsArray(items)) {
         return -1;
     }
@@ -123,7 +124,6 @@ void daytona_list_step(const struct daytona *daytona, struct provider_call *call
     char text[180];
     if (!last) {
         strbuf_reset(&call->page);
-        call->listed_count = 0;
         send_page(daytona, call, request, ret);
         return;
     }

@@ -1,9 +1,9 @@
 /*
- * daytona_wire - what goes to Daytona's API and what its answers say, checked and classified.
+ * daytona_wire - writes requests to Daytona's API, checks and classifies its answers.
  *
- * Owns: a request's frame, the create's body, which values may go on into URLs and rows, the
- * states, the class of a refusal. Does not own: what follows from them. Threads: none shared.
- * Failure: -1; nothing is half taken.
+ * Owns: the frame of a request, the create's body, which values may go into URLs and rows, the
+ * states, the class of a refusal. Does not own: what the operations do then. Threads: no shared
+ * state. Failure: -1; the result is then unchanged.
  */
 #include <string.h>
 
@@ -56,7 +56,7 @@ cJSON *daytona_create_body(const struct daytona *daytona, const struct provider_
                           call->envs ? cJSON_Duplicate(call->envs, 1) : cJSON_CreateObject());
     json_add_int64(body, "autoStopInterval", daytona_autostop_minutes(call));
     json_add_int64(body, "autoArchiveInterval", config->auto_archive_minutes);
-    /* a stopped sandbox is one we promised to keep */
+    /* Daytona must not delete a stopped sandbox, because we promised to keep it */
     json_add_int64(body, "autoDeleteInterval", -1);
     return body;
 }
@@ -128,7 +128,7 @@ void daytona_error_text(const struct daytona *daytona, const struct http_respons
                         char *out, size_t size)
 {
     const char *const secrets[] = {daytona->config.api_key};
-    struct error ignored = ERROR_INIT; /* an empty body or a proxy's HTML is an answer too */
+    struct error ignored = ERROR_INIT; /* an empty body or a proxy's HTML is an answer, too */
     if (response->transport != HTTP_ANSWERED) {
         provider_clean_text(out, size, response->error, strlen(response->error), secrets, 1);
         return;
@@ -143,13 +143,14 @@ void daytona_error_text(const struct daytona *daytona, const struct http_respons
     cJSON_Delete(root);
 }
 
-/* of an error body: the HTTP status again */
+/* field of an error body that repeats the HTTP status */
 #define STATUS_FIELD "statusCode"
 
-/* What the API's router says when the path is none of its own: the base URL is wrong. */
+/* True for the API router's answer to an unknown path: the base URL is wrong. */
 static bool is_unknown_route(const struct http_response *response)
 {
-    struct error ignored = ERROR_INIT; /* only an own refusal comes here, which is JSON */
+    struct error ignored =
+        ERROR_INIT; /* the caller has checked that this is the API's own refusal, which is JSON */
     cJSON *root = json_parse(response->body, response->body_bytes, &ignored);
     bool unknown = strncmp(json_text(root, "message"), "Cannot ", 7) == 0;
     cJSON_Delete(root);
@@ -167,7 +168,7 @@ bool daytona_is_not_found(const struct http_response *response)
     return step_answered(response, 404) && !daytona_is_foreign(response);
 }
 
-/* Refusals that are about how much there is, not about the request. */
+/* True for texts about missing capacity, not about the request. */
 static bool is_capacity_text(const char *text)
 {
     static const char *const words[] = {"quota", "limit exceeded", "no available runner",
@@ -193,13 +194,13 @@ enum outcome daytona_classify(int status, const char *text, bool starting, int64
     case 400:
     case 403:
         return starting && is_capacity_text(text) ? OUTCOME_CAPACITY : OUTCOME_PERMANENT;
-    case 408: /* the server gave up waiting */
+    case 408: /* the server timed out */
     case 409: /* a change is under way */
     case 425:
         return OUTCOME_TRANSIENT;
     default:
         break;
     }
-    /* a redirect is a proxy's login page: no API answers with one */
+    /* a redirect is a proxy's login page; the API never sends one */
     return status >= 500 ? OUTCOME_TRANSIENT : OUTCOME_PERMANENT;
 }

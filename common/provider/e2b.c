@@ -39,7 +39,7 @@ static struct provider *e2b_open(struct error *err)
     struct e2b_config *config = &e2b->config;
     e2b->provider.ops = &e2b_provider_ops;
     if (config_load(config_table, CONFIG_COUNT, config, err) != 0) {
-        free(e2b); /* config_load leaves nothing behind on failure */
+        free(e2b); /* config_load() frees its own strings on failure */
         return NULL;
     }
     struct provider_lifetimes lifetimes;
@@ -75,7 +75,7 @@ static struct provider *e2b_open(struct error *err)
         strbuf_printf(&base, "https://api.%s", config->domain);
     }
     e2b->api_base = strbuf_take(&base);
-    /* a local control plane over http has its sandboxes on http too */
+    /* a control plane over http (a local host) serves its sandboxes over http, too */
     e2b->scheme = strncasecmp(e2b->api_base, "http://", 7) == 0 ? "http" : "https";
     return &e2b->provider;
 fail:
@@ -119,7 +119,7 @@ int e2b_put_port_base(const struct e2b *e2b, const struct provider_target *targe
 int e2b_put_envd_base(const struct e2b *e2b, const struct provider_target *target,
                       struct strbuf *out)
 {
-    /* domains where E2B runs a shared host name that routes by headers */
+    /* domains where E2B has one host name for all sandboxes and routes by headers */
     static const char *const shared[] = {"e2b.app", "e2b.dev", "e2b.pro", "e2b-staging.dev"};
     if (e2b->config.sandbox_url) {
         return strbuf_puts(out, e2b->config.sandbox_url);
@@ -139,7 +139,7 @@ static int e2b_port_url(struct provider *provider, struct http_client *client,
                         const struct provider_target *target, int port, struct strbuf *ret,
                         struct error *err)
 {
-    (void)client; /* the name of the host says it all */
+    (void)client; /* the URL depends only on the host name */
     if (e2b_put_port_base((struct e2b *)provider, target, port, ret) != 0) {
         return error_set(err, ERR_INTERNAL, "the port's URL is too long");
     }
@@ -158,7 +158,8 @@ static int e2b_port_request(struct provider *provider, struct http_client *clien
         return error_set(err, ERR_INVALID, "the sandbox's provider data is malformed");
     }
     str_copy(ret->method, sizeof(ret->method), "GET");
-    /* a host of our own need not be reachable by the names it gives to ports */
+    /* the host names of a local host's ports may not resolve here, so use E2B_SANDBOX_URL with
+     * routing headers */
     if (e2b->config.sandbox_url) {
         e2b_put_envd_base(e2b, target, &ret->url);
     } else {

@@ -16,7 +16,7 @@
 
 enum { E2B_ENVD_PORT = 49983 };
 
-/* The Linux user commands run as and files belong to: Basic auth with an empty password. */
+/* The Linux user that runs commands and owns files, sent as Basic auth with an empty password. */
 #define E2B_USER        "user"
 #define E2B_USER_HEADER "Authorization: Basic dXNlcjo=\n"
 #define E2B_ROOT_HEADER "Authorization: Basic cm9vdDo=\n"
@@ -32,10 +32,10 @@ struct e2b_config {
 };
 
 struct e2b {
-    struct provider provider; /* first: ops take it for the whole */
+    struct provider provider; /* first member, because the operations cast it to the whole */
     struct e2b_config config;
     char *api_base;     /* without a trailing slash */
-    const char *scheme; /* of sandbox URLs */
+    const char *scheme; /* scheme of sandbox URLs */
 };
 
 extern const struct provider_ops e2b_provider_ops;
@@ -50,19 +50,19 @@ int e2b_put_port_base(const struct e2b *e2b, const struct provider_target *targe
 /* Appends "metadata=..." for the given pairs, encoded three times as the API decodes it. */
 void e2b_put_metadata_filter(struct strbuf *out, const char *const pairs[][2], size_t count);
 
-/* "host" or "host:port", or "". */
+/* True for "host", "host:port" or "". */
 bool e2b_is_domain(const char *text);
 /* e2b_answer.c */
 
-/* Id, tokens and domain of a Sandbox or SandboxDetail; absent and null tokens and domain are "".
- * -1, with *result unchanged: no usable id, or a value that must not be put into a URL or header.
- */
+/* Reads id, tokens and domain of a Sandbox or SandboxDetail; absent and null tokens and domain
+ * become "". -1, with *result unchanged: no usable id, or a value that must not go into a URL or
+ * header. */
 int e2b_take_sandbox(const cJSON *root, struct provider_result *result) MUST_CHECK;
 enum provider_state e2b_take_state(const cJSON *object);
-/* On the clock of call->now_ms; 0 = absent or unusable. */
+/* Reads a time and converts it to the clock of call->now_ms; 0 = absent or unusable. */
 int64_t e2b_take_time(const struct provider_call *call, const cJSON *object, const char *field);
 
-/* A page of the list into call->listed. -1: no such page, or more than it may hold. */
+/* A page of the list into call->listed, in place of the last one. -1: no such page. */
 int e2b_take_listed(const cJSON *root, struct provider_call *call) MUST_CHECK;
 
 /* e2b_control.c */
@@ -76,15 +76,15 @@ int e2b_call(struct provider *, struct http_client *, const struct provider_targ
 
 /* e2b_data.c */
 
-/* A request to envd with routing headers, token and user. ERR_INVALID for a target that cannot be
- * put into a URL or a header. */
+/* Starts a request to envd with routing headers, token and user. ERR_INVALID: the target cannot be
+ * put into a URL or header. */
 int e2b_envd_request(const struct e2b *e2b, const struct provider_target *target,
                      const char *method, const char *path, struct http_request *ret,
                      struct error *err) MUST_CHECK;
 /* -1 + err unless the answer is a 2xx. `what` names the operation in the message. */
 int e2b_envd_check(const struct e2b *e2b, const struct provider_target *target,
                    const struct http_response *response, const char *what, struct error *err);
-/* Connect error -> error code and text. */
+/* Sets err from a Connect error. */
 int e2b_rpc_error(const struct e2b *e2b, const struct provider_target *target,
                   const struct connect_error *error, const char *what, struct error *err);
 /* POST /<service>/<method> with a JSON body; *ret is the parsed answer (caller deletes). */
@@ -97,7 +97,7 @@ enum envd_feature {
 #include "common/provider/e2b_versions.def"
 #undef X
 };
-/* Whether the sandbox's envd can do it; false when its version is not known. */
+/* True when the sandbox's envd has the feature. False also when its version is unknown. */
 bool e2b_envd_can(const struct provider_target *target, enum envd_feature feature);
 
 int e2b_file_get(struct provider *, struct http_client *, const struct provider_target *,

@@ -1,8 +1,8 @@
 /*
- * e2b_answer - the fields of the API's Sandbox, SandboxDetail and ListedSandbox, checked.
+ * e2b_answer - reads and checks the fields of the API's Sandbox, SandboxDetail and ListedSandbox.
  *
- * Owns: which values may go on into URLs, headers and rows. Does not own: what follows from them.
- * Threads: none shared. Failure: -1 / 0 / UNKNOWN; nothing is half taken.
+ * Owns: which values may go into URLs, headers and rows. Does not own: what the operations do with
+ * them. Threads: no shared state. Failure: -1, 0 or UNKNOWN; the result is then unchanged.
  */
 #include <string.h>
 
@@ -11,7 +11,8 @@
 #include "common/provider/e2b.h"
 #include "common/provider/step.h"
 
-/* An optional string; absent and null are "". -1: wrong type, too long or not `ok`. */
+/* Reads an optional string; absent and null become "". -1: wrong type, too long, or refused by
+ * `ok`. */
 static int take_text(const cJSON *object, const char *field, char *out, size_t size,
                      bool (*ok)(const char *))
 {
@@ -52,6 +53,7 @@ enum provider_state e2b_take_state(const cJSON *object)
 
 int e2b_take_listed(const cJSON *root, struct provider_call *call)
 {
+    call->listed_count = 0;
     if (!cJSON_IsArray(root)) {
         return -1;
     }
@@ -81,7 +83,7 @@ int e2b_take_sandbox(const cJSON *root, struct provider_result *result)
                   provider_is_header_value) != 0) {
         return -1;
     }
-    /* a required field; one that is no version says nothing, and nothing depends on it alone */
+    /* a required field; an invalid version counts as unknown */
     if (take_text(root, "envdVersion", found.agent_version, sizeof(found.agent_version),
                   provider_is_header_value) != 0) {
         found.agent_version[0] = '\0';

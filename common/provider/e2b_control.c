@@ -36,10 +36,10 @@ enum {
     SETTLE_POLL_MS = 2000,
     TRANSITION_POLL_MS = 1000,
     EXTRAS_MAX = 4,
-    EXTRAS_MORE = 1 << 8, /* bit of call->scratch: more copies than extras[] holds */
+    EXTRAS_MORE = 1 << 8, /* bit of call->scratch: there are more copies than extras[] holds */
 };
 
-/* of an error body: the HTTP status again */
+/* field of an error body that repeats the HTTP status */
 #define STATUS_FIELD "code"
 
 static struct e2b *self(struct provider *provider)
@@ -49,11 +49,11 @@ static struct e2b *self(struct provider *provider)
 
 /* ---- verdicts -------------------------------------------------------------------------------- */
 
-/* Fills error_code and message of an API error body; both "" when it is something else. */
+/* Reads error_code and message of an API error body; both become "" for any other body. */
 static void read_error_body(const struct http_response *response, char *code, size_t code_size,
                             cJSON **ret_root, const char **ret_message)
 {
-    struct error ignored = ERROR_INIT; /* a proxy's HTML is an answer too */
+    struct error ignored = ERROR_INIT; /* a proxy's HTML is an answer, too */
     code[0] = '\0';
     *ret_message = "";
     *ret_root = response->body_bytes > 0
@@ -81,8 +81,8 @@ static bool is_capacity_code(const char *code)
     return false;
 }
 
-/* The class of an answer that is not a success. `creating`: the request was the create itself, so
- * a server error may hide its effect. */
+/* Classifies an answer that is not a success. `creating`: the request was the create, so a server
+ * error may hide its effect. */
 static enum outcome classify(int status, const char *code, bool creating, bool starting,
                              int64_t *retry_after_ms)
 {
@@ -96,7 +96,7 @@ static enum outcome classify(int status, const char *code, bool creating, bool s
                : strcmp(code, "sandbox_start_in_flight") == 0 ? OUTCOME_AMBIGUOUS
                                                               : OUTCOME_PERMANENT;
     case 429:
-        /* E2B answers its concurrency limit without Retry-After, its rate limiter with one */
+        /* E2B sends Retry-After with its rate limit, but not with its concurrency limit */
         if (*retry_after_ms > 0) {
             return OUTCOME_RATE_LIMITED;
         }
@@ -119,7 +119,7 @@ static enum outcome classify(int status, const char *code, bool creating, bool s
     return OUTCOME_PERMANENT;
 }
 
-/* An earlier create is still unproven: nothing but "look again" may be concluded. */
+/* True while an earlier create may have had an effect: the step can only look again. */
 static bool is_undecided(const struct provider_call *call)
 {
     return call->op == PROVIDER_CREATE && call->maybe_sent && call->phase != PHASE_CREATE;
@@ -128,14 +128,14 @@ static bool is_undecided(const struct provider_call *call)
 static void keep_undecided(const struct provider_call *call, struct provider_step *ret)
 {
     ret->may_exist = ret->verdict == PROVIDER_FAILED && is_undecided(call);
-    /* a hold is kept: nothing ends by it */
+    /* a hold does not end the operation */
     if (ret->may_exist && ret->outcome != OUTCOME_SNOOZE && ret->outcome != OUTCOME_RATE_LIMITED &&
         ret->outcome != OUTCOME_AUTH) {
         ret->outcome = OUTCOME_AMBIGUOUS;
     }
 }
 
-/* Fails the step with the class and text of an answer that is no success. */
+/* Fails the step with the class and text of an unsuccessful answer. */
 static void fail_response(const struct e2b *e2b, const struct provider_call *call,
                           const struct http_response *response, const char *what,
                           struct provider_step *ret)
@@ -216,7 +216,8 @@ static void send_sandbox(const struct e2b *e2b, struct provider_call *call, enum
     step_send(call, phase, request, "e2b", ret);
 }
 
-/* Whole seconds, rounded up, within what the plan accepts (above it create answers 400). */
+/* The lifetime in whole seconds, rounded up, at most the plan's maximum: above it create answers
+ * 400. */
 static int64_t timeout_seconds(const struct e2b *e2b, const struct provider_call *call)
 {
     int64_t seconds = call->timeout_ms <= 0 ? 1 : (call->timeout_ms - 1) / 1000 + 1;
@@ -233,7 +234,7 @@ static cJSON *timeout_body(const struct e2b *e2b, const struct provider_call *ca
 static void send_connect(const struct e2b *e2b, struct provider_call *call, const char *id,
                          struct http_request *request, struct provider_step *ret)
 {
-    /* measured from before the send: never later than what the provider grants */
+    /* counted from before the send, so never later than the end the provider grants */
     int64_t end_ms = call->now_ms + timeout_seconds(e2b, call) * 1000;
     if (end_ms > call->result.expires_at_ms) {
         call->result.expires_at_ms = end_ms;
@@ -277,7 +278,7 @@ static void send_create(const struct e2b *e2b, struct provider_call *call,
                           call->envs ? cJSON_Duplicate(call->envs, 1) : cJSON_CreateObject());
     json_add_int64(body, "timeout", timeout_seconds(e2b, call));
     cJSON_AddTrueToObject(body, "secure");
-    /* should the provider's own end come first, it must not destroy what we promised to keep */
+    /* if E2B's own deadline passes first, the sandbox must be paused, not destroyed */
     cJSON_AddTrueToObject(body, "autoPause");
     cJSON_AddTrueToObject(body, "allow_internet_access");
     begin(e2b, "POST", request);
@@ -293,19 +294,19 @@ static void send_create(const struct e2b *e2b, struct provider_call *call,
 
 static cJSON *parse_body(const struct http_response *response)
 {
-    struct error ignored = ERROR_INIT; /* the caller answers NULL with an outcome */
+    struct error ignored = ERROR_INIT; /* the caller turns NULL into an outcome */
     return response->body_bytes > 0 ? json_parse(response->body, response->body_bytes, &ignored)
                                     : NULL;
 }
 
-/* E2B's own not-found, which is the only one that says anything about a sandbox. */
+/* True for E2B's own not-found; any other 404 says nothing about a sandbox. */
 static bool is_not_found(const struct http_response *last)
 {
     return step_answered(last, 404) && step_is_own_refusal(last, STATUS_FIELD);
 }
 
-/* E2B answers a delete, a pause and a new timeout with 204. A login page answers everything with
- * 200 and HTML, and has had no effect. */
+/* E2B answers delete, pause and timeout with 204. A proxy's login page answers 200 with HTML, and
+ * the request had no effect. */
 static bool is_accepted(const struct http_response *last)
 {
     if (!step_succeeded(last) || last->body_bytes == 0) {
@@ -317,7 +318,7 @@ static bool is_accepted(const struct http_response *last)
     return json;
 }
 
-/* Fails the step with an answer that is neither accepted nor an error of E2B's. */
+/* Fails the step for an answer that is neither a 204 nor an error of E2B. */
 static void fail_unaccepted(const struct e2b *e2b, const struct provider_call *call,
                             const struct http_response *last, const char *what,
                             struct provider_step *ret)
@@ -329,7 +330,7 @@ static void fail_unaccepted(const struct e2b *e2b, const struct provider_call *c
     }
 }
 
-/* Create and connect: 200 and 201 with a Sandbox. false: the step has failed. */
+/* Reads the answer of create or connect: 200 or 201 with a Sandbox. False: the step has failed. */
 static bool read_started(const struct e2b *e2b, struct provider_call *call,
                          const struct http_response *last, const char *what,
                          struct provider_step *ret)
@@ -368,7 +369,7 @@ static void keep_extra(struct provider_call *call, const char *id)
     call->scratch++;
 }
 
-/* Keeps the oldest of a page in result, the others in extras. -1: not a page. */
+/* Keeps the oldest sandbox of a page in result, the others in extras. -1: not a page. */
 static int read_page(struct provider_call *call, const struct http_response *last)
 {
     cJSON *root = parse_body(last);
@@ -382,7 +383,8 @@ static int read_page(struct provider_call *call, const struct http_response *las
     for (const cJSON *item = root->child; item; item = item->next) {
         const cJSON *id = cJSON_GetObjectItemCaseSensitive(item, "sandboxID");
         struct provider_result *best = &call->result;
-        /* a server that ignores the filter must not make us adopt or kill what is not ours */
+        /* check the tags: a server that ignores the filter must not make us adopt or kill another's
+         * sandbox */
         if (!is_ours(call, item)) {
             continue;
         }
@@ -414,7 +416,7 @@ out:
 
 /* ---- the machines ---------------------------------------------------------------------------- */
 
-/* After all pages and the removal of spare copies: what the operation does with what was found. */
+/* Continues the operation after all pages were read and extra copies were removed. */
 static void lookup_finished(const struct e2b *e2b, struct provider_call *call,
                             struct http_request *request, struct provider_step *ret)
 {
@@ -450,7 +452,7 @@ static void lookup_finished(const struct e2b *e2b, struct provider_call *call,
     }
 }
 
-/* A GET learns which one it is and harms none; the others keep one copy or none. */
+/* PROVIDER_GET leaves extra copies alone; the other operations remove them. */
 static void next_extra(const struct e2b *e2b, struct provider_call *call,
                        struct http_request *request, struct provider_step *ret)
 {
@@ -505,7 +507,7 @@ static void step_get(const struct e2b *e2b, struct provider_call *call,
     bool ok = root && e2b_take_sandbox(root, result) == 0 && state != PROVIDER_STATE_UNKNOWN;
     if (ok) {
         result->started_at_ms = e2b_take_time(call, root, "startedAt");
-        /* of a paused sandbox endAt is the time it was paused */
+        /* endAt of a paused sandbox is the time of its pause */
         result->expires_at_ms =
             state == PROVIDER_STATE_RUNNING ? e2b_take_time(call, root, "endAt") : 0;
         if (call->phase == PHASE_PAUSE_CHECK && state == PROVIDER_STATE_RUNNING) {
@@ -571,7 +573,7 @@ static void step_pause(const struct e2b *e2b, struct provider_call *call,
     } else if (is_not_found(last)) {
         step_done(call, ret, PROVIDER_STATE_ABSENT);
     } else if (step_answered(last, 409)) {
-        /* already paused or in another transition: only a GET can tell */
+        /* paused already, or in another transition: only a GET tells which */
         send_sandbox(e2b, call, PHASE_PAUSE_CHECK, "GET", id, "", NULL, request, ret);
     } else {
         fail_unaccepted(e2b, call, last, "pause", ret);
@@ -586,8 +588,8 @@ static void step_timeout(const struct e2b *e2b, struct provider_call *call,
         step_fail(ret, OUTCOME_SNOOZE, TRANSITION_POLL_MS,
                   "e2b timeout: another change is under way");
     } else if (is_accepted(last) || is_not_found(last) || step_answered(last, 400)) {
-        /* 204 may have clamped silently, 404 may be a paused one, 400 may mean that the plan's
-         * longest life is used up: what was granted is what GET says */
+        /* A 204 may hide a clamped timeout, a 404 a paused sandbox, a 400 that the plan's longest
+         * life is used up. Only a GET tells the granted end. */
         send_sandbox(e2b, call, PHASE_GET, "GET", call->result.provider_sandbox_id, "", NULL,
                      request, ret);
     } else {
@@ -608,7 +610,7 @@ static void step_connect(const struct e2b *e2b, struct provider_call *call,
     }
 }
 
-/* DELETE: gone now and gone already are the same, when E2B itself says so. */
+/* True when E2B itself says that the sandbox is deleted, now or before. */
 static bool is_gone(const struct http_response *last)
 {
     return is_accepted(last) || is_not_found(last);

@@ -50,13 +50,13 @@ static enum error_code error_code_of(const struct connect_error *error)
     switch (error->code) {
     case CONNECT_NOT_FOUND:
         return ERR_FILE_NOT_FOUND;
-    case CONNECT_ALREADY_EXISTS: /* from a proxy: the sandbox is changing its state */
+    case CONNECT_ALREADY_EXISTS: /* from a proxy, it means that the sandbox is changing its state */
         return error->from_rpc ? ERR_EXISTS : ERR_PROVIDER_DOWN;
     case CONNECT_INVALID_ARGUMENT:
     case CONNECT_FAILED_PRECONDITION:
     case CONNECT_OUT_OF_RANGE:
         return ERR_INVALID;
-    case CONNECT_RESOURCE_EXHAUSTED: /* from a proxy: too many connections */
+    case CONNECT_RESOURCE_EXHAUSTED: /* from a proxy, it means too many connections */
         return error->from_rpc ? ERR_PROVIDER : ERR_PROVIDER_DOWN;
     case CONNECT_UNAVAILABLE:
     case CONNECT_DEADLINE_EXCEEDED:
@@ -107,7 +107,7 @@ int e2b_envd_check(const struct e2b *e2b, const struct provider_target *target,
         return 0;
     }
     connect_error_decode(response->status, response->body, response->body_bytes, &error);
-    /* 413 means the same from whoever sends it; a Connect server sends 415 without a body */
+    /* a 413 has one meaning, whoever sends it; a Connect server sends 415 without a body */
     if (response->status >= 300 && response->status < 500 && response->status != 413 &&
         response->status != 415 && !error.own) {
         error_set(err, ERR_PROVIDER_DOWN, "%s: HTTP %d, and not from the provider itself", what,
@@ -116,7 +116,7 @@ int e2b_envd_check(const struct e2b *e2b, const struct provider_target *target,
         return -1;
     }
     if (response->status == 502 && !error.from_rpc) {
-        /* E2B's edge: the same words for gone and for paused */
+        /* E2B's proxy uses the same text for a deleted and for a paused sandbox */
         if (error.own && strstr(error.message, "not found")) {
             return error_set(err, ERR_SANDBOX_NOT_FOUND, "%s: the sandbox was not found", what);
         }
@@ -212,7 +212,7 @@ static int files_request(const struct e2b *e2b, const struct provider_target *ta
     }
     strbuf_put_urlencoded(&request->url, path, true);
     strbuf_puts(&request->url, "&username=" E2B_USER);
-    request->timeout_ms = 0; /* any size: bounded by silence instead */
+    request->timeout_ms = 0; /* a file of any size: bounded by idle time instead */
     request->max_response_bytes = ERROR_BODY_MAX_BYTES;
     return 0;
 }
@@ -233,7 +233,7 @@ int e2b_file_get(struct provider *provider, struct http_client *client,
                      : e2b_envd_check(e2b, target, &response, "read", err);
         if (rc != 0 && response.transport == HTTP_ANSWERED && response.status == 404 &&
             err->code != ERR_SANDBOX_NOT_FOUND && err->code != ERR_PROVIDER_DOWN) {
-            err->code = ERR_FILE_NOT_FOUND; /* gone since it was looked at */
+            err->code = ERR_FILE_NOT_FOUND; /* the file was removed meanwhile */
         }
     }
     http_request_done(&request);
@@ -260,7 +260,7 @@ int e2b_file_put(struct provider *provider, struct http_client *client,
     } else if (form_upload_multipart(&upload, &request, NULL, NULL, "file", err) != 0) {
         goto out;
     }
-    request.once = true; /* a streamed body cannot be produced twice */
+    request.once = true; /* a streamed body cannot be repeated */
     form_upload_send(&upload, client, &request, IDLE_MS, &response);
     if (upload.failed) {
         error_set(err, ERR_INVALID, "writing stopped: the content ended early");
@@ -272,7 +272,8 @@ int e2b_file_put(struct provider *provider, struct http_client *client,
         }
         goto out;
     }
-    /* [{"path","name","type"}], sent as text/plain; an empty or foreign body is not envd's yes */
+    /* Expects [{"path","name","type"}], sent as text/plain. An empty or foreign body did not come
+     * from envd. */
     answer = json_parse(upload.answer.data, upload.answer.length, err);
     rc = cJSON_IsArray(answer) ? 0 : error_set(err, ERR_PROVIDER, "write: unusable answer");
     cJSON_Delete(answer);

@@ -1,10 +1,10 @@
 /*
- * http - requests as curl sees them, and the blocking client.
+ * http - configures curl's handles; the blocking client.
  *
- * Owns: easy handle options, response capture and bounds, CURLcode -> enum http_transport, driving
- * a step machine to its end. Does not own: what an answer means, the worker's loop (http_multi.c).
- * Threads: a client belongs to one thread at a time. Failure: always in the response, never lost:
- * HTTP_NOT_SENT is claimed only when curl's own counters show that no request byte left.
+ * Owns: options of an easy handle, capture and bounds of the answer, the map from CURLcode to enum
+ * http_transport, driving a step machine to its end. Does not own: what an answer means, the
+ * worker's loop (http_multi.c). Threads: a client belongs to one thread at a time. Failure: always
+ * in the response (enum http_transport), never an error.
  */
 #include <limits.h>
 #include <stdio.h>
@@ -23,7 +23,7 @@ enum {
     DEFAULT_RESPONSE_BYTES = 1024 * 1024,
     RETRY_AFTER_MAX_MS = 3600 * 1000,
     DRIVE_MAX_STEPS = 1000,
-    TICK_MS = 900, /* curl asks once a second when nothing moves */
+    TICK_MS = 900, /* curl calls the progress function once a second when nothing moves */
 };
 #define BODY_MAX_BYTES ((size_t)16 * 1024 * 1024) /* E2B's own bound on a request body */
 
@@ -60,13 +60,13 @@ static bool is_success(long status)
 
 static int64_t bound_retry_ms(int64_t ms)
 {
-    if (ms < 1) { /* "now" is still an instruction: at once, but it was given */
+    if (ms < 1) { /* a Retry-After of 0 was still sent, so return at least 1 */
         return 1;
     }
     return ms > RETRY_AFTER_MAX_MS ? RETRY_AFTER_MAX_MS : ms;
 }
 
-/* A wait in ms, or a date, which goes to *ret_at_ms. */
+/* Parses a wait in ms, or a date into *ret_at_ms. */
 static int64_t parse_retry_after(const char *value, int64_t *ret_at_ms)
 {
     char *end = NULL;
@@ -107,7 +107,7 @@ static void note_retry_after(struct http_exchange *x, const char *name, const ch
     }
 }
 
-/* A Retry-After that is a date was meant on the server's clock, which its Date tells. */
+/* Converts a Retry-After that is a date: it refers to the server's clock, known from its Date. */
 static void apply_retry_date(struct http_exchange *x)
 {
     struct http_response *response = &x->response;
@@ -125,14 +125,15 @@ static size_t on_header(char *data, size_t size, size_t count, void *arg)
     struct http_exchange *x = arg;
     size_t bytes = size * count;
     char line[1536];
-    if (bytes >= 5 && memcmp(data, "HTTP/", 5) == 0) { /* a new head: after 100 Continue, say */
+    if (bytes >= 5 &&
+        memcmp(data, "HTTP/", 5) == 0) { /* a new head, for example after 100 Continue */
         x->response.retry_after_ms = x->response.date_ms = x->retry_at_ms = 0;
         x->response.next_token[0] = '\0';
         x->response.content_type[0] = '\0';
         x->response.content_length = -1;
         return bytes;
     }
-    if (bytes >= sizeof(line)) { /* none of ours is that long; do not act on a cut one */
+    if (bytes >= sizeof(line)) { /* no header that we use is that long, so ignore a cut one */
         return bytes;
     }
     memcpy(line, data, bytes);
@@ -164,7 +165,7 @@ static size_t on_header(char *data, size_t size, size_t count, void *arg)
     return bytes;
 }
 
-/* -1: the caller stops. */
+/* Reports the head to the stream. -1: the caller stops. */
 static int tell_head(struct http_exchange *x, long status)
 {
     if (x->head_told || !x->stream->on_head) {
@@ -199,7 +200,7 @@ static size_t on_body(char *data, size_t size, size_t count, void *arg)
             }
             return bytes;
         }
-        /* an error text: what fits is enough */
+        /* an error text may be cut */
         size_t space = x->max_response_bytes - x->body.length;
         strbuf_append(&x->body, data, bytes < space ? bytes : space);
         return bytes;
@@ -225,7 +226,7 @@ static size_t on_read(char *buf, size_t size, size_t count, void *arg)
     }
     long got = x->stream->read_body(x->stream->arg, buf, space);
     if (got < 0 || (size_t)got > space || (got == 0 && total >= 0)) {
-        x->stopped = true; /* failed, or ended before the length it promised */
+        x->stopped = true; /* the source failed, or ended before its announced length */
         return CURL_READFUNC_ABORT;
     }
     x->sent += got;
@@ -275,7 +276,7 @@ void http_exchange_init(struct http_exchange *x)
     memset(x, 0, sizeof(*x));
     x->easy = curl_easy_init();
     if (!x->easy) {
-        abort(); /* only memory exhaustion gets here */
+        abort(); /* fails only without memory */
     }
     strbuf_init(&x->body, DEFAULT_RESPONSE_BYTES);
 }
@@ -295,7 +296,7 @@ static void add_header(struct http_exchange *x, const char *line)
 {
     struct curl_slist *list = curl_slist_append(x->headers, line);
     if (!list) {
-        abort(); /* only memory exhaustion gets here */
+        abort(); /* fails only without memory */
     }
     x->headers = list;
 }
@@ -400,7 +401,7 @@ int http_exchange_prepare(struct http_exchange *x, const struct http_request *re
     x->is_https = strncasecmp(request->url.data, "https:", 6) == 0;
     x->max_response_bytes =
         request->max_response_bytes > 0 ? request->max_response_bytes : DEFAULT_RESPONSE_BYTES;
-    /* a fresh buffer: one large answer must not stay allocated for ever in a pooled handle */
+    /* a fresh buffer, so that a pooled handle does not keep the memory of one large answer */
     strbuf_done(&x->body);
     strbuf_init(&x->body, x->max_response_bytes);
 
@@ -440,7 +441,7 @@ int http_exchange_prepare(struct http_exchange *x, const struct http_request *re
         curl_easy_setopt(easy, CURLOPT_XFERINFOFUNCTION, on_progress);
         curl_easy_setopt(easy, CURLOPT_XFERINFODATA, x);
     } else if (!stream && limit_ms == 0) {
-        /* a request without a deadline still must not hang on a dead peer */
+        /* a request without a timeout must not hang on a dead peer either */
         curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, 1L);
         curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, 60L);
     }
@@ -455,7 +456,7 @@ int http_exchange_prepare(struct http_exchange *x, const struct http_request *re
     return 0;
 }
 
-/* True only if no byte of the request can have reached the server. */
+/* True only when no byte of the request can have reached the server. */
 static bool certainly_not_sent(struct http_exchange *x, CURLcode code)
 {
     long request_bytes = 0;
@@ -484,7 +485,7 @@ static bool certainly_not_sent(struct http_exchange *x, CURLcode code)
     default:
         break;
     }
-    /* a timeout or reset while the connection was still being made */
+    /* the timeout or reset happened while connecting */
     if (curl_easy_getinfo(x->easy, CURLINFO_NUM_CONNECTS, &connects) != CURLE_OK) {
         return false;
     }

@@ -1,8 +1,8 @@
 /*
- * http - the only door to libcurl: a blocking client and a multi driver.
+ * http - the only user of libcurl: a blocking client and a driver for many exchanges.
  *
- * Owns: connections, TLS verification (on), limits and timeouts, CURLcode -> enum http_transport.
- * Does not own: what an answer means.
+ * Owns: connections, TLS verification (on), limits and timeouts, the map from CURLcode to enum
+ * http_transport. Does not own: what an answer means.
  */
 #ifndef PROVIDER_HTTP_H
 #define PROVIDER_HTTP_H
@@ -17,8 +17,8 @@ int http_global_init(struct error *err) MUST_CHECK; /* once, before threads */
 struct http_client;
 struct http_client *http_client_new(void);
 void http_client_free(struct http_client *client);
-/* Performs the request. The response body is owned by the client until the next call. Transport
- * trouble is in ret->transport, not an error. */
+/* Performs the request. The client owns the response body until the next call. A transport failure
+ * is in ret->transport; it is not an error. */
 void http_client_perform(struct http_client *client, const struct http_request *request,
                          struct http_response *ret);
 /* Streamed both ways: body bytes of a 2xx go to on_data, after on_head (optional) had the answer's
@@ -30,7 +30,7 @@ struct http_stream {
     int (*on_head)(void *arg, const struct http_response *response);
     int (*on_data)(void *arg, const void *data, size_t bytes);
     long (*read_body)(void *arg, void *buf, size_t bytes);
-    /* called about every second; non-zero stops, as on_data does; may be NULL */
+    /* called about once a second; may be NULL. Non-zero stops, as for on_data. */
     int (*on_tick)(void *arg);
     void *arg;
     int64_t body_bytes;
@@ -38,11 +38,11 @@ struct http_stream {
 };
 void http_client_stream(struct http_client *client, const struct http_request *request,
                         const struct http_stream *stream, struct http_response *ret);
-/* Asks is_over(arg) at least once a second while http_client_stream() runs. When it says yes, that
- * stream is stopped, and later ones of this client are not asked about any more. NULL = nobody is
- * asked. */
+/* Calls is_over(arg) at least once a second while http_client_stream() runs. When it returns true,
+ * the stream is stopped, and is_over is not called again for this client. NULL removes it. */
 void http_client_watch(struct http_client *client, bool (*is_over)(void *arg), void *arg);
-/* Asks, unless it has been said already; for a long call made of short requests. */
+/* Calls is_over() now, unless it has returned true before; for a long call made of short requests.
+ */
 bool http_client_over(struct http_client *client);
 /* Runs a whole step machine to its end with this client. Returns the final step. */
 void http_client_drive(struct http_client *client, struct provider *provider,
@@ -53,7 +53,7 @@ void http_client_drive(struct http_client *client, struct provider *provider,
 
 struct http_multi;
 struct http_multi *http_multi_new(int max_connections);
-void http_multi_free(struct http_multi *multi); /* abandons what is in flight */
+void http_multi_free(struct http_multi *multi); /* abandons the exchanges in flight */
 /* Copies the request; on_done runs inside http_multi_run(). The response is valid during on_done.
  */
 void http_multi_send(struct http_multi *multi, const struct http_request *request,

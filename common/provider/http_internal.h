@@ -13,7 +13,7 @@
 #include "common/provider/http.h"
 
 struct http_exchange {
-    CURL *easy; /* owned; reset before each request, so that it keeps its TLS sessions */
+    CURL *easy; /* owned; reset before each request, which keeps its TLS sessions */
     struct curl_slist *headers;
     struct strbuf body;
     size_t max_response_bytes;
@@ -21,20 +21,20 @@ struct http_exchange {
     char curl_error[CURL_ERROR_SIZE];
     bool is_https;
     bool too_large;
-    int64_t retry_at_ms; /* Retry-After as a date, by the server's clock; 0 = none */
+    int64_t retry_at_ms; /* Retry-After as a date on the server's clock; 0 = none */
     /* streaming only */
     const struct http_stream *stream;
     bool head_told;            /* on_head was called */
-    bool stopped;              /* one of the caller's functions asked to end it */
-    bool stalled;              /* silent for idle_ms */
+    bool stopped;              /* a function of the caller ended it */
+    bool stalled;              /* no progress for idle_ms */
     int64_t sent;              /* request body bytes produced so far */
     curl_off_t moved;          /* bytes both ways at the last progress call */
     int64_t moved_ms, tick_ms; /* when `moved` last changed */
     int64_t started_ms;
-    /* http_client_watch(); NULL = nobody is asked, or has said yes */
+    /* set by http_client_watch(); NULL = none, or it has returned true */
     bool (*is_over)(void *arg);
     void *is_over_arg;
-    bool over; /* is_over() has said yes */
+    bool over; /* is_over() has returned true */
 };
 
 void http_exchange_init(struct http_exchange *exchange);

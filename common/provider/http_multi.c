@@ -20,15 +20,16 @@ struct transfer {
     struct http_exchange exchange;
     void (*on_done)(void *arg, const struct http_response *response);
     void *arg;
-    struct transfer *prev, *next; /* in flight, idle or unsendable list */
+    struct transfer *prev, *next; /* links of the in-flight, idle or unsendable list */
 };
 
 struct http_multi {
     CURLM *multi;
-    struct transfer *in_flight;  /* handed to curl */
-    struct transfer *unsendable; /* refused before sending; reported by the next run */
+    struct transfer *in_flight; /* given to curl */
+    struct transfer
+        *unsendable; /* refused before sending; the next http_multi_run() reports them */
     struct transfer *idle;
-    int in_flight_count; /* of both lists */
+    int in_flight_count; /* length of both lists */
     int idle_count;
 };
 
@@ -37,7 +38,7 @@ struct http_multi *http_multi_new(int max_connections)
     struct http_multi *m = xcalloc(1, sizeof(*m));
     m->multi = curl_multi_init();
     if (!m->multi) {
-        abort(); /* only memory exhaustion gets here */
+        abort(); /* fails only without memory */
     }
     curl_multi_setopt(m->multi, CURLMOPT_MAXCONNECTS, (long)max_connections);
     curl_multi_setopt(m->multi, CURLMOPT_PIPELINING, (long)CURLPIPE_NOTHING);
@@ -127,7 +128,7 @@ int http_multi_in_flight(const struct http_multi *m)
     return m->in_flight_count;
 }
 
-/* Calls back with the transfer already detached, so that on_done may send again. */
+/* Detaches the transfer before on_done, so that on_done may send again. */
 static void report(struct http_multi *m, struct transfer *t)
 {
     m->in_flight_count--;
@@ -162,7 +163,7 @@ static int run_completions(struct http_multi *m)
             continue;
         }
         struct transfer *t = NULL;
-        CURLcode code = message->data.result; /* message dies with remove_handle */
+        CURLcode code = message->data.result; /* curl_multi_remove_handle() frees the message */
         CURL *easy = message->easy_handle;
         curl_easy_getinfo(easy, CURLINFO_PRIVATE, &t);
         http_exchange_complete(&t->exchange, code);
@@ -179,7 +180,7 @@ void http_multi_run(struct http_multi *m, const int *extra_fds, int extra_count,
 {
     struct curl_waitfd fds[EXTRA_FDS_MAX];
     if (extra_count > EXTRA_FDS_MAX) {
-        abort(); /* a caller's mistake, not an input */
+        abort(); /* a programming error, not an input */
     }
     for (int i = 0; i < extra_count; i++) {
         fds[i] = (struct curl_waitfd){.fd = extra_fds[i], .events = CURL_WAIT_POLLIN};
@@ -187,7 +188,7 @@ void http_multi_run(struct http_multi *m, const int *extra_fds, int extra_count,
             ret_ready[i] = false;
         }
     }
-    /* what on_done of an earlier turn sent has to get under way before the wait */
+    /* requests sent by on_done of the previous round must start before the wait */
     if (run_completions(m) > 0 || m->unsendable || timeout_ms < 0) {
         timeout_ms = 0;
     }
@@ -197,7 +198,7 @@ void http_multi_run(struct http_multi *m, const int *extra_fds, int extra_count,
     int ready = 0;
     CURLMcode code = curl_multi_poll(m->multi, fds, (unsigned)extra_count, (int)timeout_ms, &ready);
     if (code != CURLM_OK && timeout_ms > 0) {
-        clock_sleep_ms(1); /* poll itself failed: never spin on it */
+        clock_sleep_ms(1); /* poll failed: do not spin */
     }
     for (int i = 0; i < extra_count && ret_ready && code == CURLM_OK; i++) {
         ret_ready[i] = fds[i].revents != 0;

@@ -118,7 +118,6 @@ struct provider_call {
     bool maybe_sent;           /* create/delete: an earlier create may have had its effect */
     int64_t settle_until_ms; /* on the clock of now_ms; before it, an empty lookup proves nothing */
     bool settle_only;        /* create: look up only; PROVIDER_STATE_ABSENT = it never happened */
-    size_t list_max;         /* list: more than this is a failure */
     int64_t now_ms;          /* the driver's clock; provider_call_tick() sets it before each step */
     bool clock_told;         /* some answer had a Date */
     int64_t clock_ahead_ms;  /* of the provider, by its Date; 0 within what a Date can tell */
@@ -128,7 +127,8 @@ struct provider_call {
     struct strbuf page; /* next page token; inited by provider_call_init */
     struct provider_result result;
     char extras[4][PROVIDER_ID_BYTES]; /* copies to kill */
-    struct provider_listed *listed;    /* list: owned; one that moves between pages may be twice */
+    /* list: owned; the page of the last answer. One that moves between pages may be on two. */
+    struct provider_listed *listed;
     size_t listed_count, listed_capacity;
 };
 void provider_call_init(struct provider_call *call);

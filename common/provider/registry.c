@@ -1,8 +1,9 @@
 /*
- * registry - which providers exist, and which of them this process has opened.
+ * registry - lists the backends, and opens those that are configured.
  *
- * Owns: the list of backends, SANDBOX_PROVIDERS order. Does not own: a backend's configuration.
- * Threads: const after open. Failure: ERR_CONFIG names the provider that cannot be used.
+ * Owns: the list of backends, the order of SANDBOX_PROVIDERS. Does not own: a backend's
+ * configuration. Threads: const after open. Failure: ERR_CONFIG names the provider that cannot be
+ * used.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +12,7 @@
 #include "common/domain/providers.h"
 #include "common/provider/provider.h"
 
-/* each backend defines its own */
+/* each backend defines its operations */
 #define X(id, name_env, env, seconds, help) extern const struct provider_ops id##_provider_ops;
 #include "common/domain/providers.def"
 #undef X

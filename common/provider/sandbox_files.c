@@ -14,18 +14,18 @@ enum {
     SCRIPT_MAX_BYTES = 16 * 1024,
     ANSWER_MAX_BYTES = 64 * 1024,
     ARGUMENT_MAX_BYTES = 5 * FILES_PATH_MAX_BYTES + 1,
-    QUICK_MS = 20 * 1000,              /* what looks, or renames */
-    APPEND_MS = 10 * 60 * 1000,        /* a copy of a rest of any size inside the sandbox */
-    LONG_MS = 60 * 1000,               /* what goes through a directory or a tree */
-    SHORT_CONTENT_BYTES = 64 * 1024,   /* in base64 below the 128 KiB that an argument may have */
-    COPY_MAX_BYTES = 64 * 1024 * 1024, /* of what tells no size, and may have no end */
+    QUICK_MS = 20 * 1000,       /* scripts that look or rename */
+    APPEND_MS = 10 * 60 * 1000, /* copies the rest of a file, of any size, inside the sandbox */
+    LONG_MS = 60 * 1000,        /* scripts that walk a directory or a tree */
+    SHORT_CONTENT_BYTES = 64 * 1024,   /* in base64 it fits an argument, which may have 128 KiB */
+    COPY_MAX_BYTES = 64 * 1024 * 1024, /* of a file that reports no size and may never end */
     NAME_BYTES = 40,
 };
 
 /* ---- one script ------------------------------------------------------------------------------ */
 
-/* Runs a script on `path` with up to two more arguments (NULL = none); its answer goes to *answer,
- * inited by the caller. */
+/* Runs a script on `path` with up to two more arguments (NULL = none). Appends its answer to
+ * *answer. */
 static int run(const struct sandbox_files *files, enum path_verb verb, const char *path,
                const char *first, const char *second, int64_t timeout_ms, struct strbuf *answer,
                struct error *err)
@@ -48,7 +48,7 @@ static int run(const struct sandbox_files *files, enum path_verb verb, const cha
     return rc == 0 ? path_script_check(answer->data, path, err) : -1;
 }
 
-/* A script that answers one word. */
+/* Runs a script that answers one word. */
 static int run_word(const struct sandbox_files *files, enum path_verb verb, const char *path,
                     const char *first, const char *second, int64_t timeout_ms, char ret_word[8],
                     struct error *err)
@@ -67,7 +67,7 @@ static int run_word(const struct sandbox_files *files, enum path_verb verb, cons
     return rc;
 }
 
-/* The next word of an answer's line, or "" at its end. */
+/* Returns the next word of an answer's line, or "" at its end. */
 static const char *next_word(const char **at, size_t *ret_length)
 {
     const char *word = *at + strspn(*at, " ");
@@ -94,7 +94,7 @@ static void temporary_name(const char *kind, char ret[NAME_BYTES])
     snprintf(ret, NAME_BYTES, ".sandbox-%s-%s", kind, random);
 }
 
-/* Best effort: what stays is a file with a name of ours. */
+/* Removes a temporary file. Best effort: a failure leaves a file with a name of ours. */
 static void discard(const struct sandbox_files *files, const char *path)
 {
     struct error ignored = ERROR_INIT;
@@ -180,7 +180,7 @@ static long read_counted(void *arg, void *buf, size_t bytes)
     return got;
 }
 
-/* The temporary file and the target that a script answered. */
+/* Reads the temporary path and the target path from a script's answer. */
 static int take_places(const struct strbuf *answer, struct strbuf *temporary, struct strbuf *target,
                        struct error *err)
 {
@@ -193,7 +193,7 @@ static int take_places(const struct strbuf *answer, struct strbuf *temporary, st
                : error_set(err, ERR_PROVIDER, "the sandbox's answer is unusable");
 }
 
-/* From the temporary file that is written to its place. */
+/* Moves the written temporary file to its place. */
 static int put_in_place(const struct sandbox_files *files, const char *path, const char *temporary,
                         int64_t bytes, struct error *err)
 {
@@ -239,7 +239,8 @@ int sandbox_files_write(const struct sandbox_files *files, const char *path, fil
         }
     }
     if (rc != 0 && err->code == ERR_SANDBOX_NOT_FOUND) {
-        err->code = ERR_PROVIDER_DOWN; /* part of it was done: the caller cannot just begin again */
+        err->code = ERR_PROVIDER_DOWN; /* part of the work was done, so the caller cannot simply
+                                          repeat it */
     }
 out:
     strbuf_done(&answer);
@@ -284,7 +285,7 @@ int sandbox_files_write_bytes(const struct sandbox_files *files, const char *pat
     return rc;
 }
 
-/* Where the rest of the content goes, and then it. ERR_CONFLICT with *ret_have. */
+/* Prepares and writes the rest of the content. ERR_CONFLICT: *ret_have bytes are stored. */
 static int begin_rest(const struct sandbox_files *files, const char *path, const char *key,
                       int64_t offset, struct strbuf *temporary, struct strbuf *target,
                       int64_t *ret_have, struct error *err)
@@ -308,7 +309,7 @@ static int begin_rest(const struct sandbox_files *files, const char *path, const
     return rc;
 }
 
-/* Puts what came behind what was there; *ret_bytes of both. */
+/* Appends the rest to the stored part; *ret_bytes: the size of both. */
 static int append_rest(const struct sandbox_files *files, const char *temporary, const char *rest,
                        int64_t *ret_bytes, struct error *err)
 {
@@ -343,7 +344,7 @@ int sandbox_files_resume(const struct sandbox_files *files, const char *path, co
     rc = begin_rest(files, path, key, offset, &temporary, &target, ret_have, err);
     if (rc == 0) {
         strbuf_printf(&rest, "%s.rest", temporary.data);
-        /* of unknown length: a rest that breaks off ends as a shorter one, which is kept */
+        /* unknown length: a rest that breaks off is kept as a shorter one */
         rc = ops->file_put(files->provider, files->client, files->target, rest.data, read_counted,
                            &counted, -1, err);
         if (rc == 0) {
@@ -357,7 +358,7 @@ int sandbox_files_resume(const struct sandbox_files *files, const char *path, co
             (void)path_script_fail(ERR_NO_SPACE, path, err);
         }
         if (rc != 0 && err->code == ERR_SANDBOX_NOT_FOUND) {
-            err->code = ERR_PROVIDER_DOWN; /* part of it was done */
+            err->code = ERR_PROVIDER_DOWN; /* part of the work was done */
         }
     }
     strbuf_done(&temporary);
@@ -400,13 +401,13 @@ int sandbox_files_remove(const struct sandbox_files *files, const char *path, bo
     return 0;
 }
 
-/* An entry that is put together from the lines of its name. */
+/* A directory entry, collected from the lines of its name. */
 struct reading {
     struct strbuf name, target;
-    const char *hex; /* of the name, in the answer */
+    const char *hex; /* the name's digits in the answer */
     size_t hex_bytes;
     struct dir_entry entry;
-    bool has_fact; /* of what it is or leads to */
+    bool has_fact; /* the entry, or the target of its link, has a fact */
 };
 
 static enum entry_type type_of(char letter)
@@ -414,7 +415,7 @@ static enum entry_type type_of(char letter)
     return letter == 'f' ? ENTRY_FILE : letter == 'd' ? ENTRY_DIRECTORY : ENTRY_OTHER;
 }
 
-/* One fact, decoded: "e<type> <size>" or "l<type> <target>". */
+/* Reads one decoded fact: "e<type> <size>" or "l<type> <target>". */
 static int take_fact(struct reading *reading, const struct strbuf *fact)
 {
     struct dir_entry *entry = &reading->entry;
@@ -430,7 +431,7 @@ static int take_fact(struct reading *reading, const struct strbuf *fact)
         }
         reading->has_fact = true;
         entry->type = type_of(fact->data[1]);
-        /* find -L tells the length of a link that leads nowhere */
+        /* for a dangling link find -L reports the link's own length */
         entry->bytes = fact->data[1] == 'l' ? 0 : bytes;
         return 0;
     }
@@ -444,7 +445,7 @@ static int take_fact(struct reading *reading, const struct strbuf *fact)
     return strbuf_append(&reading->target, fact->data + 3, fact->length - 3);
 }
 
-/* Tells of the entry that is complete, if there is one. Returns what on_entry did. */
+/* Reports the complete entry, if there is one. Returns the result of on_entry. */
 static int tell(struct reading *reading, dir_entry_fn on_entry, void *arg)
 {
     int stop = 0;
@@ -462,14 +463,15 @@ static int tell(struct reading *reading, dir_entry_fn on_entry, void *arg)
     return stop;
 }
 
-/* One part of a path, which leads nowhere else. */
+/* True for a single path component other than "." and "..". */
 static bool is_entry_name(const struct strbuf *name)
 {
     return strlen(name->data) == name->length && strchr(name->data, '/') == NULL &&
            strcmp(name->data, ".") != 0 && strcmp(name->data, "..") != 0;
 }
 
-/* "<hex name> <hex fact>"; the lines of one name follow each other. *ret_stop: on_entry said so. */
+/* Reads "<hex name> <hex fact>". The lines of one name follow each other. *ret_stop: on_entry ended
+ * the listing. */
 static int take_line(struct reading *reading, const char *line, dir_entry_fn on_entry, void *arg,
                      bool *ret_stop)
 {

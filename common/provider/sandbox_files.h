@@ -18,8 +18,7 @@
 #include "common/provider/http.h"
 
 enum {
-    FILES_LIST_MAX_BYTES =
-        2 * 1024 * 1024, /* of the answer that a page of a listing is read from */
+    FILES_LIST_MAX_BYTES = 2 * 1024 * 1024, /* largest answer for one page of a listing */
     FILES_NAME_MAX_BYTES = 255,
     FILES_CURSOR_BYTES = 2 * FILES_NAME_MAX_BYTES + 1,
     FILES_TAG_BYTES = 80,
@@ -32,28 +31,27 @@ struct sandbox_files {
     const struct provider_target *target;
 };
 
-/* A regular file that can be read. */
+/* An opened regular file. */
 struct sandbox_files_source {
-    struct strbuf path; /* where its bytes are: itself, or a copy of what tells no size */
+    struct strbuf path; /* path of its bytes: the file, or a copy of a file that reports no size */
     bool is_copy;       /* removed by sandbox_files_close() */
     int64_t bytes;
-    char tag[FILES_TAG_BYTES]; /* changes with the content; "" = none can be told */
+    char tag[FILES_TAG_BYTES]; /* changes with the content; "" = unknown */
 };
 
-/* Looks for the file. sandbox_files_close() belongs to every open that succeeded. */
+/* Opens a file. Call sandbox_files_close() after every successful open. */
 int sandbox_files_open(const struct sandbox_files *files, const char *path,
                        struct sandbox_files_source *ret, struct error *err) MUST_CHECK;
-/* get->path is filled in. A file of 0 bytes is not asked for. */
+/* Reads the file; fills get->path. A file of 0 bytes is not requested from the provider. */
 int sandbox_files_read(const struct sandbox_files *files, const struct sandbox_files_source *source,
                        struct file_get *get, struct error *err) MUST_CHECK;
 void sandbox_files_close(const struct sandbox_files *files, struct sandbox_files_source *source);
 
-/* Replaces or makes the file, and its missing parents, in one step at the end: whatever breaks
- * before leaves what was there. A link is followed; mode and owner of a file that is replaced stay.
- */
+/* Writes the file and its missing parents, and puts it in place in one step at the end: a failure
+ * before leaves the old file. Follows a link. A replaced file keeps its mode and owner. */
 int sandbox_files_write(const struct sandbox_files *files, const char *path, file_read_fn read,
                         void *arg, int64_t bytes /* -1 = unknown */, struct error *err) MUST_CHECK;
-/* The same for a content that is in memory: one call when it is short. */
+/* The same for content in memory; a short content needs one call. */
 int sandbox_files_write_bytes(const struct sandbox_files *files, const char *path, const void *data,
                               size_t bytes, struct error *err) MUST_CHECK;
 
@@ -68,32 +66,32 @@ int sandbox_files_resume(const struct sandbox_files *files, const char *path, co
                          int64_t *ret_have, struct error *err) MUST_CHECK;
 bool sandbox_files_key_is_valid(const char *key);
 
-/* Makes it and its parents. *ret_made = false: it was there already. ERR_EXISTS: no directory. */
+/* Makes the directory and its parents. *ret_made false: it existed. ERR_EXISTS: the path is not a
+ * directory. */
 int sandbox_files_make_dir(const struct sandbox_files *files, const char *path, bool *ret_made,
                            struct error *err) MUST_CHECK;
 
-/* Removes a file, a link (not what it leads to), or with `recursive` a directory and all in it.
- * ERR_IS_DIRECTORY when that needs `recursive`. */
+/* Removes a file, a link (not its target) or, with `recursive`, a directory tree. ERR_IS_DIRECTORY:
+ * that needs `recursive`. */
 int sandbox_files_remove(const struct sandbox_files *files, const char *path, bool recursive,
                          struct error *err) MUST_CHECK;
 
 enum entry_type { ENTRY_FILE, ENTRY_DIRECTORY, ENTRY_OTHER };
 struct dir_entry {
     const char *name;     /* any bytes but slash and NUL */
-    enum entry_type type; /* of what a link leads to; OTHER for one that leads nowhere */
-    int64_t bytes;        /* as type; 0 where there is none */
+    enum entry_type type; /* the type of a link's target; OTHER for a dangling link */
+    int64_t bytes;        /* size of the same file; 0 if it has none */
     bool is_link;
-    const char *link_target; /* as the link has it; "" = no link */
+    const char *link_target; /* as stored in the link; "" = not a link */
 };
-/* Return non-zero to be told of no more, which is no error. */
+/* Non-zero ends the listing; this is not an error. */
 typedef int (*dir_entry_fn)(void *arg, const struct dir_entry *entry);
-/* The next `limit` entries behind `cursor` ("" = from the first), in the order of their bytes.
- * ret_cursor: "" when these were the last. ERR_TOO_LARGE: the page has more than
- * FILES_LIST_MAX_BYTES. */
+/* Lists up to `limit` entries after `cursor` ("" = from the first), sorted by bytes. ret_cursor "":
+ * there are no more. ERR_TOO_LARGE: the page exceeds FILES_LIST_MAX_BYTES. */
 int sandbox_files_list(const struct sandbox_files *files, const char *path, const char *cursor,
                        int64_t limit, dir_entry_fn on_entry, void *arg,
                        char ret_cursor[FILES_CURSOR_BYTES], struct error *err) MUST_CHECK;
-/* Whether a caller's cursor can be one of ours. */
+/* True when a cursor has our form. */
 bool sandbox_files_cursor_is_valid(const char *cursor);
 
 #endif

@@ -23,7 +23,7 @@ void provider_call_done(struct provider_call *call)
     free(call->listed);
 }
 
-/* A Date is cut to the second, and its answer took a while to come. */
+/* A Date is cut to whole seconds, and the answer took time to arrive. */
 enum { DATE_CUT_MS = 1000, DATE_LATE_MS = 2000 };
 
 int64_t http_clock_ahead_ms(const struct http_response *response, int64_t now_ms)
@@ -111,7 +111,7 @@ bool step_succeeded(const struct http_response *last)
 
 bool step_is_own_refusal(const struct http_response *last, const char *field)
 {
-    struct error ignored = ERROR_INIT; /* a proxy's HTML is an answer too */
+    struct error ignored = ERROR_INIT; /* a proxy's HTML is an answer, too */
     if (last->transport != HTTP_ANSWERED || last->body_bytes == 0) {
         return false;
     }
@@ -178,7 +178,7 @@ int step_list(struct provider_call *call, const char *deployment_id, const char 
         !id_is_uuid_lower(sandbox_id)) {
         return 0;
     }
-    if (!provider_is_id(id) || call->listed_count >= call->list_max) {
+    if (!provider_is_id(id)) {
         return -1;
     }
     if (call->listed_count == call->listed_capacity) {

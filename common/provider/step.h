@@ -1,9 +1,9 @@
 /*
- * step - what the step machines of all backends say in the same way.
+ * step - helpers shared by the step machines of all backends.
  *
- * Owns: the form of a verdict, the life of a call, our tags on what a create makes, the bytes of a
- * file. Does not own: which verdict it is, when. Threads: none shared; all is in the call.
- * Failure: as each says.
+ * Owns: the form of a verdict, the life of a call, the tags on a new sandbox, the bytes of a file.
+ * Does not own: which verdict is given, and when. Threads: no shared state; everything is in the
+ * call. Failure: documented per function.
  */
 #ifndef PROVIDER_STEP_H
 #define PROVIDER_STEP_H
@@ -11,35 +11,34 @@
 #include "common/provider/http.h"
 #include "common/provider/provider.h"
 
-/* The operation has failed, with these words (cut to what ret->error takes; free of secrets). */
+/* Fails the operation with this text, which has no secrets and is cut to the size of ret->error. */
 void step_fail(struct provider_step *ret, enum outcome outcome, int64_t retry_after_ms,
                const char *format, ...) __attribute__((format(printf, 4, 5)));
-/* A 2xx that says nothing usable to the operation `what` of the backend `name`. */
+/* Fails the operation `what` of the backend `name`: a 2xx without a usable body. */
 void step_fail_garbage(struct provider_step *ret, enum outcome outcome,
                        const struct http_response *last, const char *name, const char *what);
-/* A refusal that is not the provider's own (step_is_foreign): tried again, whatever it says. */
+/* Fails with OUTCOME_TRANSIENT for a refusal that is not the provider's own (step_is_foreign). */
 void step_fail_foreign(struct provider_step *ret, const struct http_response *last,
                        const char *name, const char *what);
-/* The operation is done, and this is the sandbox's state now. */
+/* Ends the operation with the sandbox's current state. */
 void step_done(struct provider_call *call, struct provider_step *ret, enum provider_state state);
-/* `request` is to be sent, and its answer is the one of `phase`; OUTCOME_PERMANENT when it has
- * become too large. `name` is the backend's. */
+/* Sends `request`; its answer belongs to `phase`. OUTCOME_PERMANENT: the request is too large.
+ * `name`: the backend. */
 void step_send(struct provider_call *call, int phase, const struct http_request *request,
                const char *name, struct provider_step *ret);
 
 bool step_answered(const struct http_response *last, int status);
-/* Answered with a 2xx. */
+/* True for an answer with a 2xx. */
 bool step_succeeded(const struct http_response *last);
-/* Whether the provider itself refused: the body is its JSON error object, whose number `field`
- * repeats the HTTP status. A load balancer or a proxy answers with HTML, with nothing or with other
- * JSON. */
+/* True when the provider itself refused: the body is its JSON error object, whose number `field`
+ * repeats the HTTP status. A load balancer or proxy sends HTML, nothing, or other JSON. */
 bool step_is_own_refusal(const struct http_response *last, const char *field);
 /* Whether another answer of the same status would mean nothing: a 3xx or a 4xx that only a proxy
  * can have sent. Not asked for 401, 408, 413, 414, 429 and 431, whose meaning is the same from
  * both. */
 bool step_is_foreign(const struct http_response *last, const char *field);
 
-/* "" for NULL. */
+/* Returns text, or "" for NULL. */
 const char *step_text(const char *text);
 
 /* The user's metadata, then our tags (text.h), which it cannot override; the caller deletes. NULL:
@@ -47,7 +46,7 @@ const char *step_text(const char *text);
 cJSON *step_tags(const struct provider_call *call);
 
 /* One more to call->listed. Passed over unless both tags are there and say that it is this
- * deployment's. -1: `id` is unusable or there are more than list_max; nothing can be said. */
+ * deployment's. -1: `id` is unusable; nothing can be said. */
 int step_list(struct provider_call *call, const char *deployment_id, const char *sandbox_id,
               const char *id, enum provider_state state) MUST_CHECK;
 

@@ -1,9 +1,9 @@
 /*
- * text - what may stand in a URL, a header, a message; shared by all backends.
+ * text - checks of values for URLs, headers and messages, shared by all backends.
  *
- * Owns: checks of values that came from a provider or from the environment, secret-free texts, the
- * names of our tags at a provider. Does not own: what follows from a bad value.
- * Threads: no shared state. Failure: false; nothing here fails otherwise.
+ * Owns: checks of values from a provider or the environment, texts without secrets, the names of
+ * our tags at a provider. Does not own: what happens on a bad value. Threads: no shared state.
+ * Failure: false.
  */
 #ifndef PROVIDER_TEXT_H
 #define PROVIDER_TEXT_H
@@ -18,11 +18,11 @@
 #define PROVIDER_TAG_JOB        "sandbox_job"
 bool provider_is_tag(const char *name);
 
-/* Characters that may stand in a host name label and in a path: what ids are made of. */
+/* True when all characters are valid in a host name label and in a path, as an id's must be. */
 bool provider_is_id(const char *text);
-/* Printable, no white space: fit for a header. */
+/* True for printable text without white space, which is safe in a header. */
 bool provider_is_header_value(const char *text);
-/* Cuts trailing slashes off; false unless it is a plain http(s) URL without query or user. */
+/* Removes trailing slashes. False: not a plain http(s) URL without query and user. */
 bool provider_normalize_url(char *url);
 
 /* Copies text for people: printable ASCII, bounded, with every secret replaced by ***. */

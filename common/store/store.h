@@ -411,10 +411,25 @@ struct store_sweep_row {
     int64_t created_at_ms, missing_since_ms; /* missing: 0 = it is not */
     int64_t missing_ms;                      /* age of missing_since by the database's clock; -1 */
 };
-/* The provider's sandboxes that are neither deleted nor failed, and those that are still being
- * created anywhere; ERR_LIMIT when there are more than
- * `limit`. *ret heap array. */
-int store_sweep_rows(struct store *store, const char *provider, int limit,
+/*
+ * Both prolong the sweep's lease to lease_ms from now; ERR_FENCED when it has run out. Rows of
+ * deleted and failed sandboxes are not among them. *ret heap array.
+ *
+ * page: the rows that name one of these sandboxes of the provider, and those of the sandboxes that
+ * these are tagged with, if they are the provider's or still being created anywhere.
+ */
+int store_sweep_page(struct store *store, const char *sweep_id, const char *provider,
+                     int64_t lease_ms, const char *const *provider_ids,
+                     const char *const *sandbox_ids, size_t count, struct store_sweep_row **ret,
+                     size_t *ret_count, struct error *err) MUST_CHECK;
+/* rows: the next `limit` of the provider's rows and of those still being created anywhere, newest
+ * first. The cursor is zeroed at first; fewer than `limit` are the last. */
+struct store_sweep_cursor {
+    int64_t created_us; /* of the last row read */
+    char sandbox_id[UUID_BYTES];
+};
+int store_sweep_rows(struct store *store, const char *sweep_id, const char *provider,
+                     int64_t lease_ms, struct store_sweep_cursor *cursor, int limit,
                      struct store_sweep_row **ret, size_t *ret_count, struct error *err) MUST_CHECK;
 
 struct store_sighting {
@@ -427,6 +442,7 @@ struct store_sighting {
     bool copy; /* its sandbox has come up at another provider: nobody will ever want this one */
     bool lost; /* its row has ended only because the provider did not know this very sandbox */
     int64_t ended_ms; /* since its row ended; -1 = it has none, or it has not ended */
+    bool wanted; /* its row names it, or is being created here: by what happened since its page */
 };
 /* Notes what a complete sweep found, forgetting what it no longer finds. ERR_FENCED when the
  * sweep's lease has run out: its view is too old to act on, and nothing is noted. */

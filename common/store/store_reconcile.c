@@ -58,24 +58,20 @@ int store_sweep_end(struct store *store, const char *sweep_id, const char *error
     return store_execute(store, Q_SWEEP_END, &p, err);
 }
 
-int store_sweep_rows(struct store *store, const char *provider, int limit,
-                     struct store_sweep_row **ret, size_t *ret_count, struct error *err)
+/* The rows of SWEEP_PAGE and SWEEP_ROWS. Without a row the sweep has no lease; one of NULLs says
+ * that it has found none. */
+static int take_rows(PGresult *result, struct store_sweep_row **ret, size_t *ret_count,
+                     struct error *err)
 {
-    struct params p = {.count = 0};
-    PGresult *result;
+    int count = PQntuples(result);
 
-    param_text(&p, provider);
-    param_int(&p, (int64_t)limit + 1);
-    if (store_query(store, Q_SWEEP_ROWS, &p, &result, err) < 0) {
-        return -1;
+    if (count == 0) {
+        return error_set(err, ERR_FENCED, "the sweep's lease has run out");
     }
-    if (PQntuples(result) > limit) {
-        PQclear(result);
-        return error_set(err, ERR_LIMIT, "more than %d sandboxes at %s", limit, provider);
-    }
-    *ret_count = (size_t)PQntuples(result);
+    count = PQgetisnull(result, 0, 0) ? 0 : count;
+    *ret_count = (size_t)count;
     *ret = xcalloc(*ret_count + 1, sizeof(**ret));
-    for (int i = 0; i < PQntuples(result); i++) {
+    for (int i = 0; i < count; i++) {
         struct store_sweep_row *row = &(*ret)[i];
 
         row_text(result, i, 0, row->sandbox_id, sizeof(row->sandbox_id));
@@ -88,8 +84,61 @@ int store_sweep_rows(struct store *store, const char *provider, int limit,
         row->missing_since_ms = row_int(result, i, 6);
         row->missing_ms = row_int(result, i, 7);
     }
-    PQclear(result);
     return 0;
+}
+
+int store_sweep_page(struct store *store, const char *sweep_id, const char *provider,
+                     int64_t lease_ms, const char *const *provider_ids,
+                     const char *const *sandbox_ids, size_t count, struct store_sweep_row **ret,
+                     size_t *ret_count, struct error *err)
+{
+    struct params p = {.count = 0};
+    char *ids = param_id_array(provider_ids, count);
+    char *boxes = param_id_array(sandbox_ids, count);
+    PGresult *result;
+    int status;
+
+    param_text(&p, sweep_id);
+    param_text(&p, provider);
+    param_int(&p, lease_ms);
+    param_text(&p, ids);
+    param_text(&p, boxes);
+    status = store_query(store, Q_SWEEP_PAGE, &p, &result, err);
+    if (status == 0) {
+        status = take_rows(result, ret, ret_count, err);
+        PQclear(result);
+    }
+    free(boxes);
+    free(ids);
+    return status;
+}
+
+int store_sweep_rows(struct store *store, const char *sweep_id, const char *provider,
+                     int64_t lease_ms, struct store_sweep_cursor *cursor, int limit,
+                     struct store_sweep_row **ret, size_t *ret_count, struct error *err)
+{
+    const int64_t later_us = 32503680000000000; /* the year 3000 */
+    const bool first = cursor->sandbox_id[0] == '\0';
+    struct params p = {.count = 0};
+    PGresult *result;
+    int status;
+
+    param_text(&p, sweep_id);
+    param_text(&p, provider);
+    param_int(&p, lease_ms);
+    param_int(&p, first ? later_us : cursor->created_us);
+    param_text(&p, first ? "ffffffff-ffff-ffff-ffff-ffffffffffff" : cursor->sandbox_id);
+    param_int(&p, limit);
+    if (store_query(store, Q_SWEEP_ROWS, &p, &result, err) < 0) {
+        return -1;
+    }
+    status = take_rows(result, ret, ret_count, err);
+    if (status == 0 && *ret_count > 0) {
+        cursor->created_us = row_int(result, PQntuples(result) - 1, 8);
+        str_copy(cursor->sandbox_id, sizeof(cursor->sandbox_id), (*ret)[*ret_count - 1].sandbox_id);
+    }
+    PQclear(result);
+    return status;
 }
 
 static int by_id(const void *a, const void *b)
@@ -120,6 +169,7 @@ static void read_sightings(const PGresult *result, struct store_sighting *items,
             (*found)->copy = row_int(result, row, 3) != 0;
             (*found)->lost = row_int(result, row, 4) != 0;
             (*found)->ended_ms = row_int(result, row, 5);
+            (*found)->wanted = row_int(result, row, 6) != 0;
         }
     }
     free(sorted);
@@ -145,6 +195,7 @@ int store_sweep_note(struct store *store, const char *sweep_id, const char *prov
         items[i].copy = false;
         items[i].lost = false;
         items[i].ended_ms = -1;
+        items[i].wanted = false;
     }
     id_array = param_id_array(ids, count);
     finding_array = param_id_array(findings, count);

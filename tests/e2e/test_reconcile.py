@@ -276,6 +276,30 @@ def test_a_worker_that_dies_in_the_middle_of_a_sweep(fault_stack, fault_provider
     wait_until("swept by the other", lambda: live(fault_provider) == {}, 30)
 
 
+@pytest.mark.release_only
+def test_a_fleet_of_sixty_thousand_is_swept_in_little_memory(fault_stack, fault_provider):
+    """1,200 pages, none of them held: all but two of our rows are listed, and one sandbox that no row names."""
+    stack = fault_stack(env={"REAPER_RECONCILE_MS": "86400000", "LOG_LEVEL": "debug"})
+    wait_until("swept once", lambda: stack.sql("select count(*) from provider_sweeps where state = 'done'") == [("1",)])
+    idle = stack.workers[0].rss_bytes()
+    stack.sql("""insert into sandboxes (id, owner, user_id, provider, provider_sandbox_id, template_id, status, timeout_mode, on_timeout,
+                   timeout_ms, created_at, started_at, expires_at, provider_expires_at)
+                 select id, 'o', 'x', 'e2b', 'i' || id, 'base', 'running', 'absolute', 'pause', 3000000, now(), now(), now() + interval '1 day',
+                   now() + interval '2 days' from (select gen_random_uuid() as id from generate_series(1, 60000)) n""")
+    *listed, absent, missed = [box for (box,) in stack.sql("select id from sandboxes order by id")]
+    stranger = str(uuid.uuid4())
+    fault_provider.config(fleet=listed + [stranger] + listed[-50:])
+    before = fault_provider.state()["calls"]["list"]
+    stack.sql("update provider_sweeps set asked_at = now() - interval '2 days'")
+    wait_until("swept again", lambda: stack.sql("select count(*) from provider_sightings") == [("3",)], 60, 0.2)
+    assert sorted(stack.sql("select provider_sandbox_id, finding from provider_sightings")) == \
+        sorted([("i" + absent, "absent"), ("i" + missed, "absent"), ("i" + stranger, "orphan")])
+    (swept,) = wait_until("told", lambda: [e for e in stack.workers[0].events() if e["event"] == "reconcile.swept" and e["listed"] > 0])
+    assert (swept["listed"], swept["rows"]) == (59_999, 60_000)
+    assert fault_provider.state()["calls"]["list"] - before == 1201
+    assert stack.workers[0].rss_bytes() - idle < 8 << 20, "the list or the rows are held whole"
+
+
 # ---- the same at Daytona -----------------------------------------------------------------------
 
 def test_daytona_is_swept_too(tmp_path, redis, postgres):

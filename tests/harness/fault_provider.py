@@ -7,6 +7,7 @@ garbage, a 429. What runs commands for real is deploy/sandbox-host; this one onl
 Run as a program: `fault_provider.py --port N --log FILE`. Control it over HTTP:
     POST /_faults   [{"route": "create", "mode": "status", "status": 500, "times": 3, ...}, ...]
     POST /_config   {"delay_ms": 500, "jitter_ms": 0, "max_timeout": 3600}   every call takes delay_ms, and up to jitter_ms more
+    POST /_config   {"fleet": [sandbox id, ...]}                             the list shows these alone, each as "i" + its id
                     {"clock_shift_s": -600}   its own clock, which its times and its Date go by, is that wrong
     GET  /_state    {"sandboxes": {...}, "calls": {...}}
     POST /_remove   {"id": "..."}        the sandbox vanishes, as if the provider lost it
@@ -89,6 +90,7 @@ class Provider:
         self.delay_ms = self.jitter_ms = self.clock_shift_s = 0
         self.rng = random.Random(seed)
         self.max_timeout = max_timeout
+        self.fleet: list[str] = []
         self.log_fd = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644) if log_path else None
 
     def log(self, line: dict) -> None:
@@ -179,12 +181,20 @@ class Provider:
                  and not self.is_hidden(fault, s["id"])]
         found.sort(key=lambda v: v["startedAt"], reverse=True)
         start, limit = int(request.arg("nextToken") or 0), int(request.arg("limit") or 100)
+        if self.fleet:
+            return self.fleet_page(wanted, start, limit)
         if fault["mode"] == "page_error":
             if start > 0:
                 return refuse(fault.get("status", 500), "injected")
             return Response(200, found[:1], {"X-Next-Token": "1"})
         more = {"X-Next-Token": str(start + limit)} if start + limit < len(found) else {}
         return Response(200, found[start:start + limit], more)
+
+    def fleet_page(self, metadata: dict, start: int, limit: int) -> Response:
+        """A page of a list that is too long to be made anew for each."""
+        page = [{"sandboxID": "i" + box, "state": "running", "startedAt": rfc3339(0), "metadata": metadata | {"sandbox_id": box}}
+                for box in self.fleet[start:start + limit]]
+        return Response(200, page, {"X-Next-Token": str(start + limit)} if start + limit < len(self.fleet) else {})
 
     def act(self, route: str, sid: str, body: dict, fault: dict) -> Response:
         s = self.sandboxes.get(sid)
@@ -241,6 +251,7 @@ class Provider:
             self.delay_ms = request.json().get("delay_ms", self.delay_ms)
             self.jitter_ms = request.json().get("jitter_ms", self.jitter_ms)
             self.max_timeout = request.json().get("max_timeout", self.max_timeout)
+            self.fleet = request.json().get("fleet", self.fleet)
             self.clock_shift_s = request.json().get("clock_shift_s", self.clock_shift_s)
             return Response(200, {})
         if request.path == "/_remove":

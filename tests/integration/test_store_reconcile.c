@@ -154,11 +154,29 @@ static void test_a_sweep_without_its_lease_notes_nothing(void **state)
     assert_int_equal(sql("SELECT count(*) FROM provider_sightings WHERE provider = 'slow'"), 1);
 }
 
+/* All of them, so many at a time. */
+static size_t read_rows(const char *sweep_id, int limit, struct store_sweep_row *ret, size_t max)
+{
+    struct store_sweep_cursor cursor = {0};
+    struct store_sweep_row *rows;
+    size_t count, total = 0;
+
+    do {
+        OK(store_sweep_rows(store, sweep_id, "rows", 60000, &cursor, limit, &rows, &count, &err));
+        assert_true(count <= (size_t)limit && total + count <= max);
+        memcpy(ret + total, rows, count * sizeof(*rows));
+        total += count;
+        free(rows);
+    } while (count == (size_t)limit);
+    return total;
+}
+
 static void test_rows_of_one_provider(void **state)
 {
+    enum { MAX = 200 };
+    static struct store_sweep_row rows[MAX], again[MAX];
     struct sandbox running, creating, gone;
-    struct wakeup wakeup;
-    struct store_sweep_row *rows;
+    struct wakeup wakeup, sweep;
     size_t count;
     bool joined;
 
@@ -170,7 +188,11 @@ static void test_rows_of_one_provider(void **state)
     run_job(wakeup.job_id, SANDBOX_DELETED);
     sql("UPDATE sandboxes SET provider = 'rows' WHERE id IN ('%s', '%s', '%s')", running.id,
         creating.id, gone.id);
-    OK(store_sweep_rows(store, "rows", 1000, &rows, &count, &err));
+    sql("UPDATE sandboxes SET created_at = (SELECT created_at FROM sandboxes WHERE id = '%s') "
+        "WHERE id = '%s'",
+        running.id, creating.id); /* two of one moment */
+    claim_sweep("rows", 60000, &sweep);
+    count = read_rows(sweep.job_id, MAX, rows, MAX);
     size_t own = 0;
     for (size_t i = 0; i < count; i++) {
         assert_true(!rows[i].elsewhere || rows[i].status == SANDBOX_CREATING);
@@ -184,9 +206,99 @@ static void test_rows_of_one_provider(void **state)
         assert_int_equal(rows[i].busy, !is_running);
         assert_string_equal(rows[i].provider_sandbox_id, is_running ? running.id : "");
     }
-    free(rows);
     assert_int_equal(own, 2);
-    FAILS(store_sweep_rows(store, "rows", 1, &rows, &count, &err), ERR_LIMIT);
+    for (int limit = 1; limit <= 3; limit++) {
+        assert_int_equal(read_rows(sweep.job_id, limit, again, MAX), count);
+        for (size_t i = 0; i < count; i++) {
+            assert_string_equal(again[i].sandbox_id, rows[i].sandbox_id);
+        }
+    }
+    OK(store_sweep_end(store, sweep.job_id, NULL, &err));
+}
+
+/* By their id at the provider or by the sandbox they are tagged with; no others. */
+static void test_rows_of_a_page(void **state)
+{
+    struct sandbox named, tagged, creating, gone, other;
+    struct wakeup wakeup, sweep;
+    struct store_sweep_row *rows;
+    size_t count;
+    bool joined;
+
+    (void)state;
+    create_running(&named);
+    create_running(&tagged);
+    new_sandbox(&creating, &wakeup);
+    create_running(&gone);
+    accept_op(gone.id, JOB_DELETE, false, &wakeup, &joined);
+    run_job(wakeup.job_id, SANDBOX_DELETED);
+    create_running(&other);
+    sql("UPDATE sandboxes SET provider = 'paged' WHERE id IN ('%s', '%s', '%s', '%s')", named.id,
+        tagged.id, gone.id, other.id);
+    const char *ids[] = {named.id, "p2", "p3", gone.id, "p5"};
+    const char *boxes[] = {nobody, tagged.id, creating.id, gone.id, nobody};
+
+    claim_sweep("paged", 60000, &sweep);
+    OK(store_sweep_page(store, sweep.job_id, "paged", 60000, ids, boxes, 5, &rows, &count, &err));
+    assert_int_equal(count, 3);
+    for (size_t i = 0; i < count; i++) {
+        bool is_creating = strcmp(rows[i].sandbox_id, creating.id) == 0;
+
+        assert_true(is_creating || strcmp(rows[i].sandbox_id, named.id) == 0 ||
+                    strcmp(rows[i].sandbox_id, tagged.id) == 0);
+        assert_int_equal(rows[i].elsewhere, is_creating);
+        assert_int_equal(rows[i].busy, is_creating);
+    }
+    free(rows);
+    ids[0] = "p1"; /* and none is an answer, too */
+    boxes[1] = boxes[2] = nobody;
+    OK(store_sweep_page(store, sweep.job_id, "paged", 60000, ids, boxes, 5, &rows, &count, &err));
+    assert_int_equal(count, 0);
+    free(rows);
+    OK(store_sweep_end(store, sweep.job_id, NULL, &err));
+}
+
+static void test_each_page_prolongs_the_lease(void **state)
+{
+    struct store_sweep_cursor cursor = {0};
+    struct store_sweep_row *rows;
+    struct wakeup sweep;
+    size_t count;
+
+    (void)state;
+    claim_sweep("long", 5000, &sweep);
+    OK(store_sweep_page(store, sweep.job_id, "long", 60000, NULL, NULL, 0, &rows, &count, &err));
+    free(rows);
+    assert_int_equal(sql("SELECT count(*) FROM provider_sweeps WHERE provider = 'long' AND "
+                         "lease_until > now() + interval '30 seconds'"),
+                     1);
+    OK(store_sweep_rows(store, sweep.job_id, "long", 30, &cursor, 1, &rows, &count, &err));
+    free(rows);
+    clock_sleep_ms(60); /* and one that has run out is over */
+    FAILS(store_sweep_page(store, sweep.job_id, "long", 60000, NULL, NULL, 0, &rows, &count, &err),
+          ERR_FENCED);
+    FAILS(store_sweep_rows(store, sweep.job_id, "long", 60000, &cursor, 1, &rows, &count, &err),
+          ERR_FENCED);
+}
+
+/* A job may have taken up the sandbox after its page was read: then it is no orphan any more. */
+static void test_what_a_row_names_by_now_is_wanted(void **state)
+{
+    struct sandbox running, creating;
+    struct wakeup wakeup, sweep;
+
+    (void)state;
+    create_running(&running);
+    new_sandbox(&creating, &wakeup);
+    sql("UPDATE sandboxes SET provider = 'now' WHERE id IN ('%s', '%s')", running.id, creating.id);
+    struct store_sighting items[] = {
+        {.provider_sandbox_id = running.id, .finding = "orphan", .sandbox_id = running.id},
+        {.provider_sandbox_id = "copy", .finding = "orphan", .sandbox_id = running.id},
+        {.provider_sandbox_id = "made", .finding = "orphan", .sandbox_id = creating.id},
+        {.provider_sandbox_id = "none", .finding = "orphan", .sandbox_id = nobody}};
+    claim_sweep("now", 60000, &sweep);
+    OK(store_sweep_note(store, sweep.job_id, "now", items, 4, &err));
+    assert_true(items[0].wanted && !items[1].wanted && items[2].wanted && !items[3].wanted);
 }
 
 static void test_a_check_is_a_job_in_the_sandboxes_order(void **state)
@@ -477,6 +589,9 @@ int main(void)
         cmocka_unit_test(test_sightings_count_in_a_row),
         cmocka_unit_test(test_a_sweep_without_its_lease_notes_nothing),
         cmocka_unit_test(test_rows_of_one_provider),
+        cmocka_unit_test(test_rows_of_a_page),
+        cmocka_unit_test(test_each_page_prolongs_the_lease),
+        cmocka_unit_test(test_what_a_row_names_by_now_is_wanted),
         cmocka_unit_test(test_a_check_is_a_job_in_the_sandboxes_order),
         cmocka_unit_test(test_adopting_wakes_the_create_that_waits),
         cmocka_unit_test(test_a_killed_orphan_leaves_a_line_and_no_sighting),

@@ -90,6 +90,10 @@ def tick_ms(scene: Scene) -> float:
         time.sleep(2)  # the first of each look reads the pages
         scene.sql("select pg_stat_statements_reset()")
         time.sleep(seconds)
+        for query, ms, calls in scene.sql(
+                f"select regexp_replace(left(query, 60), '\\s+', ' ', 'g'), round((total_exec_time / {seconds})::numeric, 3), calls "
+                "from pg_stat_statements where query not like '%pg_stat_statements%' order by total_exec_time desc limit 5"):
+            print(f"{ms:>20} ms a second, {calls:>5} calls: {query}", flush=True)
         return scene.number("select sum(total_exec_time) from pg_stat_statements "
                             "where query not like '%pg_stat_statements%'") / seconds
     finally:

@@ -16,13 +16,13 @@ enum { MAX = 24, NOTHING = COMPARE_KIND_COUNT };
 
 static struct provider_listed listed[MAX];
 static struct store_sweep_row rows[MAX];
-static struct compare_finding found[2 * MAX];
+static struct compare sweep;
 static size_t listed_count, row_count;
-static int64_t oldest_present_ms;
 
 static int reset(void **state)
 {
     (void)state;
+    compare_done(&sweep);
     memset(listed, 0, sizeof(listed));
     memset(rows, 0, sizeof(rows));
     listed_count = row_count = 0;
@@ -46,9 +46,40 @@ static void row(const char *sandbox, const char *id, enum sandbox_status status,
     item->busy = busy;
 }
 
+/* What store_sweep_page() gives for these: in any order, and no more. */
+static size_t rows_of(const struct provider_listed *items, size_t count,
+                      struct store_sweep_row *ret)
+{
+    size_t found = 0;
+    for (size_t i = row_count; i-- > 0;) {
+        for (size_t j = 0; j < count; j++) {
+            if (strcmp(rows[i].provider_sandbox_id, items[j].provider_sandbox_id) == 0 ||
+                strcmp(rows[i].sandbox_id, items[j].sandbox_id) == 0) {
+                ret[found++] = rows[i];
+                break;
+            }
+        }
+    }
+    return found;
+}
+
+static size_t compare_by(size_t page)
+{
+    struct store_sweep_row named[MAX];
+    compare_done(&sweep);
+    for (size_t at = 0; at < listed_count; at += page) {
+        size_t items = listed_count - at < page ? listed_count - at : page;
+        compare_page(&sweep, listed + at, items, named, rows_of(listed + at, items, named));
+    }
+    for (size_t at = 0; at < row_count; at += page) {
+        compare_rows(&sweep, rows + at, row_count - at < page ? row_count - at : page);
+    }
+    return sweep.count;
+}
+
 static size_t compare(void)
 {
-    return compare_sweep(listed, listed_count, rows, row_count, found, &oldest_present_ms);
+    return compare_by(MAX);
 }
 
 /* The only finding, or NOTHING. */
@@ -56,7 +87,7 @@ static int only_finding(void)
 {
     size_t count = compare();
     assert_true(count <= 1);
-    return count == 0 ? NOTHING : (int)found[0].kind;
+    return count == 0 ? NOTHING : (int)sweep.findings[0].kind;
 }
 
 static void test_every_status_against_every_state(void **state)
@@ -95,21 +126,20 @@ static void test_listed_and_named_by_no_row(void **state)
         row("s2", "p2", SANDBOX_RUNNING, busy != 0);
         at_provider("p2", "s2", PROVIDER_STATE_RUNNING);
         assert_int_equal(only_finding(), COMPARE_ORPHAN);
-        assert_null(found[0].row);
-        assert_string_equal(found[0].listed->provider_sandbox_id, "p1");
+        assert_string_equal(sweep.findings[0].provider_sandbox_id, "p1");
 
         reset(state); /* a copy beside the one that its row names */
         row("s1", "p2", SANDBOX_PAUSED, busy != 0);
         at_provider("p2", "s1", PROVIDER_STATE_PAUSED);
         at_provider("p1", "s1", PROVIDER_STATE_RUNNING);
         assert_int_equal(only_finding(), COMPARE_ORPHAN);
-        assert_string_equal(found[0].listed->provider_sandbox_id, "p1");
+        assert_string_equal(sweep.findings[0].provider_sandbox_id, "p1");
 
         reset(state); /* its create has not heard of it */
         row("s1", "", SANDBOX_CREATING, busy != 0);
         at_provider("p1", "s1", PROVIDER_STATE_RUNNING);
         assert_int_equal(only_finding(), COMPARE_UNADOPTED);
-        assert_string_equal(found[0].row->sandbox_id, "s1");
+        assert_string_equal(sweep.findings[0].sandbox_id, "s1");
 
         reset(state); /* which is being made at another provider, and may come back to it */
         row("s1", "", SANDBOX_CREATING, busy != 0);
@@ -200,12 +230,12 @@ static void test_what_a_list_proves(void **state)
         }
         size_t count = compare();
         assert_int_equal(count, (size_t)cases[i].absent);
-        assert_int_equal(compare_evidence(found, count, row_count, oldest_present_ms, found[0].row),
-                         cases[i].expected);
+        assert_int_equal(compare_evidence(&sweep, &sweep.findings[0]), cases[i].expected);
     }
 }
 
-/* Order and repetition of both lists change nothing: pages overlap while sandboxes come and go. */
+/* Order, repetition and the size of the pages change nothing: pages overlap while sandboxes come
+ * and go. */
 static void test_order_and_repetition(void **state)
 {
     unsigned seed = 7;
@@ -240,15 +270,69 @@ static void test_order_and_repetition(void **state)
             rows[i] = rows[other];
             rows[other] = swap;
         }
-        assert_int_equal(compare(), 6);
+        assert_int_equal(compare_by(1 + (size_t)round % 7), 6);
+        assert_int_equal(sweep.listed, 6);
+        assert_int_equal(sweep.rows, row_count);
         for (int i = 0; i < 6; i++) {
-            kinds[found[i].kind]++;
+            kinds[sweep.findings[i].kind]++;
         }
         assert_int_equal(kinds[COMPARE_ABSENT], 2);
         assert_int_equal(kinds[COMPARE_MISMATCH], 1);
         assert_int_equal(kinds[COMPARE_UNADOPTED], 1);
         assert_int_equal(kinds[COMPARE_ORPHAN], 2);
     }
+}
+
+/* A page on which nothing is new says so: a list that goes in circles comes to its end. */
+static void test_a_page_with_nothing_new(void **state)
+{
+    reset(state);
+    at_provider("p1", "s1", PROVIDER_STATE_RUNNING);
+    at_provider("p2", "s2", PROVIDER_STATE_RUNNING);
+    assert_true(compare_page(&sweep, listed, 1, NULL, 0));
+    assert_true(compare_page(&sweep, listed, 2, NULL, 0));
+    assert_false(compare_page(&sweep, listed, 2, NULL, 0));
+    assert_int_equal(sweep.count, 2);
+}
+
+/* All are counted, since the count tells what a list proves; but only so many are kept. */
+static void test_what_is_kept_is_bounded(void **state)
+{
+    enum { GONE = 60000 };
+    struct store_sweep_row gone = {.status = SANDBOX_RUNNING, .missing_since_ms = 5};
+    reset(state);
+    for (int i = 0; i < GONE; i++) {
+        snprintf(gone.sandbox_id, sizeof(gone.sandbox_id), "s%d", i);
+        snprintf(gone.provider_sandbox_id, sizeof(gone.provider_sandbox_id), "p%d", i);
+        compare_rows(&sweep, &gone, 1);
+    }
+    assert_int_equal(sweep.found[COMPARE_ABSENT], GONE);
+    assert_int_equal(sweep.count, COMPARE_KEPT_MAX);
+    assert_string_equal(sweep.findings[0].sandbox_id, "s0"); /* the same ones the next time */
+    reset(state);
+}
+
+static void test_ids_are_told_apart(void **state)
+{
+    enum { MANY = 200000 };
+    struct idset set = {0};
+    char id[16];
+    (void)state;
+    assert_false(idset_has(&set, "i0"));
+    for (int i = 0; i < MANY; i++) {
+        snprintf(id, sizeof(id), "i%d", i);
+        assert_true(idset_add(&set, id));
+    }
+    for (int i = 0; i < MANY; i++) {
+        snprintf(id, sizeof(id), "i%d", i);
+        assert_false(idset_add(&set, id));
+        assert_true(idset_has(&set, id));
+        id[0] = 'j';
+        assert_false(idset_has(&set, id));
+    }
+    assert_int_equal(set.count, MANY);
+    assert_true(set.capacity <= 4 * MANY);
+    idset_done(&set);
 }
 
 int main(void)
@@ -261,6 +345,9 @@ int main(void)
         cmocka_unit_test(test_a_missing_row_that_is_listed_is_found),
         cmocka_unit_test(test_what_a_list_proves),
         cmocka_unit_test(test_order_and_repetition),
+        cmocka_unit_test(test_a_page_with_nothing_new),
+        cmocka_unit_test(test_what_is_kept_is_bounded),
+        cmocka_unit_test(test_ids_are_told_apart),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
