@@ -98,6 +98,8 @@ static const struct config_entry table[] = {
      "failed logins of one user from one address within the window; more are slowed down"},
     {"LOGIN_ADDRESS_MAX", CONFIG_INT, AT(login_address_max), 1, 100000, "100", false, false,
      "failed logins from one address within the window; more are slowed down"},
+    {"API_KEY_ADDRESS_MAX", CONFIG_INT, AT(key_address_max), 1, 100000, "100", false, false,
+     "unknown API keys from one address within the window; more are slowed down"},
     {"LOGIN_WINDOW_SECONDS", CONFIG_INT, AT(login_window_s), 1, 86400, "300", false, false,
      "the window"},
     {"LOGIN_DELAY_MAX_SECONDS", CONFIG_INT, AT(login_delay_max_s), 1, 3600, "30", false, false,

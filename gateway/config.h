@@ -27,7 +27,8 @@ struct gateway_config {
     char *jwt_algorithm, *jwt_secret, *jwt_public_key_file, *jwt_private_key_file, *jwt_issuer,
         *jwt_audience, *jwt_admin_claim, *jwt_admin_values;
     int64_t jwt_ttl_s;
-    int64_t login_parallel, login_user_max, login_address_max, login_window_s, login_delay_max_s;
+    int64_t login_parallel, login_user_max, login_address_max, key_address_max, login_window_s,
+        login_delay_max_s;
     char *providers, *templates;
     int64_t wait_s, idempotency_s, idempotency_claim_ms, idle_timeout_s, job_attempts,
         delete_attempts;

@@ -29,6 +29,7 @@ static struct auth *open_auth(const struct gateway_config *config, struct store 
                                          .login_max_parallel = (int)config->login_parallel,
                                          .login_user_max = (int)config->login_user_max,
                                          .login_address_max = (int)config->login_address_max,
+                                         .key_address_max = (int)config->key_address_max,
                                          .login_window_s = (int)config->login_window_s,
                                          .login_delay_max_s = (int)config->login_delay_max_s};
 

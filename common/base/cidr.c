@@ -2,6 +2,7 @@
 #include "common/base/cidr.h"
 
 #include <arpa/inet.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,6 +11,23 @@
 static uint32_t mask(int bits)
 {
     return bits == 0 ? 0 : UINT32_MAX << (32 - bits);
+}
+
+void cidr_client(const char *address, char ret[CIDR_CLIENT_BYTES])
+{
+    static const unsigned char mapped[12] = {[10] = 0xff, [11] = 0xff};
+    unsigned char six[16];
+    char text[INET6_ADDRSTRLEN];
+
+    if (inet_pton(AF_INET6, address, six) != 1) {
+        (void)str_copy(ret, CIDR_CLIENT_BYTES, address);
+    } else if (memcmp(six, mapped, sizeof(mapped)) == 0) {
+        (void)inet_ntop(AF_INET, six + sizeof(mapped), ret, CIDR_CLIENT_BYTES);
+    } else {
+        memset(six + 8, 0, 8);
+        (void)inet_ntop(AF_INET6, six, text, sizeof(text));
+        snprintf(ret, CIDR_CLIENT_BYTES, "%s/64", text);
+    }
 }
 
 bool cidr_parse(const char *text, size_t length, struct cidr *ret)

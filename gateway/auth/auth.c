@@ -34,6 +34,7 @@ enum {
     /* how long a key is served from the cache. A rotation's earlier end is known after this time;
        store_api_key_revoke() takes effect at once. */
     KEY_CACHE_MS = 30000,
+    KEY_ENDED_MS = 1000, /* how long a cached key that has ended is refused without a statement */
 };
 
 struct cached {
@@ -41,6 +42,7 @@ struct cached {
     bool used;
     bool key_used; /* an API key was used since its use was last written */
     int64_t put_ms;
+    int64_t ended_ms; /* when the store said that this key has ended; 0 = it has not */
     struct principal principal;
 };
 
@@ -53,7 +55,7 @@ struct auth {
     struct cached *cache;
 
     struct rights *rights;
-    struct login_limit *limit;
+    struct login_limit *limit, *key_limit;
     pthread_mutex_t login_lock;
     pthread_cond_t login_free;
     int login_running, login_max_parallel;
@@ -84,13 +86,16 @@ struct auth *auth_new(const struct auth_options *options, struct store *store, s
     auth->cache = xcalloc(CACHE_SLOTS, sizeof(*auth->cache));
     auth->limit = login_limit_new(options->login_user_max, options->login_address_max,
                                   options->login_window_s, options->login_delay_max_s);
+    auth->key_limit = login_limit_new(options->key_address_max, options->key_address_max,
+                                      options->login_window_s, options->login_delay_max_s);
     if (sodium_init() < 0) {
         error_set(err, ERR_INTERNAL, "libsodium cannot start");
         goto fail;
     }
     if (options->token_ttl_s < 1 || options->login_max_parallel < 1 ||
         options->login_user_max < 1 || options->login_address_max < 1 ||
-        options->login_window_s < 1 || options->login_delay_max_s < 1) {
+        options->key_address_max < 1 || options->login_window_s < 1 ||
+        options->login_delay_max_s < 1) {
         error_set(err, ERR_CONFIG, "login limits and token life must be positive");
         goto fail;
     }
@@ -112,6 +117,7 @@ void auth_free(struct auth *auth)
     rights_free(auth->rights);
     token_keys_free(auth->keys);
     login_limit_free(auth->limit);
+    login_limit_free(auth->key_limit);
     free(auth->cache);
     for (int i = 0; i < CACHE_LOCKS; i++) {
         pthread_mutex_destroy(&auth->cache_locks[i]);
@@ -129,7 +135,7 @@ static int refuse(struct error *err, enum error_code code)
 /* ---- tokens --------------------------------------------------------------------------------- */
 
 static bool cache_find(struct auth *auth, const unsigned char *digest, size_t slot,
-                       struct principal *ret, int64_t *ret_age_ms)
+                       struct cached *ret)
 {
     pthread_mutex_t *lock = &auth->cache_locks[slot % CACHE_LOCKS];
     struct cached *entry = &auth->cache[slot];
@@ -138,8 +144,7 @@ static bool cache_find(struct auth *auth, const unsigned char *digest, size_t sl
     pthread_mutex_lock(lock);
     found = entry->used && memcmp(entry->digest, digest, sizeof(entry->digest)) == 0;
     if (found) {
-        *ret = entry->principal;
-        *ret_age_ms = clock_mono_ms() - entry->put_ms;
+        *ret = *entry;
         entry->key_used = entry->principal.by_key;
     }
     pthread_mutex_unlock(lock);
@@ -157,7 +162,20 @@ static void cache_put(struct auth *auth, const unsigned char *digest, size_t slo
     entry->used = true;
     entry->key_used = principal->by_key;
     entry->put_ms = clock_mono_ms();
+    entry->ended_ms = 0;
     entry->principal = *principal;
+    pthread_mutex_unlock(lock);
+}
+
+static void cache_end(struct auth *auth, const unsigned char *digest, size_t slot)
+{
+    pthread_mutex_t *lock = &auth->cache_locks[slot % CACHE_LOCKS];
+    struct cached *entry = &auth->cache[slot];
+
+    pthread_mutex_lock(lock);
+    if (entry->used && memcmp(entry->digest, digest, sizeof(entry->digest)) == 0) {
+        entry->ended_ms = clock_mono_ms();
+    }
     pthread_mutex_unlock(lock);
 }
 
@@ -233,22 +251,66 @@ static int look_up_key(struct auth *auth, const unsigned char *digest, struct pr
     return 0;
 }
 
-/* A cached key is read again after KEY_CACHE_MS, or when its user has changed. */
-static bool is_stale(struct auth *auth, const struct principal *principal, int64_t age_ms)
+/* The same for a key that this gateway has not seen. Anybody can send keys that look right, and
+ * each costs a statement: an address that sent too many wrong ones is slowed down. */
+static int look_up_new_key(struct auth *auth, const char *peer, const unsigned char *digest,
+                           struct principal *ret, struct error *err)
 {
-    return principal->by_key &&
-           (age_ms > KEY_CACHE_MS || rights_user_changed(auth->rights, principal));
+    int wait_s = login_limit_take(auth->key_limit, "", peer), status;
+
+    if (wait_s > 0) {
+        error_set(err, ERR_RATE_LIMITED, "too many unknown API keys from this address");
+        err->retry_after_s = wait_s;
+        return -1;
+    }
+    status = look_up_key(auth, digest, ret, err);
+    if (status == 0 || err->code != ERR_TOKEN_REVOKED) {
+        login_limit_give_back(auth->key_limit, "", peer, LOGIN_LIMIT_NOT_TRIED);
+    }
+    return status;
 }
 
-int auth_authenticate(struct auth *auth, const char *authorization, const char *api_key,
-                      struct principal *ret, struct error *err)
+/* A cached key is read again after KEY_CACHE_MS, or when its user has changed. */
+static bool is_current(struct auth *auth, const struct cached *cached)
+{
+    return !cached->principal.by_key ||
+           (cached->ended_ms == 0 && clock_mono_ms() - cached->put_ms <= KEY_CACHE_MS &&
+            !rights_user_changed(auth->rights, &cached->principal));
+}
+
+/* What the cache does not know, or knows no longer: verified, or looked up. */
+static int identify(struct auth *auth, const char *peer, const char *token, size_t length,
+                    const unsigned char *digest, size_t slot, const struct cached *known,
+                    struct principal *ret, struct error *err)
+{
+    if (!api_key_is_one(token, length)) {
+        return verify_afresh(auth, token, length, ret, err);
+    }
+    if (known == NULL) {
+        return look_up_new_key(auth, peer, digest, ret, err);
+    }
+    if (known->ended_ms != 0 && clock_mono_ms() - known->ended_ms < KEY_ENDED_MS) {
+        return refuse(err, ERR_TOKEN_REVOKED);
+    }
+    if (look_up_key(auth, digest, ret, err) != 0) {
+        if (err->code == ERR_TOKEN_REVOKED) {
+            cache_end(auth, digest, slot);
+        }
+        return -1;
+    }
+    return 0;
+}
+
+int auth_authenticate(struct auth *auth, const char *peer, const char *authorization,
+                      const char *api_key, struct principal *ret, struct error *err)
 {
     unsigned char digest[crypto_hash_sha256_BYTES];
     bool has_key = authorization == NULL && api_key != NULL;
     size_t length = has_key ? strlen(api_key) : 0, slot;
     const char *token = has_key ? api_key : bearer_token(authorization, &length, err);
-    int64_t age_ms = 0, leeway_ms;
-    int status;
+    struct cached cached;
+    int64_t leeway_ms;
+    bool known;
 
     if (token == NULL) {
         return -1;
@@ -258,10 +320,12 @@ int auth_authenticate(struct auth *auth, const char *authorization, const char *
     }
     crypto_hash_sha256(digest, (const unsigned char *)token, length);
     slot = ((size_t)digest[0] << 8 | digest[1]) % CACHE_SLOTS;
-    if (!cache_find(auth, digest, slot, ret, &age_ms) || is_stale(auth, ret, age_ms)) {
-        status = api_key_is_one(token, length) ? look_up_key(auth, digest, ret, err)
-                                               : verify_afresh(auth, token, length, ret, err);
-        if (status != 0) {
+    known = cache_find(auth, digest, slot, &cached);
+    if (known && is_current(auth, &cached)) {
+        *ret = cached.principal;
+    } else {
+        if (identify(auth, peer, token, length, digest, slot, known ? &cached : NULL, ret, err) !=
+            0) {
             return -1;
         }
         cache_put(auth, digest, slot, ret);

@@ -53,6 +53,7 @@ struct auth_options {
     int login_max_parallel;
     /* failures per window allowed for one user from one address, and for one address */
     int login_user_max, login_address_max, login_window_s;
+    int key_address_max;   /* unknown API keys per window allowed from one address */
     int login_delay_max_s; /* longest wait between attempts beyond these limits */
 };
 
@@ -63,9 +64,10 @@ struct auth *auth_new(const struct auth_options *options, struct store *store,
 void auth_free(struct auth *auth);
 
 /* Takes the values of `Authorization` (bearer token or API key) and `X-API-Key`, or NULL. If both
- * are sent, `Authorization` decides. */
-int auth_authenticate(struct auth *auth, const char *authorization, const char *api_key,
-                      struct principal *ret, struct error *err) MUST_CHECK;
+ * are sent, `Authorization` decides. `peer`: the client's address, which is slowed down
+ * (ERR_RATE_LIMITED with retry_after_s) when it sends too many keys that do not exist. */
+int auth_authenticate(struct auth *auth, const char *peer, const char *authorization,
+                      const char *api_key, struct principal *ret, struct error *err) MUST_CHECK;
 
 struct auth_token {
     char access_token[ISSUED_TOKEN_BYTES];

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "common/base/alloc.h"
+#include "common/base/cidr.h"
 #include "common/base/clock.h"
 
 enum { SETS = 1024, SET_ENTRIES = 8, KEY_BYTES = 16, DELAY_FIRST_MS = 1000 };
@@ -67,9 +68,11 @@ static void make_key(const struct login_limit *limit, const char *username, cons
                      unsigned char key[KEY_BYTES])
 {
     crypto_generichash_state state;
+    char client[CIDR_CLIENT_BYTES];
 
+    cidr_client(address, client);
     crypto_generichash_init(&state, limit->secret, sizeof(limit->secret), KEY_BYTES);
-    crypto_generichash_update(&state, (const unsigned char *)address, strlen(address) + 1);
+    crypto_generichash_update(&state, (const unsigned char *)client, strlen(client) + 1);
     if (username != NULL) {
         crypto_generichash_update(&state, (const unsigned char *)username, strlen(username) + 1);
     }

@@ -395,7 +395,8 @@ static int prepare(struct request *request, struct error *err)
         return -1;
     }
     if (!open &&
-        (auth_authenticate(request->gateway->auth, http_header(request->http, "Authorization"),
+        (auth_authenticate(request->gateway->auth, http_peer(request->http),
+                           http_header(request->http, "Authorization"),
                            http_header(request->http, "X-API-Key"), &request->principal, err) < 0 ||
          check_rate(request, err) < 0 || check_rights(request, err) < 0)) {
         return -1;

@@ -52,6 +52,25 @@ def test_a_key_is_shown_once_and_kept_as_a_hash(two):
         assert kind(call(two.url, "GET", BASE, bad)) == told
 
 
+def test_one_who_guesses_keys_is_slowed_down_and_costs_nobody_else(tmp_path, redis, postgres, fault_provider):
+    with Stack(tmp_path, redis, postgres, fault_provider, env={"API_KEY_ADDRESS_MAX": "5", "TRUSTED_PROXIES": "127.0.0.1"}) as stack:
+        client = stack.client("alice")
+        key, fresh = make(client, "sandboxes:read")["key"], make(client, "sandboxes:read")["key"]
+
+        def ask(used: str, address: str) -> httpx.Response:
+            return httpx.get(stack.url + BASE, headers={"User-Agent": "t", "X-Request-ID": str(uuid.uuid4()), "X-API-Key": used,
+                                                        "X-Forwarded-For": address}, **LOCAL)
+
+        assert ask(key, "2001:db8::1").status_code == 200
+        # each from another address of one IPv6 network
+        answers = [ask(f"e2b_{i:040x}", f"2001:db8::{i:x}") for i in range(1, 12)]
+        assert [kind(a) for a in answers[:5]] == ["token_revoked"] * 5
+        assert {kind(a) for a in answers[5:]} == {"rate_limited"}
+        assert all(int(a.headers["Retry-After"]) >= 1 for a in answers[5:])
+        # a key that is known goes on, and so does everybody at other addresses
+        assert ask(key, "2001:db8::1").status_code == 200 and ask(fresh, "2001:db8:0:1::1").status_code == 200
+
+
 def test_each_route_asks_for_its_scope(two):
     """Every route of routes.def with a key of every single scope."""
     client = two.client("alice")

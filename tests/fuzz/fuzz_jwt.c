@@ -105,6 +105,7 @@ static void try_header(const char *text, size_t size)
                                              .login_max_parallel = 1,
                                              .login_user_max = 1,
                                              .login_address_max = 1,
+                                             .key_address_max = 1,
                                              .login_window_s = 1,
                                              .login_delay_max_s = 30};
 
@@ -115,7 +116,7 @@ static void try_header(const char *text, size_t size)
     }
     memcpy(copy, text, size);
     copy[size] = '\0';
-    if (auth_authenticate(auth, copy, NULL, &principal, &err) == 0 ||
+    if (auth_authenticate(auth, "192.0.2.1", copy, NULL, &principal, &err) == 0 ||
         verify(text, size, &err) == 0) {
         abort();
     }

@@ -48,6 +48,7 @@ static struct auth *open_auth(struct store *store, int user_max, int parallel)
                                          .login_max_parallel = parallel,
                                          .login_user_max = user_max,
                                          .login_address_max = 60,
+                                         .key_address_max = 20,
                                          .login_window_s = 60,
                                          .login_delay_max_s = 30};
     struct error err = ERROR_INIT;
@@ -101,7 +102,7 @@ static enum error_code authenticate(struct auth *auth, const struct auth_token *
     struct error err = ERROR_INIT;
 
     snprintf(header, sizeof(header), "Bearer %s", token->access_token);
-    return auth_authenticate(auth, header, NULL, ret, &err) == 0 ? ERR_OK : err.code;
+    return auth_authenticate(auth, "192.0.2.1", header, NULL, ret, &err) == 0 ? ERR_OK : err.code;
 }
 
 static void test_login_and_token(void **state)

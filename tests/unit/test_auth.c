@@ -600,6 +600,7 @@ static struct auth *auth_without_database(void)
                                                 .login_max_parallel = 1,
                                                 .login_user_max = 3,
                                                 .login_address_max = 30,
+                                                .key_address_max = 30,
                                                 .login_window_s = 60,
                                                 .login_delay_max_s = 30};
     struct error err = ERROR_INIT;
@@ -618,7 +619,7 @@ static enum error_code authenticate(struct auth *auth, const char *header, struc
 {
     struct error err = ERROR_INIT;
 
-    return auth_authenticate(auth, header, NULL, ret, &err) == 0 ? ERR_OK : err.code;
+    return auth_authenticate(auth, "192.0.2.1", header, NULL, ret, &err) == 0 ? ERR_OK : err.code;
 }
 
 static void test_header(void **state)

@@ -123,6 +123,27 @@ static void test_lists_and_bounds(void **state)
     cidr_set_done(&set);
 }
 
+static void test_a_client_is_an_ipv4_address_or_an_ipv6_64(void **state)
+{
+    static const char *const table[][2] = {
+        {"192.0.2.7", "192.0.2.7"},
+        {"2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"},
+        {"2001:db8:1:2::", "2001:db8:1:2::/64"},
+        {"2001:db8:1:3::1", "2001:db8:1:3::/64"},
+        {"::ffff:192.0.2.7", "192.0.2.7"},
+        {"::1", "::/64"},
+        {"unix", "unix"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+        char client[CIDR_CLIENT_BYTES];
+
+        cidr_client(table[i][0], client);
+        assert_string_equal(client, table[i][1]);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -130,6 +151,7 @@ int main(void)
         cmocka_unit_test(test_subtract_leaves_exactly_the_rest),
         cmocka_unit_test(test_the_whole_internet_but_one),
         cmocka_unit_test(test_lists_and_bounds),
+        cmocka_unit_test(test_a_client_is_an_ipv4_address_or_an_ipv6_64),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -74,6 +74,22 @@ static void test_address_is_limited(void **state)
     assert_int_equal(login_limit_take(limit, "somebody", "10.0.0.2"), 0);
 }
 
+static void test_a_64_is_one_address(void **state)
+{
+    struct login_limit *limit = *state;
+    char address[64];
+
+    for (int i = 0; i < ADDRESS_MAX; i++) {
+        char user[32];
+
+        snprintf(user, sizeof(user), "user%d", i);
+        snprintf(address, sizeof(address), "2001:db8:0:1:%x::%x", i, i);
+        assert_int_equal(login_limit_take(limit, user, address), 0);
+    }
+    assert_true(login_limit_take(limit, "somebody", "2001:db8:0:1::1") > 0);
+    assert_int_equal(login_limit_take(limit, "somebody", "2001:db8:0:2::1"), 0);
+}
+
 /* A user named like an address shares nothing with it. */
 static void test_names_and_addresses_are_apart(void **state)
 {
@@ -209,6 +225,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_pair_is_limited, fresh, done),
         cmocka_unit_test_setup_teardown(test_attempts_are_spaced, fresh, done),
         cmocka_unit_test_setup_teardown(test_address_is_limited, fresh, done),
+        cmocka_unit_test_setup_teardown(test_a_64_is_one_address, fresh, done),
         cmocka_unit_test_setup_teardown(test_names_and_addresses_are_apart, fresh, done),
         cmocka_unit_test_setup_teardown(test_window_slides, fresh, done),
         cmocka_unit_test_setup_teardown(test_forced_attempts_count, fresh, done),
