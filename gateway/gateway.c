@@ -95,7 +95,7 @@ int gateway_open(struct gateway *gateway, const struct gateway_config *config, s
     gateway->sandbox_tokens = sandbox_tokens_new(gateway->store);
     gateway->activity = activity_new(gateway->store);
     gateway->clients = client_pool_new();
-    gateway->fleet = fleet_new(&redis);
+    gateway->fleet = fleet_new(&redis, gateway->store);
     gateway->readiness = readiness_new(&redis, gateway->store);
     if (http_global_init(err) < 0 || check_owner(gateway, &redis, err) < 0 ||
         (gateway->providers = provider_set_open(config->providers, err)) == NULL ||

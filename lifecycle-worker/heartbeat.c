@@ -7,6 +7,8 @@
  * sending the JSON. Threads: the worker's one. Failure: PostgreSQL away is noted. Nothing secret is
  * in it.
  */
+#include <stdlib.h>
+
 #include "common/base/clock.h"
 #include "common/base/json.h"
 #include "lifecycle-worker/worker.h"
@@ -144,13 +146,20 @@ void heartbeat_store(struct worker *worker, int64_t now_ms)
 {
     struct error err = ERROR_INIT;
     int64_t database_ms = 0;
+    char *figures = NULL;
+    int status;
 
     if (!worker->store_up || now_ms < worker->next_beat_ms) {
         return;
     }
-    if (store_process_beat(worker->store, STORE_ROLE_WORKER, worker->identity,
-                           worker->config->heartbeat_ms, clock_wall_ms(), &database_ms,
-                           &err) != 0) {
+    if (!worker->queue_up || worker_is_degraded(worker, now_ms)) {
+        figures = heartbeat_json(worker);
+    }
+    status = store_process_beat(worker->store, STORE_ROLE_WORKER, worker->identity,
+                                worker->config->heartbeat_ms, clock_wall_ms(), figures,
+                                &database_ms, &err);
+    free(figures);
+    if (status != 0) {
         worker_note_store(worker, &err);
         return;
     }

@@ -80,22 +80,16 @@ static void begin_sweep(struct worker *worker, const char *sweep_id, struct gate
     drive_call(flight, gate);
 }
 
-bool reconcile_take(struct worker *worker, const struct queue_entry *entry)
+static void take_sweep(struct worker *worker, const char *sweep_id)
 {
     struct error err = ERROR_INIT;
     char provider[PROVIDER_BYTES];
-    const char *sweep_id = entry->wakeup.job_id;
-    if (entry->wakeup.op != JOB_RECONCILE || entry->wakeup.sandbox_id[0] != '\0' ||
-        sweep_id[0] == '\0' || entry->id[0] == '\0') {
-        return false;
-    }
-    settle_ack(worker, entry);
     if (store_sweep_claim(worker->store, sweep_id, worker->identity, sweep_lease_ms(worker),
                           provider, &err) != 0) {
         if (err.code != ERR_NOT_FOUND) {
             worker_note_store(worker, &err);
         }
-        return true;
+        return;
     }
     struct gate *gate = worker_gate(worker, provider);
     if (gate == NULL) {
@@ -106,7 +100,32 @@ bool reconcile_take(struct worker *worker, const struct queue_entry *entry)
     } else {
         begin_sweep(worker, sweep_id, gate);
     }
+}
+
+bool reconcile_take(struct worker *worker, const struct queue_entry *entry)
+{
+    if (entry->wakeup.op != JOB_RECONCILE || entry->wakeup.sandbox_id[0] != '\0' ||
+        entry->wakeup.job_id[0] == '\0' || entry->id[0] == '\0') {
+        return false;
+    }
+    settle_ack(worker, entry);
+    take_sweep(worker, entry->wakeup.job_id);
     return true;
+}
+
+void reconcile_poll(struct worker *worker)
+{
+    char(*ids)[UUID_BYTES] = NULL;
+    size_t count = 0;
+    struct error err = ERROR_INIT;
+    if (store_sweeps_asked(worker->store, PROVIDER_KIND_COUNT, &ids, &count, &err) != 0) {
+        worker_note_store(worker, &err);
+        return;
+    }
+    for (size_t i = 0; i < count; i++) {
+        take_sweep(worker, ids[i]);
+    }
+    free(ids);
 }
 
 void reconcile_abandon(struct worker *worker, struct flight *flight)

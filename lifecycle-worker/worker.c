@@ -397,6 +397,7 @@ static void poll_due(struct worker *worker, int64_t now_ms)
         return;
     }
     worker->next_due_ms = now_ms + (away ? DUE_POLL_MS : DEGRADED_POLL_MS);
+    reconcile_poll(worker);
     int room = read_room(worker);
     if (room <= 0) {
         return;

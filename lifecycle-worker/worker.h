@@ -135,6 +135,8 @@ void apply_wake(struct worker *worker, struct flight *flight);
 
 /* True when the entry asks for a sweep: it is begun or passed over, and acknowledged. */
 bool reconcile_take(struct worker *worker, const struct queue_entry *entry);
+/* Takes the sweeps that PostgreSQL knows of, when Redis may not tell of them. */
+void reconcile_poll(struct worker *worker);
 /* A step of the sweep's list, not yet taken: compares the page that came with it. False: the sweep
  * and its flight have ended, because the database does not answer or the lease has run out. */
 bool reconcile_page(struct worker *worker, struct flight *flight, const struct provider_step *step);

@@ -308,15 +308,13 @@ static void run_lifetimes(struct sweep *sweep, int64_t now_ms)
 
 /* ---- (d) reconcile ------------------------------------------------------------------------ */
 
-/* Asks more often than is due, because another reaper may have asked just after our last look. */
+/* Asks more often than is due, because another reaper may have asked just after our last look. What
+ * Redis does not take, workers find in PostgreSQL. */
 static void run_reconcile(struct sweep *sweep, int64_t now_ms)
 {
     const int64_t interval_ms = sweep->config->reconcile_ms;
     sweep->next_reconcile_ms =
         now_ms + (interval_ms / 4 < ASK_LOOK_MS ? interval_ms / 4 : ASK_LOOK_MS);
-    if (!sweep->queue_up) {
-        return;
-    }
     for (int i = 0; i < sweep->config->kind_count; i++) {
         struct error err = ERROR_INIT;
         struct wakeup wakeup;
@@ -326,9 +324,8 @@ static void run_reconcile(struct sweep *sweep, int64_t now_ms)
             note_store(sweep, &err);
             return;
         }
-        if (asked && queue_add(sweep->queue, &wakeup, 1, &err) != 0) {
-            note_queue(sweep, &err); /* the next interval asks again */
-            return;
+        if (asked && sweep->queue_up && queue_add(sweep->queue, &wakeup, 1, &err) != 0) {
+            note_queue(sweep, &err);
         }
     }
 }
@@ -440,7 +437,8 @@ static void run_beat(struct sweep *sweep, int64_t now_ms)
     int64_t database_ms;
     sweep->next_beat_ms = now_ms + sweep->config->heartbeat_ms;
     if (store_process_beat(sweep->store, STORE_ROLE_REAPER, sweep->identity,
-                           sweep->config->heartbeat_ms, clock_wall_ms(), &database_ms, &err) != 0) {
+                           sweep->config->heartbeat_ms, clock_wall_ms(), NULL, &database_ms,
+                           &err) != 0) {
         note_store(sweep, &err);
     }
 }

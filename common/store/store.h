@@ -208,10 +208,11 @@ int store_jobs_poll(struct store *store, struct job *jobs, size_t count,
 
 enum store_role { STORE_ROLE_WORKER, STORE_ROLE_REAPER };
 /* A heartbeat, due every interval_ms; without one for three intervals the process counts as dead.
- * wall_ms is the process's own clock, which is compared with the database's. */
+ * wall_ms is the process's own clock, which is compared with the database's. `figures`: what a
+ * worker would tell Redis, which does not take it; else NULL. */
 int store_process_beat(struct store *store, enum store_role role, const char *name,
-                       int64_t interval_ms, int64_t wall_ms, int64_t *ret_database_ms,
-                       struct error *err) MUST_CHECK;
+                       int64_t interval_ms, int64_t wall_ms, const char *figures,
+                       int64_t *ret_database_ms, struct error *err) MUST_CHECK;
 /* At the process's end. */
 int store_process_end(struct store *store, const char *name, struct error *err) MUST_CHECK;
 /* Removes those that have been dead for silent_ms. */
@@ -221,6 +222,14 @@ struct store_process {
     enum store_role role;
     int64_t clock_offset_ms; /* its clock minus the database's */
 };
+/* The live workers that cannot tell Redis their figures, and these. Heap array. */
+struct store_figures {
+    char name[160];
+    char *json;
+};
+int store_worker_figures(struct store *store, struct store_figures **ret, size_t *ret_count,
+                         struct error *err) MUST_CHECK;
+void store_figures_free(struct store_figures *figures, size_t count);
 /* For the health check of a container: 0 when a process of that role on this host beats.
  * ERR_NOT_FOUND, ERR_DATABASE_DOWN. */
 int store_process_health(const struct store_options *options, enum store_role role,
@@ -398,6 +407,9 @@ int store_sweep_ask(struct store *store, const char *provider, int64_t interval_
 int store_sweep_claim(struct store *store, const char *sweep_id, const char *owner,
                       int64_t lease_ms, char ret_provider[PROVIDER_BYTES],
                       struct error *err) MUST_CHECK;
+/* Sweeps that nobody has taken, for a worker that Redis cannot wake. *ret_ids heap array. */
+int store_sweeps_asked(struct store *store, int limit, char (**ret_ids)[UUID_BYTES],
+                       size_t *ret_count, struct error *err) MUST_CHECK;
 /* `error` NULL: every page was seen and judged. */
 int store_sweep_end(struct store *store, const char *sweep_id, const char *error,
                     struct error *err) MUST_CHECK;

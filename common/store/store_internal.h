@@ -86,6 +86,10 @@ void rows_wakeups(const PGresult *result, struct wakeup **ret, size_t *ret_count
 int query_wakeups(struct store *store, enum query query, const struct params *p,
                   struct wakeup **ret_wakeups, size_t *ret_count, struct error *err) MUST_CHECK;
 
+/* ---- statements that give ids, at most `limit` (store_jobs.c) ---- */
+int query_ids(struct store *store, enum query query, int limit, char (**ret_ids)[UUID_BYTES],
+              size_t *ret_count, struct error *err) MUST_CHECK;
+
 /* Migrations, made at build time from deploy/migrations: ordered, ends with version 0. */
 struct migration {
     int version;

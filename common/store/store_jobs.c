@@ -151,14 +151,14 @@ int store_create_sending(struct store *store, const char *job_id, int64_t lease_
     return 0;
 }
 
-int store_jobs_due(struct store *store, int limit, char (**ret_ids)[UUID_BYTES], size_t *ret_count,
-                   struct error *err)
+int query_ids(struct store *store, enum query query, int limit, char (**ret_ids)[UUID_BYTES],
+              size_t *ret_count, struct error *err)
 {
     struct params p = {.count = 0};
     PGresult *result;
 
     param_int(&p, limit);
-    if (store_query(store, Q_JOBS_DUE, &p, &result, err) < 0) {
+    if (store_query(store, query, &p, &result, err) < 0) {
         return -1;
     }
     *ret_count = (size_t)PQntuples(result);
@@ -168,6 +168,12 @@ int store_jobs_due(struct store *store, int limit, char (**ret_ids)[UUID_BYTES],
     }
     PQclear(result);
     return 0;
+}
+
+int store_jobs_due(struct store *store, int limit, char (**ret_ids)[UUID_BYTES], size_t *ret_count,
+                   struct error *err)
+{
+    return query_ids(store, Q_JOBS_DUE, limit, ret_ids, ret_count, err);
 }
 
 static void finish_params(const struct store_finish *item, const char *actor, struct params *p)

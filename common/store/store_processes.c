@@ -12,8 +12,8 @@ static const char *const role_names[] = {
 };
 
 int store_process_beat(struct store *store, enum store_role role, const char *name,
-                       int64_t interval_ms, int64_t wall_ms, int64_t *ret_database_ms,
-                       struct error *err)
+                       int64_t interval_ms, int64_t wall_ms, const char *figures,
+                       int64_t *ret_database_ms, struct error *err)
 {
     struct params p = {.count = 0};
     PGresult *result;
@@ -22,6 +22,7 @@ int store_process_beat(struct store *store, enum store_role role, const char *na
     param_text(&p, role_names[role]);
     param_int(&p, interval_ms);
     param_int(&p, wall_ms);
+    param_text(&p, figures);
     if (store_query(store, Q_PROCESS_BEAT, &p, &result, err) < 0) {
         return -1;
     }
@@ -68,6 +69,33 @@ int store_processes_live(struct store *store, struct store_process **ret, size_t
     }
     PQclear(result);
     return 0;
+}
+
+int store_worker_figures(struct store *store, struct store_figures **ret, size_t *ret_count,
+                         struct error *err)
+{
+    struct params p = {.count = 0};
+    PGresult *result;
+
+    if (store_query(store, Q_WORKER_FIGURES, &p, &result, err) < 0) {
+        return -1;
+    }
+    *ret_count = (size_t)PQntuples(result);
+    *ret = xcalloc(*ret_count, sizeof(**ret));
+    for (size_t i = 0; i < *ret_count; i++) {
+        row_text(result, (int)i, 0, (*ret)[i].name, sizeof((*ret)[i].name));
+        (*ret)[i].json = xstrdup(PQgetvalue(result, (int)i, 1));
+    }
+    PQclear(result);
+    return 0;
+}
+
+void store_figures_free(struct store_figures *figures, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        free(figures[i].json);
+    }
+    free(figures);
 }
 
 int store_process_health(const struct store_options *options, enum store_role role,

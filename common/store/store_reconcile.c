@@ -49,6 +49,12 @@ int store_sweep_claim(struct store *store, const char *sweep_id, const char *own
     return status;
 }
 
+int store_sweeps_asked(struct store *store, int limit, char (**ret_ids)[UUID_BYTES],
+                       size_t *ret_count, struct error *err)
+{
+    return query_ids(store, Q_SWEEPS_ASKED, limit, ret_ids, ret_count, err);
+}
+
 int store_sweep_end(struct store *store, const char *sweep_id, const char *error, struct error *err)
 {
     struct params p = {.count = 0};

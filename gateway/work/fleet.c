@@ -13,12 +13,17 @@
 
 enum { FRESH_MS = 1000, NAME_CHARS_MAX = 128 };
 
+struct member {
+    char name[NAME_CHARS_MAX + 1];
+    cJSON *info; /* what its heartbeat says */
+};
+
 struct fleet {
     struct queue *queue;
+    struct store *store;
     pthread_mutex_t lock;
     int64_t read_ms; /* 0 = never */
-    struct queue_beat *beats;
-    cJSON **infos; /* parsed; NULL where it is none */
+    struct member *members;
     size_t count;
 };
 
@@ -78,11 +83,12 @@ static const struct {
      METRIC_COUNTER},
 };
 
-struct fleet *fleet_new(const struct queue_options *redis)
+struct fleet *fleet_new(const struct queue_options *redis, struct store *store)
 {
     struct fleet *fleet = xcalloc(1, sizeof(*fleet));
 
     fleet->queue = queue_new(redis);
+    fleet->store = store;
     pthread_mutex_init(&fleet->lock, NULL);
     return fleet;
 }
@@ -90,12 +96,10 @@ struct fleet *fleet_new(const struct queue_options *redis)
 static void forget(struct fleet *fleet)
 {
     for (size_t i = 0; i < fleet->count; i++) {
-        cJSON_Delete(fleet->infos[i]);
+        cJSON_Delete(fleet->members[i].info);
     }
-    free(fleet->infos);
-    queue_beats_free(fleet->beats, fleet->count);
-    fleet->infos = NULL;
-    fleet->beats = NULL;
+    free(fleet->members);
+    fleet->members = NULL;
     fleet->count = 0;
 }
 
@@ -119,26 +123,52 @@ static bool is_label(const char *name)
                length;
 }
 
-/* Under the lock. */
+/* Unless it is there, or has said nothing that can be read. */
+static void add_member(struct fleet *fleet, const char *name, const char *info_json)
+{
+    struct error ignored = ERROR_INIT;
+
+    if (!is_label(name)) {
+        return;
+    }
+    for (size_t i = 0; i < fleet->count; i++) {
+        if (strcmp(fleet->members[i].name, name) == 0) {
+            return;
+        }
+    }
+    cJSON *info = json_parse(info_json, strlen(info_json), &ignored);
+    if (info == NULL) {
+        return;
+    }
+    fleet->members = xrealloc(fleet->members, (fleet->count + 1) * sizeof(*fleet->members));
+    str_copy(fleet->members[fleet->count].name, sizeof(fleet->members[0].name), name);
+    fleet->members[fleet->count++].info = info;
+}
+
+/* Under the lock. Nothing to show is what shows a failure; readyz has the words. */
 static void refresh(struct fleet *fleet)
 {
-    struct error err = ERROR_INIT; /* nothing to show is what shows it; readyz has the words */
+    struct error ignored = ERROR_INIT;
+    struct queue_beat *beats = NULL;
+    struct store_figures *kept = NULL;
+    size_t count = 0;
 
     if (fleet->read_ms != 0 && clock_mono_ms() - fleet->read_ms < FRESH_MS) {
         return;
     }
     forget(fleet);
     fleet->read_ms = clock_mono_ms();
-    if (queue_beats_read(fleet->queue, QUEUE_ROLE_WORKER, &fleet->beats, &fleet->count, &err) < 0) {
-        return;
-    }
-    fleet->infos = xcalloc(fleet->count + 1, sizeof(struct cJSON *));
-    for (size_t i = 0; i < fleet->count; i++) {
-        const char *text = fleet->beats[i].info_json;
-
-        if (is_label(fleet->beats[i].name)) {
-            fleet->infos[i] = json_parse(text, strlen(text), &err);
+    if (queue_beats_read(fleet->queue, QUEUE_ROLE_WORKER, &beats, &count, &ignored) == 0) {
+        for (size_t i = 0; i < count; i++) {
+            add_member(fleet, beats[i].name, beats[i].info_json);
         }
+        queue_beats_free(beats, count);
+    }
+    if (store_worker_figures(fleet->store, &kept, &count, &ignored) == 0) {
+        for (size_t i = 0; i < count; i++) {
+            add_member(fleet, kept[i].name, kept[i].json);
+        }
+        store_figures_free(kept, count);
     }
 }
 
@@ -157,7 +187,7 @@ static int64_t number_of(const cJSON *item)
                : 0;
 }
 
-static const cJSON *member(const cJSON *object, const char *name)
+static const cJSON *field(const cJSON *object, const char *name)
 {
     return cJSON_GetObjectItemCaseSensitive(object, name);
 }
@@ -172,10 +202,10 @@ static void each_provider(const struct fleet *fleet, struct strbuf *out, print_f
     for (size_t i = 0; i < fleet->count; i++) {
         const cJSON *provider;
 
-        cJSON_ArrayForEach(provider, member(fleet->infos[i], "providers"))
+        cJSON_ArrayForEach(provider, field(fleet->members[i].info, "providers"))
         {
             if (is_label(provider->string)) {
-                print(out, fleet->beats[i].name, provider, arg);
+                print(out, fleet->members[i].name, provider, arg);
             }
         }
     }
@@ -185,7 +215,7 @@ static void print_figure(struct strbuf *out, const char *worker, const cJSON *pr
                          const void *arg)
 {
     size_t index = *(const size_t *)arg;
-    const cJSON *item = member(provider, figures[index].key);
+    const cJSON *item = field(provider, figures[index].key);
 
     if (item != NULL) {
         strbuf_printf(out, "%s{worker=\"%s\",provider=\"%s\"} %" PRId64 "\n", figures[index].name,
@@ -198,9 +228,9 @@ static void print_calls(struct strbuf *out, const char *worker, const cJSON *pro
 {
     const cJSON *op, *outcome;
 
-    cJSON_ArrayForEach(op, member(provider, "ops"))
+    cJSON_ArrayForEach(op, field(provider, "ops"))
     {
-        cJSON_ArrayForEach(outcome, member(op, "ended"))
+        cJSON_ArrayForEach(outcome, field(op, "ended"))
         {
             if (is_label(op->string) && is_label(outcome->string)) {
                 strbuf_printf(
@@ -218,9 +248,9 @@ static void print_times(struct strbuf *out, const char *worker, const cJSON *pro
     const char *name = arg;
     const cJSON *op;
 
-    cJSON_ArrayForEach(op, member(provider, "ops"))
+    cJSON_ArrayForEach(op, field(provider, "ops"))
     {
-        const cJSON *buckets = member(op, "requests"), *bucket;
+        const cJSON *buckets = field(op, "requests"), *bucket;
         int64_t total = 0;
         int index = 0;
         char labels[512];
@@ -242,7 +272,7 @@ static void print_times(struct strbuf *out, const char *worker, const cJSON *pro
         strbuf_printf(out,
                       "%s_bucket{%s,le=\"+Inf\"} %" PRId64 "\n%s_sum{%s} %" PRId64
                       "\n%s_count{%s} %" PRId64 "\n",
-                      name, labels, total, name, labels, number_of(member(op, "requests_ms")), name,
+                      name, labels, total, name, labels, number_of(field(op, "requests_ms")), name,
                       labels, total);
     }
 }
@@ -258,11 +288,11 @@ void fleet_print(struct fleet *fleet, struct strbuf *out)
         metric_print_head(out, worker_figures[i].name, worker_figures[i].help,
                           worker_figures[i].type);
         for (size_t w = 0; w < fleet->count; w++) {
-            const cJSON *item = member(fleet->infos[w], worker_figures[i].key);
+            const cJSON *item = field(fleet->members[w].info, worker_figures[i].key);
 
             if (item != NULL) {
                 strbuf_printf(out, "%s{worker=\"%s\"} %" PRId64 "\n", worker_figures[i].name,
-                              fleet->beats[w].name, number_of(item));
+                              fleet->members[w].name, number_of(item));
             }
         }
     }
@@ -281,12 +311,12 @@ void fleet_print(struct fleet *fleet, struct strbuf *out)
 /* What one worker says is wrong with it; NULL = nothing. */
 static const char *complaint(const cJSON *provider, char *text, size_t size)
 {
-    int64_t hold_ms = number_of(member(provider, "hold_ms"));
+    int64_t hold_ms = number_of(field(provider, "hold_ms"));
 
-    if (number_of(member(provider, "key_refused")) != 0) {
+    if (number_of(field(provider, "key_refused")) != 0) {
         return "it refuses our API key: its jobs wait";
     }
-    if (number_of(member(provider, "breaker")) != 0) {
+    if (number_of(field(provider, "breaker")) != 0) {
         return "it fails: its circuit is open";
     }
     if (hold_ms > 0) {
@@ -303,12 +333,12 @@ void fleet_describe(struct fleet *fleet, cJSON *ret)
     for (size_t i = 0; i < fleet->count; i++) {
         const cJSON *provider;
 
-        cJSON_ArrayForEach(provider, member(fleet->infos[i], "providers"))
+        cJSON_ArrayForEach(provider, field(fleet->members[i].info, "providers"))
         {
             char buffer[96];
             const char *text = complaint(provider, buffer, sizeof(buffer));
 
-            if (text != NULL || member(ret, provider->string) == NULL) {
+            if (text != NULL || field(ret, provider->string) == NULL) {
                 cJSON_DeleteItemFromObjectCaseSensitive(ret, provider->string);
                 cJSON_AddStringToObject(ret, provider->string, text != NULL ? text : "ok");
             }

@@ -4,8 +4,9 @@
  * Owns: reading their heartbeats (a worker has no port of its own; its counters travel in the
  * heartbeat it sends anyway), the names of their metrics. Does not own: the form of a heartbeat
  * (lifecycle-worker/heartbeat.c).
- * Threads: any; one at a time reads Redis, and what was read is good for a second. Failure: while
- * Redis is away there are no figures of workers, and readiness says why.
+ * Threads: any; one at a time reads, and what was read is good for a second. Failure: what a full
+ * or absent Redis does not take, workers leave in PostgreSQL; without both there are no figures of
+ * workers, and readiness says why.
  */
 #ifndef GATEWAY_FLEET_H
 #define GATEWAY_FLEET_H
@@ -13,9 +14,11 @@
 #include "common/base/json.h"
 #include "common/base/strbuf.h"
 #include "common/queue/queue.h"
+#include "common/store/store.h"
 
 struct fleet;
-struct fleet *fleet_new(const struct queue_options *redis);
+/* `store` outlives it. */
+struct fleet *fleet_new(const struct queue_options *redis, struct store *store);
 void fleet_free(struct fleet *fleet); /* NULL-safe */
 
 /*

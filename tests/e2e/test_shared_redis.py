@@ -63,6 +63,12 @@ def readyz(stack: Stack) -> tuple[int, dict]:
     return answer.status_code, body["data"] or body["error"]
 
 
+def figure(stack: Stack, series: str) -> int:
+    """The value of the only series in /metrics that begins so."""
+    (line,) = [line for line in httpx.get(stack.url + "/metrics", trust_env=False).text.splitlines() if line.startswith(series)]
+    return int(line.split()[-1])
+
+
 def all_kinds(stack: Stack, client, seconds: float) -> None:
     """A job of each kind, none slower than that."""
     def quick(call, *args):
@@ -83,7 +89,7 @@ def all_kinds(stack: Stack, client, seconds: float) -> None:
 def test_a_full_redis_slows_nothing_to_seconds(tmp_path, postgres, fault_provider):
     redis = Redis(tmp_path / "own-redis")
     try:
-        with Stack(tmp_path / "s", redis, postgres, fault_provider) as stack:
+        with Stack(tmp_path / "s", redis, postgres, fault_provider, env={"REAPER_RECONCILE_MS": "500"}) as stack:
             client = stack.client()
             all_kinds(stack, client, 2)
             redis.cli("CONFIG", "SET", "maxmemory", "1mb")
@@ -96,6 +102,10 @@ def test_a_full_redis_slows_nothing_to_seconds(tmp_path, postgres, fault_provide
             status, ready = readyz(stack)
             assert status == 200 and ready["redis"].startswith("degraded: it is full") and ready["workers"] == "ok (1)", ready
             assert ask(stack, "sandbox-worker", "health") == (0, "")
+            # nor are its figures lost, nor the sweeps that Redis tells no worker of
+            sweeps = figure(stack, 'sandbox_provider_sweeps_total{')
+            assert figure(stack, 'sandbox_worker_done_total{') >= 15
+            wait_until("swept", lambda: figure(stack, 'sandbox_provider_sweeps_total{') >= sweeps + 2, 20)
             status, text = ask(stack, "sandbox-gateway", "doctor")
             assert status == 1 and re.search(r"^FAIL +redis +it is full", text, re.M), text
             all_kinds(stack, client, 3)

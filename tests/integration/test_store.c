@@ -103,8 +103,8 @@ static void beat(const char *name)
 {
     int64_t database_ms = 0;
 
-    OK(store_process_beat(store, STORE_ROLE_WORKER, name, BEAT_MS, clock_wall_ms(), &database_ms,
-                          &err));
+    OK(store_process_beat(store, STORE_ROLE_WORKER, name, BEAT_MS, clock_wall_ms(), NULL,
+                          &database_ms, &err));
     assert_true(database_ms > 0);
 }
 
@@ -182,7 +182,7 @@ static void test_a_heartbeat_tells_the_clock_and_its_gaps(void **state)
 
     (void)state;
     sql("DELETE FROM processes");
-    OK(store_process_beat(store, STORE_ROLE_REAPER, "r", BEAT_MS, clock_wall_ms() - 600000,
+    OK(store_process_beat(store, STORE_ROLE_REAPER, "r", BEAT_MS, clock_wall_ms() - 600000, NULL,
                           &database_ms, &err));
     beat("w");
     OK(store_processes_live(store, &live, &count, &err));

@@ -43,8 +43,8 @@ static void test_an_attempt_that_ends_resets_the_crashes(void **state)
     int64_t database_ms;
 
     (void)state;
-    OK(store_process_beat(store, STORE_ROLE_WORKER, "tester", 1000, clock_wall_ms(), &database_ms,
-                          &err));
+    OK(store_process_beat(store, STORE_ROLE_WORKER, "tester", 1000, clock_wall_ms(), NULL,
+                          &database_ms, &err));
     sql("UPDATE processes SET unbroken_since = clock_timestamp() - interval '1 minute'");
     new_sandbox(&sandbox, &wakeup);
     assert_int_equal(take_over(wakeup.job_id, &retry.lease_token), 0);
