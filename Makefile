@@ -76,7 +76,7 @@ $(BUILD)/$(2): $(patsubst %.c,$(BUILD)/%.o,$(call program_src,$(1)) $(5)) $(fore
 	@mkdir -p $$(@D); $(CC) $(LDFLAGS) -o $$@ $$(filter %.o,$$^) $(foreach m,$(3),$(BUILD)/common/$(m).a) $(foreach m,$(3),$(LIB_$(m))) $(4)
 PROGRAMS += $(BUILD)/$(2)
 endef
-$(eval $(call PROGRAM,gateway,sandbox-gateway,httpd provider store queue domain base,-ljwt))
+$(eval $(call PROGRAM,gateway,sandbox-gateway,proxy httpd provider store queue domain base,-ljwt))
 $(eval $(call PROGRAM,lifecycle-worker,sandbox-worker,provider store queue domain base,))
 $(eval $(call PROGRAM,reaper,sandbox-reaper,store queue domain base,))
 $(eval $(call PROGRAM,deploy/sandbox-host,sandbox-host,proxy httpd base,-lseccomp))

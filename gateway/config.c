@@ -25,6 +25,12 @@ enum {
 static const struct config_entry table[] = {
     {"GATEWAY_LISTEN", CONFIG_STRING, AT(listen), 1, 255, "0.0.0.0:8000", false, false,
      "address:port to serve on"},
+    {"GATEWAY_SANDBOX_LISTEN", CONFIG_STRING, AT(sandbox_listen), 1, 255, NULL, false, false,
+     "address:port for traffic into sandboxes; off = none (default: that of GATEWAY_LISTEN, and "
+     "the next port)"},
+    {"SANDBOX_DOMAIN", CONFIG_STRING, AT(sandbox_domain), 1, 200, NULL, false, false,
+     "domain below which clients reach sandboxes there: host or host:port (default: localhost and "
+     "the port of GATEWAY_SANDBOX_LISTEN)"},
     {"GATEWAY_THREADS", CONFIG_INT, AT(threads), 4, 8192, "512", false, false,
      "requests served at once; a waiting request holds one"},
     {"GATEWAY_CONNECTION_QUEUE", CONFIG_INT, AT(connection_queue), 1, 65535, "1024", false, false,

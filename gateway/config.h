@@ -15,7 +15,7 @@
 #include "common/queue/queue_config.h"
 
 struct gateway_config {
-    char *listen;
+    char *listen, *sandbox_listen, *sandbox_domain;
     int64_t threads, connection_queue, keep_alive_ms, request_timeout_ms, drain_ms;
     int64_t connections, address_connections, address_body_percent, body_bytes_per_s;
     char *trusted_proxies;

@@ -27,9 +27,12 @@
 #include "gateway/work/provider_share.h"
 #include "gateway/work/rates.h"
 #include "gateway/work/readiness.h"
+#include "gateway/work/sandbox_cache.h"
 #include "gateway/work/upkeep.h"
 #include "gateway/work/user_share.h"
 #include "gateway/work/waiter.h"
+
+enum { GATEWAY_DOMAIN_BYTES = 256 };
 
 struct gateway {
     const struct gateway_config *config;
@@ -38,6 +41,8 @@ struct gateway {
     struct queue_owner owner; /* deployment that owns the Redis keys */
     struct auth *auth;
     struct sandbox_tokens *sandbox_tokens;
+    struct sandbox_cache *sandbox_cache;
+    char sandbox_domain[GATEWAY_DOMAIN_BYTES]; /* of sandbox traffic; "" = not served */
     struct provider_set *providers;
     struct placement *placement;
     struct waiters *waiters;

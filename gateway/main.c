@@ -23,6 +23,7 @@
 #include "gateway/cli/jobs_cli.h"
 #include "gateway/cli/key_cli.h"
 #include "gateway/cli/user_cli.h"
+#include "gateway/data/sandbox_proxy.h"
 #include "gateway/gateway.h"
 #include "gateway/http/router.h"
 
@@ -113,18 +114,21 @@ static int serve(const struct gateway_config *config, int signal_fd, struct erro
                                     .handler = router_handle,
                                     .bad_request = router_bad_request,
                                     .arg = &gateway};
+    struct sandbox_proxy *proxy = NULL;
     struct httpd *httpd = NULL;
     int status = -1;
 
-    if (gateway_open(&gateway, config, err) < 0 || (httpd = httpd_start(&options, err)) == NULL) {
+    if (gateway_open(&gateway, config, err) < 0 || sandbox_proxy_start(&gateway, &proxy, err) < 0 ||
+        (httpd = httpd_start(&options, err)) == NULL) {
         goto out;
     }
     log_event(LOG_INFO, "gateway.started", LOG_S("listen", config->listen),
-              LOG_I("port", httpd_port(httpd)), LOG_S("name", gateway.name),
-              LOG_S("version", VERSION));
+              LOG_I("port", httpd_port(httpd)), LOG_I("sandbox_port", sandbox_proxy_port(proxy)),
+              LOG_S("name", gateway.name), LOG_S("version", VERSION));
     serve_until_stopped(httpd, gateway.waiters, signal_fd, config->drain_ms);
     status = 0;
 out:
+    sandbox_proxy_stop(proxy);
     if (httpd != NULL) {
         httpd_stop(httpd);
     }

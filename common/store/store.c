@@ -216,8 +216,8 @@ static int collect(struct connection *connection, int64_t until_ms, PGresult **r
     return status;
 }
 
-int connection_run(struct connection *connection, const char *sql, int timeout_ms, PGresult **ret,
-                   struct error *err)
+int store_connection_run(struct connection *connection, const char *sql, int timeout_ms,
+                         PGresult **ret, struct error *err)
 {
     bool conflict = false;
     PGresult *result = NULL;

@@ -69,8 +69,8 @@ int store_statement_timeout_ms(const struct store *store);
 int store_connection_failed(PGconn *pg, struct error *err);
 
 /* Plain SQL, several statements allowed. timeout_ms 0 = wait for ever. */
-int connection_run(struct connection *connection, const char *sql, int timeout_ms, PGresult **ret,
-                   struct error *err) MUST_CHECK;
+int store_connection_run(struct connection *connection, const char *sql, int timeout_ms,
+                         PGresult **ret, struct error *err) MUST_CHECK;
 
 /* ---- rows (store_rows.c) ---- */
 int64_t row_int(const PGresult *result, int row, int column);

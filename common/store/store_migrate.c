@@ -65,7 +65,7 @@ static int current_version(struct connection *connection, int *ret, struct error
     PGresult *result;
     int status;
 
-    if (connection_run(connection, APPLIED_SQL, 0, &result, err) < 0) {
+    if (store_connection_run(connection, APPLIED_SQL, 0, &result, err) < 0) {
         return -1;
     }
     status = check_applied(result, err);
@@ -89,7 +89,7 @@ static int apply(struct connection *connection, const struct migration *migratio
                   "'%s');",
                   migration->sql, migration->version, migration->name, checksum);
     status = sql.overflow ? error_set(err, ERR_LIMIT, "larger than %d bytes", MIGRATION_MAX_BYTES)
-                          : connection_run(connection, sql.data, 0, NULL, err);
+                          : store_connection_run(connection, sql.data, 0, NULL, err);
     strbuf_done(&sql);
     return status < 0 ? error_prefix(err, "migration %s", migration->name) : 0;
 }
@@ -98,10 +98,11 @@ static int migrate(struct connection *connection, int *ret_applied, struct error
 {
     int version;
 
-    if (connection_run(connection, "SET statement_timeout = 0; SET client_min_messages = warning",
-                       0, NULL, err) < 0 ||
-        connection_run(connection, LOCK_SQL, 0, NULL, err) < 0 ||
-        connection_run(connection, TABLE_SQL, 0, NULL, err) < 0 ||
+    if (store_connection_run(connection,
+                             "SET statement_timeout = 0; SET client_min_messages = warning", 0,
+                             NULL, err) < 0 ||
+        store_connection_run(connection, LOCK_SQL, 0, NULL, err) < 0 ||
+        store_connection_run(connection, TABLE_SQL, 0, NULL, err) < 0 ||
         current_version(connection, &version, err) < 0) {
         return -1;
     }
@@ -113,7 +114,7 @@ static int migrate(struct connection *connection, int *ret_applied, struct error
             (*ret_applied)++;
         }
     }
-    return connection_run(connection, UNLOCK_SQL, 0, NULL, err);
+    return store_connection_run(connection, UNLOCK_SQL, 0, NULL, err);
 }
 
 int store_migrate(struct store *store, int *ret_applied, struct error *err)
@@ -128,11 +129,11 @@ int store_migrate(struct store *store, int *ret_applied, struct error *err)
     *ret_applied = 0;
     status = migrate(connection, ret_applied, err);
     if (status == 0) {
-        status = connection_run(connection, "RESET statement_timeout; RESET client_min_messages", 0,
-                                NULL, err);
+        status = store_connection_run(
+            connection, "RESET statement_timeout; RESET client_min_messages", 0, NULL, err);
     } else {
         /* fails when the connection is gone, and then the lock is too */
-        (void)!connection_run(connection, UNLOCK_SQL, 0, NULL, &ignored);
+        (void)!store_connection_run(connection, UNLOCK_SQL, 0, NULL, &ignored);
     }
     store_return(store, connection);
     return status;

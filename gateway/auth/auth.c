@@ -399,6 +399,11 @@ bool auth_ended(struct auth *auth, const struct principal *principal)
     return rights_ended(auth->rights, principal);
 }
 
+bool auth_owner_disabled(struct auth *auth, const char *owner)
+{
+    return rights_user_disabled(auth->rights, owner);
+}
+
 /* ---- login ---------------------------------------------------------------------------------- */
 
 /* Waits until fewer than LOGIN_PARALLEL passwords are being checked; false after LOGIN_WAIT_MS. */

@@ -90,5 +90,7 @@ int auth_refresh(struct auth *auth, struct error *err) MUST_CHECK;
 /* True when the token of a running request was revoked or its user disabled. A token that merely
  * expires does not end a running call. */
 bool auth_ended(struct auth *auth, const struct principal *principal);
+/* Has that owner of sandboxes been disabled? Known of our own users only. */
+bool auth_owner_disabled(struct auth *auth, const char *owner);
 
 #endif

@@ -223,6 +223,18 @@ bool rights_ended(struct rights *rights, const struct principal *principal)
     return ended;
 }
 
+bool rights_user_disabled(struct rights *rights, const char *subject)
+{
+    const struct changed *changed;
+    bool disabled;
+
+    pthread_rwlock_rdlock(&rights->lock);
+    changed = find_changed(rights, subject);
+    disabled = changed != NULL && changed->change.disabled;
+    pthread_rwlock_unlock(&rights->lock);
+    return disabled;
+}
+
 bool rights_user_changed(struct rights *rights, const struct principal *principal)
 {
     const struct changed *changed;

@@ -25,6 +25,8 @@ int rights_revoke(struct rights *rights, const char *jti, int64_t expires_at_ms,
  * issued. */
 bool rights_ended(struct rights *rights, const struct principal *principal);
 
+/* True when it is a user of ours who is disabled. */
+bool rights_user_disabled(struct rights *rights, const char *subject);
 /* True when the user has changed since the API key was read. */
 bool rights_user_changed(struct rights *rights, const struct principal *principal);
 

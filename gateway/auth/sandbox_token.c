@@ -51,9 +51,9 @@ static int read_key(struct sandbox_tokens *tokens, char ret[STORE_TOKEN_KEY_BYTE
 }
 
 int sandbox_token_make(struct sandbox_tokens *tokens, const char *sandbox_id,
-                       char ret[SANDBOX_TOKEN_BYTES], struct error *err)
+                       enum sandbox_token_use use, char ret[SANDBOX_TOKEN_BYTES], struct error *err)
 {
-    static const char purpose[] = "envd ";
+    const char *purpose = use == SANDBOX_TOKEN_ENVD ? "envd " : "traffic ";
     unsigned char hash[crypto_auth_hmacsha256_BYTES];
     crypto_auth_hmacsha256_state state;
     char key[STORE_TOKEN_KEY_BYTES];
@@ -62,7 +62,7 @@ int sandbox_token_make(struct sandbox_tokens *tokens, const char *sandbox_id,
         return -1;
     }
     crypto_auth_hmacsha256_init(&state, (const unsigned char *)key, strlen(key));
-    crypto_auth_hmacsha256_update(&state, (const unsigned char *)purpose, sizeof(purpose) - 1);
+    crypto_auth_hmacsha256_update(&state, (const unsigned char *)purpose, strlen(purpose));
     crypto_auth_hmacsha256_update(&state, (const unsigned char *)sandbox_id, strlen(sandbox_id));
     crypto_auth_hmacsha256_final(&state, hash);
     sodium_bin2hex(ret, SANDBOX_TOKEN_BYTES, hash, sizeof(hash));
@@ -70,12 +70,13 @@ int sandbox_token_make(struct sandbox_tokens *tokens, const char *sandbox_id,
     return 0;
 }
 
-int sandbox_token_check(struct sandbox_tokens *tokens, const char *sandbox_id, const char *token,
-                        bool *ret_right, struct error *err)
+int sandbox_token_check(struct sandbox_tokens *tokens, const char *sandbox_id,
+                        enum sandbox_token_use use, const char *token, bool *ret_right,
+                        struct error *err)
 {
     char right[SANDBOX_TOKEN_BYTES];
 
-    if (sandbox_token_make(tokens, sandbox_id, right, err) < 0) {
+    if (sandbox_token_make(tokens, sandbox_id, use, right, err) < 0) {
         return -1;
     }
     *ret_right = strlen(token) == SANDBOX_TOKEN_BYTES - 1 &&

@@ -19,11 +19,16 @@ struct sandbox_tokens;
 struct sandbox_tokens *sandbox_tokens_new(struct store *store);
 void sandbox_tokens_free(struct sandbox_tokens *tokens); /* NULL-safe */
 
+/* What a token opens: the agent, which runs commands, or the sandbox's other ports. */
+enum sandbox_token_use { SANDBOX_TOKEN_ENVD, SANDBOX_TOKEN_TRAFFIC };
+
 /* The token of that sandbox, hexadecimal. */
 int sandbox_token_make(struct sandbox_tokens *tokens, const char *sandbox_id,
-                       char ret[SANDBOX_TOKEN_BYTES], struct error *err) MUST_CHECK;
+                       enum sandbox_token_use use, char ret[SANDBOX_TOKEN_BYTES],
+                       struct error *err) MUST_CHECK;
 /* *ret_right: `token` is that of the sandbox. Takes the same time for every wrong one. */
-int sandbox_token_check(struct sandbox_tokens *tokens, const char *sandbox_id, const char *token,
-                        bool *ret_right, struct error *err) MUST_CHECK;
+int sandbox_token_check(struct sandbox_tokens *tokens, const char *sandbox_id,
+                        enum sandbox_token_use use, const char *token, bool *ret_right,
+                        struct error *err) MUST_CHECK;
 
 #endif

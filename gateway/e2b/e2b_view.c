@@ -42,20 +42,23 @@ static cJSON *basic(const struct request *request, const struct sandbox *sandbox
     return tree;
 }
 
-/* The token runs commands in the sandbox: a key without that right does not get it. */
-static int add_token(struct request *request, const struct sandbox *sandbox, cJSON *tree,
-                     struct error *err)
+/* The tokens reach into the sandbox: a key that may not run commands there does not get them. */
+static int add_tokens(struct request *request, const struct sandbox *sandbox, cJSON *tree,
+                      struct error *err)
 {
+    struct sandbox_tokens *tokens = request->gateway->sandbox_tokens;
     const struct principal *principal = &request->principal;
-    char token[SANDBOX_TOKEN_BYTES];
+    char envd[SANDBOX_TOKEN_BYTES], traffic[SANDBOX_TOKEN_BYTES];
 
     if (principal->by_key && (principal->scopes & SCOPE_EXEC) == 0) {
         return 0;
     }
-    if (sandbox_token_make(request->gateway->sandbox_tokens, sandbox->id, token, err) < 0) {
+    if (sandbox_token_make(tokens, sandbox->id, SANDBOX_TOKEN_ENVD, envd, err) < 0 ||
+        sandbox_token_make(tokens, sandbox->id, SANDBOX_TOKEN_TRAFFIC, traffic, err) < 0) {
         return -1;
     }
-    cJSON_AddStringToObject(tree, "envdAccessToken", token);
+    cJSON_AddStringToObject(tree, "envdAccessToken", envd);
+    cJSON_AddStringToObject(tree, "trafficAccessToken", traffic);
     return 0;
 }
 
@@ -64,9 +67,8 @@ int e2b_view_sandbox(struct request *request, const struct sandbox *sandbox, cJS
 {
     cJSON *tree = basic(request, sandbox);
 
-    cJSON_AddNullToObject(tree, "domain");
-    cJSON_AddNullToObject(tree, "trafficAccessToken");
-    if (add_token(request, sandbox, tree, err) < 0) {
+    json_add_string_or_null(tree, "domain", request->gateway->sandbox_domain);
+    if (add_tokens(request, sandbox, tree, err) < 0) {
         cJSON_Delete(tree);
         return -1;
     }
@@ -122,7 +124,8 @@ int e2b_view_detail(struct request *request, const struct sandbox *sandbox, cons
     cJSON_AddStringToObject(lifecycle, "onTimeout",
                             sandbox->on_timeout == ON_TIMEOUT_PAUSE ? "pause" : "kill");
     cJSON_AddItemToObject(tree, "lifecycle", lifecycle);
-    cJSON_AddNullToObject(tree, "domain");
+    json_add_string_or_null(tree, "domain",
+                            is_running(sandbox) ? request->gateway->sandbox_domain : NULL);
     for (size_t i = 0; i < sizeof(told) / sizeof(told[0]); i++) {
         const cJSON *value = cJSON_GetObjectItemCaseSensitive(sizes, told[i]);
 
@@ -130,7 +133,7 @@ int e2b_view_detail(struct request *request, const struct sandbox *sandbox, cons
             cJSON_AddItemToObject(tree, told[i], cJSON_Duplicate(value, true));
         }
     }
-    if (add_token(request, sandbox, tree, err) < 0) {
+    if (add_tokens(request, sandbox, tree, err) < 0) {
         cJSON_Delete(tree);
         return -1;
     }

@@ -236,6 +236,7 @@ enum lifecycle_end lifecycle_run(struct request *request, const struct lifecycle
         }
         end = wait_for_end(request, &waiter, change->no_wait, ret_job, err);
     }
+    sandbox_cache_drop(gateway->sandbox_cache, change->sandbox_id);
     waiter_remove(gateway->waiters, &waiter);
     hide_fence(err);
     if (end == LIFECYCLE_ERROR && err->code == ERR_CONFLICT) {

@@ -1,5 +1,8 @@
 """E2B's control-plane API at the gateway: E2B's own semantics over the rows and jobs of the contract's calls."""
 
+import base64
+import hashlib
+import json
 import re
 import time
 import uuid
@@ -245,3 +248,118 @@ def test_each_route_asks_for_its_scopes(stack, box):
             got = e2b.call(method, path_of_none, {} if method in ("POST", "PUT") else None)
             assert (got.status_code == 403) != (wanted == {scope}), (method, path, scope, got.text)
     assert "envdAccessToken" not in keys["sandboxes:read"].get(box)  # it may look, and not run commands
+
+
+# ---- the data plane: envd's protocol at the gateway's second listener ----
+
+
+def sandbox_port(stack: Stack, gateway: int = 0) -> int:
+    return next(e["sandbox_port"] for e in stack.gateways[gateway].events() if e["event"] == "gateway.started")
+
+
+class Envd:
+    """What an SDK does over envd's port, through the gateway's listener for sandbox traffic."""
+
+    def __init__(self, stack: Stack, made: dict, gateway: int = 0, by_host: bool = False):
+        self.port, self.made = sandbox_port(stack, gateway), made
+        box = made["sandboxID"]
+        self.routing = {"Host": f"49983-{box}.localhost:{self.port}"} if by_host else {
+            "E2b-Sandbox-Id": box, "E2b-Sandbox-Port": "49983"}
+
+    def call(self, method: str, path: str, token: str | None = "own", **options) -> httpx.Response:
+        headers = self.routing | options.pop("headers", {})
+        if token is not None:
+            headers["X-Access-Token"] = self.made["envdAccessToken"] if token == "own" else token
+        return httpx.request(method, f"http://127.0.0.1:{self.port}{path}", headers=headers, timeout=60, **options, **LOCAL)
+
+
+def test_envd_is_reached_with_our_token_only(stack, alice):
+    made = alice.create()
+    box = made["sandboxID"]
+    assert made["domain"] == f"localhost:{sandbox_port(stack)}"
+    for by_host in False, True:
+        envd = Envd(stack, made, by_host=by_host)
+        name = f"/home/user/x{by_host:d}"
+        data = uuid.uuid4().bytes * 10000
+        assert envd.call("POST", f"/files?path={name}", files={"file": data}).status_code == 200
+        assert envd.call("GET", f"/files?path={name}").content == data
+        assert envd.call("GET", "/health", token=None).status_code == 204
+        listed = envd.call("POST", "/filesystem.Filesystem/ListDir", json={"path": "/home/user"}).json()
+        assert name.rsplit("/")[-1] in [entry["name"] for entry in listed["entries"]]
+        providers = stack.sql(f"select access_token, provider_sandbox_id from sandboxes where id = '{uuid.UUID(box)}'")[0]
+        for token in None, "", "x" * 64, providers[0], made["trafficAccessToken"]:
+            assert envd.call("GET", f"/files?path={name}", token=token).status_code == 401
+        for path in "/init", "/freeze", "/upgrade":
+            assert envd.call("POST", path).status_code == 404
+    other = Envd(stack, made | {"sandboxID": providers[1]})  # the provider's id is none of ours
+    assert other.call("GET", "/health").status_code == 502
+    mallorys = E2B(stack.client("mallory")).create()
+    assert Envd(stack, made).call("GET", "/envs", token=mallorys["envdAccessToken"]).status_code == 401
+    assert alice.call("DELETE", f"/sandboxes/{box}").status_code == 204
+    assert Envd(stack, made).call("GET", "/files?path=/etc/passwd").status_code == 502
+    assert E2B(stack.client("mallory")).call("DELETE", f"/sandboxes/{mallorys['sandboxID']}").status_code == 204
+
+
+def test_signed_urls_are_signed_with_our_token(stack, alice):
+    made = alice.create()
+    envd = Envd(stack, made, by_host=True)
+    assert envd.call("POST", "/files?path=/home/user/a%20b", files={"file": b"signed"}).status_code == 200
+
+    def url(operation: str, path: str, expires: str = "", token: str = made["envdAccessToken"]) -> str:
+        text = f"{path}:{operation}::{token}" + (f":{expires}" if expires else "")
+        signature = "v1_" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode().rstrip("=")
+        return f"/files?path={quote(path)}&signature={quote(signature, safe='')}" + (f"&signature_expiration={expires}" if expires else "")
+
+    later, past = str(int(time.time()) + 60), str(int(time.time()) - 5)
+    for expires in "", later:
+        assert envd.call("GET", url("read", "/home/user/a b", expires), token=None).content == b"signed"
+    assert envd.call("POST", url("write", "/home/user/up"), token=None, files={"file": b"up"}).status_code == 200
+    assert envd.call("GET", url("read", "/home/user/up"), token=None).content == b"up"
+    for bad in (url("write", "/home/user/up"), url("read", "/home/user/up", past), url("read", "/home/user/up", token="x"),
+                url("read", "/home/user/up").replace("up", "down", 1)):
+        assert envd.call("GET", bad, token=None).status_code == 401, bad
+    assert alice.call("DELETE", f"/sandboxes/{made['sandboxID']}").status_code == 204
+
+
+def test_traffic_resumes_a_paused_sandbox_and_a_probe_does_not(stack, alice):
+    made = alice.create(autoPause=True)
+    envd = Envd(stack, made)
+    assert alice.call("POST", f"/sandboxes/{made['sandboxID']}/pause").status_code == 204
+    assert envd.call("GET", "/health").status_code == 502 and alice.get(made["sandboxID"])["state"] == "paused"
+    assert envd.call("GET", "/files?path=/etc/passwd", token="wrong").status_code == 401
+    assert alice.get(made["sandboxID"])["state"] == "paused"
+    assert b"root" in envd.call("GET", "/files?path=/etc/passwd").content
+    assert alice.get(made["sandboxID"])["state"] == "running" and envd.call("GET", "/health").status_code == 204
+    assert alice.call("DELETE", f"/sandboxes/{made['sandboxID']}").status_code == 204
+
+
+def test_an_open_stream_keeps_an_idle_sandbox_awake(stack, alice):
+    """Nothing but one open stream for longer than the idle time."""
+    client = stack.client("alice")
+    box = client.create(timeout_seconds=2)["sandbox_id"]
+    envd = Envd(stack, alice.get(box))
+    body = json.dumps({"process": {"cmd": "/bin/sh", "args": ["-c", "sleep 5; echo awake"]}, "stdin": False}).encode()
+    with httpx.stream("POST", f"http://127.0.0.1:{envd.port}/process.Process/Start", timeout=60, **LOCAL,
+                      headers=envd.routing | {"X-Access-Token": envd.made["envdAccessToken"], "Content-Type": "application/connect+json"},
+                      content=b"\0" + len(body).to_bytes(4, "big") + body) as answer:
+        text = b"".join(answer.iter_raw())
+    assert base64.b64encode(b"awake\n") in text
+    assert not [e for e in client.ok(client.get(f"{BASE}/{box}/events"))["items"] if e["to"] == "pausing"]
+    client.remove(box)
+
+
+def test_ports_need_the_sandboxs_traffic_token(stack, alice):
+    made = alice.create()
+    client = stack.client("alice")
+    client.run(str(uuid.UUID(made["sandboxID"])), "cd /tmp && echo page > page && exec python3 -m http.server 3000", background=True)
+    port = sandbox_port(stack)
+
+    def fetch(**headers: str) -> httpx.Response:
+        return httpx.get(f"http://127.0.0.1:{port}/page", headers={"Host": f"3000-{made['sandboxID']}.localhost:{port}"} | headers, **LOCAL)
+
+    right = {"e2b-traffic-access-token": made["trafficAccessToken"]}
+    wait_until("the server", lambda: fetch(**right).status_code == 200, 15)
+    assert fetch(**right).text == "page\n"
+    for wrong in {}, {"e2b-traffic-access-token": made["envdAccessToken"]}, {"X-Access-Token": made["trafficAccessToken"]}:
+        assert fetch(**wrong).status_code == 403
+    assert alice.call("DELETE", f"/sandboxes/{made['sandboxID']}").status_code == 204

@@ -299,7 +299,7 @@ class Stack:
         self.keys = f"{self.database}:" if redis.prefixes else "sandbox:"  # what its keys in Redis begin with
         self.env = dict(os.environ) | QUICK | redis.env | provider.env | {
             "DATABASE_URL": postgres.create_database(self.database), "JWT_SECRET_KEY": SECRET,
-            "GATEWAY_DRAIN_MS": "5000", "WORKER_DRAIN_MS": "5000", "REDIS_PREFIX": self.keys} | (env or {})
+            "GATEWAY_SANDBOX_LISTEN": "127.0.0.1:0", "GATEWAY_DRAIN_MS": "5000", "WORKER_DRAIN_MS": "5000", "REDIS_PREFIX": self.keys} | (env or {})
         self.processes: list[Process] = []
         self._users: dict[str, Client] = {}
         self.gateways: list[Process] = []
