@@ -326,6 +326,8 @@ void drive_begin(struct flight *flight, struct gate *gate)
     call->timeout_ms = wanted_lifetime_ms(flight, gate->provider);
     call->metadata_json = box->metadata_json;
     call->envs = flight->params.envs;
+    call->network = flight->params.network;
+    call->no_internet = flight->params.no_internet;
     call->maybe_sent = call->op == PROVIDER_CREATE
                            ? flight->claimed.create_maybe_sent
                            : box->provider_sandbox_id[0] == '\0' && box->create_sent_at_ms > 0;

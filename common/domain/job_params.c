@@ -39,13 +39,14 @@ static int read_places(const cJSON *object, struct job_params *params, struct er
 static int read_fields(const cJSON *object, struct job_params *params, struct error *err)
 {
     const char *on_timeout, *reason, *absent;
-    const cJSON *envs;
+    const cJSON *envs, *network;
 
     if (json_get_int(object, "timeout_ms", 0, timeout_max_ms, 0, &params->timeout_ms, err) < 0 ||
         json_get_string(object, "on_timeout", 16, NULL, &on_timeout, err) < 0 ||
         json_get_bool(object, "extend_provider", false, &params->extend_provider, err) < 0 ||
         json_get_bool(object, "only_extend", false, &params->only_extend, err) < 0 ||
         json_get_bool(object, "ends_deadline", false, &params->ends_deadline, err) < 0 ||
+        json_get_bool(object, "no_internet", false, &params->no_internet, err) < 0 ||
         json_get_string(object, "reason", REASON_BYTES - 1, "", &reason, err) < 0 ||
         json_get_string(object, "absent", 16, "none", &absent, err) < 0 ||
         json_get_string_map(object, "envs", ENVS_MAX, ENV_NAME_MAX_BYTES, ENV_VALUE_MAX_BYTES,
@@ -65,6 +66,10 @@ static int read_fields(const cJSON *object, struct job_params *params, struct er
     str_copy(params->reason, sizeof(params->reason), reason);
     if (envs != NULL) {
         params->envs = cJSON_Duplicate(envs, true);
+    }
+    network = cJSON_GetObjectItemCaseSensitive(object, "network");
+    if (network != NULL) {
+        params->network = cJSON_Duplicate(network, true);
     }
     return 0;
 }
@@ -124,6 +129,12 @@ char *job_params_format(const struct job_params *params)
     if (params->envs != NULL) {
         cJSON_AddItemToObject(tree, "envs", cJSON_Duplicate(params->envs, true));
     }
+    if (params->network != NULL) {
+        cJSON_AddItemToObject(tree, "network", cJSON_Duplicate(params->network, true));
+    }
+    if (params->no_internet) {
+        cJSON_AddTrueToObject(tree, "no_internet");
+    }
     if (params->place_count > 0) {
         cJSON *list = cJSON_AddArrayToObject(tree, "places");
 
@@ -148,6 +159,7 @@ void job_params_done(struct job_params *params)
 {
     if (params != NULL) {
         cJSON_Delete(params->envs);
-        params->envs = NULL;
+        cJSON_Delete(params->network);
+        params->envs = params->network = NULL;
     }
 }

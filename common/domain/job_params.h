@@ -1,7 +1,8 @@
 /*
  * job_params - the JSON in jobs.params and jobs.result, read and written in one place.
  *
- * create params:  {"envs":{..}?, "timeout_ms":n, "places":[{"provider":"..","template":".."},..]?}
+ * create params:  {"envs":{..}?, "network":{..}?, "no_internet":true?, "timeout_ms":n,
+ *                  "places":[{"provider":"..","template":".."},..]?}
  *   places: where the sandbox may be created, the first choice first; one or none = nowhere else.
  * timeout params: {"timeout_ms":n, "on_timeout":"pause|delete"?, "extend_provider":true?,
  *                  "only_extend":true?}
@@ -36,7 +37,9 @@ struct job_params {
     bool extend_provider, only_extend, ends_deadline;
     char reason[REASON_BYTES];
     enum absence_evidence absent;
-    cJSON *envs; /* owned, or NULL */
+    cJSON *envs;      /* owned, or NULL */
+    cJSON *network;   /* owned, or NULL: where the sandbox may go, in E2B's form */
+    bool no_internet; /* it may go nowhere */
     struct job_place places[JOB_PLACES_MAX];
     int place_count;
 };

@@ -280,7 +280,10 @@ static void send_create(const struct e2b *e2b, struct provider_call *call,
     cJSON_AddTrueToObject(body, "secure");
     /* if E2B's own deadline passes first, the sandbox must be paused, not destroyed */
     cJSON_AddTrueToObject(body, "autoPause");
-    cJSON_AddTrueToObject(body, "allow_internet_access");
+    cJSON_AddBoolToObject(body, "allow_internet_access", !call->no_internet);
+    if (call->network) {
+        cJSON_AddItemToObject(body, "network", cJSON_Duplicate(call->network, 1));
+    }
     begin(e2b, "POST", request);
     strbuf_puts(&request->url, "/sandboxes");
     put_json(request, body);

@@ -22,7 +22,7 @@ enum { CARRIER_STACK_BYTES = 262144 };
 struct half {
     char data[HTTP_CONNECT_BUFFER_BYTES];
     size_t length, written;
-    bool ended; /* no more will be read */
+    bool ended;   /* no more will be read */
     bool starved; /* the last read found nothing: poll before the next */
 };
 
@@ -48,8 +48,8 @@ static void took(struct half *half, size_t bytes)
 /* Reads once into an empty half. False: the stream broke. */
 static bool read_local(struct carrier *carrier)
 {
-    ssize_t got = recv(carrier->local_fd, carrier->to_server.data, HTTP_CONNECT_BUFFER_BYTES,
-                       MSG_DONTWAIT);
+    ssize_t got =
+        recv(carrier->local_fd, carrier->to_server.data, HTTP_CONNECT_BUFFER_BYTES, MSG_DONTWAIT);
 
     carrier->to_server.starved = got < 0;
     if (got < 0) {
@@ -62,8 +62,8 @@ static bool read_local(struct carrier *carrier)
 static bool read_server(struct carrier *carrier)
 {
     size_t got = 0;
-    CURLcode code = curl_easy_recv(carrier->easy, carrier->to_client.data,
-                                   HTTP_CONNECT_BUFFER_BYTES, &got);
+    CURLcode code =
+        curl_easy_recv(carrier->easy, carrier->to_client.data, HTTP_CONNECT_BUFFER_BYTES, &got);
 
     carrier->to_client.starved = code == CURLE_AGAIN;
     if (code == CURLE_AGAIN) {
@@ -76,8 +76,8 @@ static bool read_server(struct carrier *carrier)
 static bool write_local(struct carrier *carrier)
 {
     struct half *half = &carrier->to_client;
-    ssize_t sent = send(carrier->local_fd, half->data + half->written,
-                        half->length - half->written, MSG_DONTWAIT | MSG_NOSIGNAL);
+    ssize_t sent = send(carrier->local_fd, half->data + half->written, half->length - half->written,
+                        MSG_DONTWAIT | MSG_NOSIGNAL);
 
     if (sent < 0) {
         return errno == EAGAIN || errno == EINTR;

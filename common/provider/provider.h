@@ -115,6 +115,8 @@ struct provider_call {
     int64_t timeout_ms; /* provider's own lifetime wanted, from now (create, resume, timeout) */
     const char *metadata_json; /* the user's; object of strings or NULL */
     const cJSON *envs;         /* or NULL */
+    const cJSON *network;      /* create: rules of outgoing traffic in E2B's form, or NULL */
+    bool no_internet;          /* create: no outgoing traffic */
     bool maybe_sent;           /* create/delete: an earlier create may have had its effect */
     int64_t settle_until_ms; /* on the clock of now_ms; before it, an empty lookup proves nothing */
     bool settle_only;        /* create: look up only; PROVIDER_STATE_ABSENT = it never happened */

@@ -70,6 +70,24 @@ int store_e2b_count_running(struct store *store, const struct store_e2b_filter *
     return 0;
 }
 
+int store_newest_ids(struct store *store, int max, char (*ret)[UUID_BYTES], size_t *ret_count,
+                     struct error *err)
+{
+    struct params p = {.count = 0};
+    PGresult *result;
+
+    param_int(&p, max);
+    if (store_query(store, Q_NEWEST_IDS, &p, &result, err) < 0) {
+        return -1;
+    }
+    *ret_count = (size_t)PQntuples(result);
+    for (size_t i = 0; i < *ret_count; i++) {
+        row_text(result, (int)i, 0, ret[i], UUID_BYTES);
+    }
+    PQclear(result);
+    return 0;
+}
+
 int store_sandbox_token_key(struct store *store, char ret[STORE_TOKEN_KEY_BYTES], struct error *err)
 {
     struct params none = {.count = 0};

@@ -30,6 +30,9 @@ int store_e2b_list(struct store *store, const struct store_e2b_filter *filter, s
 int store_e2b_count_running(struct store *store, const struct store_e2b_filter *filter,
                             int64_t *ret, struct error *err) MUST_CHECK;
 
+/* Ids of the newest sandboxes of all owners, at most `max`. */
+int store_newest_ids(struct store *store, int max, char (*ret)[UUID_BYTES], size_t *ret_count,
+                     struct error *err) MUST_CHECK;
 /* This deployment's secret, made by its migration. */
 int store_sandbox_token_key(struct store *store, char ret[STORE_TOKEN_KEY_BYTES],
                             struct error *err) MUST_CHECK;

@@ -111,6 +111,7 @@ configure() {
     fi
     export JWT_SECRET_KEY=${JWT_SECRET_KEY:-$(secret jwt_secret 32)}
     export GATEWAY_LISTEN=${GATEWAY_LISTEN:-127.0.0.1:8000}
+    export GATEWAY_SANDBOX_LISTEN=${GATEWAY_SANDBOX_LISTEN:-127.0.0.1:$(free_port $((${GATEWAY_LISTEN##*:} + 1)))}
     if [ -z "${E2B_API_KEY:-}" ]; then
         start_host=1
         host_port=$(free_port "${SANDBOX_HOST_PORT:-3900}")
@@ -347,6 +348,7 @@ banner() {
 
 Sandbox Server is up: $url   (user sandbox_test, password TestPass123!)
 $( [ "$start_host" = 1 ] && echo "Sandboxes run on this machine (sandbox-host, $E2B_API_URL)." || echo "Sandboxes run at E2B." )
+E2B's SDKs: E2B_API_URL=$url E2B_SANDBOX_URL=http://127.0.0.1:${GATEWAY_SANDBOX_LISTEN##*:} E2B_API_KEY=(a key of this server)
 
 Paste these three lines:
 

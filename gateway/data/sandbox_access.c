@@ -32,32 +32,6 @@ static bool refuse_error(struct strbuf *answer, const char *head, const struct e
     return false;
 }
 
-static bool read_route(const char *head, struct sandbox_access *access, struct strbuf *answer)
-{
-    char host[HOST_BYTES], id[64], port[16];
-    const bool has_host = head_value(head, "Host", host, sizeof(host));
-    const bool has_id = head_value(head, "E2b-Sandbox-Id", id, sizeof(id));
-    const bool has_port = head_value(head, "E2b-Sandbox-Port", port, sizeof(port));
-
-    switch (route_request(has_host ? host : NULL, has_id ? id : NULL, has_port ? port : NULL,
-                          &access->route)) {
-    case ROUTE_SANDBOX:
-        break;
-    case ROUTE_BAD:
-        refuse(answer, head, 400, "Bad Request", "invalid sandbox routing headers");
-        return false;
-    case ROUTE_API:
-        refuse(answer, head, 404, "Not Found", "no sandbox is named");
-        return false;
-    }
-    if (!id_uuid_from_plain(access->route.id, strlen(access->route.id), access->sandbox_id)) {
-        error_answer_sandbox(answer, head, &access->route, ERROR_ANSWER_NOT_FOUND);
-        return false;
-    }
-    access->is_envd = access->route.port == ROUTE_ENVD_PORT;
-    return true;
-}
-
 /* ---- signed file URLs ---------------------------------------------------------------------------
  */
 
@@ -85,34 +59,125 @@ static void sign_anew(const struct route_signed *url, const char *token, struct 
     }
 }
 
-/* 1 = a file URL signed with this token, for which access->path is filled; 0 = none, or wrong. */
-static int read_signed(const char *head, const char *token, struct sandbox_access *access)
+/* Reads a signed file URL from the head. */
+static bool parse_signed(const char *head, struct route_signed *url)
 {
-    struct route_signed *url;
-    char *path, *query;
     const char *method = head_method_is(head, "POST")   ? "POST"
                          : head_method_is(head, "GET")  ? "GET"
                          : head_method_is(head, "HEAD") ? "HEAD"
                                                         : "";
-    int is_signed = 0;
+    char *path, *query;
+    bool is_one;
 
     if (strstr(head, "signature=") == NULL) {
-        return 0;
+        return false;
     }
-    url = xcalloc(1, sizeof(*url));
     path = xmalloc(HEAD_MAX_BYTES);
     query = xmalloc(HEAD_MAX_BYTES);
-    if (head_target(head, path, HEAD_MAX_BYTES, query, HEAD_MAX_BYTES) &&
-        route_signed_parse(method, path, query, url) && route_signed_matches(url, token) &&
-        (url->expiration[0] == '\0' ||
-         strtoll(url->expiration, NULL, 10) >= clock_wall_ms() / 1000)) {
-        sign_anew(url, access->sandbox.access_token, &access->path);
-        is_signed = 1;
-    }
-    free(url);
+    is_one = head_target(head, path, HEAD_MAX_BYTES, query, HEAD_MAX_BYTES) &&
+             route_signed_parse(method, path, query, url);
     free(path);
     free(query);
-    return is_signed;
+    return is_one;
+}
+
+/* Admits a file URL that was signed with this token; access->path is filled. False: `answer` is. */
+static bool admit_signed(const char *head, const char *token, struct sandbox_access *access,
+                         struct strbuf *answer)
+{
+    struct route_signed *url = xcalloc(1, sizeof(*url));
+    const char *fault = NULL;
+
+    if (!parse_signed(head, url) || !route_signed_matches(url, token)) {
+        fault = "access token or signature missing or invalid";
+    } else if (url->expiration[0] != '\0' &&
+               strtoll(url->expiration, NULL, 10) < clock_wall_ms() / 1000) {
+        fault = "signature is already expired";
+    }
+    if (fault != NULL) {
+        refuse(answer, head, 401, "Unauthorized", fault);
+    } else {
+        sign_anew(url, access->sandbox.access_token, &access->path);
+    }
+    free(url);
+    return fault == NULL;
+}
+
+/* ---- which sandbox -----------------------------------------------------------------------------
+ */
+
+struct signer {
+    struct gateway *gateway;
+    const struct route_signed *url;
+};
+
+static bool is_signer(void *arg, const char *sandbox_id)
+{
+    const struct signer *signer = arg;
+    struct error ignored = ERROR_INIT; /* the key was read before */
+    char token[SANDBOX_TOKEN_BYTES];
+
+    return sandbox_token_make(signer->gateway->sandbox_tokens, sandbox_id, SANDBOX_TOKEN_ENVD,
+                              token, &ignored) == 0 &&
+           route_signed_matches(signer->url, token);
+}
+
+/* E2B's SDKs put E2B_SANDBOX_URL in front of a signed file URL and nothing that names the sandbox:
+ * its signature does. False: `answer` is filled. */
+static bool find_nameless(struct gateway *gateway, const char *head, struct sandbox_access *access,
+                          struct strbuf *answer)
+{
+    struct route_signed *url = xcalloc(1, sizeof(*url));
+    struct signer signer = {.gateway = gateway, .url = url};
+    char token[SANDBOX_TOKEN_BYTES];
+    struct error err = ERROR_INIT;
+    bool found = false;
+
+    if (!parse_signed(head, url)) {
+        refuse(answer, head, 404, "Not Found", "no sandbox is named");
+    } else if (sandbox_token_make(gateway->sandbox_tokens, "", SANDBOX_TOKEN_ENVD, token, &err) <
+                   0 ||
+               sandbox_cache_find(gateway->sandbox_cache, is_signer, &signer, access->sandbox_id,
+                                  &err) < 0) {
+        if (err.code == ERR_SANDBOX_NOT_FOUND) {
+            refuse(answer, head, 401, "Unauthorized", "invalid signature");
+        } else {
+            refuse_error(answer, head, &err);
+        }
+    } else {
+        found = true;
+        id_uuid_plain(access->sandbox_id, access->route.id);
+        access->route.port = ROUTE_ENVD_PORT;
+        access->is_envd = true;
+    }
+    free(url);
+    return found;
+}
+
+static bool read_route(struct gateway *gateway, const char *head, struct sandbox_access *access,
+                       struct strbuf *answer)
+{
+    char host[HOST_BYTES], id[64], port[16];
+    const bool has_host = head_value(head, "Host", host, sizeof(host));
+    const bool has_id = head_value(head, "E2b-Sandbox-Id", id, sizeof(id));
+    const bool has_port = head_value(head, "E2b-Sandbox-Port", port, sizeof(port));
+
+    switch (route_request(has_host ? host : NULL, has_id ? id : NULL, has_port ? port : NULL,
+                          &access->route)) {
+    case ROUTE_SANDBOX:
+        break;
+    case ROUTE_BAD:
+        refuse(answer, head, 400, "Bad Request", "invalid sandbox routing headers");
+        return false;
+    case ROUTE_API:
+        return find_nameless(gateway, head, access, answer);
+    }
+    if (!id_uuid_from_plain(access->route.id, strlen(access->route.id), access->sandbox_id)) {
+        error_answer_sandbox(answer, head, &access->route, ERROR_ANSWER_NOT_FOUND);
+        return false;
+    }
+    access->is_envd = access->route.port == ROUTE_ENVD_PORT;
+    return true;
 }
 
 /* ---- tokens ------------------------------------------------------------------------------------
@@ -149,11 +214,7 @@ static bool admit_envd(struct gateway *gateway, const char *head, struct sandbox
                            &err) < 0) {
         return refuse_error(answer, head, &err);
     }
-    if (read_signed(head, right, access) == 1) {
-        return true;
-    }
-    refuse(answer, head, 401, "Unauthorized", "access token or signature missing or invalid");
-    return false;
+    return admit_signed(head, right, access, answer);
 }
 
 static bool admit_port(struct gateway *gateway, const char *head, struct sandbox_access *access,
@@ -180,7 +241,7 @@ bool sandbox_access_check(struct gateway *gateway, const char *head, struct sand
 {
     struct error err = ERROR_INIT;
 
-    if (!read_route(head, access, answer)) {
+    if (!read_route(gateway, head, access, answer)) {
         return false;
     }
     if (sandbox_cache_get(gateway->sandbox_cache, access->sandbox_id, &access->sandbox, &err) < 0) {

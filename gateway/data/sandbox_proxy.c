@@ -93,8 +93,7 @@ static bool bring_up(struct gateway *gateway, const char *head, struct sandbox_a
     if (access->sandbox.status == SANDBOX_RUNNING) {
         return true;
     }
-    if (!access->is_probe && !service_draining() &&
-        resume(gateway, &access->sandbox, &err) == 0) {
+    if (!access->is_probe && !service_draining() && resume(gateway, &access->sandbox, &err) == 0) {
         return true;
     }
     if (access->is_probe || err.code == ERR_SANDBOX_NOT_FOUND || err.code == ERR_SANDBOX_FAILED) {
@@ -120,8 +119,7 @@ static int split_url(const char *url, struct proxy_target *target, const char **
     host += strlen("://");
     length = strcspn(host, "/?");
     *ret_rest = host + length;
-    if (length >= sizeof(target->host) ||
-        (size_t)(host - url) + length >= sizeof(target->key)) {
+    if (length >= sizeof(target->host) || (size_t)(host - url) + length >= sizeof(target->key)) {
         return -1;
     }
     memcpy(target->host, host, length);
@@ -146,7 +144,8 @@ static void put_path(const char *head, const char *rest, struct strbuf *out)
         strbuf_append(out, rest, path_length);
         strbuf_puts(out, path);
         if (*query != '\0' || rest[path_length] != '\0') {
-            strbuf_printf(out, "?%s%s%s", query, *query != '\0' && rest[path_length] != '\0' ? "&" : "",
+            strbuf_printf(out, "?%s%s%s", query,
+                          *query != '\0' && rest[path_length] != '\0' ? "&" : "",
                           rest[path_length] != '\0' ? rest + path_length + 1 : "");
         }
     }
@@ -184,8 +183,8 @@ static int fill_target(struct gateway *gateway, const char *head, struct sandbox
     }
     client = client_pool_take(gateway->clients);
     http_request_init(&request);
-    status = provider->ops->port_request(provider, client, &at, access->route.port, "", &request,
-                                         err);
+    status =
+        provider->ops->port_request(provider, client, &at, access->route.port, "", &request, err);
     client_pool_give(gateway->clients, client);
     if (status == 0 && split_url(request.url.data, target, &rest) < 0) {
         status = error_set(err, ERR_PROVIDER, "the provider's URL is malformed");

@@ -84,8 +84,8 @@ static bool asks(const cJSON *field)
 /* What this server cannot keep is refused, never dropped. */
 static int refuse_unsupported(const cJSON *body, struct error *err)
 {
-    static const char *const names[] = {"network", "mcp", "iam", "volumeMounts"};
-    bool internet, memory;
+    static const char *const names[] = {"mcp", "iam", "volumeMounts"};
+    bool memory;
 
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         if (asks(cJSON_GetObjectItemCaseSensitive(body, names[i]))) {
@@ -93,14 +93,41 @@ static int refuse_unsupported(const cJSON *body, struct error *err)
                              names[i]);
         }
     }
-    if (json_get_bool(body, "allow_internet_access", true, &internet, err) < 0 ||
-        json_get_bool(body, "autoPauseMemory", true, &memory, err) < 0) {
+    if (json_get_bool(body, "autoPauseMemory", true, &memory, err) < 0) {
         return -1;
     }
-    return internet && memory
-               ? 0
-               : error_set(err, ERR_NOT_IMPLEMENTED, "%s false: this server does not support it",
-                           internet ? "autoPauseMemory" : "allow_internet_access");
+    return memory ? 0
+                  : error_set(err, ERR_NOT_IMPLEMENTED,
+                              "autoPauseMemory false: this server does not support it");
+}
+
+/* Where the sandbox may go. Every provider at which it may be made must be able to keep it. */
+static int read_network(const struct request *request, struct job_params *params, struct error *err)
+{
+    const cJSON *network = cJSON_GetObjectItemCaseSensitive(request->body, "network");
+    bool internet;
+
+    if (json_get_bool(request->body, "allow_internet_access", true, &internet, err) < 0) {
+        return -1;
+    }
+    if (internet && !asks(network)) {
+        return 0;
+    }
+    if (asks(network) && !cJSON_IsObject(network)) {
+        return error_set(err, ERR_INVALID, "network must be an object");
+    }
+    for (int i = 0; i < params->place_count; i++) {
+        const struct provider *provider =
+            provider_set_find(request->gateway->providers, params->places[i].provider);
+
+        if (provider == NULL || provider->ops->e2b_call == NULL) {
+            return error_set(err, ERR_NOT_IMPLEMENTED, "network: provider %s cannot keep it",
+                             params->places[i].provider);
+        }
+    }
+    params->no_internet = !internet;
+    params->network = asks(network) ? cJSON_Duplicate(network, true) : NULL;
+    return 0;
 }
 
 /* `base` is what E2B's clients ask for when they name no template: each provider's default, unless
@@ -141,7 +168,8 @@ static int read_create(struct request *request, int64_t default_timeout_s, struc
         bounds_check_env_names(envs, "envVars", err) < 0 ||
         refuse_unsupported(request->body, err) < 0 ||
         placement_choose(request->gateway->placement, template_of(request, template_id), NULL,
-                         params, err) < 0) {
+                         params, err) < 0 ||
+        read_network(request, params, err) < 0) {
         return -1;
     }
     id_uuid(sandbox->id);

@@ -7,8 +7,9 @@
 
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
+#include "common/store/store_e2b.h"
 
-enum { SLOTS = 1024, LOCKS = 64 };
+enum { SLOTS = 1024, LOCKS = 64, NEWEST_MS = 1000 };
 
 struct slot {
     int64_t read_ms; /* 0 = empty */
@@ -19,6 +20,10 @@ struct sandbox_cache {
     struct store *store;
     pthread_mutex_t locks[LOCKS]; /* of the slots whose number has this remainder */
     struct slot slots[SLOTS];
+    pthread_mutex_t newest_lock; /* of what follows */
+    int64_t newest_read_ms;
+    size_t newest_count;
+    char newest[SANDBOX_CACHE_NEWEST][UUID_BYTES];
 };
 
 struct sandbox_cache *sandbox_cache_new(struct store *store)
@@ -26,6 +31,7 @@ struct sandbox_cache *sandbox_cache_new(struct store *store)
     struct sandbox_cache *cache = xcalloc(1, sizeof(*cache));
 
     cache->store = store;
+    pthread_mutex_init(&cache->newest_lock, NULL);
     for (int i = 0; i < LOCKS; i++) {
         pthread_mutex_init(&cache->locks[i], NULL);
     }
@@ -35,6 +41,7 @@ struct sandbox_cache *sandbox_cache_new(struct store *store)
 void sandbox_cache_free(struct sandbox_cache *cache)
 {
     if (cache != NULL) {
+        pthread_mutex_destroy(&cache->newest_lock);
         for (int i = 0; i < LOCKS; i++) {
             pthread_mutex_destroy(&cache->locks[i]);
         }
@@ -88,4 +95,27 @@ void sandbox_cache_drop(struct sandbox_cache *cache, const char *sandbox_id)
         slot->read_ms = 0;
     }
     pthread_mutex_unlock(&cache->locks[number % LOCKS]);
+}
+
+int sandbox_cache_find(struct sandbox_cache *cache,
+                       bool (*matches)(void *arg, const char *sandbox_id), void *arg,
+                       char ret_id[UUID_BYTES], struct error *err)
+{
+    int status = 0;
+    bool found = false;
+
+    pthread_mutex_lock(&cache->newest_lock);
+    if (cache->newest_read_ms == 0 || clock_mono_ms() - cache->newest_read_ms >= NEWEST_MS) {
+        status = store_newest_ids(cache->store, SANDBOX_CACHE_NEWEST, cache->newest,
+                                  &cache->newest_count, err);
+        cache->newest_read_ms = status == 0 ? clock_mono_ms() : 0;
+    }
+    for (size_t i = 0; status == 0 && !found && i < cache->newest_count; i++) {
+        found = matches(arg, cache->newest[i]);
+        if (found) {
+            memcpy(ret_id, cache->newest[i], UUID_BYTES);
+        }
+    }
+    pthread_mutex_unlock(&cache->newest_lock);
+    return status < 0 ? -1 : found ? 0 : error_set(err, ERR_SANDBOX_NOT_FOUND, "no such sandbox");
 }

@@ -19,5 +19,12 @@ void sandbox_cache_free(struct sandbox_cache *cache); /* NULL-safe */
 int sandbox_cache_get(struct sandbox_cache *cache, const char *sandbox_id, struct sandbox *ret,
                       struct error *err) MUST_CHECK;
 void sandbox_cache_drop(struct sandbox_cache *cache, const char *sandbox_id);
+/* The first of the SANDBOX_CACHE_NEWEST newest sandboxes for which `matches` says yes. The ids are
+ * read once a second at most, and one caller looks at a time: a request that names no sandbox may
+ * come from a stranger. ERR_SANDBOX_NOT_FOUND. */
+enum { SANDBOX_CACHE_NEWEST = 2000 };
+int sandbox_cache_find(struct sandbox_cache *cache,
+                       bool (*matches)(void *arg, const char *sandbox_id), void *arg,
+                       char ret_id[UUID_BYTES], struct error *err) MUST_CHECK;
 
 #endif

@@ -184,8 +184,8 @@ def test_templates(alice):
 @pytest.mark.parametrize("body,status", [
     ({}, 400), ({"templateID": 7}, 400), ({"templateID": "base", "timeout": 0}, 400), ({"templateID": "base", "timeout": 86401}, 400),
     ({"templateID": "base", "metadata": {"a": 1}}, 400), ({"templateID": "base", "envVars": {"A=B": "c"}}, 400),
-    ({"templateID": "base", "network": {"denyOut": ["0.0.0.0/0"]}}, 501), ({"templateID": "base", "volumeMounts": [{}]}, 501),
-    ({"templateID": "base", "allow_internet_access": False}, 501), ([], 400)])
+    ({"templateID": "base", "network": ["0.0.0.0/0"]}, 400), ({"templateID": "base", "volumeMounts": [{}]}, 501),
+    ({"templateID": "base", "autoPauseMemory": False}, 501), ([], 400)])
 def test_what_is_wrong_is_refused_in_e2bs_form(stack, alice, body, status):
     before = stack.sql("select count(*) from sandboxes")
     assert error(alice.call("POST", "/sandboxes", body), status)
