@@ -8,27 +8,19 @@
 #include "common/base/clock.h"
 #include "common/base/id.h"
 #include "common/base/log.h"
-#include "lifecycle-worker/drive.h"
+#include "lifecycle-worker/finish.h"
+#include "lifecycle-worker/gates.h"
+#include "lifecycle-worker/worker_state.h"
 
-static const struct job *job_of(const struct flight *flight)
+bool failover_is_possible(const struct flight *flight)
 {
-    return &flight->claimed.job;
-}
-
-static const struct sandbox *box_of(const struct flight *flight)
-{
-    return &flight->claimed.sandbox;
-}
-
-bool failover_possible(const struct flight *flight)
-{
-    return job_of(flight)->op == JOB_CREATE && flight->params.place_count > 1;
+    return flight_job(flight)->op == JOB_CREATE && flight->job.params.place_count > 1;
 }
 
 static int place_now(const struct flight *flight)
 {
-    for (int i = 0; i < flight->params.place_count; i++) {
-        if (strcmp(flight->params.places[i].provider, box_of(flight)->provider) == 0) {
+    for (int i = 0; i < flight->job.params.place_count; i++) {
+        if (strcmp(flight->job.params.places[i].provider, flight_sandbox(flight)->provider) == 0) {
             return i;
         }
     }
@@ -38,10 +30,10 @@ static int place_now(const struct flight *flight)
 /* The next place, in order and round again, that takes calls now; -1 = none does. */
 static int place_next(const struct flight *flight, int from)
 {
-    int count = flight->params.place_count;
+    int count = flight->job.params.place_count;
     for (int i = 1; i <= count; i++) {
         int at = (from + i) % count;
-        struct gate *gate = worker_gate(flight->worker, flight->params.places[at].provider);
+        struct gate *gate = gates_find(flight->worker, flight->job.params.places[at].provider);
         if (at != from && gate != NULL && gate_blocked_ms(gate, clock_mono_ms()) == 0) {
             return at;
         }
@@ -49,16 +41,10 @@ static int place_next(const struct flight *flight, int from)
     return -1;
 }
 
-/* Since a time of the row, by the database's clock. */
-static int64_t since_ms(const struct flight *flight, int64_t at_ms)
-{
-    return flight->claimed.claimed_at_ms + (clock_mono_ms() - flight->began_ms) - at_ms;
-}
-
 /* How long this create has been waiting to be made. */
 static int64_t age_ms(const struct flight *flight)
 {
-    return since_ms(flight, job_of(flight)->created_at_ms);
+    return flight_since_ms(flight, flight_job(flight)->created_at_ms);
 }
 
 /* Its provider cannot be asked: not about this create, nor about any other. One that answers some
@@ -66,22 +52,23 @@ static int64_t age_ms(const struct flight *flight)
 static bool is_unsettled_too_long(const struct flight *flight)
 {
     int64_t limit_ms = flight->worker->config->failover_unsettled_ms;
-    int64_t sent_ms = flight_sent_before_ms(flight);
-    const struct gate *gate = worker_gate(flight->worker, box_of(flight)->provider);
-    return limit_ms > 0 && sent_ms > 0 && since_ms(flight, sent_ms) >= limit_ms && gate != NULL &&
-           gate_is_silent(gate, clock_mono_ms(), limit_ms);
+    int64_t sent_ms = flight_create_sent_before_ms(flight);
+    const struct gate *gate = gates_find(flight->worker, flight_sandbox(flight)->provider);
+    return limit_ms > 0 && sent_ms > 0 && flight_since_ms(flight, sent_ms) >= limit_ms &&
+           gate != NULL && gate_is_silent(gate, clock_mono_ms(), limit_ms);
 }
 
-void failover_note(const struct flight *flight, enum outcome outcome, bool looked)
+void failover_record(const struct flight *flight, struct gate *gate, enum outcome outcome,
+                     bool looked)
 {
     bool unknown = !looked && (outcome == OUTCOME_AMBIGUOUS || outcome == OUTCOME_TRANSIENT ||
                                outcome == OUTCOME_AUTH);
-    if (flight->gate == NULL || flight->kind != FLIGHT_JOB || job_of(flight)->op != JOB_CREATE) {
+    if (gate == NULL || flight_job(flight)->op != JOB_CREATE) {
         return;
     }
     /* the answer to a create that went out for the first time tells nothing of those before it */
-    if (flight->claimed.create_maybe_sent || outcome == OUTCOME_AMBIGUOUS) {
-        gate_note_asked(flight->gate, flight->entered_ms, !unknown);
+    if (flight->job.claimed.create_maybe_sent || outcome == OUTCOME_AMBIGUOUS) {
+        gate_note_asked(gate, flight->entered_ms, !unknown);
     }
 }
 
@@ -115,10 +102,10 @@ static bool move(struct flight *flight, const struct move *how)
     if (to < 0) {
         return false;
     }
-    struct store_finish *finish = &flight->finish;
-    const struct job_place *place = &flight->params.places[to];
-    struct gate *left = worker_gate(flight->worker, box_of(flight)->provider);
-    flight_finish_init(flight);
+    struct store_finish *finish = &flight->job.finish;
+    const struct job_place *place = &flight->job.params.places[to];
+    struct gate *left = gates_find(flight->worker, flight_sandbox(flight)->provider);
+    finish_init(flight);
     finish->set |= STORE_SET_PLACE | (how->unsettled ? STORE_DROP_PLACE : 0);
     if (!how->unsettled) {
         finish->values.create_sent_at_ms = 0;
@@ -126,31 +113,31 @@ static bool move(struct flight *flight, const struct move *how)
     str_copy(finish->values.provider, sizeof(finish->values.provider), place->provider);
     str_copy(finish->values.template_id, sizeof(finish->values.template_id), place->template_id);
     snprintf(finish->reason, sizeof(finish->reason), "at %s, because %s %s", place->provider,
-             box_of(flight)->provider, how->why);
+             flight_sandbox(flight)->provider, how->why);
     finish->delay_ms = delay_ms(flight, from, to, how->back_ms);
     finish->refund_attempt = how->refund_attempt;
     finish->provider_http_status = how->http_status;
-    log_event(LOG_WARN, "create.moved", LOG_S("from", box_of(flight)->provider),
+    log_event(LOG_WARN, "create.moved", LOG_S("from", flight_sandbox(flight)->provider),
               LOG_S("to", place->provider), LOG_S("why", how->why),
               LOG_B("unsettled", how->unsettled), LOG_I("delay_ms", finish->delay_ms),
               LOG_S("error", how->error));
     if (left != NULL) {
         left->counts.moved_away++;
     }
-    flight_finish(flight, JOB_STATE_RETRY_WAIT, how->outcome, how->error);
+    finish_with(flight, JOB_STATE_RETRY_WAIT, how->outcome, how->error);
     return true;
 }
 
-bool failover_blocked(struct flight *flight, const struct gate *gate, int64_t blocked_ms)
+bool failover_when_blocked(struct flight *flight, const struct gate *gate, int64_t blocked_ms)
 {
     int64_t now = clock_mono_ms();
     struct move how = {.outcome = OUTCOME_OK, .refund_attempt = true};
     char why[64];
     how.why = why;
-    if (!failover_possible(flight)) {
+    if (!failover_is_possible(flight)) {
         return false;
     }
-    if (flight->claimed.create_maybe_sent) {
+    if (flight->job.claimed.create_maybe_sent) {
         how.unsettled = true;
         snprintf(why, sizeof(why), "does not answer, not even whether it made one");
         return is_unsettled_too_long(flight) && move(flight, &how);
@@ -173,25 +160,25 @@ bool failover_blocked(struct flight *flight, const struct gate *gate, int64_t bl
     return move(flight, &how);
 }
 
-bool failover_outcome(struct flight *flight, const struct provider_step *step,
-                      const struct retry_decision *decision)
+bool failover_when_failed(struct flight *flight, const struct provider_step *step,
+                          const struct retry_decision *decision)
 {
     struct move how = {.outcome = step->outcome,
                        .error = step->error,
                        .http_status = step->http_status,
                        .back_ms = decision->delay_ms,
                        .refund_attempt = decision->refund_attempt};
-    if (!failover_possible(flight) || decision->state != JOB_STATE_RETRY_WAIT) {
+    if (!failover_is_possible(flight) || decision->state != JOB_STATE_RETRY_WAIT) {
         return false;
     }
-    if (step->outcome == OUTCOME_AMBIGUOUS && flight->claimed.create_maybe_sent) {
+    if (step->outcome == OUTCOME_AMBIGUOUS && flight->job.claimed.create_maybe_sent) {
         /* what should have told was not answered either */
         how.unsettled = true;
         how.why = "does not answer, not even whether it made one";
-        return job_of(flight)->outcome != OUTCOME_SNOOZE /* the last time it did answer */ &&
+        return flight_job(flight)->outcome != OUTCOME_SNOOZE /* the last time it did answer */ &&
                is_unsettled_too_long(flight) && move(flight, &how);
     }
-    if (step->may_exist || flight->claimed.create_maybe_sent) {
+    if (step->may_exist || flight->job.claimed.create_maybe_sent) {
         return false;
     }
     bool patient =
@@ -219,9 +206,9 @@ bool failover_outcome(struct flight *flight, const struct provider_step *step,
     return false;
 }
 
-bool failover_settled(struct flight *flight)
+bool failover_when_settled(struct flight *flight)
 {
-    return failover_possible(flight) &&
+    return failover_is_possible(flight) &&
            move(flight, &(struct move){.why = "did not say what became of it, and made none",
                                        .outcome = OUTCOME_AMBIGUOUS,
                                        .refund_attempt = true});

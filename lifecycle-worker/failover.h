@@ -18,23 +18,25 @@
 #ifndef WORKER_FAILOVER_H
 #define WORKER_FAILOVER_H
 
-#include "lifecycle-worker/worker.h"
+#include "common/domain/retry.h"
+#include "lifecycle-worker/flight.h"
 
 /* May this create be made elsewhere, were its provider not to do it? */
-bool failover_possible(const struct flight *flight);
+bool failover_is_possible(const struct flight *flight);
 
-/* A call of this flight has ended like this: does its provider tell what becomes of creates?
- * `looked`: it was asked what one has made, and answered. */
-void failover_note(const struct flight *flight, enum outcome outcome, bool looked);
+/* The flight's call at this gate has ended like this: does the provider answer what becomes of
+ * creates? `looked`: it was asked what one has made, and answered. */
+void failover_record(const struct flight *flight, struct gate *gate, enum outcome outcome,
+                     bool looked);
 
 /* Each of these either moves the create, which finishes the flight, or returns false. */
 
 /* The gate is shut for blocked_ms. */
-bool failover_blocked(struct flight *flight, const struct gate *gate, int64_t blocked_ms);
+bool failover_when_blocked(struct flight *flight, const struct gate *gate, int64_t blocked_ms);
 /* The attempt has failed like this; `decision` is what would follow without a move. */
-bool failover_outcome(struct flight *flight, const struct provider_step *step,
-                      const struct retry_decision *decision);
+bool failover_when_failed(struct flight *flight, const struct provider_step *step,
+                          const struct retry_decision *decision);
 /* It is proved that no earlier attempt made anything. */
-bool failover_settled(struct flight *flight);
+bool failover_when_settled(struct flight *flight);
 
 #endif

@@ -1,17 +1,11 @@
-/*
- * heartbeat - what a worker says of itself, and the database's clock that it is told in return.
- *
- * Owns: the form of the JSON in Redis, which gateway/work/fleet.c reads (and a look with
- * redis-cli); the heartbeat in PostgreSQL, by which a crash is told from a late lease; the estimate
- * of the database's clock. Counters count from the worker's start and only grow. Does not own:
- * sending the JSON. Threads: the worker's one. Failure: PostgreSQL away is noted. Nothing secret is
- * in it.
- */
+/* heartbeat - see heartbeat.h. */
+#include "lifecycle-worker/heartbeat.h"
+
 #include <stdlib.h>
 
 #include "common/base/clock.h"
 #include "common/base/json.h"
-#include "lifecycle-worker/worker.h"
+#include "lifecycle-worker/dependencies.h"
 
 enum { JSON_MAX_BYTES = 256 * 1024 };
 
@@ -109,39 +103,6 @@ char *heartbeat_json(const struct worker *worker)
     return strbuf_take(&text);
 }
 
-/* ---- the database's clock ----------------------------------------------------------------- */
-
-enum {
-    CLOCK_FRESH_MS = 30000, /* an estimate this old gives way to any newer one */
-    CLOCK_WORSE_MS = 10     /* before, to one whose error is at most this much larger */
-};
-
-void worker_note_time(struct worker *worker, int64_t database_ms, int64_t sent_ms)
-{
-    struct database_clock *clock = &worker->clock;
-    int64_t now_ms = clock_mono_ms();
-    int64_t error_ms = (now_ms - sent_ms) / 2;
-
-    if (clock->read_ms != 0 && now_ms - clock->read_ms < CLOCK_FRESH_MS &&
-        error_ms > clock->error_ms + CLOCK_WORSE_MS) {
-        return;
-    }
-    *clock = (struct database_clock){
-        .ahead_ms = database_ms - (sent_ms + error_ms), .error_ms = error_ms, .read_ms = now_ms};
-}
-
-int64_t worker_now_ms(const struct worker *worker)
-{
-    return worker->clock.read_ms == 0 ? clock_wall_ms() : clock_mono_ms() + worker->clock.ahead_ms;
-}
-
-int64_t flight_now_ms(const struct flight *flight)
-{
-    int64_t now_ms = worker_now_ms(flight->worker);
-
-    return now_ms > flight->claimed.claimed_at_ms ? now_ms : flight->claimed.claimed_at_ms;
-}
-
 void heartbeat_store(struct worker *worker, int64_t now_ms)
 {
     struct error err = ERROR_INIT;
@@ -152,7 +113,7 @@ void heartbeat_store(struct worker *worker, int64_t now_ms)
     if (!worker->store_up || now_ms < worker->next_beat_ms) {
         return;
     }
-    if (!worker->queue_up || worker_is_degraded(worker, now_ms)) {
+    if (!worker->queue_up || dependencies_queue_is_degraded(worker, now_ms)) {
         figures = heartbeat_json(worker);
     }
     status = store_process_beat(worker->store, STORE_ROLE_WORKER, worker->identity,
@@ -160,9 +121,9 @@ void heartbeat_store(struct worker *worker, int64_t now_ms)
                                 &database_ms, &err);
     free(figures);
     if (status != 0) {
-        worker_note_store(worker, &err);
+        dependencies_store_failed(worker, &err);
         return;
     }
     worker->next_beat_ms = now_ms + worker->config->heartbeat_ms;
-    worker_note_time(worker, database_ms, now_ms);
+    database_clock_update(&worker->clock, database_ms, now_ms);
 }

@@ -1,6 +1,4 @@
-/*
- * inflight - see inflight.h.
- */
+/* inflight - see inflight.h. */
 #include "lifecycle-worker/inflight.h"
 
 #include <stdlib.h>
@@ -31,13 +29,14 @@ int inflight_room(const struct inflight *table)
     return table->capacity - table->used;
 }
 
-struct flight *inflight_take(struct inflight *table, struct worker *worker)
+struct flight *inflight_take(struct inflight *table, struct worker *worker, enum flight_kind kind)
 {
     for (int i = 0; i < table->capacity; i++) {
         struct flight *flight = &table->flights[i];
         if (flight->phase == FLIGHT_FREE) {
             memset(flight, 0, sizeof(*flight));
             flight->worker = worker;
+            flight->kind = kind;
             flight->phase = FLIGHT_FINISHED; /* until a call begins */
             table->used++;
             return flight;
@@ -51,18 +50,7 @@ void inflight_release(struct inflight *table, struct flight *flight)
     if (flight == NULL) {
         return;
     }
-    if (flight->call_active) {
-        provider_call_done(&flight->call);
-    }
-    if (flight->has_held) {
-        http_request_done(&flight->held);
-    }
-    job_params_done(&flight->params);
-    job_done(&flight->claimed.job);
-    sandbox_done(&flight->claimed.sandbox);
-    compare_done(&flight->compare);
-    free(flight->result_json);
-    memset(flight, 0, sizeof(*flight));
+    flight_free(flight);
     table->used--;
 }
 
@@ -71,7 +59,7 @@ struct flight *inflight_find(const struct inflight *table, const char *job_id)
     for (int i = 0; i < table->capacity; i++) {
         struct flight *flight = &table->flights[i];
         if (flight->phase != FLIGHT_FREE && flight->kind == FLIGHT_JOB &&
-            strcmp(flight->claimed.job.id, job_id) == 0) {
+            strcmp(flight_job(flight)->id, job_id) == 0) {
             return flight;
         }
     }
@@ -85,4 +73,26 @@ int inflight_count(const struct inflight *table, enum flight_phase phase)
         count += table->flights[i].phase == phase;
     }
     return count;
+}
+
+int inflight_count_kind(const struct inflight *table, enum flight_kind kind)
+{
+    int count = 0;
+    for (int i = 0; i < table->capacity; i++) {
+        const struct flight *flight = &table->flights[i];
+        count += flight->phase != FLIGHT_FREE && flight->kind == kind;
+    }
+    return count;
+}
+
+bool inflight_has_kill(const struct inflight *table, const char *provider_sandbox_id)
+{
+    for (int i = 0; i < table->capacity; i++) {
+        const struct flight *flight = &table->flights[i];
+        if (flight->phase != FLIGHT_FREE && flight->kind == FLIGHT_KILL &&
+            strcmp(flight->kill.provider_sandbox_id, provider_sandbox_id) == 0) {
+            return true;
+        }
+    }
+    return false;
 }

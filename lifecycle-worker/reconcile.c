@@ -1,15 +1,6 @@
-/*
- * reconcile - one sweep of a provider: the list of what it has, against our rows.
- *
- * The list is compared page by page as it comes, then our rows batch by batch, one batch a turn,
- * and only then something is done: a list that breaks off changes nothing.
- *
- * Owns: the sweep's flight, when a finding is sure enough, the bounds of what one sweep may do.
- * Does not own: what is a finding (compare.c), how a row is corrected (a reconcile job of its own,
- * in the order of its sandbox's jobs), when to sweep (the reaper). Threads: the worker's one.
- * Failure: a list that is not whole, a database that does not answer or a lease that has run out
- * end the sweep with nothing done; the next one begins from the beginning.
- */
+/* reconcile - see reconcile.h. */
+#include "lifecycle-worker/reconcile.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,32 +9,24 @@
 #include "common/base/clock.h"
 #include "common/base/crashpoint.h"
 #include "common/base/log.h"
+#include "lifecycle-worker/call.h"
 #include "lifecycle-worker/compare.h"
-#include "lifecycle-worker/drive.h"
+#include "lifecycle-worker/dependencies.h"
+#include "lifecycle-worker/gates.h"
+#include "lifecycle-worker/kill.h"
+#include "lifecycle-worker/outgoing.h"
 
 enum {
     LEASE_MARGIN_MS = 15000, /* of the sweep, at most: for judging and acting after the list */
     ROWS_AT_ONCE = 1000      /* of ours, read in one turn: some 10 ms */
 };
 
-int reconcile_count(const struct worker *worker)
-{
-    int count = 0;
-    for (int i = 0; i < worker->inflight.capacity; i++) {
-        const struct flight *flight = &worker->inflight.flights[i];
-        count += flight->phase != FLIGHT_FREE && flight->kind == FLIGHT_SWEEP;
-    }
-    return count;
-}
-
-/* ---- begin and end ------------------------------------------------------------------------ */
-
 /* `reason` NULL: the provider was seen whole, and judged. */
 static void end_sweep(struct worker *worker, const char *sweep_id, const char *provider,
                       const char *reason)
 {
     struct error err = ERROR_INIT;
-    struct gate *gate = worker_gate(worker, provider);
+    struct gate *gate = gates_find(worker, provider);
     if (gate != NULL) {
         gate->counts.sweeps++;
         gate->counts.sweeps_failed += reason != NULL;
@@ -53,7 +36,7 @@ static void end_sweep(struct worker *worker, const char *sweep_id, const char *p
                   LOG_S("error", reason));
     }
     if (store_sweep_end(worker->store, sweep_id, reason, &err) != 0) {
-        worker_note_store(worker, &err); /* its lease runs out */
+        dependencies_store_failed(worker, &err); /* its lease runs out */
     }
 }
 
@@ -64,133 +47,32 @@ static int64_t sweep_lease_ms(const struct worker *worker)
     return list_ms + (list_ms < LEASE_MARGIN_MS ? list_ms : LEASE_MARGIN_MS);
 }
 
-static void begin_sweep(struct worker *worker, const char *sweep_id, struct gate *gate)
-{
-    struct flight *flight = inflight_take(&worker->inflight, worker);
-    flight->kind = FLIGHT_SWEEP;
-    str_copy(flight->claimed.job.id, sizeof(flight->claimed.job.id), sweep_id);
-    str_copy(flight->claimed.sandbox.provider, sizeof(flight->claimed.sandbox.provider),
-             gate->name);
-    flight->began_ms = clock_mono_ms();
-    flight->attempt_end_ms = flight->began_ms + worker->config->reconcile_sweep_ms;
-    provider_call_init(&flight->call);
-    flight->call_active = true;
-    flight->call.op = PROVIDER_LIST;
-    flight->call.deployment_id = worker->deployment_id;
-    drive_call(flight, gate);
-}
-
-static void take_sweep(struct worker *worker, const char *sweep_id)
-{
-    struct error err = ERROR_INIT;
-    char provider[PROVIDER_BYTES];
-    if (store_sweep_claim(worker->store, sweep_id, worker->identity, sweep_lease_ms(worker),
-                          provider, &err) != 0) {
-        if (err.code != ERR_NOT_FOUND) {
-            worker_note_store(worker, &err);
-        }
-        return;
-    }
-    struct gate *gate = worker_gate(worker, provider);
-    if (gate == NULL) {
-        end_sweep(worker, sweep_id, provider, "the provider is not configured on this worker");
-    } else if (gate_blocked_ms(gate, clock_mono_ms()) > 0 ||
-               inflight_room(&worker->inflight) == 0) {
-        end_sweep(worker, sweep_id, provider, "no call to the provider is possible now");
-    } else {
-        begin_sweep(worker, sweep_id, gate);
-    }
-}
-
-bool reconcile_take(struct worker *worker, const struct queue_entry *entry)
-{
-    if (entry->wakeup.op != JOB_RECONCILE || entry->wakeup.sandbox_id[0] != '\0' ||
-        entry->wakeup.job_id[0] == '\0' || entry->id[0] == '\0') {
-        return false;
-    }
-    settle_ack(worker, entry);
-    take_sweep(worker, entry->wakeup.job_id);
-    return true;
-}
-
-void reconcile_poll(struct worker *worker)
-{
-    char(*ids)[UUID_BYTES] = NULL;
-    size_t count = 0;
-    struct error err = ERROR_INIT;
-    if (store_sweeps_asked(worker->store, PROVIDER_KIND_COUNT, &ids, &count, &err) != 0) {
-        worker_note_store(worker, &err);
-        return;
-    }
-    for (size_t i = 0; i < count; i++) {
-        take_sweep(worker, ids[i]);
-    }
-    free(ids);
-}
-
-void reconcile_abandon(struct worker *worker, struct flight *flight)
-{
-    flight_leave_gate(flight, GATE_TOLD_NOTHING);
-    end_sweep(worker, flight->claimed.job.id, flight->claimed.sandbox.provider,
-              "the worker stopped in the middle");
-    inflight_release(&worker->inflight, flight);
-}
-
 /* ---- acting ------------------------------------------------------------------------------- */
 
 struct sweep_result {
     size_t killed, checked, adopted, given_back, capped;
 };
 
-static bool is_being_killed(const struct worker *worker, const char *provider_sandbox_id)
-{
-    for (int i = 0; i < worker->inflight.capacity; i++) {
-        const struct flight *flight = &worker->inflight.flights[i];
-        if (flight->phase != FLIGHT_FREE && flight->kind == FLIGHT_KILL &&
-            strcmp(flight->kill_id, provider_sandbox_id) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* False when there is no room now; the next sweep finds it again. */
 static bool begin_kill(struct worker *worker, const char *provider,
                        const struct compare_finding *orphan)
 {
     if (inflight_room(&worker->inflight) == 0 ||
-        is_being_killed(worker, orphan->provider_sandbox_id)) {
+        inflight_has_kill(&worker->inflight, orphan->provider_sandbox_id)) {
         return false;
     }
-    struct flight *flight = inflight_take(&worker->inflight, worker);
-    flight->kind = FLIGHT_KILL;
-    flight->kill_orphan = true;
-    str_copy(flight->claimed.sandbox.id, sizeof(flight->claimed.sandbox.id), orphan->sandbox_id);
-    str_copy(flight->claimed.sandbox.provider, sizeof(flight->claimed.sandbox.provider), provider);
-    str_copy(flight->kill_id, sizeof(flight->kill_id), orphan->provider_sandbox_id);
+    struct flight *flight = inflight_take(&worker->inflight, worker, FLIGHT_KILL);
+    struct flight_kill *kill = &flight->kill;
+    kill->orphan = true;
+    str_copy(kill->sandbox_id, sizeof(kill->sandbox_id), orphan->sandbox_id);
+    str_copy(kill->provider, sizeof(kill->provider), provider);
+    str_copy(kill->provider_sandbox_id, sizeof(kill->provider_sandbox_id),
+             orphan->provider_sandbox_id);
     log_event(LOG_WARN, "reconcile.orphan", LOG_S("provider", provider),
               LOG_S("provider_sandbox_id", orphan->provider_sandbox_id),
               LOG_S("sandbox", orphan->sandbox_id));
-    apply_kill(worker, flight);
+    kill_begin(flight);
     return true;
-}
-
-void reconcile_killed(struct worker *worker, const struct flight *flight)
-{
-    const struct sandbox *box = &flight->claimed.sandbox;
-    struct error err = ERROR_INIT;
-    char reason[REASON_BYTES];
-    CRASHPOINT(sweep_killed);
-    worker_gate(worker, box->provider)->counts.orphans++;
-    snprintf(reason, sizeof(reason), "orphan %s at %s killed: sandbox %s does not name it",
-             flight->kill_id, box->provider, box->id);
-    log_event(LOG_WARN, "reconcile.orphan_killed", LOG_S("provider", box->provider),
-              LOG_S("provider_sandbox_id", flight->kill_id), LOG_S("sandbox", box->id));
-    if (store_sweep_killed(worker->store, box->provider, flight->kill_id, box->id, reason,
-                           worker->identity, &err) != 0) {
-        worker_note_store(worker, &err);
-        log_error(LOG_ERROR, "reconcile.event_lost", &err);
-    }
 }
 
 static size_t allowance(const struct worker *worker, size_t of)
@@ -210,15 +92,16 @@ static size_t kill_allowance(const struct worker *worker, size_t listed)
 static void wake_all(struct worker *worker, struct wakeup *wakeups, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        settle_wake(worker, &wakeups[i]);
+        outgoing_wake(worker, &wakeups[i]);
     }
     free(wakeups);
 }
 
-void reconcile_late_call(struct worker *worker, const struct flight *flight)
+void reconcile_late_call(const struct flight *flight)
 {
-    const char *sandbox_id = flight->claimed.sandbox.id;
-    const char *provider_id = flight->claimed.sandbox.provider_sandbox_id;
+    struct worker *worker = flight->worker;
+    const char *sandbox_id = flight_sandbox(flight)->id;
+    const char *provider_id = flight_sandbox(flight)->provider_sandbox_id;
     const char *evidence = absence_evidence_name(ABSENCE_NO_LIST);
     struct wakeup *wakeups = NULL;
     size_t count = 0;
@@ -230,7 +113,7 @@ void reconcile_late_call(struct worker *worker, const struct flight *flight)
                           &err) == 0) {
         wake_all(worker, wakeups, count);
     } else {
-        worker_note_store(worker, &err); /* the sweep sees it later */
+        dependencies_store_failed(worker, &err); /* the sweep sees it later */
     }
 }
 
@@ -269,7 +152,7 @@ static int give_back(struct worker *worker, const char *provider, const struct t
         log_event(LOG_WARN, "reconcile.given_back", LOG_S("provider", provider),
                   LOG_S("sandbox", wakeups[i].sandbox_id));
     }
-    worker_gate(worker, provider)->counts.given_back += (int64_t)result->given_back;
+    gates_find(worker, provider)->counts.given_back += (int64_t)result->given_back;
     wake_all(worker, wakeups, result->given_back);
     return 0;
 }
@@ -393,8 +276,8 @@ static int act(struct worker *worker, const char *provider, const struct compare
 static int judge(struct worker *worker, const struct flight *flight, struct sweep_result *result,
                  struct error *err)
 {
-    const struct compare *compare = &flight->compare;
-    const char *provider = flight->claimed.sandbox.provider;
+    const struct compare *compare = &flight->sweep.compare;
+    const char *provider = flight->sweep.provider;
     struct store_sighting *sightings = xcalloc(compare->count + 1, sizeof(*sightings));
     int status = -1;
     for (size_t i = 0; i < compare->count; i++) {
@@ -402,7 +285,7 @@ static int judge(struct worker *worker, const struct flight *flight, struct swee
         sightings[i].finding = compare_kind_name(compare->findings[i].kind);
         sightings[i].sandbox_id = compare->findings[i].sandbox_id;
     }
-    if (store_sweep_note(worker->store, flight->claimed.job.id, provider, sightings, compare->count,
+    if (store_sweep_note(worker->store, flight->sweep.id, provider, sightings, compare->count,
                          err) == 0) {
         CRASHPOINT(sweep_noted);
         status = act(worker, provider, compare, sightings, result, err);
@@ -413,12 +296,12 @@ static int judge(struct worker *worker, const struct flight *flight, struct swee
 
 static void log_swept(const struct flight *flight, const struct sweep_result *result)
 {
-    const struct compare *compare = &flight->compare;
+    const struct compare *compare = &flight->sweep.compare;
     bool quiet =
         result->killed + result->checked + result->adopted + result->given_back + result->capped ==
         0;
     log_event(quiet ? LOG_DEBUG : LOG_INFO, "reconcile.swept",
-              LOG_S("provider", flight->claimed.sandbox.provider),
+              LOG_S("provider", flight->sweep.provider),
               LOG_I("duration_ms", clock_mono_ms() - flight->began_ms),
               LOG_I("listed", (int64_t)compare->listed), LOG_I("rows", (int64_t)compare->rows),
               LOG_I("orphans", (int64_t)compare->found[COMPARE_ORPHAN]),
@@ -429,8 +312,7 @@ static void log_swept(const struct flight *flight, const struct sweep_result *re
               LOG_I("adoptions", (int64_t)result->adopted),
               LOG_I("given_back", (int64_t)result->given_back));
     if (result->capped > 0) {
-        log_event(LOG_ERROR, "reconcile.capped",
-                  LOG_S("provider", flight->claimed.sandbox.provider),
+        log_event(LOG_ERROR, "reconcile.capped", LOG_S("provider", flight->sweep.provider),
                   LOG_I("left_for_later", (int64_t)result->capped));
     }
 }
@@ -439,10 +321,9 @@ static void log_swept(const struct flight *flight, const struct sweep_result *re
 static void end_flight(struct worker *worker, struct flight *flight, const struct error *err)
 {
     if (err != NULL && (err->code == ERR_DATABASE_DOWN || err->code == ERR_OVERLOADED)) {
-        worker_note_store(worker, err);
+        dependencies_store_failed(worker, err);
     }
-    end_sweep(worker, flight->claimed.job.id, flight->claimed.sandbox.provider,
-              err != NULL ? err->message : NULL);
+    end_sweep(worker, flight->sweep.id, flight->sweep.provider, err != NULL ? err->message : NULL);
     inflight_release(&worker->inflight, flight);
 }
 
@@ -457,19 +338,22 @@ static int take_items(struct worker *worker, struct flight *flight,
         ids[i] = items[i].provider_sandbox_id;
         boxes[i] = items[i].sandbox_id;
     }
-    if (store_sweep_page(worker->store, flight->claimed.job.id, flight->claimed.sandbox.provider,
+    if (store_sweep_page(worker->store, flight->sweep.id, flight->sweep.provider,
                          sweep_lease_ms(worker), ids, boxes, count, &rows, &row_count, err) != 0) {
         return -1;
     }
-    if (compare_page(&flight->compare, items, count, rows, row_count)) {
+    if (compare_page(&flight->sweep.compare, items, count, rows, row_count)) {
         flight->attempt_end_ms = clock_mono_ms() + worker->config->reconcile_sweep_ms;
     }
     free(rows);
     return 0;
 }
 
-bool reconcile_page(struct worker *worker, struct flight *flight, const struct provider_step *step)
+/* Compares the page that came with a step of the list, before the next is sent for. False: the
+ * sweep has ended, because the database does not answer or the lease has run out. */
+static bool on_page(struct flight *flight, const struct provider_step *step)
 {
+    struct worker *worker = flight->worker;
     const struct provider_call *call = &flight->call;
     struct error err = ERROR_INIT;
     if (step->verdict != PROVIDER_SEND && step->verdict != PROVIDER_DONE) {
@@ -479,7 +363,7 @@ bool reconcile_page(struct worker *worker, struct flight *flight, const struct p
         size_t left = call->listed_count - at;
         if (take_items(worker, flight, call->listed + at,
                        left < PROVIDER_PAGE_ITEMS ? left : PROVIDER_PAGE_ITEMS, &err) != 0) {
-            flight_leave_gate(flight, GATE_TOLD_NOTHING);
+            call_leave_gate(flight, GATE_TOLD_NOTHING);
             end_flight(worker, flight, &err);
             return false;
         }
@@ -487,19 +371,20 @@ bool reconcile_page(struct worker *worker, struct flight *flight, const struct p
     return true;
 }
 
-void reconcile_rows(struct worker *worker, struct flight *flight)
+void reconcile_rows(struct flight *flight)
 {
+    struct worker *worker = flight->worker;
     struct store_sweep_row *rows = NULL;
     size_t count = 0;
     struct sweep_result result = {0};
     struct error err = ERROR_INIT;
-    if (store_sweep_rows(worker->store, flight->claimed.job.id, flight->claimed.sandbox.provider,
-                         sweep_lease_ms(worker), &flight->cursor, ROWS_AT_ONCE, &rows, &count,
+    if (store_sweep_rows(worker->store, flight->sweep.id, flight->sweep.provider,
+                         sweep_lease_ms(worker), &flight->sweep.cursor, ROWS_AT_ONCE, &rows, &count,
                          &err) != 0) {
         end_flight(worker, flight, &err);
         return;
     }
-    compare_rows(&flight->compare, rows, count);
+    compare_rows(&flight->sweep.compare, rows, count);
     free(rows);
     if (count == ROWS_AT_ONCE) {
         flight->not_before_ms = clock_mono_ms(); /* the jobs have their turn */
@@ -514,20 +399,94 @@ void reconcile_rows(struct worker *worker, struct flight *flight)
     end_flight(worker, flight, NULL);
 }
 
-void reconcile_listed(struct worker *worker, struct flight *flight,
-                      const struct provider_step *step)
+/* The list has come to its end, or broke off: goes on to our rows, or ends the sweep. */
+static void on_listed(struct flight *flight, const struct provider_step *step, struct gate *gate)
 {
+    struct worker *worker = flight->worker;
+    (void)gate;
     if (step->verdict == PROVIDER_DONE) {
         CRASHPOINT(sweep_listed);
-        reconcile_rows(worker, flight);
+        reconcile_rows(flight);
         return;
     }
     struct error err = ERROR_INIT;
     struct retry_decision decision =
         retry_decide(&worker->policy, JOB_RECONCILE, step->outcome, 1, 1, step->retry_after_ms, 0);
     if (decision.hold_ms > 0) {
-        apply_hold(worker, flight->claimed.sandbox.provider, decision.hold_ms, step->outcome);
+        gates_hold(worker, flight->sweep.provider, decision.hold_ms, step->outcome);
     }
     error_set(&err, ERR_PROVIDER, "%s", step->error);
     end_flight(worker, flight, &err);
+}
+
+/* ---- begin and end ------------------------------------------------------------------------ */
+
+static void begin_sweep(struct worker *worker, const char *sweep_id, struct gate *gate)
+{
+    struct flight *flight = inflight_take(&worker->inflight, worker, FLIGHT_SWEEP);
+    str_copy(flight->sweep.id, sizeof(flight->sweep.id), sweep_id);
+    str_copy(flight->sweep.provider, sizeof(flight->sweep.provider), gate->name);
+    flight->began_ms = clock_mono_ms();
+    flight->attempt_end_ms = flight->began_ms + worker->config->reconcile_sweep_ms;
+    call_init(flight, PROVIDER_LIST);
+    flight->gate_op = GATE_OP_SWEEP;
+    flight->on_step = on_page;
+    flight->on_end = on_listed;
+    call_begin(flight, gate);
+}
+
+static void take_sweep(struct worker *worker, const char *sweep_id)
+{
+    struct error err = ERROR_INIT;
+    char provider[PROVIDER_BYTES];
+    if (store_sweep_claim(worker->store, sweep_id, worker->identity, sweep_lease_ms(worker),
+                          provider, &err) != 0) {
+        if (err.code != ERR_NOT_FOUND) {
+            dependencies_store_failed(worker, &err);
+        }
+        return;
+    }
+    struct gate *gate = gates_find(worker, provider);
+    if (gate == NULL) {
+        end_sweep(worker, sweep_id, provider, "the provider is not configured on this worker");
+    } else if (gate_blocked_ms(gate, clock_mono_ms()) > 0 ||
+               inflight_room(&worker->inflight) == 0) {
+        end_sweep(worker, sweep_id, provider, "no call to the provider is possible now");
+    } else {
+        begin_sweep(worker, sweep_id, gate);
+    }
+}
+
+bool reconcile_take(struct worker *worker, const struct queue_entry *entry)
+{
+    if (entry->wakeup.op != JOB_RECONCILE || entry->wakeup.sandbox_id[0] != '\0' ||
+        entry->wakeup.job_id[0] == '\0' || entry->id[0] == '\0') {
+        return false;
+    }
+    outgoing_ack(worker, entry);
+    take_sweep(worker, entry->wakeup.job_id);
+    return true;
+}
+
+void reconcile_poll(struct worker *worker)
+{
+    char(*ids)[UUID_BYTES] = NULL;
+    size_t count = 0;
+    struct error err = ERROR_INIT;
+    if (store_sweeps_asked(worker->store, PROVIDER_KIND_COUNT, &ids, &count, &err) != 0) {
+        dependencies_store_failed(worker, &err);
+        return;
+    }
+    for (size_t i = 0; i < count; i++) {
+        take_sweep(worker, ids[i]);
+    }
+    free(ids);
+}
+
+void reconcile_abandon(struct flight *flight)
+{
+    struct worker *worker = flight->worker;
+    call_leave_gate(flight, GATE_TOLD_NOTHING);
+    end_sweep(worker, flight->sweep.id, flight->sweep.provider, "the worker stopped in the middle");
+    inflight_release(&worker->inflight, flight);
 }

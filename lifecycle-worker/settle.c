@@ -1,12 +1,6 @@
-/*
- * settle - commits the attempts that have ended, then tells Redis what follows from it.
- *
- * Owns: the batch of one turn: one store_jobs_finish, one queue_settle, in this order, so that an
- * entry is acknowledged only after its outcome is on disk. Does not own: what the outcome is.
- * Threads: the worker's one. Failure: while PostgreSQL is away finished flights stay until their
- * lease ends; what Redis cannot be told is kept (bounded) and repaired by polling, takeover and
- * the reaper when it is lost.
- */
+/* settle - see settle.h. */
+#include "lifecycle-worker/settle.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,81 +9,11 @@
 #include "common/base/clock.h"
 #include "common/base/crashpoint.h"
 #include "common/base/log.h"
-#include "lifecycle-worker/worker.h"
-
-#define OUTGOING_MAX 8192 /* of each kind, kept while Redis is away */
-
-/* ---- to Redis ----------------------------------------------------------------------------- */
-
-/* Makes room for one more element; false when the list is full. */
-static bool grow(void **list, size_t count, size_t *capacity, size_t size)
-{
-    if (count < *capacity) {
-        return true;
-    }
-    if (count >= OUTGOING_MAX) {
-        return false;
-    }
-    *capacity = *capacity == 0 ? 64 : *capacity * 2;
-    *list = xrealloc(*list, *capacity * size);
-    return true;
-}
-
-void settle_ack(struct worker *worker, const struct queue_entry *entry)
-{
-    struct worker_outgoing *out = &worker->outgoing;
-    if (entry->id[0] != '\0' &&
-        grow((void **)&out->acks, out->ack_count, &out->ack_capacity, sizeof(*out->acks))) {
-        out->acks[out->ack_count++] = *entry;
-    }
-}
-
-void settle_wake(struct worker *worker, const struct wakeup *wakeup)
-{
-    struct worker_outgoing *out = &worker->outgoing;
-    if (grow((void **)&out->wakeups, out->wakeup_count, &out->wakeup_capacity,
-             sizeof(*out->wakeups))) {
-        out->wakeups[out->wakeup_count++] = *wakeup;
-    }
-}
-
-static void settle_reply(struct worker *worker, const struct job *job, enum job_state state)
-{
-    struct worker_outgoing *out = &worker->outgoing;
-    if (job->reply_to[0] != '\0' && grow((void **)&out->replies, out->reply_count,
-                                         &out->reply_capacity, sizeof(*out->replies))) {
-        struct queue_reply *reply = &out->replies[out->reply_count++];
-        str_copy(reply->gateway, sizeof(reply->gateway), job->reply_to);
-        str_copy(reply->job_id, sizeof(reply->job_id), job->id);
-        reply->state = state;
-    }
-}
-
-void settle_send(struct worker *worker)
-{
-    struct worker_outgoing *out = &worker->outgoing;
-    struct error err = ERROR_INIT;
-    if (out->ack_count + out->reply_count + out->wakeup_count == 0) {
-        return;
-    }
-    if (queue_settle(worker->queue, out->acks, out->ack_count, out->replies, out->reply_count,
-                     out->wakeups, out->wakeup_count, &err) != 0) {
-        worker_note_queue(worker, &err);
-        if (err.code != ERR_LIMIT) {
-            return;
-        }
-    }
-    worker_note_queue(worker, NULL);
-    out->ack_count = out->reply_count = out->wakeup_count = 0;
-}
-
-void settle_done(struct worker *worker)
-{
-    free(worker->outgoing.acks);
-    free(worker->outgoing.replies);
-    free(worker->outgoing.wakeups);
-    memset(&worker->outgoing, 0, sizeof(worker->outgoing));
-}
+#include "lifecycle-worker/dependencies.h"
+#include "lifecycle-worker/gates.h"
+#include "lifecycle-worker/kill.h"
+#include "lifecycle-worker/outgoing.h"
+#include "lifecycle-worker/reconcile.h"
 
 static struct wakeup wakeup_of(const struct worker *worker, const struct job *job)
 {
@@ -99,7 +23,7 @@ static struct wakeup wakeup_of(const struct worker *worker, const struct job *jo
     str_copy(wakeup.sandbox_id, sizeof(wakeup.sandbox_id), job->sandbox_id);
     wakeup.op = job->op;
     wakeup.attempt = job->attempt;
-    wakeup.enqueued_at_ms = worker_now_ms(worker);
+    wakeup.enqueued_at_ms = database_clock_now_ms(&worker->clock);
     str_copy(wakeup.reply_to, sizeof(wakeup.reply_to), job->reply_to);
     str_copy(wakeup.request_id, sizeof(wakeup.request_id), job->request_id);
     str_copy(wakeup.traceparent, sizeof(wakeup.traceparent), job->traceparent);
@@ -108,6 +32,22 @@ static struct wakeup wakeup_of(const struct worker *worker, const struct job *jo
 
 /* ---- lost leases -------------------------------------------------------------------------- */
 
+/* The flight of a create that was not written goes on as the kill of what it made. */
+static void become_kill(struct flight *flight)
+{
+    const struct job *job = flight_job(flight);
+    const struct sandbox *box = flight_sandbox(flight);
+    const char *copy_id = flight->job.finish.values.provider_sandbox_id;
+    struct flight_kill kill = {.orphan = false};
+    str_copy(kill.request_id, sizeof(kill.request_id), job->request_id);
+    str_copy(kill.job_id, sizeof(kill.job_id), job->id);
+    str_copy(kill.sandbox_id, sizeof(kill.sandbox_id), box->id);
+    str_copy(kill.provider, sizeof(kill.provider), box->provider);
+    str_copy(kill.provider_sandbox_id, sizeof(kill.provider_sandbox_id), copy_id);
+    flight_become_kill(flight, &kill);
+    kill_begin(flight);
+}
+
 /*
  * A create of ours that was not written. Its sandbox is left to whoever has the job now, who finds
  * it by its tags, unless the row already names another one or is at its end: then nobody ever
@@ -115,10 +55,10 @@ static struct wakeup wakeup_of(const struct worker *worker, const struct job *jo
  */
 static bool keep_to_kill(struct worker *worker, struct flight *flight)
 {
-    const struct store_finish *finish = &flight->finish;
-    if (flight->claimed.job.op != JOB_CREATE || finish->state != JOB_STATE_DONE ||
+    const struct store_finish *finish = &flight->job.finish;
+    if (flight_job(flight)->op != JOB_CREATE || finish->state != JOB_STATE_DONE ||
         (finish->set & STORE_SET_PROVIDER) == 0 ||
-        worker_gate(worker, flight->claimed.sandbox.provider) == NULL) {
+        gates_find(worker, flight_sandbox(flight)->provider) == NULL) {
         return false;
     }
     const char *ours = finish->values.provider_sandbox_id;
@@ -126,7 +66,7 @@ static bool keep_to_kill(struct worker *worker, struct flight *flight)
     struct error err = ERROR_INIT;
     memset(&now, 0, sizeof(now));
     bool ended = false;
-    if (store_sandbox_get(worker->store, flight->claimed.sandbox.id, NULL, true, &now, &err) != 0) {
+    if (store_sandbox_get(worker->store, flight_sandbox(flight)->id, NULL, true, &now, &err) != 0) {
         if (err.code != ERR_SANDBOX_NOT_FOUND) {
             log_event(LOG_WARN, "provider.copy_unsure", LOG_S("provider_sandbox_id", ours),
                       LOG_S("error", err.message));
@@ -143,17 +83,14 @@ static bool keep_to_kill(struct worker *worker, struct flight *flight)
         return false;
     }
     if (kill) {
-        str_copy(flight->kill_id, sizeof(flight->kill_id), ours);
-        flight->kind = FLIGHT_KILL;
-        flight->has_entry = false;
-        apply_kill(worker, flight);
+        become_kill(flight);
     }
     return kill;
 }
 
 static void end_fenced(struct worker *worker, struct flight *flight, const char *event)
 {
-    const struct job *job = &flight->claimed.job;
+    const struct job *job = flight_job(flight);
     /* a commit whose answer was lost looks like this too: a waiter must not miss its end */
     struct job seen;
     struct error err = ERROR_INIT;
@@ -161,13 +98,13 @@ static void end_fenced(struct worker *worker, struct flight *flight, const char 
     str_copy(seen.id, sizeof(seen.id), job->id);
     seen.state = JOB_STATE_RUNNING;
     if (store_jobs_poll(worker->store, &seen, 1, &err) == 0 && job_state_is_terminal(seen.state)) {
-        settle_reply(worker, job, seen.state);
+        outgoing_reply(worker, job, seen.state);
     }
     job_done(&seen);
-    if (flight->has_entry) {
-        settle_ack(worker, &flight->entry);
+    if (flight->job.has_entry) {
+        outgoing_ack(worker, &flight->job.entry);
     }
-    reconcile_late_call(worker, flight);
+    reconcile_late_call(flight);
     /* logged last: who reads the event finds the job that the late call led to */
     log_event(LOG_WARN, event, LOG_S("op", job_op_name(job->op)),
               LOG_I("lease_token", job->lease_token));
@@ -180,7 +117,7 @@ static void end_fenced(struct worker *worker, struct flight *flight, const char 
 
 static void log_finished(const struct flight *flight, const struct store_finish *finish)
 {
-    const struct job *job = &flight->claimed.job;
+    const struct job *job = flight_job(flight);
     const char *event = finish->state == JOB_STATE_RETRY_WAIT ? "job.retry"
                         : finish->state == JOB_STATE_DEAD     ? "job.dead"
                                                               : "job.finished";
@@ -224,28 +161,27 @@ static void count_finished(struct worker_counters *counters, enum job_state stat
 static void end_committed(struct worker *worker, struct flight *flight,
                           const struct store_finish *finish)
 {
-    const struct job *job = &flight->claimed.job;
+    const struct job *job = flight_job(flight);
     count_finished(&worker->counters, finish->state);
     log_finished(flight, finish);
     if (job_state_is_terminal(finish->state)) {
-        settle_reply(worker, job, finish->state);
+        outgoing_reply(worker, job, finish->state);
     } else if (finish->delay_ms <= 0) {
         struct wakeup again = wakeup_of(worker, job);
-        settle_wake(worker, &again);
+        outgoing_wake(worker, &again);
     }
     if (finish->ret_has_next) {
-        settle_wake(worker, &finish->ret_next);
+        outgoing_wake(worker, &finish->ret_next);
     }
-    if (flight->has_entry) {
-        settle_ack(worker, &flight->entry);
+    if (flight->job.has_entry) {
+        outgoing_ack(worker, &flight->job.entry);
     }
     inflight_release(&worker->inflight, flight);
 }
 
 static void end_item(struct worker *worker, struct flight *flight, struct store_finish *finish)
 {
-    const struct job *job = &flight->claimed.job;
-    log_context(job->request_id, job->id, job->sandbox_id);
+    flight_log_context(flight);
     if (finish->ret_fenced) {
         worker->counters.fenced++;
         end_fenced(worker, flight, "job.fenced");
@@ -260,7 +196,7 @@ static void end_item(struct worker *worker, struct flight *flight, struct store_
 static void write_bare_retry(struct worker *worker, const struct flight *flight,
                              const struct error *why)
 {
-    const struct job *job = &flight->claimed.job;
+    const struct job *job = flight_job(flight);
     struct store_finish bare = {.lease_token = job->lease_token,
                                 .state = JOB_STATE_RETRY_WAIT,
                                 .delay_ms = worker->policy.cap_ms,
@@ -286,16 +222,15 @@ static void finish_singly(struct worker *worker, struct flight **flights,
             continue;
         }
         if (err.code == ERR_DATABASE_DOWN || err.code == ERR_OVERLOADED) {
-            worker_note_store(worker, &err);
+            dependencies_store_failed(worker, &err);
             return;
         }
-        const struct job *job = &flights[i]->claimed.job;
-        log_context(job->request_id, job->id, job->sandbox_id);
+        flight_log_context(flights[i]);
         log_error(LOG_ERROR, "job.finish_failed", &err);
         log_context_clear();
         write_bare_retry(worker, flights[i], &err);
-        if (flights[i]->has_entry) {
-            settle_ack(worker, &flights[i]->entry);
+        if (flights[i]->job.has_entry) {
+            outgoing_ack(worker, &flights[i]->job.entry);
         }
         inflight_release(&worker->inflight, flights[i]);
     }
@@ -307,9 +242,8 @@ static void drop_expired(struct worker *worker)
     for (int i = 0; i < worker->inflight.capacity; i++) {
         struct flight *flight = &worker->inflight.flights[i];
         if (flight->phase == FLIGHT_FINISHED && flight->kind == FLIGHT_JOB &&
-            now_ms >= flight->lease_end_ms) {
-            const struct job *job = &flight->claimed.job;
-            log_context(job->request_id, job->id, job->sandbox_id);
+            now_ms >= flight->job.lease_end_ms) {
+            flight_log_context(flight);
             worker->counters.lease_lost++;
             end_fenced(worker, flight, "job.lease_lost");
             log_context_clear();
@@ -330,7 +264,7 @@ void settle_finished(struct worker *worker)
     for (int i = 0; i < worker->inflight.capacity; i++) {
         struct flight *flight = &worker->inflight.flights[i];
         if (flight->phase == FLIGHT_FINISHED) {
-            items[used] = flight->finish;
+            items[used] = flight->job.finish;
             flights[used++] = flight;
         }
     }
@@ -338,12 +272,12 @@ void settle_finished(struct worker *worker)
     CRASHPOINT(worker_ended);
     if (store_jobs_finish(worker->store, items, used, worker->identity, &err) == 0) {
         CRASHPOINT(worker_committed);
-        worker_note_store(worker, NULL);
+        dependencies_store_works(worker);
         for (size_t i = 0; i < used; i++) {
             end_item(worker, flights[i], &items[i]);
         }
     } else if (err.code == ERR_DATABASE_DOWN || err.code == ERR_OVERLOADED) {
-        worker_note_store(worker, &err);
+        dependencies_store_failed(worker, &err);
     } else {
         log_error(LOG_ERROR, "worker.batch_refused", &err);
         finish_singly(worker, flights, items, used);

@@ -1,19 +1,22 @@
 /*
- * start - SANDBOX_START_COMMAND: what is started in a sandbox that has just come up, for templates
- * that start nothing themselves.
+ * start - SANDBOX_START_COMMAND: the command started in a sandbox that has just come up, for
+ * templates that start nothing themselves.
  *
- * Owns: when it is due, its one request. Does not own: the command, which must be one that may be
- * started again while it runs (a worker that dies between the start and the commit is followed by
- * one that starts it again). Threads: the worker's one. Failure: logged; the create stands, and
- * the gateway tells of services that do not answer.
+ * Owns: when it is due, its one request, what the answer says. Does not own: sending it (call.c).
+ * The command must bear being started again while it runs: a worker that dies between the start and
+ * the commit is followed by one that starts it again. Threads: the worker's one. Failure: logged;
+ * the create stands, and the gateway reports services that do not answer.
  */
 #ifndef WORKER_START_H
 #define WORKER_START_H
 
-#include "lifecycle-worker/drive.h"
+#include "lifecycle-worker/flight.h"
 
-/* The call has ended like this. True: a start is on its way, and drive_end() is called when it is
- * through. After a create, and after a resume that brought back a disk and no processes. */
-bool start_begin(struct flight *flight, const struct provider_step *step);
+/* The call has ended like this. True: a start is due, after a create, or after a resume that
+ * brought back a disk and no processes; *ret_request, which the caller initialised, starts it. */
+bool start_request(const struct flight *flight, const struct provider_step *step,
+                   struct http_request *ret_request);
+/* Logs a start that the answer says has failed. */
+void start_answered(const struct flight *flight, const struct http_response *response);
 
 #endif

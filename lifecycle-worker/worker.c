@@ -2,7 +2,7 @@
  * worker - the loop and its single wait point.
  *
  * Owns: reading entries while there is room, claiming them in one statement, timers, the drain.
- * Does not own: what a job means (apply.c), how it ends (settle.c). Threads: one.
+ * Does not own: what a job means (begin.c, end.c), how it ends (settle.c). Threads: one.
  * Failure: each turn does what its dependencies allow; nothing here ends the process but a drain.
  */
 #include "lifecycle-worker/worker.h"
@@ -16,6 +16,16 @@
 #include "common/base/json.h"
 #include "common/base/log.h"
 #include "common/store/store_config.h"
+#include "lifecycle-worker/begin.h"
+#include "lifecycle-worker/call.h"
+#include "lifecycle-worker/dependencies.h"
+#include "lifecycle-worker/end.h"
+#include "lifecycle-worker/gates.h"
+#include "lifecycle-worker/heartbeat.h"
+#include "lifecycle-worker/kill.h"
+#include "lifecycle-worker/outgoing.h"
+#include "lifecycle-worker/reconcile.h"
+#include "lifecycle-worker/settle.h"
 
 #define TURN_MAX_MS         1000
 #define QUEUE_POLL_AFTER_MS 2000 /* Redis away this long: ask PostgreSQL what is due */
@@ -41,13 +51,14 @@ static void probe_store(struct worker *worker)
     if (store_ping(worker->store, &err) != 0 ||
         (worker->deployment_id[0] == '\0' &&
          store_deployment_id(worker->store, worker->deployment_id, &err) != 0)) {
-        worker_note_store(worker, &err);
+        dependencies_store_failed(worker, &err);
         /* a host that swallows packets must not take most of the loop's time */
-        worker->store_retry_ms = clock_mono_ms() + STORE_RETRY_MS + (clock_mono_ms() - start_ms);
+        worker->store_retry_ms =
+            clock_mono_ms() + DEPENDENCIES_STORE_RETRY_MS + (clock_mono_ms() - start_ms);
         return;
     }
     queue_owner_set(&worker->owner, worker->deployment_id);
-    worker_note_store(worker, NULL);
+    dependencies_store_works(worker);
 }
 
 /* Every unfinished job onto the streams again: they were wiped. */
@@ -58,11 +69,11 @@ static void refill_streams(struct worker *worker)
     struct error err = ERROR_INIT;
     if (store_outbox(worker->store, REFILL_MAX, OUTBOX_BASE_MS, true, &wakeups, &count, &err) !=
         0) {
-        worker_note_store(worker, &err); /* the reaper's ordinary search finds them */
+        dependencies_store_failed(worker, &err); /* the reaper's ordinary search finds them */
         return;
     }
     if (queue_add(worker->queue, wakeups, count, &err) != 0) {
-        worker_note_queue(worker, &err); /* what is missing is found by that search, too */
+        dependencies_queue_failed(worker, &err); /* what is missing is found by that search, too */
     } else {
         log_event(LOG_WARN, "queue.refilled", LOG_I("jobs", (int64_t)count));
     }
@@ -74,14 +85,15 @@ static void prepare_queue(struct worker *worker)
     struct error err = ERROR_INIT;
     bool wiped = false;
     if (queue_prepare(worker->queue, &wiped, &err) != 0) {
-        worker_note_queue(worker, &err);
+        dependencies_queue_failed(worker, &err);
         if (err.code != ERR_LIMIT) {
             return;
         }
-        worker->read_retry_ms = clock_mono_ms() + QUEUE_RETRY_MS; /* a group may be missing */
+        worker->read_retry_ms =
+            clock_mono_ms() + DEPENDENCIES_QUEUE_RETRY_MS; /* a group may be missing */
     }
     worker->keys_ours = true;
-    worker_note_queue(worker, NULL);
+    dependencies_queue_works(worker);
     if (wiped) {
         refill_streams(worker);
     }
@@ -97,14 +109,14 @@ static void look_for_mark(struct worker *worker, int64_t now_ms)
         return;
     }
     if (queue_mark_present(worker->queue, &present, &err) != 0) {
-        worker_note_queue(worker, &err);
+        dependencies_queue_failed(worker, &err);
         if (err.code != ERR_LIMIT) {
             return;
         }
     }
     worker->next_mark_ms = now_ms + MARK_LOOK_MS;
     if (present && worker->keys_ours) {
-        worker_note_queue(worker, NULL);
+        dependencies_queue_works(worker);
     } else {
         prepare_queue(worker);
     }
@@ -141,7 +153,7 @@ static void sift_held(struct worker *worker)
                                     ? NULL
                                     : inflight_find(&worker->inflight, entry->wakeup.job_id);
         /* a job that another's wake-up began leaves its own to another */
-        bool spare = flight != NULL && !flight->has_entry && is_turn(worker, entry);
+        bool spare = flight != NULL && !flight->job.has_entry && is_turn(worker, entry);
         if (entry->wakeup.job_id[0] != '\0' && (flight == NULL || spare)) {
             i++;
             continue;
@@ -151,8 +163,9 @@ static void sift_held(struct worker *worker)
                       LOG_S("stream", job_op_name(entry->op)));
         }
         /* after a reconnect the flight's own entry is read again: it is acknowledged at its end */
-        if (flight == NULL || !flight->has_entry || strcmp(flight->entry.id, entry->id) != 0) {
-            settle_ack(worker, entry);
+        if (flight == NULL || !flight->job.has_entry ||
+            strcmp(flight->job.entry.id, entry->id) != 0) {
+            outgoing_ack(worker, entry);
         }
         forget_held(worker, i);
     }
@@ -172,42 +185,22 @@ static long find_held(const struct worker *worker, const char *job_id)
 static void begin_flight(struct worker *worker, struct store_claimed *claimed, int64_t asked_ms)
 {
     const struct worker_config *config = worker->config;
-    struct flight *flight = inflight_take(&worker->inflight, worker);
-    flight->claimed = *claimed;
+    struct flight *flight = inflight_take(&worker->inflight, worker, FLIGHT_JOB);
+    flight->job.claimed = *claimed;
     memset(claimed, 0, sizeof(*claimed)); /* the flight owns its heap members now */
+    flight->claimed_at_ms = flight->job.claimed.claimed_at_ms;
     flight->began_ms = asked_ms;
     /* the lease began no earlier than the moment we asked for it */
-    flight->lease_end_ms = asked_ms + config->lease_ms - worker_config_lease_margin_ms(config);
+    flight->job.lease_end_ms = asked_ms + config->lease_ms - worker_config_lease_margin_ms(config);
     flight->attempt_end_ms = asked_ms + config->attempt_ms;
-    long held = find_held(worker, flight->claimed.job.id);
+    long held = find_held(worker, flight_job(flight)->id);
     if (held >= 0) {
-        flight->entry = worker->held[held];
-        flight->has_entry = flight->entry.id[0] != '\0';
+        flight->job.entry = worker->held[held];
+        flight->job.has_entry = flight->job.entry.id[0] != '\0';
         forget_held(worker, (size_t)held);
     }
     CRASHPOINT(worker_claimed);
-    apply_begin(worker, flight);
-}
-
-/* What the workers together know of the providers' limits, if what we know is older than this. */
-static void read_holds(struct worker *worker, int64_t now_ms, int64_t max_age_ms)
-{
-    if (now_ms - worker->holds_read_ms < max_age_ms || !worker->queue_up) {
-        return;
-    }
-    worker->holds_read_ms = now_ms;
-    for (int i = 0; i < worker->gate_count; i++) {
-        struct gate *gate = &worker->gates[i];
-        struct error err = ERROR_INIT;
-        int64_t left_ms = 0;
-        char why[QUEUE_HOLD_BYTES];
-        if (queue_hold_get(worker->queue, gate->name, &left_ms, why, &err) != 0) {
-            worker_note_queue(worker, &err);
-            return;
-        }
-        /* the shared hold rules: an operator may delete it to go on at once */
-        gate_hold(gate, now_ms, left_ms, strcmp(why, outcome_name(OUTCOME_AUTH)) == 0);
-    }
+    begin_job(flight);
 }
 
 static void claim_held(struct worker *worker)
@@ -236,13 +229,13 @@ static void claim_held(struct worker *worker)
     free(ids);
     if (status != 0) {
         free(copies);
-        worker_note_store(worker, &err);
+        dependencies_store_failed(worker, &err);
         return;
     }
     if (count > 0) {
-        worker_note_time(worker, claimed[0].claimed_at_ms, asked_ms);
+        database_clock_update(&worker->clock, claimed[0].claimed_at_ms, asked_ms);
         /* another worker may have been told to wait a moment ago */
-        read_holds(worker, clock_mono_ms(), HOLD_FRESH_MS);
+        gates_read_holds(worker, clock_mono_ms(), HOLD_FRESH_MS);
     }
     for (size_t i = 0; i < count; i++) {
         begin_flight(worker, &claimed[i], asked_ms);
@@ -260,7 +253,7 @@ static void claim_held(struct worker *worker)
             i++;
             continue;
         }
-        settle_ack(worker, &worker->held[i]);
+        outgoing_ack(worker, &worker->held[i]);
         forget_held(worker, i);
     }
     free(copies);
@@ -272,8 +265,8 @@ static void give_back_held(struct worker *worker)
     sift_held(worker);
     for (size_t i = 0; i < worker->held_count; i++) {
         if (worker->held[i].id[0] != '\0') {
-            settle_wake(worker, &worker->held[i].wakeup);
-            settle_ack(worker, &worker->held[i]);
+            outgoing_wake(worker, &worker->held[i].wakeup);
+            outgoing_ack(worker, &worker->held[i]);
         }
     }
     worker->held_count = 0;
@@ -333,7 +326,7 @@ static void park_reader(struct worker *worker)
     }
     int room = read_room(worker);
     if (room > 0 && queue_reader_park(worker->reader, room, &err) != 0) {
-        worker_note_queue(worker, &err);
+        dependencies_queue_failed(worker, &err);
     }
 }
 
@@ -350,12 +343,12 @@ static void take_entries(struct worker *worker)
             log_event(LOG_WARN, "queue.no_group", LOG_S("error", err.message));
             prepare_queue(worker);
         } else {
-            worker_note_queue(worker, &err);
+            dependencies_queue_failed(worker, &err);
         }
     } else if (done) {
-        worker_note_queue(worker, NULL);
+        dependencies_queue_works(worker);
         if (queue_reader_fault(worker->reader) != NULL) {
-            worker_note_refusal(worker, queue_reader_fault(worker->reader));
+            dependencies_queue_refused(worker, queue_reader_fault(worker->reader));
         }
     }
     worker->held_in_turn = true;
@@ -384,14 +377,14 @@ static void take_over(struct worker *worker, int64_t now_ms)
     } else if (err.code == ERR_NOT_FOUND) {
         prepare_queue(worker);
     } else {
-        worker_note_queue(worker, &err);
+        dependencies_queue_failed(worker, &err);
     }
 }
 
 /* Without Redis, or beside one that refuses some of it, the table itself says what is due. */
 static void poll_due(struct worker *worker, int64_t now_ms)
 {
-    bool degraded = worker_is_degraded(worker, now_ms);
+    bool degraded = dependencies_queue_is_degraded(worker, now_ms);
     bool away = !worker->queue_up && now_ms - worker->queue_down_since_ms >= QUEUE_POLL_AFTER_MS;
     if ((!away && !degraded) || now_ms < worker->next_due_ms || !may_take(worker)) {
         return;
@@ -406,7 +399,7 @@ static void poll_due(struct worker *worker, int64_t now_ms)
     size_t count = 0;
     struct error err = ERROR_INIT;
     if (store_jobs_due(worker->store, room, &ids, &count, &err) != 0) {
-        worker_note_store(worker, &err);
+        dependencies_store_failed(worker, &err);
         return;
     }
     for (size_t i = 0; i < count; i++) {
@@ -438,9 +431,9 @@ static void heartbeat(struct worker *worker, int64_t now_ms)
         if (err.code != ERR_LIMIT) {
             worker->next_heartbeat_ms = now_ms; /* as soon as Redis is back */
         }
-        worker_note_queue(worker, &err);
+        dependencies_queue_failed(worker, &err);
     } else {
-        worker_note_queue(worker, NULL);
+        dependencies_queue_works(worker);
     }
     free(info);
 }
@@ -450,7 +443,13 @@ static void wake_waiting(struct worker *worker, int64_t now_ms)
     for (int i = 0; i < worker->inflight.capacity; i++) {
         struct flight *flight = &worker->inflight.flights[i];
         if (flight->phase == FLIGHT_WAITING && now_ms >= flight->not_before_ms) {
-            apply_wake(worker, flight);
+            if (flight->gate != NULL) {
+                call_resume(flight);
+            } else if (flight->kind == FLIGHT_SWEEP) {
+                reconcile_rows(flight);
+            } else {
+                kill_begin(flight);
+            }
         }
     }
 }
@@ -511,22 +510,23 @@ static void drain_end(struct worker *worker)
         struct flight *flight = &worker->inflight.flights[i];
         if (flight->kind == FLIGHT_KILL && flight->phase != FLIGHT_FREE) {
             log_event(LOG_ERROR, "provider.copy_left",
-                      LOG_S("provider_sandbox_id", flight->kill_id));
+                      LOG_S("provider_sandbox_id", flight->kill.provider_sandbox_id));
         } else if (flight->kind == FLIGHT_SWEEP && flight->phase != FLIGHT_FREE) {
-            reconcile_abandon(worker, flight);
+            reconcile_abandon(flight);
         } else if (flight->phase == FLIGHT_CALLING || flight->phase == FLIGHT_WAITING) {
-            apply_release(worker, flight, 0);
+            end_released(flight, 0);
         }
     }
     worker->store_retry_ms = 0;
     settle_finished(worker);
-    settle_send(worker);
+    outgoing_send(worker);
 }
 
 static bool drained(const struct worker *worker)
 {
-    return worker->drain_end_ms != 0 && (worker->inflight.used == reconcile_count(worker) ||
-                                         clock_mono_ms() >= worker->drain_end_ms);
+    return worker->drain_end_ms != 0 &&
+           (worker->inflight.used == inflight_count_kind(&worker->inflight, FLIGHT_SWEEP) ||
+            clock_mono_ms() >= worker->drain_end_ms);
 }
 
 /* ---- the loop ----------------------------------------------------------------------------- */
@@ -538,7 +538,7 @@ static void turn(struct worker *worker)
     heartbeat_store(worker, clock_mono_ms());
     look_for_mark(worker, now_ms);
     heartbeat(worker, now_ms);
-    read_holds(worker, now_ms, HOLD_POLL_MS);
+    gates_read_holds(worker, now_ms, HOLD_POLL_MS);
     if (worker->drain_end_ms == 0) {
         park_reader(worker);
     }
@@ -570,7 +570,7 @@ static void turn(struct worker *worker)
         park_reader(worker);
     }
     if (worker->queue_up || clock_mono_ms() >= worker->queue_retry_ms) {
-        settle_send(worker);
+        outgoing_send(worker);
     }
 }
 
@@ -595,19 +595,6 @@ int worker_run(struct worker *worker, struct error *err)
 }
 
 /* ---- life --------------------------------------------------------------------------------- */
-
-static void gates_init(struct worker *worker)
-{
-    const struct worker_config *config = worker->config;
-    worker->gate_count = (int)provider_set_count(worker->providers);
-    int64_t limit = config->provider_max_in_flight > 0
-                        ? config->provider_max_in_flight
-                        : provider_set_share(worker->providers, (int)config->max_in_flight);
-    for (int i = 0; i < worker->gate_count; i++) {
-        gate_init(&worker->gates[i], provider_set_at(worker->providers, (size_t)i), (int)limit,
-                  &worker->gate_policy, clock_mono_ms());
-    }
-}
 
 int worker_init(struct worker *worker, const struct worker_config *config, int signal_fd,
                 struct error *err)
@@ -643,7 +630,7 @@ int worker_init(struct worker *worker, const struct worker_config *config, int s
     worker->store = store_new(&database);
     struct queue_options redis = queue_config_options(&config->redis, &worker->owner);
     worker->queue = queue_new(&redis);
-    worker->reader = queue_reader_new(&redis, worker->identity, READER_BLOCK_MS);
+    worker->reader = queue_reader_new(&redis, worker->identity, DEPENDENCIES_READER_BLOCK_MS);
     worker->http = http_multi_new((int)config->max_in_flight);
     inflight_init(&worker->inflight, (int)config->max_in_flight);
     worker->held = xcalloc(held_max(config), sizeof(*worker->held));
@@ -658,7 +645,7 @@ void worker_done(struct worker *worker)
     if (worker->inflight.flights != NULL) {
         inflight_done(&worker->inflight);
     }
-    settle_done(worker);
+    outgoing_free(worker);
     free(worker->held);
     queue_reader_free(worker->reader);
     queue_free(worker->queue);

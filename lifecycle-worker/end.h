@@ -1,0 +1,28 @@
+/*
+ * end - what the end of a job's attempt means for its row.
+ *
+ * Owns: outcome of a call -> lifecycle_next + retry_decide -> the finish. Does not own: the call
+ * (call.c), the commit (settle.c). Threads: the worker's one. Failure: none; every way a call can
+ * end becomes a finish.
+ */
+#ifndef WORKER_END_H
+#define WORKER_END_H
+
+#include "lifecycle-worker/flight.h"
+
+/* The flight_end_fn of a job. */
+void end_of_call(struct flight *flight, const struct provider_step *step, struct gate *gate);
+/* Gives the job back, to be tried again after delay_ms, without spending an attempt. */
+void end_released(struct flight *flight, int64_t delay_ms);
+/* The job has failed, or is dead; so does the row, if the lifecycle says so. */
+void end_failed(struct flight *flight, enum job_state state, enum outcome outcome,
+                const char *error);
+/* The job is done: the row takes the status that the lifecycle gives it. */
+void end_done(struct flight *flight);
+/* The attempt could not be begun, or its call did not succeed: again, or for good. */
+void end_unsuccessful(struct flight *flight, const struct provider_step *step);
+/* The deadline that a timeout job asks for; limit_ms 0 = nothing at the provider limits it now
+ * (paused). */
+void end_set_timeout(struct flight *flight, int64_t limit_ms);
+
+#endif
