@@ -1,13 +1,17 @@
-/* connection - see connection.h. */
+/*
+ * connection - see connection.h.
+ *
+ * A connection is in one state. advance() does what its sockets allow and goes from state to state
+ * until it has to wait for a socket, a worker or a deadline.
+ */
 #include "common/proxy/connection.h"
 
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <poll.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -15,7 +19,9 @@
 #include "common/base/clock.h"
 #include "common/proxy/error_answers.h"
 #include "common/proxy/head.h"
+#include "common/proxy/loop.h"
 #include "common/proxy/relay.h"
+#include "common/proxy/servers.h"
 #include "common/proxy/tls.h"
 
 enum {
@@ -24,61 +30,363 @@ enum {
     CROWDED_IDLE_MS = 1000, /* how long a connection may idle while most are taken */
 };
 
-struct client {
-    struct connection *connection;
-    const struct proxy_options *options;
-    int fd;
-    bool tls;
-    struct strbuf ahead; /* read and not used yet */
+enum state {
+    FIRST_BYTE, /* TLS or HTTP? */
+    HEAD,       /* waits for a request, or for the rest of its head */
+    WORKING,    /* a worker runs one of the program's callbacks */
+    RELAYING,
+    ANSWERING, /* sends an answer that is not a server's, then ends */
+    LINGERING, /* lets the client read the answer, though it may still be sending */
+    CLOSED,
 };
 
-/* ---- answers of the proxy itself ---- */
+enum job { RESOLVE, CONNECT, UNANSWERED };
 
-static int send_all(int fd, const char *data, size_t length)
-{
-    while (length > 0) {
-        const ssize_t n = send(fd, data, length, MSG_NOSIGNAL);
+struct connection {
+    struct loop_watch watch; /* first: on_client() casts */
+    struct connection_group *group;
+    struct connection *previous, *next;
+    enum state state;
+    struct relay_ready ready;
+    int64_t deadline_ms;
+    bool refused;
+    char peer[PROXY_PEER_BYTES];
+    struct strbuf ahead; /* read from the client and not used yet */
 
-        if (n < 0 && errno == EINTR) {
-            continue;
-        }
-        if (n <= 0) {
-            return -1;
-        }
-        data += n;
-        length -= (size_t)n;
-    }
-    return 0;
-}
-
-/* A client that does not take the answer within stall_timeout_ms loses it. */
-static void send_answer(const struct client *client, struct strbuf *answer)
-{
-    (void)!send_all(client->fd, answer->data, answer->length);
-    strbuf_done(answer);
-}
-
-static void answer_plain(const struct client *client, const char *head, int status,
-                         const char *reason, const char *message)
-{
+    /* one exchange */
+    char *head;
+    struct proxy_request request;
+    struct proxy_target *target; /* NULL before the request is known */
+    bool resolved;               /* the program decided to relay: it will be told of the end */
+    struct server *server;
+    bool server_reused;
+    struct relay *relay;
     struct strbuf answer;
+    size_t answer_sent;
 
-    strbuf_init(&answer, HEAD_MAX_BYTES);
-    error_answer_plain(&answer, head, status, reason, message);
-    send_answer(client, &answer);
+    /* with a worker */
+    struct work work;
+    enum job job;
+    enum proxy_decision decision;
+    int connected; /* socket to the server, -1 = none */
+
+    struct loop_task opened, worked, more, freed;
+    bool more_queued;
+};
+
+#define OWNER(pointer, member)                                                                     \
+    ((struct connection *)((char *)(pointer)-offsetof(struct connection, member)))
+
+static void advance(struct connection *connection);
+
+static const struct proxy_options *options_of(const struct connection *connection)
+{
+    return &connection->group->shared->options;
 }
 
-/* Lets the client read the answer before the socket closes, though it may still be sending. */
-static void close_gently(int fd)
+/* ---- the end ---- */
+
+static void free_connection(struct loop_task *task)
 {
-    struct pollfd readable = {.fd = fd, .events = POLLIN};
-    const int64_t until_ms = clock_mono_ms() + LINGER_MS;
+    struct connection *connection = OWNER(task, freed);
+    struct connection_shared *shared = connection->group->shared;
+
+    free(connection);
+    atomic_fetch_sub(&shared->count, 1);
+}
+
+static void end_exchange(struct connection *connection)
+{
+    const struct proxy_options *options = options_of(connection);
+
+    if (connection->server != NULL) {
+        const bool unused = connection->relay == NULL && connection->target->key[0] != '\0';
+
+        if (unused || (connection->relay != NULL && relay_keeps_server(connection->relay))) {
+            servers_put_back(connection->server);
+        } else {
+            servers_close(connection->server);
+        }
+        connection->server = NULL;
+    }
+    relay_free(connection->relay);
+    connection->relay = NULL;
+    if (connection->resolved && options->callbacks.ended != NULL) {
+        options->callbacks.ended(options->arg, connection->target);
+    }
+    connection->resolved = false;
+    if (connection->target != NULL) {
+        strbuf_done(&connection->target->path);
+        strbuf_done(&connection->target->set_headers);
+        free(connection->target);
+        connection->target = NULL;
+    }
+    free(connection->head);
+    connection->head = NULL;
+}
+
+static void close_now(struct connection *connection)
+{
+    struct connection_group *group = connection->group;
+
+    end_exchange(connection);
+    if (connection->watch.fd >= 0) {
+        loop_unwatch(group->loop, &connection->watch);
+        close(connection->watch.fd);
+        connection->watch.fd = -1;
+    }
+    strbuf_done(&connection->ahead);
+    strbuf_done(&connection->answer);
+    *(connection->previous != NULL ? &connection->previous->next : &group->first) =
+        connection->next;
+    if (connection->next != NULL) {
+        connection->next->previous = connection->previous;
+    }
+    connection->state = CLOSED;
+    /* events of it may be at hand: it is freed after them */
+    loop_later(group->loop, &connection->freed);
+}
+
+static void linger(struct connection *connection)
+{
+    end_exchange(connection);
+    shutdown(connection->watch.fd, SHUT_WR);
+    connection->state = LINGERING;
+    connection->deadline_ms = clock_mono_ms() + LINGER_MS;
+}
+
+static void do_linger(struct connection *connection)
+{
     char waste[4096];
 
-    shutdown(fd, SHUT_WR);
-    while (clock_mono_ms() < until_ms && poll(&readable, 1, LINGER_MS) > 0 &&
-           recv(fd, waste, sizeof(waste), MSG_DONTWAIT) > 0) {}
-    close(fd);
+    while (connection->ready.in) {
+        const ssize_t n = recv(connection->watch.fd, waste, sizeof(waste), MSG_DONTWAIT);
+
+        if (n < 0 && errno == EAGAIN) {
+            connection->ready.in = false;
+        } else if (n <= 0) {
+            close_now(connection);
+            return;
+        }
+    }
+}
+
+/* ---- answers that are not a server's ---- */
+
+/* `answer` is filled. */
+static void begin_answer(struct connection *connection)
+{
+    connection->state = ANSWERING;
+    connection->answer_sent = 0;
+    connection->deadline_ms = clock_mono_ms() + options_of(connection)->stall_timeout_ms;
+}
+
+static void answer_plain(struct connection *connection, const char *head, int status,
+                         const char *reason, const char *message)
+{
+    strbuf_reset(&connection->answer);
+    error_answer_plain(&connection->answer, head, status, reason, message);
+    begin_answer(connection);
+}
+
+static void do_answer(struct connection *connection)
+{
+    const struct strbuf *answer = &connection->answer;
+
+    while (connection->answer_sent < answer->length) {
+        const ssize_t n =
+            send(connection->watch.fd, answer->data + connection->answer_sent,
+                 answer->length - connection->answer_sent, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+        if (n < 0 && errno == EAGAIN) {
+            connection->ready.out = false;
+            return;
+        }
+        if (n <= 0) {
+            close_now(connection);
+            return;
+        }
+        connection->answer_sent += (size_t)n;
+        connection->deadline_ms = clock_mono_ms() + options_of(connection)->stall_timeout_ms;
+    }
+    linger(connection);
+}
+
+/* ---- with a worker ---- */
+
+static void do_work(struct work *work)
+{
+    struct connection *connection = OWNER(work, work);
+    const struct proxy_options *options = options_of(connection);
+    const struct proxy_callbacks *callbacks = &options->callbacks;
+    struct strbuf *answer = &connection->answer;
+    bool connects = connection->job == CONNECT;
+
+    connection->connected = -1;
+    if (connection->job == RESOLVE) {
+        connection->decision =
+            callbacks->resolve(options->arg, &connection->request, connection->target, answer);
+        connection->resolved = connection->decision == PROXY_RELAY;
+        connects = connection->resolved && connection->target->key[0] == '\0';
+    }
+    if (connects) {
+        connection->connected =
+            callbacks->connect(options->arg, &connection->request, connection->target, answer);
+    }
+    if (connection->job == UNANSWERED) {
+        callbacks->unanswered(options->arg, &connection->request, connection->target, answer);
+    }
+    loop_post(connection->group->loop, &connection->worked);
+}
+
+static void begin_work(struct connection *connection, enum job job)
+{
+    connection->state = WORKING;
+    connection->job = job;
+    connection->deadline_ms = INT64_MAX;
+    workers_run(connection->group->shared->workers, &connection->work);
+}
+
+/* ---- the relay ---- */
+
+static void on_server(void *owner)
+{
+    struct connection *connection = owner;
+
+    if (connection->state == RELAYING) {
+        advance(connection);
+    }
+}
+
+/* connection->server is there. */
+static void begin_relay(struct connection *connection, bool reused)
+{
+    const struct proxy_target *target = connection->target;
+    const char *head = connection->head;
+    const struct relay_spec spec = {
+        .client = connection->watch.fd,
+        .server = connection->server->watch.fd,
+        .head = head,
+        .edit = {.host = target->host[0] != '\0' ? target->host : NULL,
+                 .path = target->path.length > 0 ? target->path.data : NULL,
+                 .set = target->set_headers.length > 0 ? target->set_headers.data : NULL,
+                 .drop = target->drop_headers},
+        .ahead = &connection->ahead,
+        .keep_alive = head_keeps_alive(head),
+        .keep_server = target->key[0] != '\0',
+        .cors_lines = target->cors ? error_answer_cors_lines(head) : "",
+        .stall_ms = options_of(connection)->stall_timeout_ms,
+        .buffers = &connection->group->buffers,
+    };
+
+    connection->server_reused = reused;
+    connection->server->owner = connection;
+    connection->server->on_ready = on_server;
+    connection->relay = relay_new(&spec);
+    if (connection->relay == NULL) {
+        answer_plain(connection, head, 400, "Bad Request", "ambiguous body length");
+        return;
+    }
+    connection->state = RELAYING;
+    connection->deadline_ms = INT64_MAX; /* on_tick() asks the relay */
+}
+
+static void to_server(struct connection *connection)
+{
+    struct connection_group *group = connection->group;
+
+    connection->server = connection->target->key[0] != '\0'
+                             ? servers_take(group->servers, connection->target->key)
+                             : NULL;
+    if (connection->server != NULL) {
+        begin_relay(connection, true);
+    } else {
+        begin_work(connection, CONNECT);
+    }
+}
+
+static void connected(struct connection *connection)
+{
+    if (connection->connected < 0) {
+        begin_answer(connection);
+        return;
+    }
+    connection->server =
+        servers_add(connection->group->servers, connection->target->key, connection->connected);
+    if (connection->server == NULL) {
+        answer_plain(connection, connection->head, 503, "Service Unavailable",
+                     "too many connections");
+        return;
+    }
+    begin_relay(connection, false);
+}
+
+static void on_worked(struct loop_task *task)
+{
+    struct connection *connection = OWNER(task, worked);
+
+    if (connection->job == UNANSWERED || connection->decision != PROXY_RELAY) {
+        begin_answer(connection);
+    } else if (connection->job == RESOLVE && connection->target->key[0] != '\0') {
+        to_server(connection);
+    } else {
+        connected(connection);
+    }
+    advance(connection);
+}
+
+/* The server closed the connection before it answered. */
+static void begin_again(struct connection *connection)
+{
+    const bool repeat = connection->server_reused && relay_may_repeat(connection->relay);
+
+    relay_free(connection->relay);
+    connection->relay = NULL;
+    servers_close(connection->server);
+    connection->server = NULL;
+    begin_work(connection, repeat ? CONNECT : UNANSWERED);
+}
+
+static void begin_head(struct connection *connection);
+
+static void do_relay(struct connection *connection)
+{
+    const enum relay_result result =
+        relay_run(connection->relay, &connection->ready, &connection->server->ready);
+
+    switch (result) {
+    case RELAY_WAITS:
+        break;
+    case RELAY_MORE:
+        if (!connection->more_queued) {
+            connection->more_queued = true;
+            loop_later(connection->group->loop, &connection->more);
+        }
+        break;
+    case RELAY_NEXT:
+        end_exchange(connection);
+        begin_head(connection);
+        break;
+    case RELAY_CLOSE:
+        linger(connection);
+        break;
+    case RELAY_ABORT:
+        close_now(connection);
+        break;
+    case RELAY_UNANSWERED:
+        begin_again(connection);
+        break;
+    }
+}
+
+static void on_more(struct loop_task *task)
+{
+    struct connection *connection = OWNER(task, more);
+
+    connection->more_queued = false;
+    if (connection->state == RELAYING) {
+        advance(connection);
+    }
 }
 
 /* ---- heads ---- */
@@ -94,205 +402,270 @@ static void acknowledge(int fd)
     (void)setsockopt(fd, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof(on));
 }
 
-/*
- * Reads until a head is whole; returns its length, or 0 at the end of the connection. A new
- * connection has head_timeout_ms for it; one that carried a request may idle first.
- */
-static size_t read_head(struct client *client, bool first)
+/* A new connection has head_timeout_ms for its head; one that carried a request may idle first. */
+static void begin_head(struct connection *connection)
 {
-    const struct proxy_options *options = client->options;
-    const bool crowded =
-        atomic_load(client->connection->connections) > options->max_connections / 4 * 3;
-    const int64_t idle_ms = first     ? options->head_timeout_ms
-                            : crowded ? CROWDED_IDLE_MS
-                                      : options->idle_timeout_ms;
-    int64_t until_ms = clock_mono_ms() + idle_ms;
-    bool begun = client->ahead.length > 0;
-    char *piece = xmalloc(READ_BYTES);
-    size_t length = head_length(client->ahead.data, client->ahead.length);
+    const struct proxy_options *options = options_of(connection);
+    const int count = atomic_load(&connection->group->shared->count);
+    const bool crowded = count > options->max_connections / 4 * 3;
 
-    while (length == 0 && client->ahead.length < HEAD_MAX_BYTES) {
-        struct pollfd fds[] = {{.fd = client->fd, .events = POLLIN},
-                               {.fd = client->connection->stop_fd, .events = POLLIN}};
-        const int64_t left_ms = until_ms - clock_mono_ms();
-
-        if (left_ms <= 0 || poll(fds, 2, (int)left_ms) <= 0 || fds[1].revents != 0) {
-            break;
-        }
-        const ssize_t n = recv(client->fd, piece, READ_BYTES, 0);
-        if (n <= 0 || strbuf_append(&client->ahead, piece, (size_t)n) != 0) {
-            break;
-        }
-        acknowledge(client->fd);
-        if (!begun) {
-            begun = true;
-            until_ms = clock_mono_ms() + options->head_timeout_ms;
-        }
-        length = head_length(client->ahead.data, client->ahead.length);
+    if (connection->ahead.length == 0) {
+        strbuf_done(&connection->ahead); /* an idle connection holds no memory */
+        strbuf_init(&connection->ahead, RELAY_AHEAD_BYTES);
     }
-    free(piece);
-    if (length == 0 && client->ahead.length >= HEAD_MAX_BYTES) {
-        answer_plain(client, "", 431, "Request Header Fields Too Large", "request head too large");
-    }
-    return length;
+    connection->state = HEAD;
+    connection->deadline_ms =
+        clock_mono_ms() + (connection->ahead.length > 0 ? options->head_timeout_ms
+                           : crowded                    ? CROWDED_IDLE_MS
+                                                        : options->idle_timeout_ms);
 }
 
-/* ---- one exchange ---- */
-
-static enum relay_result relay(struct client *client, const struct proxy_request *request,
-                               const struct proxy_target *target, int server)
+/* The connection ends while no request is being served. */
+static void end_idle(struct connection *connection)
 {
-    const struct relay_spec spec = {
-        .client = client->fd,
-        .server = server,
-        .head = request->head,
-        .edit = {.host = target->host[0] != '\0' ? target->host : NULL,
-                 .path = target->path.length > 0 ? target->path.data : NULL,
-                 .set = target->set_headers.length > 0 ? target->set_headers.data : NULL,
-                 .drop = target->drop_headers},
-        .ahead = &client->ahead,
-        .keep_alive = head_keeps_alive(request->head),
-        .cors_lines = target->cors ? error_answer_cors_lines(request->head) : "",
-        .stall_ms = client->options->stall_timeout_ms,
-    };
-
-    return relay_exchange(&spec);
+    if (connection->ahead.length == 0) {
+        close_now(connection); /* nothing is left to be read */
+    } else {
+        linger(connection);
+    }
 }
 
-/* True: the connection may carry another request. `*ret_gone`: it is to be closed at once. */
-static bool exchange(struct client *client, const struct proxy_request *request,
-                     const struct proxy_target *target, bool *ret_gone)
+/* The head in connection->head is whole. */
+static void begin_request(struct connection *connection)
 {
-    const struct proxy_callbacks *callbacks = &client->options->callbacks;
-    struct strbuf answer;
-    enum relay_result result;
-    int server;
-
-    strbuf_init(&answer, PROXY_ANSWER_BYTES);
-    server = callbacks->connect(client->options->arg, request, target, &answer);
-    if (server < 0) {
-        send_answer(client, &answer);
-        return false;
-    }
-    result = relay(client, request, target, server);
-    close(server);
-    if (result == RELAY_REFUSED) {
-        answer_plain(client, request->head, 400, "Bad Request", "ambiguous body length");
-    } else if (result == RELAY_UNANSWERED) {
-        callbacks->unanswered(client->options->arg, request, target, &answer);
-        send_answer(client, &answer);
-        return false;
-    }
-    strbuf_done(&answer);
-    *ret_gone = result == RELAY_ABORT;
-    return result == RELAY_NEXT;
-}
-
-/* True: the connection may carry another request. `*ret_gone`: it is to be closed at once. */
-static bool serve_request(struct client *client, const char *head, bool *ret_gone)
-{
-    const struct proxy_callbacks *callbacks = &client->options->callbacks;
-    struct proxy_request request = {.head = head, .tls = client->tls};
+    const struct proxy_options *options = options_of(connection);
     struct proxy_target *target = xcalloc(1, sizeof(*target));
-    struct strbuf answer;
-    bool more = false;
 
-    memcpy(request.peer, client->connection->peer, sizeof(request.peer));
-    strbuf_init(&answer, PROXY_ANSWER_BYTES);
+    connection->target = target;
+    connection->request.head = connection->head;
     strbuf_init(&target->path, HEAD_MAX_BYTES);
     strbuf_init(&target->set_headers, HEAD_MAX_BYTES);
-    if (callbacks->resolve(client->options->arg, &request, target, &answer) == PROXY_ANSWER) {
-        send_answer(client, &answer);
+    strbuf_reset(&connection->answer);
+    connection->decision =
+        options->callbacks.resolve_quick == NULL
+            ? PROXY_LATER
+            : options->callbacks.resolve_quick(options->arg, &connection->request, target,
+                                               &connection->answer);
+    if (connection->decision == PROXY_LATER) {
+        begin_work(connection, RESOLVE);
+    } else if (connection->decision == PROXY_ANSWER) {
+        begin_answer(connection);
     } else {
-        strbuf_done(&answer);
-        more = exchange(client, &request, target, ret_gone);
-        if (callbacks->ended != NULL) {
-            callbacks->ended(client->options->arg, target);
+        connection->resolved = true;
+        to_server(connection);
+    }
+}
+
+static void take_head(struct connection *connection, size_t length)
+{
+    connection->head = xstrndup(connection->ahead.data, length);
+    strbuf_consume(&connection->ahead, length);
+    if (connection->refused) {
+        answer_plain(connection, connection->head, 503, "Service Unavailable",
+                     "too many connections");
+    } else if (strlen(connection->head) != length) {
+        answer_plain(connection, "", 400, "Bad Request", "NUL in the head");
+    } else {
+        if (connection->ahead.length == 0 && !head_method_is(connection->head, "GET")) {
+            acknowledge(connection->watch.fd);
+        }
+        begin_request(connection);
+    }
+}
+
+static void read_head(struct connection *connection)
+{
+    char piece[READ_BYTES];
+    const bool begun = connection->ahead.length > 0;
+    const ssize_t n = recv(connection->watch.fd, piece, sizeof(piece), MSG_DONTWAIT);
+
+    if (n < 0 && errno == EAGAIN) {
+        connection->ready.in = false;
+    } else if (n <= 0 || strbuf_append(&connection->ahead, piece, (size_t)n) != 0) {
+        end_idle(connection);
+    } else {
+        connection->ready.in = n == READ_BYTES || connection->ready.ended;
+        if (!begun) {
+            connection->deadline_ms = clock_mono_ms() + options_of(connection)->head_timeout_ms;
         }
     }
-    strbuf_done(&target->path);
-    strbuf_done(&target->set_headers);
-    free(target);
-    return more;
 }
 
-/* ---- the connection ---- */
-
-static void set_stall(int fd, const struct proxy_options *options)
+static void do_head(struct connection *connection)
 {
-    const int64_t stall_ms = options->stall_timeout_ms;
-    const struct timeval stall = {.tv_sec = stall_ms / 1000, .tv_usec = stall_ms % 1000 * 1000};
+    const struct strbuf *ahead = &connection->ahead;
+    const size_t length = head_length(ahead->data, ahead->length);
 
-    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &stall, sizeof(stall));
+    if (length > 0) {
+        take_head(connection, length);
+    } else if (ahead->length >= HEAD_MAX_BYTES) {
+        answer_plain(connection, "", 431, "Request Header Fields Too Large",
+                     "request head too large");
+    } else if (connection->ready.in) {
+        read_head(connection);
+    } else if (ahead->length > 0) {
+        acknowledge(connection->watch.fd);
+    }
 }
 
-/* A connection that begins with TLS is replaced by the plain one that it carries. False: it is
- * closed. */
-static bool open_tls(struct client *client)
+/* ---- the beginning ---- */
+
+/* The connection is replaced by the plain one that it carries. */
+static void begin_tls(struct connection *connection)
 {
-    const struct proxy_options *options = client->options;
-    struct pollfd fds[] = {{.fd = client->fd, .events = POLLIN},
-                           {.fd = client->connection->stop_fd, .events = POLLIN}};
-    unsigned char first;
+    const struct proxy_options *options = options_of(connection);
+    struct loop *loop = connection->group->loop;
 
-    if (poll(fds, 2, (int)options->head_timeout_ms) <= 0 || fds[1].revents != 0 ||
-        recv(client->fd, &first, 1, MSG_PEEK) != 1) {
-        close(client->fd);
-        return false;
-    }
-    if (!tls_is_hello(first)) {
-        return true;
-    }
-    client->fd =
-        tls_accept(options->tls, client->fd, options->head_timeout_ms, options->stall_timeout_ms);
-    client->tls = true;
-    if (client->fd >= 0) {
-        set_stall(client->fd, options);
-    }
-    return client->fd >= 0;
-}
-
-static bool serve_head(struct client *client, size_t length, bool *ret_gone)
-{
-    char *head = xstrndup(client->ahead.data, length);
-    bool more = false;
-
-    strbuf_consume(&client->ahead, length);
-    if (client->connection->refused) {
-        answer_plain(client, head, 503, "Service Unavailable", "too many connections");
-    } else if (strlen(head) == length) {
-        more = serve_request(client, head, ret_gone);
+    loop_unwatch(loop, &connection->watch);
+    connection->watch.fd = tls_accept(options->tls, connection->watch.fd, options->head_timeout_ms,
+                                      options->stall_timeout_ms);
+    connection->request.tls = true;
+    connection->ready = (struct relay_ready){.out = true};
+    if (connection->watch.fd < 0 || loop_watch(loop, &connection->watch) < 0) {
+        close_now(connection);
     } else {
-        answer_plain(client, "", 400, "Bad Request", "NUL in the head");
+        connection->state = HEAD;
     }
-    free(head);
-    return more;
 }
 
-void connection_run(struct connection *connection)
+static void do_first_byte(struct connection *connection)
 {
-    struct client client = {
-        .connection = connection, .options = connection->options, .fd = connection->fd};
-    bool gone = false, more = true;
+    unsigned char first;
+    const ssize_t n = recv(connection->watch.fd, &first, 1, MSG_PEEK | MSG_DONTWAIT);
 
-    set_stall(client.fd, client.options);
-    if (!open_tls(&client)) {
+    if (n < 0 && errno == EAGAIN) {
+        connection->ready.in = false;
+    } else if (n != 1) {
+        close_now(connection);
+    } else if (tls_is_hello(first)) {
+        begin_tls(connection);
+    } else {
+        connection->state = HEAD;
+    }
+}
+
+/* ---- turns ---- */
+
+/* One step. false: it has to wait. */
+static bool step(struct connection *connection)
+{
+    const enum state before = connection->state;
+    const bool in = connection->ready.in;
+
+    switch (before) {
+    case FIRST_BYTE:
+        if (in) {
+            do_first_byte(connection);
+        }
+        break;
+    case HEAD:
+        do_head(connection);
+        return connection->state != HEAD || in;
+    case RELAYING:
+        do_relay(connection);
+        break;
+    case ANSWERING:
+        if (connection->ready.out) {
+            do_answer(connection);
+        }
+        break;
+    case LINGERING:
+        do_linger(connection);
+        break;
+    case WORKING:
+    case CLOSED:
+        break;
+    }
+    return connection->state != before;
+}
+
+static void advance(struct connection *connection)
+{
+    while (step(connection)) {}
+}
+
+static void on_client(struct loop_watch *watch, uint32_t events)
+{
+    struct connection *connection = (struct connection *)watch;
+    struct relay_ready *ready = &connection->ready;
+
+    if (connection->state == CLOSED) {
         return;
     }
-    strbuf_init(&client.ahead, RELAY_AHEAD_BYTES);
-    for (bool first = true; more; first = false) {
-        const size_t length = read_head(&client, first);
+    ready->ended |= (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0;
+    ready->broken |= (events & (EPOLLHUP | EPOLLERR)) != 0;
+    ready->in |= ready->ended || (events & EPOLLIN) != 0;
+    ready->out |= (events & EPOLLOUT) != 0;
+    advance(connection);
+}
 
-        if (length == 0) {
-            gone = client.ahead.length == 0; /* between requests nothing is left to be read */
-            break;
-        }
-        more = serve_head(&client, length, &gone);
+static void on_deadline(struct connection *connection)
+{
+    switch (connection->state) {
+    case HEAD:
+        end_idle(connection);
+        break;
+    case RELAYING:
+        advance(connection);
+        break;
+    case FIRST_BYTE:
+    case ANSWERING:
+    case LINGERING:
+        close_now(connection);
+        break;
+    case WORKING:
+    case CLOSED:
+        break;
     }
-    if (gone) {
-        close(client.fd);
-    } else {
-        close_gently(client.fd);
+}
+
+struct connection *connection_tick(struct connection *connection, int64_t now_ms, bool stopping)
+{
+    struct connection *next = connection->next;
+    const bool idle = connection->state == HEAD || connection->state == FIRST_BYTE;
+    const int64_t deadline_ms = connection->state == RELAYING ? relay_deadline_ms(connection->relay)
+                                                              : connection->deadline_ms;
+
+    if (now_ms >= deadline_ms || (stopping && idle)) {
+        on_deadline(connection);
     }
-    strbuf_done(&client.ahead);
+    return next;
+}
+
+static void on_opened(struct loop_task *task)
+{
+    struct connection *connection = OWNER(task, opened);
+    struct connection_group *group = connection->group;
+
+    connection->next = group->first;
+    if (group->first != NULL) {
+        group->first->previous = connection;
+    }
+    group->first = connection;
+    if (loop_watch(group->loop, &connection->watch) < 0) {
+        close_now(connection);
+    }
+}
+
+void connection_open(struct connection_group *group, int fd, const char *peer, bool refused)
+{
+    struct connection *connection = xcalloc(1, sizeof(*connection));
+
+    connection->watch = (struct loop_watch){.fd = fd, .ready = on_client};
+    connection->group = group;
+    connection->state = FIRST_BYTE;
+    connection->ready.out = true;
+    connection->deadline_ms = clock_mono_ms() + group->shared->options.head_timeout_ms;
+    connection->refused = refused;
+    connection->connected = -1;
+    memcpy(connection->peer, peer, sizeof(connection->peer));
+    memcpy(connection->request.peer, peer, sizeof(connection->request.peer));
+    strbuf_init(&connection->ahead, RELAY_AHEAD_BYTES);
+    strbuf_init(&connection->answer, PROXY_ANSWER_BYTES);
+    connection->work.run = do_work;
+    connection->opened.run = on_opened;
+    connection->worked.run = on_worked;
+    connection->more.run = on_more;
+    connection->freed.run = free_connection;
+    loop_post(group->loop, &connection->opened);
 }

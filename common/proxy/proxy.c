@@ -1,4 +1,4 @@
-/* proxy - see proxy.h. Accepts connections; each has a thread (connection.h). */
+/* proxy - see proxy.h. Accepts connections and hands them to the event loops (connection.h). */
 #include "common/proxy/proxy.h"
 
 #include <arpa/inet.h>
@@ -17,44 +17,33 @@
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
 #include "common/proxy/connection.h"
+#include "common/proxy/connection_group.h"
 #include "common/proxy/route.h"
 
 enum {
     BACKLOG = 1024,
     STOP_MS = 1000,
-    REFUSED_MAX = 64, /* connections above the limit that are answered; more are just closed */
+    LOOPS = 2,         /* threads that carry connections */
+    WORKERS_MAX = 256, /* threads for callbacks that may wait */
+    REFUSED_MAX = 64,  /* connections above the limit that are answered; more are just closed */
 };
 
 struct proxy {
-    struct proxy_options options;
+    struct connection_shared shared;
     int listener;
     int stop_fd; /* readable once the proxy stops */
     pthread_t acceptor;
-    _Atomic int connections;
+    struct connection_group *groups[LOOPS];
 };
 
-struct accepted {
-    struct proxy *proxy;
-    struct connection connection;
-};
-
-static void *run_connection(void *arg)
+static void accept_one(struct proxy *proxy, struct connection_group *group)
 {
-    struct accepted *accepted = arg;
-
-    connection_run(&accepted->connection);
-    atomic_fetch_sub(&accepted->proxy->connections, 1);
-    free(accepted);
-    return NULL;
-}
-
-static void accept_one(struct proxy *proxy, const pthread_attr_t *attributes)
-{
+    const int64_t max = proxy->shared.options.max_connections;
     struct sockaddr_in peer = {.sin_family = AF_INET};
     socklen_t peer_bytes = sizeof(peer);
     const int fd = accept4(proxy->listener, (struct sockaddr *)&peer, &peer_bytes, SOCK_CLOEXEC);
     const int on = 1;
-    pthread_t thread;
+    char name[PROXY_PEER_BYTES] = "";
 
     if (fd < 0) {
         if (errno == EMFILE || errno == ENFILE) {
@@ -63,26 +52,14 @@ static void accept_one(struct proxy *proxy, const pthread_attr_t *attributes)
         return;
     }
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-    const int64_t before = atomic_fetch_add(&proxy->connections, 1);
-    if (before >= proxy->options.max_connections + REFUSED_MAX) {
-        atomic_fetch_sub(&proxy->connections, 1);
+    const int before = atomic_fetch_add(&proxy->shared.count, 1);
+    if (before >= max + REFUSED_MAX) {
+        atomic_fetch_sub(&proxy->shared.count, 1);
         close(fd);
         return;
     }
-    struct accepted *accepted = xcalloc(1, sizeof(*accepted));
-    accepted->proxy = proxy;
-    accepted->connection = (struct connection){.options = &proxy->options,
-                                               .fd = fd,
-                                               .stop_fd = proxy->stop_fd,
-                                               .connections = &proxy->connections,
-                                               .refused = before >= proxy->options.max_connections};
-    inet_ntop(AF_INET, &peer.sin_addr, accepted->connection.peer,
-              sizeof(accepted->connection.peer));
-    if (pthread_create(&thread, attributes, run_connection, accepted) != 0) {
-        atomic_fetch_sub(&proxy->connections, 1);
-        close(fd);
-        free(accepted);
-    }
+    inet_ntop(AF_INET, &peer.sin_addr, name, sizeof(name));
+    connection_open(group, fd, name, before >= max);
 }
 
 static void *accept_connections(void *arg)
@@ -90,21 +67,15 @@ static void *accept_connections(void *arg)
     struct proxy *proxy = arg;
     struct pollfd fds[] = {{.fd = proxy->listener, .events = POLLIN},
                            {.fd = proxy->stop_fd, .events = POLLIN}};
-    pthread_attr_t attributes;
 
-    pthread_attr_init(&attributes);
-    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    pthread_attr_setstacksize(&attributes, PROXY_STACK_BYTES);
-    for (;;) {
+    for (int turn = 0;; turn++) {
         if (poll(fds, 2, -1) > 0 && fds[1].revents != 0) {
-            break;
+            return NULL;
         }
         if (fds[0].revents != 0) {
-            accept_one(proxy, &attributes);
+            accept_one(proxy, proxy->groups[turn % LOOPS]);
         }
     }
-    pthread_attr_destroy(&attributes);
-    return NULL;
 }
 
 static int parse_listen(const struct proxy_options *options, struct sockaddr_in *ret,
@@ -150,6 +121,10 @@ static int open_listener(const struct proxy_options *options, struct error *err)
 
 static void free_proxy(struct proxy *proxy)
 {
+    for (int i = 0; i < LOOPS; i++) {
+        connection_group_stop(proxy->groups[i]);
+    }
+    workers_free(proxy->shared.workers);
     if (proxy->listener >= 0) {
         close(proxy->listener);
     }
@@ -159,26 +134,40 @@ static void free_proxy(struct proxy *proxy)
     free(proxy);
 }
 
+static int start_threads(struct proxy *proxy, struct error *err)
+{
+    int status;
+
+    proxy->shared.workers = workers_new(WORKERS_MAX, PROXY_STACK_BYTES, err);
+    if (proxy->shared.workers == NULL) {
+        return -1;
+    }
+    for (int i = 0; i < LOOPS; i++) {
+        proxy->groups[i] = connection_group_start(&proxy->shared, err);
+        if (proxy->groups[i] == NULL) {
+            return -1;
+        }
+    }
+    status = pthread_create(&proxy->acceptor, NULL, accept_connections, proxy);
+    return status == 0
+               ? 0
+               : error_set_errno(err, ERR_INTERNAL, status, "starting the proxy's listener");
+}
+
 struct proxy *proxy_start(const struct proxy_options *options, struct error *err)
 {
     struct proxy *proxy = xcalloc(1, sizeof(*proxy));
-    int status;
 
-    proxy->options = *options;
-    proxy->stop_fd = eventfd(0, EFD_CLOEXEC);
+    proxy->shared.options = *options;
     proxy->listener = open_listener(options, err);
-    if (proxy->listener < 0) {
-        free_proxy(proxy);
-        return NULL;
+    proxy->stop_fd = eventfd(0, EFD_CLOEXEC);
+    if (proxy->listener >= 0 && proxy->stop_fd < 0) {
+        error_set_errno(err, ERR_INTERNAL, errno, "eventfd");
+    } else if (proxy->listener >= 0 && start_threads(proxy, err) == 0) {
+        return proxy;
     }
-    status = proxy->stop_fd < 0 ? errno
-                                : pthread_create(&proxy->acceptor, NULL, accept_connections, proxy);
-    if (status != 0) {
-        error_set_errno(err, ERR_INTERNAL, status, "starting the proxy's listener");
-        free_proxy(proxy);
-        return NULL;
-    }
-    return proxy;
+    free_proxy(proxy);
+    return NULL;
 }
 
 int proxy_port(const struct proxy *proxy)
@@ -192,7 +181,7 @@ int proxy_port(const struct proxy *proxy)
 
 int proxy_connections(const struct proxy *proxy)
 {
-    return atomic_load(&proxy->connections);
+    return atomic_load(&proxy->shared.count);
 }
 
 /* Threads that did not end in time use their proxy until the process ends. A leak checker finds it
@@ -212,10 +201,11 @@ void proxy_stop(struct proxy *proxy)
     }
     pthread_join(proxy->acceptor, NULL);
     shutdown(proxy->listener, SHUT_RDWR);
-    while (atomic_load(&proxy->connections) > 0 && clock_mono_ms() < until_ms) {
+    atomic_store(&proxy->shared.stopping, true);
+    while (atomic_load(&proxy->shared.count) > 0 && clock_mono_ms() < until_ms) {
         clock_sleep_ms(10);
     }
-    if (atomic_load(&proxy->connections) > 0) {
+    if (atomic_load(&proxy->shared.count) > 0) {
         still_used = proxy;
         return;
     }

@@ -8,8 +8,9 @@
  * Owns: the listener, TLS of clients, keep-alive, request heads and their time limits, the relay.
  * Does not own: where a request goes, who may send it, the texts of the program's answers
  * (error_answers.h helps with those).
- * Threads: proxy_start() and proxy_stop() from one thread. Callbacks run on threads of the proxy,
- * many at once; each may block, and has PROXY_STACK_BYTES of stack.
+ * Threads: proxy_start() and proxy_stop() from one thread. A few threads carry all connections;
+ * `resolve`, `connect` and `unanswered` run on threads of their own, many at once, may wait, and
+ * have PROXY_STACK_BYTES of stack.
  * Failure: a fault of one connection ends that connection.
  */
 #ifndef PROXY_PROXY_H
@@ -57,6 +58,7 @@ struct proxy_target {
 
 enum proxy_decision {
     PROXY_RELAY,  /* the target is filled; `ended` will be called for it once */
+    PROXY_LATER,  /* only of resolve_quick: it would have to wait; ask `resolve` */
     PROXY_ANSWER, /* `answer` holds a whole response with "Connection: close" */
 };
 
@@ -65,6 +67,10 @@ struct proxy_callbacks {
      * frees both. */
     enum proxy_decision (*resolve)(void *arg, const struct proxy_request *request,
                                    struct proxy_target *target, struct strbuf *answer);
+    /* Optional (NULL): asked first. As `resolve`, but on a thread that carries other connections,
+     * so it must not wait for anything. */
+    enum proxy_decision (*resolve_quick)(void *arg, const struct proxy_request *request,
+                                         struct proxy_target *target, struct strbuf *answer);
     /* Returns a connected stream socket to the target's server, which the proxy closes; -1: the
      * answer for the client is in `answer`. */
     int (*connect)(void *arg, const struct proxy_request *request,
@@ -72,7 +78,8 @@ struct proxy_callbacks {
     /* The server closed the connection before it answered: fill the answer for the client. */
     void (*unanswered)(void *arg, const struct proxy_request *request,
                        const struct proxy_target *target, struct strbuf *answer);
-    /* The exchange (of a WebSocket: the whole of it) is over. NULL = not wanted. */
+    /* The exchange (of a WebSocket: the whole of it) is over. Must not wait for anything. NULL =
+     * not wanted. */
     void (*ended)(void *arg, struct proxy_target *target);
 };
 

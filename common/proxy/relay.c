@@ -9,7 +9,6 @@
 #include "common/proxy/relay.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,20 +20,21 @@
 #include "common/base/clock.h"
 #include "common/proxy/head.h"
 
-enum { RELAY_BYTES = 65536, LEAD_BYTES = 4 * HEAD_MAX_BYTES };
+enum { RELAY_BYTES = 65536, LEAD_BYTES = 4 * HEAD_MAX_BYTES, TURNS = 16 };
 
 struct flow {
     int from, to;
     struct strbuf lead;
     size_t lead_sent;
-    char *data;
+    char *data; /* NULL while nothing waits in it */
     size_t start, length;
     bool ended; /* no more to read */
     bool told;  /* of a tunnel: the receiver knows */
 };
 
 struct relay {
-    const struct relay_spec *spec;
+    struct relay_spec spec;
+    struct relay_ready *client, *server;
     struct flow up, down; /* client -> server, server -> client */
     struct body_scan request, response;
     bool answered; /* the final head is on its way */
@@ -42,20 +42,41 @@ struct relay {
     bool raw;      /* the answer is no HTTP: relayed until it ends */
     bool tunnel;   /* upgraded: bytes both ways */
     bool keep_alive;
-    bool up_broken; /* the server takes no more of the request; its answer may still come */
-    int64_t moved_ms;
+    bool server_keeps; /* by its answer's head */
+    bool surplus;      /* the server sent bytes behind its answer */
+    bool up_broken;    /* the server takes no more of the request; its answer may still come */
+    int64_t now_ms;    /* when this turn began */
+    int64_t moved_ms;  /* when the client last took what waited for it */
 };
+
+void relay_buffers_done(struct relay_buffers *buffers)
+{
+    while (buffers->count > 0) {
+        free(buffers->spare[--buffers->count]);
+    }
+}
+
+static void take_buffer(struct flow *flow, struct relay_buffers *buffers)
+{
+    if (flow->data == NULL) {
+        flow->data = buffers->count > 0 ? buffers->spare[--buffers->count] : xmalloc(RELAY_BYTES);
+    }
+}
+
+static void give_buffer(struct flow *flow, struct relay_buffers *buffers)
+{
+    if (flow->data != NULL && buffers->count < RELAY_BUFFERS) {
+        buffers->spare[buffers->count++] = flow->data;
+    } else {
+        free(flow->data);
+    }
+    flow->data = NULL;
+}
 
 static void flow_init(struct flow *flow, int from, int to)
 {
-    *flow = (struct flow){.from = from, .to = to, .data = xmalloc(RELAY_BYTES)};
+    *flow = (struct flow){.from = from, .to = to};
     strbuf_init(&flow->lead, LEAD_BYTES);
-}
-
-static void flow_done(struct flow *flow)
-{
-    free(flow->data);
-    strbuf_done(&flow->lead);
 }
 
 static size_t flow_waiting(const struct flow *flow)
@@ -69,12 +90,15 @@ static size_t flow_room(const struct flow *flow)
 }
 
 /* Bytes read, 0 when there were none now; sets `ended`. -1: broken. */
-static ssize_t flow_read(struct flow *flow)
+static ssize_t flow_read(struct relay *relay, struct flow *flow, struct relay_ready *from)
 {
-    const ssize_t n =
-        recv(flow->from, flow->data + flow->start + flow->length, flow_room(flow), MSG_DONTWAIT);
+    take_buffer(flow, relay->spec.buffers);
+    const size_t room = flow_room(flow);
+    const ssize_t n = recv(flow->from, flow->data + flow->start + flow->length, room, MSG_DONTWAIT);
 
     if (n > 0) {
+        /* less than asked for was all there is: what comes later is a new edge (epoll(7)) */
+        from->in = (size_t)n == room || from->ended;
         flow->length += (size_t)n;
         return n;
     }
@@ -82,33 +106,33 @@ static ssize_t flow_read(struct flow *flow)
         flow->ended = true;
         return 0;
     }
+    from->in = errno == EINTR;
     return errno == EAGAIN || errno == EINTR ? 0 : -1;
 }
 
 /* Bytes written, -1: broken. */
-static ssize_t flow_write(struct flow *flow, bool lead_only)
+static ssize_t flow_write(struct flow *flow, struct relay_ready *to, bool lead_only)
 {
     struct iovec parts[] = {
         {flow->lead.data + flow->lead_sent, flow->lead.length - flow->lead_sent},
-        {flow->data + flow->start, flow->length},
+        {flow->data != NULL ? flow->data + flow->start : NULL, flow->length},
     };
     struct msghdr message = {.msg_iov = parts, .msg_iovlen = lead_only ? 1 : 2};
     const ssize_t n = sendmsg(flow->to, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
 
     if (n < 0) {
+        to->out = errno == EINTR;
         return errno == EAGAIN || errno == EINTR ? 0 : -1;
     }
     const size_t of_lead = (size_t)n < parts[0].iov_len ? (size_t)n : parts[0].iov_len;
     flow->lead_sent += of_lead;
     if (flow->lead_sent == flow->lead.length) {
-        strbuf_reset(&flow->lead);
+        strbuf_done(&flow->lead);
+        strbuf_init(&flow->lead, LEAD_BYTES);
         flow->lead_sent = 0;
     }
     flow->start += (size_t)n - of_lead;
     flow->length -= (size_t)n - of_lead;
-    if (flow->length == 0) {
-        flow->start = 0; /* the whole buffer is room again */
-    }
     return n;
 }
 
@@ -130,17 +154,22 @@ static int take_body(struct relay *relay, size_t fresh)
         return -1;
     }
     up->length -= fresh - taken;
-    return strbuf_append(relay->spec->ahead, at + taken, fresh - taken);
+    return strbuf_append(relay->spec.ahead, at + taken, fresh - taken);
 }
 
 /* What came with the head. */
 static int take_ahead(struct relay *relay)
 {
-    struct strbuf *ahead = relay->spec->ahead;
+    struct strbuf *ahead = relay->spec.ahead;
 
     if (relay->tunnel) {
         const size_t room = flow_room(&relay->up);
         const size_t piece = ahead->length < room ? ahead->length : room;
+
+        if (piece == 0) {
+            return 0;
+        }
+        take_buffer(&relay->up, relay->spec.buffers);
         memcpy(relay->up.data + relay->up.start + relay->up.length, ahead->data, piece);
         relay->up.length += piece;
         strbuf_consume(ahead, piece);
@@ -154,6 +183,7 @@ static int take_ahead(struct relay *relay)
         if (relay->request.state == BODY_BROKEN) {
             return -1;
         }
+        take_buffer(&relay->up, relay->spec.buffers);
         memcpy(relay->up.data + relay->up.start + relay->up.length, ahead->data, taken);
         relay->up.length += taken;
         strbuf_consume(ahead, taken);
@@ -164,7 +194,7 @@ static int take_ahead(struct relay *relay)
 static bool wants_client(const struct relay *relay)
 {
     return !relay->up.ended && !relay->up_broken && flow_room(&relay->up) > 0 &&
-           relay->spec->ahead->length == 0 && (relay->tunnel || request_unfinished(relay));
+           relay->spec.ahead->length == 0 && (relay->tunnel || request_unfinished(relay));
 }
 
 /* ---- the answer's way down ---- */
@@ -172,7 +202,7 @@ static bool wants_client(const struct relay *relay)
 static void begin_answer(struct relay *relay, const char *head, int status)
 {
     struct flow *down = &relay->down;
-    const struct relay_spec *spec = relay->spec;
+    const struct relay_spec *spec = &relay->spec;
     const bool own_cors = head_has(head, "Access-Control-Allow-Origin");
 
     relay->answered = true;
@@ -191,12 +221,23 @@ static void begin_answer(struct relay *relay, const char *head, int status)
     head_rewrite(head, &edit, &down->lead);
 }
 
+/* Drops what follows the answer in the last `fresh` bytes read. */
+static void take_body_of_answer(struct relay *relay, size_t fresh)
+{
+    struct flow *down = &relay->down;
+    const char *at = down->data + down->start + down->length - fresh;
+    const size_t taken = body_scan_feed(&relay->response, at, fresh);
+
+    relay->surplus = relay->surplus || taken < fresh;
+    down->length -= fresh - taken;
+}
+
 /* Holds the answer back until its head is whole, then rewrites it. 1xx heads go as they are. */
 static int take_head(struct relay *relay)
 {
     struct flow *down = &relay->down;
 
-    while (!relay->answered && !relay->raw) {
+    while (down->data != NULL && !relay->answered && !relay->raw) {
         const char *at = down->data + down->start;
         const size_t length = head_length(at, down->length);
         char *head;
@@ -215,10 +256,11 @@ static int take_head(struct relay *relay)
             break;
         }
         const bool final = status >= 200 || status == 101;
-        if (status == 101 && !head_has(relay->spec->head, "Upgrade")) {
+        if (status == 101 && !head_has(relay->spec.head, "Upgrade")) {
             free(head);
             return -1;
         }
+        relay->server_keeps = head[7] == '1' && !head_lists(head, "Connection", "close");
         head[7] = '1'; /* the version of who sends it, which is us */
         if (final) {
             begin_answer(relay, head, status);
@@ -230,7 +272,7 @@ static int take_head(struct relay *relay)
         down->length -= length;
         relay->anything = true;
         if (final && !relay->tunnel) {
-            down->length = body_scan_feed(&relay->response, down->data + down->start, down->length);
+            take_body_of_answer(relay, down->length);
         }
     }
     if (relay->raw) {
@@ -244,7 +286,7 @@ static int take_answer(struct relay *relay)
 {
     struct flow *down = &relay->down;
     const bool was_answered = relay->answered;
-    const ssize_t n = flow_read(down);
+    const ssize_t n = flow_read(relay, down, relay->server);
 
     if (n < 0) {
         down->ended = true; /* a reset says no more than an end: what came before it counts */
@@ -261,6 +303,16 @@ static int take_answer(struct relay *relay)
     return 0;
 }
 
+/* Whether both messages ended where their framing says, so that the server's connection is at the
+ * beginning of another exchange. */
+bool relay_keeps_server(const struct relay *relay)
+{
+    return relay->spec.keep_server && relay->server_keeps && relay->answered && !relay->tunnel &&
+           !relay->raw && !relay->surplus && relay->response.state == BODY_DONE &&
+           relay->request.state == BODY_DONE && !relay->up_broken && !relay->down.ended &&
+           flow_waiting(&relay->up) == 0;
+}
+
 static bool answer_is_whole(const struct relay *relay)
 {
     return relay->answered && !relay->tunnel &&
@@ -270,37 +322,29 @@ static bool answer_is_whole(const struct relay *relay)
 
 /* ---- turns ---- */
 
-/* 1 = go on, 0 = over with *ret. */
-static int verdict(struct relay *relay, enum relay_result *ret)
+/* RELAY_WAITS: it goes on. */
+static enum relay_result verdict(const struct relay *relay)
 {
     const struct flow *up = &relay->up, *down = &relay->down;
 
     if (relay->tunnel) {
-        *ret = RELAY_CLOSE;
-        return up->ended && down->ended && flow_waiting(up) == 0 && flow_waiting(down) == 0 ? 0 : 1;
+        return up->ended && down->ended && flow_waiting(up) == 0 && flow_waiting(down) == 0
+                   ? RELAY_CLOSE
+                   : RELAY_WAITS;
     }
     if (flow_waiting(down) > 0) {
-        return 1;
+        return RELAY_WAITS;
     }
     if (answer_is_whole(relay)) {
-        const bool next = relay->keep_alive && relay->request.state == BODY_DONE &&
-                          flow_waiting(up) == 0 && !relay->up_broken;
-        *ret = next ? RELAY_NEXT : RELAY_CLOSE;
-        return 0;
+        return relay->keep_alive && relay->request.state == BODY_DONE && flow_waiting(up) == 0 &&
+                       !relay->up_broken
+                   ? RELAY_NEXT
+                   : RELAY_CLOSE;
     }
     if (!down->ended && relay->response.state != BODY_BROKEN) {
-        return 1;
+        return RELAY_WAITS;
     }
-    if (!relay->anything) {
-        *ret = RELAY_UNANSWERED;
-        return 0;
-    }
-    if (relay->raw) {
-        *ret = RELAY_CLOSE;
-        return 0;
-    }
-    *ret = RELAY_ABORT;
-    return 0;
+    return !relay->anything ? RELAY_UNANSWERED : relay->raw ? RELAY_CLOSE : RELAY_ABORT;
 }
 
 /* Of a tunnel: forwards the end of one side. */
@@ -312,25 +356,21 @@ static void tell_end(struct flow *flow)
     }
 }
 
-static int client_event(struct relay *relay, short events)
+/* 1 = something moved, 0 = nothing, -1: the client left or broke the protocol. */
+static int read_client(struct relay *relay)
 {
     struct flow *up = &relay->up;
 
-    if ((events & (POLLERR | POLLNVAL)) != 0 || (events & (POLLHUP | POLLIN)) == POLLHUP) {
+    if (!wants_client(relay) || !relay->client->in) {
+        /* as for every HTTP proxy, a client that ends its side has left */
+        return relay->client->broken || (relay->client->ended && !relay->tunnel) ? -1 : 0;
+    }
+    const ssize_t n = flow_read(relay, up, relay->client);
+    if (n < 0 || (up->ended && !relay->tunnel) ||
+        (n > 0 && !relay->tunnel && take_body(relay, (size_t)n) != 0)) {
         return -1;
     }
-    if ((events & POLLIN) != 0) {
-        const ssize_t n = flow_read(up);
-        if (n < 0 || (up->ended && !relay->tunnel)) {
-            return -1;
-        }
-        if (n > 0 && !relay->tunnel && take_body(relay, (size_t)n) != 0) {
-            return -1;
-        }
-    } else if ((events & POLLRDHUP) != 0) {
-        return -1; /* as for every HTTP proxy, a client that ends its side has left */
-    }
-    return 0;
+    return n > 0 || up->ended;
 }
 
 /* Bytes that may leave for the client now: while a final head is awaited, interim ones only. */
@@ -341,108 +381,150 @@ static size_t sendable(const struct relay *relay)
     return relay->answered || relay->raw ? flow_waiting(down) : down->lead.length - down->lead_sent;
 }
 
-static int send_down(struct relay *relay)
+/* As read_client(). */
+static int write_client(struct relay *relay)
 {
     if (sendable(relay) == 0) {
-        relay->moved_ms = clock_mono_ms();
+        relay->moved_ms = relay->now_ms;
         return 0;
     }
-    const ssize_t n = flow_write(&relay->down, !relay->answered && !relay->raw);
-    if (n < 0) {
-        return -1;
+    if (!relay->client->out) {
+        return 0;
     }
+    const ssize_t n = flow_write(&relay->down, relay->client, !relay->answered && !relay->raw);
     if (n > 0) {
-        relay->moved_ms = clock_mono_ms();
+        relay->moved_ms = relay->now_ms;
     }
-    return 0;
+    return n < 0 ? -1 : n > 0;
 }
 
-/* Waits for something to do. -1: the client stalled. */
-static int await(const struct relay *relay, struct pollfd fds[2])
+/* A server that takes no more of the request may still answer. */
+static int write_server(struct relay *relay)
 {
-    const struct flow *up = &relay->up, *down = &relay->down;
-    const bool has_news = sendable(relay) > 0;
-    int timeout = -1;
-
-    fds[0] = (struct pollfd){.fd = up->from};
-    /* of a tunnel the end is read behind the last bytes */
-    fds[0].events = (short)((wants_client(relay) ? POLLIN : 0) | (has_news ? POLLOUT : 0) |
-                            (relay->tunnel ? 0 : POLLRDHUP));
-    fds[1] = (struct pollfd){.fd = down->from};
-    fds[1].events = (short)((!down->ended && flow_room(down) > 0 ? POLLIN : 0) |
-                            (flow_waiting(up) > 0 && !relay->up_broken ? POLLOUT : 0));
-    if (fds[1].events == 0) {
-        fds[1].fd = -1; /* an server that has hung up would make every poll return at once */
+    if (flow_waiting(&relay->up) == 0 || relay->up_broken || !relay->server->out) {
+        return 0;
     }
-    if (has_news) {
-        const int64_t left = relay->moved_ms + relay->spec->stall_ms - clock_mono_ms();
-        if (left <= 0) {
-            return -1;
-        }
-        timeout = left < INT32_MAX ? (int)left : INT32_MAX;
-    } else if (relay->tunnel && down->told) {
-        timeout = (int)relay->spec->stall_ms; /* told that this is over, it has no more to say */
-    }
-    const int ready = poll(fds, 2, timeout);
-    if (ready == 0 && !has_news) {
-        return -1;
-    }
-    if (ready < 0) {
-        fds[0].revents = fds[1].revents = 0;
-        return errno == EINTR ? 0 : -1;
-    }
-    return 0;
+    const ssize_t n = flow_write(&relay->up, relay->server, false);
+    relay->up_broken = n < 0;
+    return n != 0;
 }
 
+/* As read_client(). */
+static int read_server(struct relay *relay)
+{
+    struct flow *down = &relay->down;
+
+    if (!relay->server->in || down->ended || flow_room(down) == 0) {
+        return 0;
+    }
+    return take_answer(relay) != 0 ? -1 : relay->server->in || down->ended;
+}
+
+static void release_if_empty(struct flow *flow, struct relay_buffers *buffers)
+{
+    if (flow->length == 0) {
+        flow->start = 0; /* the whole buffer is room again */
+        give_buffer(flow, buffers);
+    }
+}
+
+/* As read_client(). */
 static int turn(struct relay *relay)
 {
-    struct flow *up = &relay->up, *down = &relay->down;
-    struct pollfd fds[2];
+    const int from_client = read_client(relay);
+    int moved = from_client > 0, status;
 
-    if (await(relay, fds) != 0 || client_event(relay, fds[0].revents) != 0) {
+    if (from_client < 0 || take_ahead(relay) != 0) {
         return -1;
     }
-    if (flow_waiting(up) > 0 && !relay->up_broken && flow_write(up, false) < 0) {
-        relay->up_broken = true;
-    }
-    if ((fds[1].revents & (POLLIN | POLLHUP | POLLERR)) != 0 && !down->ended &&
-        flow_room(down) > 0 && take_answer(relay) != 0) {
+    moved |= write_server(relay);
+    status = read_server(relay);
+    if (status < 0) {
         return -1;
     }
-    if (take_ahead(relay) != 0 || send_down(relay) != 0) {
-        return -1;
+    moved |= status;
+    if (relay->tunnel && take_ahead(relay) != 0) {
+        return -1; /* what a client sent behind its upgrade */
     }
+    status = write_client(relay);
     if (relay->tunnel) {
-        tell_end(up);
-        tell_end(down);
+        tell_end(&relay->up);
+        tell_end(&relay->down);
     }
-    return 0;
+    release_if_empty(&relay->up, relay->spec.buffers);
+    release_if_empty(&relay->down, relay->spec.buffers);
+    return status < 0 ? -1 : moved | status;
 }
 
-enum relay_result relay_exchange(const struct relay_spec *spec)
+struct relay *relay_new(const struct relay_spec *spec)
 {
-    struct relay relay = {
-        .spec = spec, .keep_alive = spec->keep_alive, .moved_ms = clock_mono_ms()};
-    enum relay_result result = RELAY_ABORT;
-
-    if (!body_scan_request(&relay.request, spec->head)) {
-        return RELAY_REFUSED;
-    }
-    flow_init(&relay.up, spec->client, spec->server);
-    flow_init(&relay.down, spec->server, spec->client);
+    struct relay *relay = xcalloc(1, sizeof(*relay));
     struct head_edit edit = spec->edit;
+
+    if (!body_scan_request(&relay->request, spec->head)) {
+        free(relay);
+        return NULL;
+    }
+    relay->spec = *spec;
+    relay->keep_alive = spec->keep_alive;
+    relay->now_ms = relay->moved_ms = clock_mono_ms();
+    flow_init(&relay->up, spec->client, spec->server);
+    flow_init(&relay->down, spec->server, spec->client);
     edit.upgrade = head_has(spec->head, "Upgrade");
-    edit.connection = "close";
-    head_rewrite(spec->head, &edit, &relay.up.lead);
-    if (!relay.up.lead.overflow && take_ahead(&relay) == 0) {
-        while (verdict(&relay, &result) > 0) {
-            if (turn(&relay) != 0) {
-                result = RELAY_ABORT;
-                break;
-            }
+    edit.connection = spec->keep_server ? "keep-alive" : "close";
+    head_rewrite(spec->head, &edit, &relay->up.lead);
+    return relay;
+}
+
+enum relay_result relay_run(struct relay *relay, struct relay_ready *client,
+                            struct relay_ready *server)
+{
+    const int64_t deadline_ms = relay_deadline_ms(relay);
+    enum relay_result result;
+
+    relay->client = client;
+    relay->server = server;
+    relay->now_ms = clock_mono_ms();
+    if (relay->up.lead.overflow) {
+        return RELAY_ABORT;
+    }
+    for (int i = 0; i < TURNS; i++) {
+        const int moved = turn(relay);
+
+        if (moved < 0) {
+            return RELAY_ABORT;
+        }
+        result = verdict(relay);
+        if (result != RELAY_WAITS) {
+            return result;
+        }
+        if (moved == 0) {
+            return relay->now_ms >= deadline_ms ? RELAY_ABORT : RELAY_WAITS;
         }
     }
-    flow_done(&relay.up);
-    flow_done(&relay.down);
-    return result;
+    return RELAY_MORE;
+}
+
+int64_t relay_deadline_ms(const struct relay *relay)
+{
+    /* a server that was told of a tunnel's end has no more to say */
+    const bool bounded = sendable(relay) > 0 || (relay->tunnel && relay->down.told);
+
+    return bounded ? relay->moved_ms + relay->spec.stall_ms : INT64_MAX;
+}
+
+bool relay_may_repeat(const struct relay *relay)
+{
+    return relay->request.kind == BODY_NONE;
+}
+
+void relay_free(struct relay *relay)
+{
+    if (relay != NULL) {
+        give_buffer(&relay->up, relay->spec.buffers);
+        give_buffer(&relay->down, relay->spec.buffers);
+        strbuf_done(&relay->up.lead);
+        strbuf_done(&relay->down.lead);
+        free(relay);
+    }
 }

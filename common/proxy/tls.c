@@ -152,7 +152,7 @@ struct flow {
 struct tunnel {
     SSL *ssl;
     int client, plain;
-    int64_t stall_ms;
+    int64_t timeout_ms, stall_ms;
     struct flow in, out;
     bool wants_write; /* the TLS side must be written to before it can go on */
 };
@@ -301,18 +301,6 @@ static void end(struct tunnel *tunnel)
     free(tunnel);
 }
 
-static void *run(void *arg)
-{
-    struct tunnel *tunnel = arg;
-
-    carry(tunnel);
-    close(tunnel->plain);
-    tunnel->plain = -1;
-    close_gently(tunnel);
-    end(tunnel);
-    return NULL;
-}
-
 /* ---- the beginning ---- */
 
 bool tls_is_hello(unsigned char first)
@@ -320,9 +308,9 @@ bool tls_is_hello(unsigned char first)
     return first == HANDSHAKE_BYTE;
 }
 
-static bool shake_hands(struct tunnel *tunnel, int64_t timeout_ms)
+static bool shake_hands(struct tunnel *tunnel)
 {
-    const int64_t until_ms = clock_mono_ms() + timeout_ms;
+    const int64_t until_ms = clock_mono_ms() + tunnel->timeout_ms;
     int result;
 
     while ((result = SSL_accept(tunnel->ssl)) != 1) {
@@ -340,6 +328,20 @@ static bool shake_hands(struct tunnel *tunnel, int64_t timeout_ms)
     }
     tunnel->wants_write = false;
     return true;
+}
+
+static void *run(void *arg)
+{
+    struct tunnel *tunnel = arg;
+
+    if (shake_hands(tunnel)) {
+        carry(tunnel);
+        close(tunnel->plain);
+        tunnel->plain = -1;
+        close_gently(tunnel);
+    }
+    end(tunnel);
+    return NULL;
 }
 
 static bool start(struct tunnel *tunnel, int ends[2])
@@ -380,9 +382,9 @@ int tls_accept(struct tls *tls, int fd, int64_t timeout_ms, int64_t stall_ms)
     tunnel->ssl = ssl;
     tunnel->client = fd;
     tunnel->plain = -1;
+    tunnel->timeout_ms = timeout_ms;
     tunnel->stall_ms = stall_ms;
-    if (fcntl(fd, F_SETFL, O_NONBLOCK) < 0 || SSL_set_fd(ssl, fd) != 1 ||
-        !shake_hands(tunnel, timeout_ms) || !start(tunnel, ends)) {
+    if (fcntl(fd, F_SETFL, O_NONBLOCK) < 0 || SSL_set_fd(ssl, fd) != 1 || !start(tunnel, ends)) {
         end(tunnel);
         return -1;
     }

@@ -24,9 +24,9 @@ struct tls *tls_open(const char *certificate, const char *key, struct error *err
 void tls_close(struct tls *tls);
 /* Whether the first byte of a connection is that of a ClientHello and not of HTTP. */
 bool tls_is_hello(unsigned char first);
-/* Takes over the connection `fd`, whose ClientHello nobody has read, in any case. Returns the
- * socket that carries the plain bytes; -1: the client was refused (`tls` is NULL), or did not
- * finish the handshake within timeout_ms. */
+/* Takes over the connection `fd`, whose ClientHello nobody has read, in any case. Returns at once
+ * the socket that will carry the plain bytes; it ends when the client does not finish the handshake
+ * within timeout_ms. -1: the client was refused (`tls` is NULL). */
 int tls_accept(struct tls *tls, int fd, int64_t timeout_ms, int64_t stall_ms);
 
 #endif

@@ -38,8 +38,8 @@ enum {
     API_QUEUE = 256,
     API_HEAD_BYTES = 16384,
     API_TIMEOUT_MS = 10000,
-    KEEP_ALIVE_MS = 500,
-    WARDEN_LISTENER = 3, /* where warden_client.c puts it */
+    KEEP_ALIVE_MS = 30000, /* longer than the proxy keeps its connections to the API */
+    WARDEN_LISTENER = 3,   /* where warden_client.c puts it */
 };
 
 static const char usage[] = "usage: sandbox-host [serve | doctor | --help | --version]\n";

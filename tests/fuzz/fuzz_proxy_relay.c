@@ -4,6 +4,7 @@
  * before it hangs up. Whatever comes in: the exchange ends; what was relayed as complete is
  * complete by its own framing; a body that follows no request stays with the client's next one.
  */
+#include <poll.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -60,6 +61,36 @@ static void check_whole(int fd, const char *request)
     }
 }
 
+static void take_events(struct relay_ready *ready, short events)
+{
+    ready->ended |= (events & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
+    ready->broken |= (events & (POLLHUP | POLLERR)) != 0;
+    ready->in |= ready->ended || (events & POLLIN) != 0;
+    ready->out |= (events & POLLOUT) != 0;
+}
+
+static enum relay_result exchange(struct relay *relay, const struct relay_spec *spec)
+{
+    struct relay_ready client = {.out = true}, server = {.out = true};
+    enum relay_result result = RELAY_WAITS;
+
+    for (int turn = 0; result == RELAY_WAITS || result == RELAY_MORE; turn++) {
+        struct pollfd fds[2] = {{.fd = spec->client, .events = POLLIN | POLLOUT | POLLRDHUP},
+                                {.fd = spec->server, .events = POLLIN | POLLOUT | POLLRDHUP}};
+
+        if (poll(fds, 2, 0) < 0 || turn > 10000) {
+            abort();
+        }
+        take_events(&client, fds[0].revents);
+        take_events(&server, fds[1].revents);
+        result = relay_run(relay, &client, &server);
+        if (result == RELAY_WAITS && turn > 1000) {
+            break; /* the request is not whole, and its client still there */
+        }
+    }
+    return result;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     int client[2], server[2];
@@ -94,18 +125,29 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     send_bytes(server[1], answer, (size_t)(end - answer));
     shutdown(server[1], SHUT_WR);
+    struct relay_buffers buffers = {.count = 0};
     const struct relay_spec spec = {
         .client = client[0],
         .server = server[0],
         .head = head,
         .ahead = &ahead,
         .keep_alive = head_keeps_alive(head),
+        .keep_server = (data[0] & 0x40) != 0,
         .cors_lines = (data[0] & 0x80) != 0 ? "Access-Control-Allow-Origin: *\r\n" : "",
         .stall_ms = 1000,
+        .buffers = &buffers,
     };
-    if (relay_exchange(&spec) == RELAY_NEXT) {
-        check_whole(client[1], head);
+    struct relay *relay = relay_new(&spec);
+    if (relay != NULL) {
+        if (exchange(relay, &spec) == RELAY_NEXT) {
+            check_whole(client[1], head);
+        }
+        if (relay_keeps_server(relay)) {
+            abort(); /* this server has hung up */
+        }
+        relay_free(relay);
     }
+    relay_buffers_done(&buffers);
     if (ahead.length > rest) {
         abort();
     }

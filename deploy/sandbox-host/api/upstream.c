@@ -85,9 +85,9 @@ static enum route_kind find_route(const char *head, struct route_target *ret, st
     return kind;
 }
 
-/* Fills target->host. -1: `answer` is filled. */
-static int admit(const char *head, const struct route_target *route, struct proxy_target *target,
-                 struct strbuf *answer)
+/* Fills target->host, or `answer`. PROXY_LATER: a paused sandbox would have to be resumed. */
+static enum proxy_decision admit(const char *head, const struct route_target *route,
+                                 struct proxy_target *target, bool may_wait, struct strbuf *answer)
 {
     char access[128], traffic[128];
     const bool has_access = head_value(head, "X-Access-Token", access, sizeof(access));
@@ -95,25 +95,41 @@ static int admit(const char *head, const struct route_target *route, struct prox
     struct error err = ERROR_INIT;
 
     if (box_admit(route->id, route->port, has_access ? access : NULL, has_traffic ? traffic : NULL,
-                  target->host, &err) < 0) {
-        error_answer_sandbox(answer, head, route,
-                             err.code == ERR_TOKEN_MISSING     ? ERROR_ANSWER_TOKEN_MISSING
-                             : err.code == ERR_TOKEN_SIGNATURE ? ERROR_ANSWER_TOKEN_WRONG
-                                                               : ERROR_ANSWER_NOT_FOUND);
-        return -1;
+                  may_wait, target->host, &err) == 0) {
+        return PROXY_RELAY;
     }
-    return 0;
+    if (err.code == ERR_CONFLICT && !may_wait) {
+        return PROXY_LATER;
+    }
+    error_answer_sandbox(answer, head, route,
+                         err.code == ERR_TOKEN_MISSING     ? ERROR_ANSWER_TOKEN_MISSING
+                         : err.code == ERR_TOKEN_SIGNATURE ? ERROR_ANSWER_TOKEN_WRONG
+                                                           : ERROR_ANSWER_NOT_FOUND);
+    return PROXY_ANSWER;
 }
 
 /* ---- callbacks ---- */
 
-static enum proxy_decision resolve(void *arg, const struct proxy_request *request,
-                                   struct proxy_target *target, struct strbuf *answer)
+/*
+ * Connections to the API and to agents are kept for the next exchange: both are ours. A server of
+ * the sandbox's owner that serves one connection at a time would be blocked by an idle one.
+ */
+static void keep_connection(const struct route_target *route, struct proxy_target *target)
+{
+    if (route == NULL) {
+        snprintf(target->key, sizeof(target->key), "api");
+    } else if (route->port == ROUTE_ENVD_PORT) {
+        snprintf(target->key, sizeof(target->key), "%s", route->id);
+    }
+}
+
+static enum proxy_decision decide(const struct proxy_request *request, struct proxy_target *target,
+                                  bool may_wait, struct strbuf *answer)
 {
     struct route_target route = {.port = 0};
     const enum route_kind kind = find_route(request->head, &route, answer);
+    enum proxy_decision decision;
 
-    (void)arg;
     if (kind == ROUTE_BAD) {
         return PROXY_ANSWER;
     }
@@ -123,14 +139,33 @@ static enum proxy_decision resolve(void *arg, const struct proxy_request *reques
         error_answer_preflight(answer, request->head);
         return PROXY_ANSWER;
     }
-    if (kind == ROUTE_SANDBOX) {
-        if (admit(request->head, &route, target, answer) < 0) {
-            return PROXY_ANSWER;
-        }
+    if (kind == ROUTE_API) {
+        keep_connection(NULL, target);
+        return PROXY_RELAY;
+    }
+    decision = admit(request->head, &route, target, may_wait, answer);
+    if (decision == PROXY_RELAY) {
+        keep_connection(&route, target);
         target->context = xmalloc(sizeof(route));
         memcpy(target->context, &route, sizeof(route));
     }
-    return PROXY_RELAY;
+    return decision;
+}
+
+static enum proxy_decision resolve(void *arg, const struct proxy_request *request,
+                                   struct proxy_target *target, struct strbuf *answer)
+{
+    (void)arg;
+    return decide(request, target, true, answer);
+}
+
+static enum proxy_decision resolve_quick(void *arg, const struct proxy_request *request,
+                                         struct proxy_target *target, struct strbuf *answer)
+{
+    (void)arg;
+    /* a signed URL is compared with every sandbox's token */
+    return strstr(request->head, "signature=") != NULL ? PROXY_LATER
+                                                       : decide(request, target, false, answer);
 }
 
 static void answer_stopping(struct strbuf *answer, const char *head)
@@ -204,5 +239,8 @@ static void ended(void *arg, struct proxy_target *target)
     free(target->context);
 }
 
-const struct proxy_callbacks upstream_callbacks = {
-    .resolve = resolve, .connect = connect_upstream, .unanswered = unanswered, .ended = ended};
+const struct proxy_callbacks upstream_callbacks = {.resolve = resolve,
+                                                   .resolve_quick = resolve_quick,
+                                                   .connect = connect_upstream,
+                                                   .unanswered = unanswered,
+                                                   .ended = ended};

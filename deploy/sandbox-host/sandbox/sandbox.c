@@ -501,7 +501,7 @@ static void mask_host(const struct box *box, int port, char ret_host[ROUTE_MASK_
 }
 
 int box_admit(const char *id, int port, const char *access_token, const char *traffic_token,
-              char ret_host[ROUTE_MASK_BYTES], struct error *err)
+              bool may_resume, char ret_host[ROUTE_MASK_BYTES], struct error *err)
 {
     struct box *box = table_take(id, err);
     bool paused, resumes;
@@ -520,6 +520,9 @@ int box_admit(const char *id, int port, const char *access_token, const char *tr
     table_release(box);
     if (status < 0 || !paused) {
         return status;
+    }
+    if (!may_resume) {
+        return error_set(err, ERR_CONFLICT, "the sandbox is paused");
     }
     box = table_take_locked(id, err);
     if (box == NULL) {

@@ -102,9 +102,10 @@ int box_set_network(const char *id, enum box_internet internet, const cJSON *net
 /* Before traffic goes to a port: checks the tokens it brings (NULL = none) and resumes a paused one
  * that resumes by traffic. ret_host: what the server there is to be told as Host, "" = what the
  * client said. ERR_NOT_FOUND: not there, or paused for good; ERR_TOKEN_MISSING, ERR_TOKEN_SIGNATURE
- * (a wrong one). */
+ * (a wrong one). Without `may_resume` one that would have to be resumed first is ERR_CONFLICT, and
+ * the call does not wait. */
 int box_admit(const char *id, int port, const char *access_token, const char *traffic_token,
-              char ret_host[ROUTE_MASK_BYTES], struct error *err) MUST_CHECK;
+              bool may_resume, char ret_host[ROUTE_MASK_BYTES], struct error *err) MUST_CHECK;
 /* Copies; done with journal_done() and free(). */
 int box_journal(const char *id, struct journal *ret, struct error *err) MUST_CHECK;
 /* Samples from the oldest on, the last of them taken now where it runs. */
