@@ -107,6 +107,7 @@ TEST_EXTRA_test_login := $(AUTH_OBJECTS)
 TEST_EXTRA_test_gate := $(BUILD)/lifecycle-worker/gate.o
 TEST_EXTRA_test_placement := $(BUILD)/gateway/data/placement.o
 TEST_EXTRA_test_files := $(BUILD)/deploy/sandbox-host/isolation/files.o
+TEST_EXTRA_test_usage_prices := $(BUILD)/gateway/work/usage_prices.o
 TEST_EXTRA_test_activity := $(BUILD)/gateway/work/activity.o
 TEST_EXTRA_test_waiters := $(BUILD)/gateway/work/waiter.o
 TEST_EXTRA_test_login_limit := $(BUILD)/gateway/auth/login_limit.o

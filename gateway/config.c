@@ -12,6 +12,7 @@
 #include "common/store/store_config.h"
 #include "gateway/data/services.h"
 #include "gateway/work/budget.h"
+#include "gateway/work/usage_prices.h"
 
 #define AT(field) offsetof(struct gateway_config, field)
 #define COUNT     (sizeof(table) / sizeof(table[0]))
@@ -170,6 +171,9 @@ static const struct config_entry table[] = {
      "unfinished jobs at which connect, pause and schedule-timeout are answered 503, too"},
     {"ADMISSION_QUEUE_AGE_MS", CONFIG_INT, AT(admission_age_ms), 100, 86400000, "120000", false,
      false, "age of the oldest queued job at which creates are answered 503"},
+    {"USAGE_PRICES", CONFIG_STRING, AT(usage_prices), 1, USAGE_PRICES_BYTES, NULL, false, false,
+     "what a second costs, for /api/v1/usage: PROVIDER:AMOUNT/s of a running sandbox, "
+     "PROVIDER.paused:AMOUNT/s of a paused one, with commas between (default: no costs)"},
     LOG_CONFIG_ENTRY(AT(log_level)),
 };
 
@@ -193,6 +197,17 @@ static int check_proxies(const struct gateway_config *config, struct error *err)
     return status;
 }
 
+static int check_prices(const struct gateway_config *config, struct error *err)
+{
+    struct strbuf json;
+    int status;
+
+    strbuf_init(&json, USAGE_PRICES_BYTES * 2);
+    status = usage_prices_json(config->usage_prices, &json, err);
+    strbuf_done(&json);
+    return status;
+}
+
 /* The rest is for threads, connections and other memory of requests. */
 static int64_t default_buffer_bytes(void)
 {
@@ -210,7 +225,7 @@ int gateway_config_load(struct gateway_config *config, struct error *err)
         gateway_config_free(config);
         return -1;
     }
-    if (check_proxies(config, err) < 0) {
+    if (check_proxies(config, err) < 0 || check_prices(config, err) < 0) {
         gateway_config_free(config);
         return -1;
     }

@@ -20,6 +20,7 @@ enum answer_kind {
     ANSWER_DATA,
     ANSWER_BARE,
     ANSWER_EVENTS,
+    ANSWER_TABLE,
     ANSWER_BYTES,
     ANSWER_TEXT,
     ANSWER_HTML
@@ -444,6 +445,10 @@ static void add_responses(cJSON *operation, int route)
     case ANSWER_EVENTS:
         add_content(good, "application/json", envelope_schema(data));
         add_content(good, "text/event-stream", text_schema(NULL));
+        break;
+    case ANSWER_TABLE:
+        add_content(good, "application/json", envelope_schema(data));
+        add_content(good, "text/csv", text_schema(NULL));
         break;
     case ANSWER_DATA:
         add_content(good, "application/json", envelope_schema(data));

@@ -1,7 +1,9 @@
-"""The event feed: by pages and as a stream, each owner its own, each event once."""
+"""What happened and what it used: the event feed by pages and as a stream, the usage ledger, each owner its own."""
 
 from __future__ import annotations
 
+import csv
+import datetime
 import json
 import threading
 
@@ -11,7 +13,7 @@ import pytest
 from tests.harness.services import wait_until
 from tests.harness.stack import BASE, LOCAL, Client, FaultProvider, Stack
 
-FEED = "/api/v1/events"
+FEED, USAGE = "/api/v1/events", "/api/v1/usage"
 TYPES = ["sandbox.created", "sandbox.running", "sandbox.pausing", "sandbox.paused", "sandbox.resuming", "sandbox.resumed",
          "sandbox.deleting", "sandbox.deleted"]
 
@@ -19,7 +21,8 @@ TYPES = ["sandbox.created", "sandbox.running", "sandbox.pausing", "sandbox.pause
 @pytest.fixture(scope="module")
 def two(tmp_path_factory, redis, postgres):
     provider = FaultProvider(tmp_path_factory.mktemp("provider"))
-    with Stack(tmp_path_factory.mktemp("events"), redis, postgres, provider, gateways=2, env={"GATEWAY_THREADS": "16"}) as running:
+    with Stack(tmp_path_factory.mktemp("events"), redis, postgres, provider, gateways=2, env={
+            "GATEWAY_THREADS": "16", "USAGE_PRICES": "e2b:100/s, e2b.paused:0.5/s"}) as running:
         yield running
     provider.stop()
 
@@ -169,3 +172,37 @@ def test_a_key_and_a_deadline_are_named_as_actors(two):
     assert frank.delete(f"/api/v1/keys/{made['id']}").status_code == 200
     follower.join(20)  # a stream ends with the right to read it
     assert not follower.is_alive() and len(follower.events) == 4
+
+
+def test_usage_is_told_by_owner_as_json_and_csv(two):
+    gina, admin = two.client("gina"), two.client("root", role="admin")
+    owner = two.sql("select id from users where username = 'gina'")[0][0]
+    box = gina.create(user_id='a "label", =x')["sandbox_id"]
+    two.sql(f"update sandboxes set usage_since = usage_since - interval '100 seconds' where id = '{box}'")
+    gina.pause(box)
+    two.sql(f"update sandboxes set usage_since = usage_since - interval '50 seconds' where id = '{box}'")
+    now = datetime.datetime.now(datetime.timezone.utc).date()
+    span = f"from={now - datetime.timedelta(2)}&to={now + datetime.timedelta(2)}"  # also when it is moved back over midnight
+    (row,) = gina.ok(gina.get(f"{USAGE}?{span}"))["items"]
+    assert row["provider"] == "e2b" and 100 <= row["running_seconds"] < 130 and 50 <= row["paused_seconds"] < 80
+    assert 100 * 100 + 25 <= float(row["cost"]) <= 100 * 130 + 40
+    query = f"?group_by=label,owner,day&{span}"
+    rows = gina.ok(gina.get(USAGE + query))["items"]
+    assert {(r["label"], r["owner"]) for r in rows} == {('a "label", =x', owner)} and all(set(r) == {
+        "day", "label", "owner", "running_seconds", "paused_seconds", "cost"} for r in rows)
+    answer = gina.get(USAGE + query, Accept="text/csv")
+    assert answer.headers["Content-Type"] == "text/csv; charset=utf-8"
+    table = list(csv.DictReader(answer.text.splitlines()))
+    assert [(t["day"], t["label"], t["owner"]) for t in table] == [(r["day"], r["label"], r["owner"]) for r in rows]
+    assert sum(float(t["running_seconds"]) for t in table) == pytest.approx(sum(r["running_seconds"] for r in rows), abs=1)
+    assert two.client("harry").ok(two.client("harry").get(USAGE))["items"] == []
+    assert two.client("harry").get(f"{USAGE}?owner={owner}").status_code == 403
+    assert {r["owner"] for r in admin.ok(admin.get(f"{USAGE}?group_by=owner&owner={owner}"))["items"]} == {owner}
+    assert len(admin.ok(admin.get(f"{USAGE}?group_by=owner"))["items"]) > 1
+
+
+@pytest.mark.parametrize("query", ["from=x", "from=2026-02-30", "from=2026-2-03", "from=2026-01-02&to=2026-01-02", "from=2026-01-02&to=2026-01-01",
+                                   "from=2024-01-01&to=2026-01-01", "group_by=x", "group_by=day,", "from=2026-01-01T00:00:00Z"])
+def test_wrong_questions_about_usage_are_refused(two, query):
+    answer = two.client("gina").get(f"{USAGE}?{query}")
+    assert answer.status_code == 400 and answer.json()["error"]["type"] == "invalid_request"

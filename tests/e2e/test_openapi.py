@@ -157,6 +157,7 @@ def test_answers_are_as_it_says(spec, stack):
     for path in ("/", "/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"):
         check("GET", path, client.get(path))
     check("GET", "/api/v1/events", client.get("/api/v1/events"))
+    check("GET", "/api/v1/usage", client.get("/api/v1/usage"))
     check("GET", "/api/v1/limits", client.get("/api/v1/limits"))
     admin = stack.client("auditor", role="admin")
     check("GET", "/api/v1/audit", admin.get("/api/v1/audit"))
