@@ -97,6 +97,7 @@ static int read_retention(struct reaper_config *config, struct error *err)
 
 int reaper_config_load(struct reaper_config *config, struct error *err)
 {
+    config->labels = (struct provider_labels){0}; /* freed after any failure */
     if (config_load(table, TABLE_COUNT, config, err) != 0) {
         return -1;
     }
