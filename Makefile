@@ -161,9 +161,10 @@ clean:
 # ---- the two commands, and what belongs to them ------------------------------------------------
 
 # as written: the scripts take it relative to the top, which may have spaces in its name
-STACK := BUILD_DIR='$(BUILD)' deploy/dev/stack.sh
+# WITH_CODE_SERVER=1: sandboxes of this machine come up with VS Code in the browser
+STACK := WITH_CODE_SERVER='$(WITH_CODE_SERVER)' BUILD_DIR='$(BUILD)' deploy/dev/stack.sh
 
-.PHONY: run start stop status logs env test mutation takeover isolation fuzz fuzz-keep chaos soak bench scale-reaper dashboard-shot lint format format-check install-build install-run install-test help
+.PHONY: run start stop status logs env test test-all mutation takeover isolation fuzz fuzz-keep chaos soak bench scale-reaper dashboard-shot lint format format-check install-build install-run install-test help
 install-build:
 	@deploy/dev/install.sh build
 install-run:
@@ -174,11 +175,17 @@ install-test:
 # packages first, then a make of its own: header and library paths are looked up when it starts
 run start: install-run
 	@$(MAKE) --no-print-directory -j2 -s build
+	@$(if $(filter 1,$(WITH_CODE_SERVER)),deploy/dev/install.sh code-server && deploy/template/code-server/install.sh build/code-server)
 	@$(STACK) $@
 stop status logs env:
 	@$(STACK) $@
 test: install-test
 	@/usr/bin/python3 tests/run.py $(TESTFLAGS)
+# what is too long for every change: nothing left out under the sanitizers, then each safeguard, more seeds, many rows
+test-all: install-test
+	@/usr/bin/python3 tests/run.py --all $(TESTFLAGS)
+	@$(MAKE) --no-print-directory mutation scale-reaper
+	@for seed in 1 2 3 4 5; do $(MAKE) --no-print-directory chaos SEED=$$seed SECONDS=60 || exit 1; done
 # the crash table once more at the settings of production, all of it side by side: some six minutes
 takeover: install-test
 	@$(MAKE) --no-print-directory -j2 -s CRASHPOINTS=1 build
@@ -261,4 +268,4 @@ format-check:
 	@clang-format --dry-run -Werror $(FORMATTED)
 
 help:
-	@sed -n 's/^#   //p' Makefile; echo "targets: build run start stop status logs env test mutation takeover isolation fuzz fuzz-keep chaos soak bench scale-reaper host-bench host-churn test-large-files dashboard-shot lint format format-check clean"
+	@sed -n 's/^#   //p' Makefile; echo "targets: build run start stop status logs env test test-all mutation takeover isolation fuzz fuzz-keep chaos soak bench scale-reaper host-bench host-churn test-large-files dashboard-shot lint format format-check clean"

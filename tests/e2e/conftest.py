@@ -1,5 +1,6 @@
 """Services shared by the whole session; a fresh database and fresh processes for each stack."""
 
+import fnmatch
 import os
 from pathlib import Path
 
@@ -9,12 +10,28 @@ from tests.harness.services import Postgres, Redis
 from tests.harness.stack import FaultProvider, SandboxHost, Stack
 
 # a sanitizer build is some times slower: bounds on time are scaled, never dropped
+HERE = Path(__file__).parent
 SLOW = 4.0 if "san-" in os.environ.get("BUILD_DIR", "") else 1.0
 
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "alone: measures time under load, so nothing else may run beside it")
     config.addinivalue_line("markers", "release_only: says nothing more under a sanitizer (load, long, statistical)")
+    config.addinivalue_line("markers", "reached_elsewhere: other tests take the same product code under a sanitizer "
+                                       "(reached_elsewhere.txt); `make test-all` runs it there too")
+
+
+def pytest_collection_modifyitems(config, items):
+    patterns = [line for line in (HERE / "reached_elsewhere.txt").read_text().splitlines() if line and line[0] != "#"]
+    names = {item: item.nodeid.removeprefix("tests/e2e/") for item in items}
+    whole_files = not any("::" in argument for argument in config.args)
+    for pattern in patterns:
+        matched = [item for item, name in names.items() if fnmatch.fnmatchcase(name, pattern)]
+        for item in matched:
+            item.add_marker("reached_elsewhere")
+        file = pattern.partition("::")[0]
+        if not matched and whole_files and any(name.startswith(f"{file}::") for name in names.values()):
+            raise pytest.UsageError(f"reached_elsewhere.txt: {pattern} names no test")
 
 
 def pytest_make_parametrize_id(val, argname):
