@@ -18,7 +18,7 @@ for package in "${wanted[@]}"; do
 done
 # a Node.js from elsewhere serves as well as Debian's
 for purpose in "$@"; do
-    if [ "$purpose" = test ] && ! command -v npm >/dev/null; then missing+=(nodejs npm); fi
+    if [[ "$purpose" =~ ^(test|code-server)$ ]] && ! command -v npm >/dev/null; then missing+=(nodejs npm); fi
 done
 [ ${#missing[@]} -eq 0 ] && exit 0
 

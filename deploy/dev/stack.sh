@@ -124,11 +124,11 @@ configure() {
         # for development: what this machine cannot enforce is logged at the host's start, not refused
         export SANDBOX_HOST_WITHOUT=${SANDBOX_HOST_WITHOUT:-users,memory,cpu,processes,disk,syscalls}
         if [ -z "${SANDBOX_HOST_TEMPLATES:-}" ]; then
-            # every sandbox comes up with the tool server, and with code-server where this machine has it
+            # every sandbox comes up with the tool server, and with code-server or a page that says how to get it
             start_template=1
             SANDBOX_HOST_TEMPLATES=$(open_dir templates)
             export SANDBOX_HOST_TEMPLATES
-            export SANDBOX_SERVICES=${SANDBOX_SERVICES:-mcp$(command -v code-server >/dev/null && echo ,vscode)}
+            export SANDBOX_SERVICES=${SANDBOX_SERVICES:-mcp,vscode}
         fi
         export E2B_API_KEY=$SANDBOX_HOST_API_KEY E2B_DOMAIN=$SANDBOX_HOST_DOMAIN
         export E2B_API_URL=http://127.0.0.1:$host_port E2B_SANDBOX_URL=http://127.0.0.1:$host_port
@@ -255,12 +255,20 @@ start_redis() {
 # what deploy/template makes of an image, for the local host: copies, because sandboxes may not be able
 # to reach the originals
 make_template() {
-    local tools=$SANDBOX_HOST_TEMPLATES.opt
+    local tools=$SANDBOX_HOST_TEMPLATES.opt mount=
     rm -rf "$tools"
     install -d -m 755 "$SANDBOX_HOST_TEMPLATES" "$tools" "$tools/bin"
     install -m 755 "$bin/sandbox-tool-server" deploy/template/sandbox-services "$tools/bin"
-    printf '{"startCommand": "exec /opt/sandbox/bin/sandbox-services run", "mounts": {"/opt/sandbox": "%s"}}\n' \
-        "$tools" >"$SANDBOX_HOST_TEMPLATES/base.json"
+    if [ "${WITH_CODE_SERVER:-0}" = 1 ]; then
+        # the folder below build/ may be out of reach for sandboxes; links cost no space where a link can be made
+        rm -rf "$tools.code-server"
+        cp -al build/code-server "$tools.code-server" 2>/dev/null || cp -a build/code-server "$tools.code-server"
+        chmod -R go+rX "$tools.code-server"
+        mount=", \"/opt/code-server\": \"$tools.code-server\""
+        ln -s /opt/code-server/bin/code-server "$tools/bin/code-server"
+    fi
+    printf '{"startCommand": "exec /opt/sandbox/bin/sandbox-services run", "mounts": {"/opt/sandbox": "%s"%s}}\n' \
+        "$tools" "$mount" >"$SANDBOX_HOST_TEMPLATES/base.json"
 }
 
 start_postgres() {

@@ -51,7 +51,7 @@ if [ -z "$e2b_key" ]; then
     e2b_key=$host_key
     api_url=${api_url:-http://sandbox-host:3900} sandbox_url=${sandbox_url:-http://sandbox-host:3900}
     domain=${domain:-localhost:${SANDBOX_HOST_PORT:-3900}}
-    services=${services:-mcp} # what the host's base template brings up
+    services=${services:-mcp,vscode} # what the host's base template brings up
     name=${name:-local}
 elif [ "$api_url" = http://sandbox-host:3900 ]; then
     host_key=$e2b_key

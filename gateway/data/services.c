@@ -30,7 +30,10 @@ struct asked {
     const char *state;
 };
 
-static const char ready[] = "ready", starting[] = "starting", unavailable[] = "unavailable";
+static const char ready[] = "ready", starting[] = "starting", unavailable[] = "unavailable",
+                  not_installed[] = "not installed";
+/* deploy/template/tool-server/notice.c */
+static const char not_installed_body[] = "{\"status\":\"not installed\"}";
 
 /* `word` of length `length` in a comma list, or "*" in it. */
 static bool listed(const char *list, const char *word, size_t length)
@@ -89,6 +92,11 @@ static bool ask(struct asked *asked, struct http_client *client, int64_t left_ms
     }
     if (response.status == 200) {
         asked->state = ready;
+        return true;
+    }
+    if (response.status == 501 && response.body_bytes == sizeof(not_installed_body) - 1 &&
+        memcmp(response.body, not_installed_body, response.body_bytes) == 0) {
+        asked->state = not_installed;
         return true;
     }
     /* the provider's proxy wants a credential, or redirects to a login */
@@ -172,9 +180,10 @@ cJSON *services_await(const struct request *request, const struct sandbox *sandb
     for (int i = 0; i < SERVICE_COUNT; i++) {
         if (asked[i].service != NULL) {
             cJSON_AddStringToObject(answer, asked[i].service->name, asked[i].state);
-            log_event(asked[i].state == ready ? LOG_DEBUG : LOG_WARN, "sandbox.service",
-                      LOG_S("service", asked[i].service->name), LOG_S("state", asked[i].state),
-                      LOG_I("waited_ms", clock_mono_ms() - start_ms));
+            log_event(
+                asked[i].state == ready || asked[i].state == not_installed ? LOG_DEBUG : LOG_WARN,
+                "sandbox.service", LOG_S("service", asked[i].service->name),
+                LOG_S("state", asked[i].state), LOG_I("waited_ms", clock_mono_ms() - start_ms));
         }
         http_request_done(&asked[i].request);
     }

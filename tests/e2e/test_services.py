@@ -8,6 +8,7 @@ script gives it, asks for the same password and answers /healthz.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -46,6 +47,8 @@ PASSWORD_FILE = "/home/user/.config/sandbox/vscode-password"
 @pytest.fixture(scope="module")
 def service_host(tmp_path_factory):
     templates = base_template(tmp_path_factory.mktemp("services"), code_server=CODE_SERVER)
+    without = base_template(tmp_path_factory.mktemp("without"))
+    shutil.copy(without / "base.json", templates / "without.json")
     running = SandboxHost(tmp_path_factory.mktemp("service-host"), SANDBOX_HOST_TEMPLATES=str(templates))
     yield running
     running.stop()
@@ -54,7 +57,8 @@ def service_host(tmp_path_factory):
 @pytest.fixture(scope="module")
 def service_stack(tmp_path_factory, redis, postgres, service_host):
     with Stack(tmp_path_factory.mktemp("service-stack"), redis, postgres, service_host,
-               env={"SANDBOX_SERVICES": "mcp,vscode", "SANDBOX_SERVICES_WAIT_MS": "20000"}) as running:
+               env={"SANDBOX_SERVICES": "mcp,vscode", "SANDBOX_SERVICES_WAIT_MS": "20000",
+                    "SANDBOX_SERVICES_TEMPLATES": "base,without"}) as running:
         yield running
 
 
@@ -80,6 +84,16 @@ def test_both_are_up_and_only_the_owner_opens_the_editor(service_stack, service_
     assert editor(service_host, boxes[0], passwords[1]) == 401
     for box in boxes:
         user.remove(box["sandbox_id"])
+
+
+def test_without_code_server_its_port_says_how_to_get_it(service_stack, service_host):
+    user = service_stack.client()
+    box = user.create(sandbox_template_id="without")
+    assert box["services"] == {"mcp": "ready", "vscode": "not installed"}
+    page = fetch_here(service_host.url, box["vscode_url"])
+    assert page.status_code == 501 and page.headers["Content-Type"].startswith("text/html")
+    assert "make run WITH_CODE_SERVER=1" in page.text
+    user.remove(box["sandbox_id"])
 
 
 def test_a_token_of_the_sandbox(service_stack, service_host):
@@ -175,19 +189,42 @@ def test_a_service_that_does_not_exist_stops_the_gateway(service_stack):
 # ---- the script alone, as a provider that snapshots running machines uses it
 
 
-@pytest.fixture
-def script(tmp_path):
-    base_template(tmp_path, code_server=CODE_SERVER)
+def run_script(tmp_path, *options: str, **programs: str) -> Process:
+    base_template(tmp_path, **programs)
     tools = tmp_path / "opt" / "bin"
     (tmp_path / "id").write_text("ibuild\n")
     env = dict(os.environ) | {
         "HOME": str(tmp_path), "PATH": f"{tools}:{os.environ['PATH']}", "SANDBOX_ID_FILE": str(tmp_path / "id"),
         "SANDBOX_MCP_SERVER_PORT": str(free_port()), "SANDBOX_CODE_SERVER_PORT": str(free_port())}
-    running = Process("sandbox-services", [str(tools / "sandbox-services"), "run", "--snapshot"], env, tmp_path / "log")
-    yield running
+    return Process("sandbox-services", [str(tools / "sandbox-services"), "run", *options], env, tmp_path / "log")
+
+
+def kill(running: Process) -> None:
     if running.alive():
         os.killpg(running.pid, signal.SIGKILL)
         running.proc.wait()
+
+
+@pytest.fixture
+def script(tmp_path):
+    running = run_script(tmp_path, "--snapshot", code_server=CODE_SERVER)
+    yield running
+    kill(running)
+
+
+def test_code_server_takes_over_from_the_page_as_soon_as_it_is_there(tmp_path):
+    running = run_script(tmp_path)
+    try:
+        url = f"http://127.0.0.1:{running.env['SANDBOX_CODE_SERVER_PORT']}/healthz"
+        wait_until("the page", lambda: httpx.get(url, trust_env=False).json() == {"status": "not installed"}, 15)
+        installing = tmp_path / "opt" / "bin" / "new"
+        installing.write_text(CODE_SERVER)
+        installing.chmod(0o755)
+        installing.rename(installing.with_name("code-server"))
+        wait_until("code-server", lambda: httpx.get(url, trust_env=False).status_code == 200, 20)
+        assert (tmp_path / ".config/sandbox/vscode-password").exists()
+    finally:
+        kill(running)
 
 
 def test_a_snapshot_holds_no_password_and_each_copy_has_its_own(script, tmp_path):

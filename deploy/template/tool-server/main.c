@@ -15,9 +15,18 @@
 #include "common/base/service.h"
 #include "deploy/template/tool-server/command.h"
 #include "deploy/template/tool-server/door.h"
+#include "deploy/template/tool-server/notice.h"
 #include "deploy/template/tool-server/tools.h"
 
-enum { HEAD_MAX_BYTES = 16384, CONNECTION_QUEUE = 64, DRAIN_STEP_MS = 20, ARENAS = 2 };
+#define USAGE "usage: sandbox-tool-server [--help | --version | --notice ADDRESS:PORT]"
+
+enum {
+    HEAD_MAX_BYTES = 16384,
+    CONNECTION_QUEUE = 64,
+    DRAIN_STEP_MS = 20,
+    ARENAS = 2,
+    NOTICE_THREADS = 2
+};
 enum { GIVE_BACK_BYTES = 128 * 1024 };
 
 static void wait_for_end(struct httpd *httpd, int signal_fd, int64_t drain_ms)
@@ -36,6 +45,30 @@ static void wait_for_end(struct httpd *httpd, int signal_fd, int64_t drain_ms)
         clock_sleep_ms(DRAIN_STEP_MS);
         service_read_signals(signal_fd);
     }
+}
+
+/* Serves the notice until the end is asked for. */
+static int serve_notice(const struct tool_config *config, const char *listen, int signal_fd,
+                        struct error *err)
+{
+    const struct httpd_options options = {
+        .listen = listen,
+        .threads = NOTICE_THREADS,
+        .connection_queue = CONNECTION_QUEUE,
+        .keep_alive_ms = (int)config->keep_alive_ms,
+        .request_timeout_ms = (int)config->request_timeout_ms,
+        .max_head_bytes = HEAD_MAX_BYTES,
+        .handler = notice_serve,
+        .bad_request = notice_bad_request,
+    };
+    struct httpd *httpd = httpd_start(&options, err);
+
+    if (httpd == NULL) {
+        return -1;
+    }
+    wait_for_end(httpd, signal_fd, 0);
+    httpd_stop(httpd);
+    return 0;
 }
 
 static int serve(const struct tool_config *config, int signal_fd, struct error *err)
@@ -75,10 +108,12 @@ int main(int argc, char **argv)
 {
     struct tool_config config = {.listen = NULL};
     struct error err = ERROR_INIT;
+    const char *notice = NULL;
     int signal_fd, status;
 
     if (argc == 2 && strcmp(argv[1], "--help") == 0) {
-        puts("usage: sandbox-tool-server [--help | --version]\n");
+        puts(USAGE "\n  --notice ADDRESS:PORT   serves only the page that says code-server is not "
+                   "installed\n");
         tool_config_help(stdout);
         return EXIT_OK;
     }
@@ -86,8 +121,10 @@ int main(int argc, char **argv)
         puts("sandbox-tool-server " VERSION);
         return EXIT_OK;
     }
-    if (argc != 1) {
-        fputs("usage: sandbox-tool-server [--help | --version]\n", stderr);
+    if (argc == 3 && strcmp(argv[1], "--notice") == 0) {
+        notice = argv[2];
+    } else if (argc != 1) {
+        fputs(USAGE "\n", stderr);
         return EXIT_USAGE;
     }
     /* commands run under the same user id: they must not read the token out of this process */
@@ -104,7 +141,8 @@ int main(int argc, char **argv)
                  ? error_set(&err, ERR_CONFIG, "MCP_LOG_LEVEL is none of debug info warn error")
                  : service_init(&signal_fd, &err);
     if (status == 0) {
-        status = serve(&config, signal_fd, &err);
+        status = notice != NULL ? serve_notice(&config, notice, signal_fd, &err)
+                                : serve(&config, signal_fd, &err);
     }
     if (status != 0) {
         log_error(LOG_ERROR, "tool_server.failed", &err);
