@@ -226,8 +226,11 @@ class Cluster:
         return {key[len(prefix):] for key in self.redis.cli("KEYS", prefix + "*").splitlines()}
 
     def usage(self) -> dict[str, dict]:
-        """File descriptors and memory of every member."""
-        return {m.name: {"pid": m.pid, "fds": m.fd_count(), "rss": m.rss_bytes()} for m in self.members if m.alive()}
+        """File descriptors and memory of every member. Connections to the provider are counted apart: as many are kept for
+        later as calls were under way at once, which a takeover of all others' work makes many."""
+        ports = {port for name, port in self.ports.items() if name.startswith("provider-")}
+        return {m.name: {"pid": m.pid, "fds": m.fd_count() - (kept := m.connections_to(ports)), "kept": kept, "rss": m.rss_bytes()}
+                for m in self.members if m.alive()}
 
     def events(self, member: Process) -> list[dict]:
         """The member's log."""

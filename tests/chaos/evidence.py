@@ -76,7 +76,7 @@ def take(cluster: Cluster, crowd: Crowd, nemesis: Nemesis, sampler: Sampler, bef
         evidence.rss_slack = 1 << 30  # a sanitizer keeps what was freed
     for name, use in cluster.usage().items():
         if name in before:
-            evidence.usage[name] = {what: (before[name][what], use[what]) for what in ("fds", "rss")}
+            evidence.usage[name] = {what: (before[name][what], use[what]) for what in ("fds", "kept", "rss")}
     return evidence, [] if at_rest else [f"the system did not come to rest in {TRIES} tries of {REST_S:.0f} s: the evidence moved"]
 
 

@@ -49,10 +49,11 @@ class Evidence:
     windows: list[dict]       # what the nemesis did
     logs: list[dict]          # log events of all members, with `at`
     deaths: list[str]
-    usage: dict[str, dict] = field(default_factory=dict)  # member -> {"fds": (before, after), "rss": (before, after)}
+    usage: dict[str, dict] = field(default_factory=dict)  # member -> {"fds": (before, after), "kept": ..., "rss": ...}
     reached: dict[str, int] = field(default_factory=dict)  # sandbox -> status of a command in it, at the end
     rss_slack: int = 48 << 20
     fd_slack: int = 24
+    kept_max: int = 64  # connections to the provider: calls under way at once, of all clients and the sweeps' kills
 
     def disturbed(self, start: float, end: float, *kinds: str) -> bool:
         return any(w["t0"] <= end and (w["t1"] or end) >= start for w in self.windows if w["what"].startswith(kinds))
@@ -406,6 +407,8 @@ def nobody_waits_for_ever(e: Evidence) -> Iterator[Violation]:
     for name, use in e.usage.items():
         if use["fds"][1] > use["fds"][0] + e.fd_slack:
             yield Violation(15, f"{name} had {use['fds'][0]} file descriptors, and has {use['fds'][1]}")
+        if use["kept"][1] > e.kept_max:
+            yield Violation(15, f"{name} keeps {use['kept'][1]} connections to the provider")
         if use["rss"][1] > use["rss"][0] + e.rss_slack:
             yield Violation(15, f"{name} had {use['rss'][0] >> 20} MB, and has {use['rss'][1] >> 20} MB")
 

@@ -78,7 +78,7 @@ def well() -> Evidence:
         samples=100, streams={"create": {"length": 0, "pending": 0, "consumers": {"w": 0}}}, dead_letters=["job-6"], live_workers={"w"},
         live={"i1": {"state": "paused", "metadata": tags}}, reached={SANDBOX: 200}, truth=truth,
         windows=[{"what": "freeze_worker_one_lease", "target": "worker0", "t0": START + 4, "t1": START + 4.1}], logs=logs, deaths=[],
-        usage={"worker0": {"fds": (20, 21), "rss": (10 << 20, 11 << 20)}})
+        usage={"worker0": {"fds": (20, 21), "kept": (1, 20), "rss": (10 << 20, 11 << 20)}})
 
 
 def add_audit(e: Evidence, name: str, **values) -> None:
@@ -152,6 +152,7 @@ WRONGS = {
     "a 500": (15, lambda e: e.requests[0].update(status=500)),
     "a 503 without Retry-After": (15, lambda e: e.requests[0].update(status=503, error="overloaded without Retry-After")),
     "a process that died": (15, lambda e: e.deaths.append("worker1 ended with status -11")),
+    "connections to the provider that grow": (15, lambda e: e.usage["worker0"].update(kept=(1, 90))),
     "file descriptors that grow": (15, lambda e: e.usage["worker0"].update(fds=(20, 60))),
     "memory that grows": (15, lambda e: e.usage["worker0"].update(rss=(10 << 20, 90 << 20))),
 }

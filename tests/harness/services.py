@@ -153,6 +153,16 @@ class Process:
     def fd_count(self) -> int:
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
+    def connections_to(self, ports: set[int]) -> int:
+        """TCP connections of this process to one of these ports of this machine."""
+        inodes = {fields[9] for line in Path(f"/proc/{self.pid}/net/tcp").read_text().splitlines()[1:]
+                  if int((fields := line.split())[2].rpartition(":")[2], 16) in ports}
+        links = []
+        for fd in Path(f"/proc/{self.pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                links.append(os.readlink(fd))
+        return sum(link.startswith("socket:[") and link[8:-1] in inodes for link in links)
+
 
 class Redis:
     def __init__(self, folder: Path, aof: bool = True, host: str = "127.0.0.1", port: int = 0):

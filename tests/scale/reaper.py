@@ -172,7 +172,7 @@ class LockWaits:
 def prune(scene: Scene, count: int) -> bool:
     """In waves, each written while the reaper is at work, so that the tables would grow if they could."""
     scene.sql("truncate sandboxes, jobs, events")
-    size = "select sum(pg_total_relation_size(c)) >> 20 from unnest(array['sandboxes', 'jobs', 'events']::regclass[]) c"
+    size = "select sum(pg_total_relation_size(c)) / 1048576 from unnest(array['sandboxes', 'jobs', 'events']::regclass[]) c"
     waits, sizes, took = LockWaits(scene), [], 0.0
     reaper = scene.reaper(RETENTION_DAYS="0.001", REAPER_PRUNE_MS="1000")
     try:
