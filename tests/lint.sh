@@ -95,6 +95,14 @@ done < <(grep '\.h$' <<<"$product") | breach 'header that does not compile alone
 
 /usr/bin/python3 tests/lint_template.py | breach 'deploy/template'
 
+# no file calls, even through others, a file that calls it; no header declares another file's functions.
+# What is built here, the tests after lint use.
+if make -j2 -s build >/dev/null; then
+    /usr/bin/python3 tests/lint_circles/check.py | breach 'circle of files'
+else
+    echo 'make build failed' | breach 'not built'
+fi
+
 git ls-files '*.sh' '.ci/run' | xargs -r shellcheck -f gcc 2>&1 | breach 'not as shellcheck has it'
 
 # one shape of code; .clang-format is for the version that Debian 12 has

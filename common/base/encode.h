@@ -1,5 +1,5 @@
 /*
- * encode - base64, hex, UTF-8 and percent decoding of untrusted bytes.
+ * encode - base64, hex and percent decoding of untrusted bytes; UTF-8 is in utf8.h.
  *
  * Threads: no shared state. Failure: documented per function; no function reads beyond `length`.
  */
@@ -11,6 +11,7 @@
 
 #include "common/base/error.h"
 #include "common/base/strbuf.h"
+#include "common/base/utf8.h"
 
 /* Appends standard, padded base64. 0, or -1 on strbuf overflow. */
 int encode_base64(struct strbuf *out, const void *data, size_t length);
@@ -18,14 +19,6 @@ int encode_base64(struct strbuf *out, const void *data, size_t length);
  * or ERR_TOO_LARGE when out overflows. */
 int decode_base64(struct strbuf *out, const char *text, size_t length,
                   struct error *err) MUST_CHECK;
-/* Strict UTF-8 (no overlong forms, no surrogates, max U+10FFFF). NUL bytes are valid UTF-8. */
-bool utf8_is_valid(const void *data, size_t length);
-/* Number of leading bytes that are whole, valid UTF-8 sequences. */
-size_t utf8_valid_prefix(const void *data, size_t length);
-/* Appends the bytes as text: each that is not valid UTF-8, and each NUL, becomes U+FFFD. 0, or -1
- * on overflow; length * UTF8_CLEAN_GROWTH always suffices. */
-enum { UTF8_CLEAN_GROWTH = 3 };
-int utf8_put_clean(struct strbuf *out, const void *data, size_t length);
 /* Decodes %XX (and '+' as space if plus) in place. Returns the new length, or -1 on a bad
  * escape or an encoded NUL. */
 long percent_decode(char *text, bool plus);

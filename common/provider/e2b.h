@@ -1,10 +1,10 @@
 /*
  * e2b - the E2B backend: private interface of its files, and its entry in the registry.
  *
- * Owns: e2b.c configuration, URLs, texts; e2b_control.c the lifecycle step machines; e2b_data.c
- * files; e2b_exec.c commands. Does not own: I/O (http.h), when to retry (domain/retry).
- * Protocol facts: E2B's openapi.yml and envd's process.proto / filesystem.proto; behaviour of
- * server 0.6.13. Threads: struct e2b is const after open.
+ * Owns: e2b.c configuration; e2b_wire.c URLs and filters; e2b_control.c the lifecycle step
+ * machines; e2b_data.c files; e2b_exec.c commands. Does not own: I/O (http.h), when to retry
+ * (domain/retry). Protocol facts: E2B's openapi.yml and envd's process.proto / filesystem.proto;
+ * behaviour of server 0.6.13. Threads: struct e2b is const after open.
  */
 #ifndef PROVIDER_E2B_H
 #define PROVIDER_E2B_H

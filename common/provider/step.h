@@ -1,7 +1,7 @@
 /*
  * step - helpers shared by the step machines of all backends.
  *
- * Owns: the form of a verdict, the life of a call, the tags on a new sandbox, the bytes of a file.
+ * Owns: the form of a verdict, the tags on a new sandbox, the bytes of a file.
  * Does not own: which verdict is given, and when. Threads: no shared state; everything is in the
  * call. Failure: documented per function.
  */

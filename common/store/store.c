@@ -477,28 +477,6 @@ char *param_id_array(const char *const *ids, size_t count)
     return strbuf_take(&text);
 }
 
-/* ---- the database itself
- * -------------------------------------------------------------------------------- */
-
-int store_ping(struct store *store, struct error *err)
-{
-    struct params none = {.count = 0};
-    PGresult *result;
-    int version;
-
-    if (store_query(store, Q_PING, &none, &result, err) < 0) {
-        return -1;
-    }
-    version = (int)row_int(result, 0, 0);
-    PQclear(result);
-    if (version < store_newest_migration()) {
-        return error_set(err, ERR_CONFIG,
-                         "the database has schema version %d, %d is needed (run the migrations)",
-                         version, store_newest_migration());
-    }
-    return 0;
-}
-
 int store_deployment_id(struct store *store, char ret[UUID_BYTES], struct error *err)
 {
     struct params none = {.count = 0};

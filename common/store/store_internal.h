@@ -97,6 +97,5 @@ struct migration {
     const char *sql;
 };
 extern const struct migration store_migrations[];
-int store_newest_migration(void);
 
 #endif

@@ -2,7 +2,8 @@
  * store_migrate - brings a database to the schema this program was built with, see store.h.
  *
  * Several gateways may start at once: an advisory lock lets one migrate while the others wait, then
- * find nothing to do. A database that is newer than the program is refused.
+ * find nothing to do. A database that is newer than the program is refused, an older one answers no
+ * ping.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -21,7 +22,8 @@ enum { MIGRATION_MAX_BYTES = 1 << 20 };
     "NULL, checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
 #define APPLIED_SQL "SELECT version, checksum FROM schema_migrations ORDER BY version"
 
-int store_newest_migration(void)
+/* The version that this program was built with. */
+static int newest_version(void)
 {
     int newest = 0;
 
@@ -48,7 +50,7 @@ static int check_applied(const PGresult *applied, struct error *err)
             return error_set(err, ERR_CONFIG,
                              "the database has schema version %d, this program knows %d: it is "
                              "older",
-                             version, store_newest_migration());
+                             version, newest_version());
         }
         sha256_hex(m->sql, strlen(m->sql), checksum);
         if (strcmp(PQgetvalue(applied, row, 1), checksum) != 0) {
@@ -137,4 +139,23 @@ int store_migrate(struct store *store, int *ret_applied, struct error *err)
     }
     store_return(store, connection);
     return status;
+}
+
+int store_ping(struct store *store, struct error *err)
+{
+    struct params none = {.count = 0};
+    PGresult *result;
+    int version;
+
+    if (store_query(store, Q_PING, &none, &result, err) < 0) {
+        return -1;
+    }
+    version = (int)row_int(result, 0, 0);
+    PQclear(result);
+    if (version < newest_version()) {
+        return error_set(err, ERR_CONFIG,
+                         "the database has schema version %d, %d is needed (run the migrations)",
+                         version, newest_version());
+    }
+    return 0;
 }
