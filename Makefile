@@ -244,6 +244,14 @@ schema-test: install-test
 	@SCHEMA_EXAMPLES='$(SCHEMA_EXAMPLES)' SCHEMA_SEED='$(SCHEMA_SEED)' PYTHONPATH=. BUILD_DIR='$(BUILD)' \
 	    /usr/bin/python3 -m pytest -q -s -p no:cacheprovider tests/e2e/test_generated_clients.py -k document
 
+# VS Code in a real browser, in a sandbox with the code-server that WITH_CODE_SERVER=1 installs; the picture is
+# build/code-server.png
+.PHONY: test-code-server
+test-code-server: install-test
+	@deploy/dev/install.sh code-server dashboard && deploy/template/code-server/install.sh build/code-server
+	@$(MAKE) --no-print-directory -j2 -s build
+	@PYTHONPATH=. BUILD_DIR='$(BUILD)' /usr/bin/python3 -m pytest -q -p no:cacheprovider --basetemp=/tmp/sandbox-code-server-test tests/code_server
+
 # the local sandbox host's promises in numbers; host-churn takes ten minutes
 .PHONY: host-bench host-churn
 host-bench host-churn:
