@@ -26,12 +26,12 @@ static void log_key(const struct gate *gate, bool was_refused)
 {
     if (gate->key_refused && !was_refused) {
         log_event(
-            LOG_ERROR, "provider.key_refused", LOG_S("provider", gate->name),
+            LOG_ERROR, "provider.key_refused", LOG_S("provider", gate->provider->label),
             LOG_S("consequence",
                   "its jobs wait, none is given up; creates that may go elsewhere do"),
             LOG_S("remedy", "set a valid API key for it and restart the workers and gateways"));
     } else if (!gate->key_refused && was_refused) {
-        log_event(LOG_INFO, "provider.key_accepted", LOG_S("provider", gate->name));
+        log_event(LOG_INFO, "provider.key_accepted", LOG_S("provider", gate->provider->label));
     }
 }
 
@@ -46,10 +46,10 @@ void call_leave_gate(struct flight *flight, enum gate_told told)
     enum gate_state before = gate->state;
     bool key_refused = gate->key_refused;
     if (gate_leave(gate, policy, clock_mono_ms(), flight->entered_ms, told)) {
-        log_event(LOG_WARN, "provider.breaker_open", LOG_S("provider", gate->name),
+        log_event(LOG_WARN, "provider.breaker_open", LOG_S("provider", gate->provider->label),
                   LOG_I("open_ms", policy->open_ms));
     } else if (before != GATE_CLOSED && gate->state == GATE_CLOSED) {
-        log_event(LOG_INFO, "provider.breaker_closed", LOG_S("provider", gate->name));
+        log_event(LOG_INFO, "provider.breaker_closed", LOG_S("provider", gate->provider->label));
     }
     log_key(gate, key_refused);
 }

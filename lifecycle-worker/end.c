@@ -321,7 +321,8 @@ static void end_absent(struct flight *flight)
         }
         break;
     case ABSENCE_LOST:
-        log_event(LOG_ERROR, "sandbox.lost", LOG_S("provider", box->provider),
+        log_event(LOG_ERROR, "sandbox.lost",
+                  LOG_S("provider", gates_label(flight->worker, box->provider)),
                   LOG_S("provider_sandbox_id", box->provider_sandbox_id),
                   LOG_I("missing_ms", missing_ms),
                   LOG_S("list", absence_evidence_name(flight->job.params.absent)));

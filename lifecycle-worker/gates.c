@@ -30,6 +30,12 @@ struct gate *gates_find(struct worker *worker, const char *provider)
     return NULL;
 }
 
+const char *gates_label(struct worker *worker, const char *provider)
+{
+    const struct gate *gate = gates_find(worker, provider);
+    return gate != NULL ? gate->provider->label : provider;
+}
+
 void gates_hold(struct worker *worker, const char *provider, int64_t hold_ms, enum outcome outcome)
 {
     struct gate *gate = gates_find(worker, provider);
@@ -42,7 +48,7 @@ void gates_hold(struct worker *worker, const char *provider, int64_t hold_ms, en
     }
     gate->hold_until_ms = until;
     gate->counts.holds++;
-    log_event(LOG_WARN, "provider.hold", LOG_S("provider", provider),
+    log_event(LOG_WARN, "provider.hold", LOG_S("provider", gate->provider->label),
               LOG_S("outcome", outcome_name(outcome)), LOG_I("hold_ms", hold_ms));
     struct error err = ERROR_INIT;
     if (queue_hold_set(worker->queue, provider, hold_ms, outcome_name(outcome), &err) != 0) {

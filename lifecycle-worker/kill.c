@@ -21,7 +21,8 @@ static void record_orphan_killed(struct worker *worker, const struct flight_kill
     gates_find(worker, kill->provider)->counts.orphans++;
     snprintf(reason, sizeof(reason), "orphan %s at %s killed: sandbox %s does not name it",
              kill->provider_sandbox_id, kill->provider, kill->sandbox_id);
-    log_event(LOG_WARN, "reconcile.orphan_killed", LOG_S("provider", kill->provider),
+    log_event(LOG_WARN, "reconcile.orphan_killed",
+              LOG_S("provider", gates_label(worker, kill->provider)),
               LOG_S("provider_sandbox_id", kill->provider_sandbox_id),
               LOG_S("sandbox", kill->sandbox_id));
     if (store_sweep_killed(worker->store, kill->provider, kill->provider_sandbox_id,

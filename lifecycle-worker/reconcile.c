@@ -32,7 +32,7 @@ static void end_sweep(struct worker *worker, const char *sweep_id, const char *p
         gate->counts.sweeps_failed += reason != NULL;
     }
     if (reason != NULL) {
-        log_event(LOG_WARN, "reconcile.failed", LOG_S("provider", provider),
+        log_event(LOG_WARN, "reconcile.failed", LOG_S("provider", gates_label(worker, provider)),
                   LOG_S("error", reason));
     }
     if (store_sweep_end(worker->store, sweep_id, reason, &err) != 0) {
@@ -68,7 +68,7 @@ static bool begin_kill(struct worker *worker, const char *provider,
     str_copy(kill->provider, sizeof(kill->provider), provider);
     str_copy(kill->provider_sandbox_id, sizeof(kill->provider_sandbox_id),
              orphan->provider_sandbox_id);
-    log_event(LOG_WARN, "reconcile.orphan", LOG_S("provider", provider),
+    log_event(LOG_WARN, "reconcile.orphan", LOG_S("provider", gates_label(worker, provider)),
               LOG_S("provider_sandbox_id", orphan->provider_sandbox_id),
               LOG_S("sandbox", orphan->sandbox_id));
     kill_begin(flight);
@@ -149,7 +149,8 @@ static int give_back(struct worker *worker, const char *provider, const struct t
     }
     CRASHPOINT(sweep_given_back);
     for (size_t i = 0; i < result->given_back; i++) {
-        log_event(LOG_WARN, "reconcile.given_back", LOG_S("provider", provider),
+        log_event(LOG_WARN, "reconcile.given_back",
+                  LOG_S("provider", gates_label(worker, provider)),
                   LOG_S("sandbox", wakeups[i].sandbox_id));
     }
     gates_find(worker, provider)->counts.given_back += (int64_t)result->given_back;
@@ -301,7 +302,7 @@ static void log_swept(const struct flight *flight, const struct sweep_result *re
         result->killed + result->checked + result->adopted + result->given_back + result->capped ==
         0;
     log_event(quiet ? LOG_DEBUG : LOG_INFO, "reconcile.swept",
-              LOG_S("provider", flight->sweep.provider),
+              LOG_S("provider", gates_label(flight->worker, flight->sweep.provider)),
               LOG_I("duration_ms", clock_mono_ms() - flight->began_ms),
               LOG_I("listed", (int64_t)compare->listed), LOG_I("rows", (int64_t)compare->rows),
               LOG_I("orphans", (int64_t)compare->found[COMPARE_ORPHAN]),
@@ -312,7 +313,8 @@ static void log_swept(const struct flight *flight, const struct sweep_result *re
               LOG_I("adoptions", (int64_t)result->adopted),
               LOG_I("given_back", (int64_t)result->given_back));
     if (result->capped > 0) {
-        log_event(LOG_ERROR, "reconcile.capped", LOG_S("provider", flight->sweep.provider),
+        log_event(LOG_ERROR, "reconcile.capped",
+                  LOG_S("provider", gates_label(flight->worker, flight->sweep.provider)),
                   LOG_I("left_for_later", (int64_t)result->capped));
     }
 }
