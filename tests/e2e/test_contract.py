@@ -1,5 +1,6 @@
 """The contract, as its clients see it. What depends on the provider is in test_provider_conformance.py."""
 
+import re
 import subprocess
 import sys
 import uuid
@@ -8,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.harness.services import ROOT
 from tests.harness.stack import BASE, PASSWORD, Client
 
 EXAMPLE = Path(__file__).with_name("contract_example.py")
@@ -130,3 +132,11 @@ def test_parallel_calls_on_a_paused_sandbox_resume_it_once(alice, stack):
     assert results == [f"{i}\n" for i in range(8)]
     assert stack.sql(f"select count(*) from events where sandbox_id='{sid}' and to_status='resuming'") == [("1",)]
     alice.remove(sid)
+
+
+def test_the_quick_start_in_python_runs_as_the_readme_prints_it(stack):
+    stack.client("sandbox_test")  # makes the user
+    text = (ROOT / "README.md").read_text()
+    program = re.search(r"```python\n(.*?)```", text, re.S).group(1).replace("http://127.0.0.1:8000", stack.url)
+    done = subprocess.run(["/usr/bin/python3", "-c", program], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and done.stdout.startswith("Python 3."), done.stdout + done.stderr
