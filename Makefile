@@ -27,13 +27,15 @@ CFLAGS   += -std=c11 $(OPT) -g -fno-omit-frame-pointer -pthread \
             -Wundef -Wswitch-enum $(WERROR) $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all,-D_FORTIFY_SOURCE=2) \
             -fstack-protector-strong
 LDFLAGS  += -pthread $(if $(SAN),-fsanitize=$(SAN))
+# libcivetweb gets these of common/httpd/httpd_virtual.c
+LDFLAGS  += $(addprefix -Wl$(comma)--export-dynamic-symbol=,listen accept recv send pthread_attr_setstacksize)
 
 LIB_base     := -lcjson -lsodium -lm
 LIB_domain   :=
 LIB_store    := -lpq
 LIB_queue    := -lhiredis
 LIB_provider := -lcurl
-LIB_httpd    :=
+LIB_httpd    := -lcivetweb
 LIB_proxy    := -lssl -lcrypto
 
 PG_INCLUDE := -I$(shell pg_config --includedir 2>/dev/null || echo /usr/include/postgresql)

@@ -72,10 +72,11 @@ static void serve_until_stopped(struct httpd *httpd, struct waiters *waiters, in
 }
 
 /* Raises RLIMIT_NOFILE for the configured connections. If it cannot, returns the number that fits
- * beside the descriptors of our own calls: each request may hold one to a provider. */
+ * beside our own descriptors: each thread has one of CivetWeb's, and its request may hold one to a
+ * provider. */
 static int bound_connections(const struct gateway_config *config)
 {
-    const int64_t own = config->threads + config->database_pool + OWN_DESCRIPTORS;
+    const int64_t own = 2 * config->threads + config->database_pool + OWN_DESCRIPTORS;
     struct rlimit files;
     int64_t room = config->connections;
 

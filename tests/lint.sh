@@ -24,6 +24,7 @@ only() { # header pattern, allowed path pattern
 }
 only 'libpq-fe\.h' 'common/store/'
 only 'hiredis/.*' 'common/queue/'
+only 'civetweb\.h' 'common/httpd/'
 only 'curl/.*' 'common/provider/'
 only 'jwt\.h' 'gateway/auth/jwt\.c'
 only 'openssl/.*' 'common/proxy/tls\.c'

@@ -1,12 +1,11 @@
 /*
- * httpd - an HTTP/1.1 server: threads that answer requests, over an acceptor that collects them.
+ * httpd - the server: CivetWeb over an acceptor that collects requests before it.
  *
- * Owns: start, drain and stop, the threads, the path of a request through them. Does not own:
- * connections without a thread (httpd_conn.c), heads (httpd_head.c), guards (httpd_request.c),
- * bodies and answers (httpd_io.c).
- * Why not CivetWeb: it gives a thread to a connection before the first byte and takes it back only
- * by closing, and no call of its API hands it a socket or gets one back. Failure: httpd_start
- * reports.
+ * Owns: start, drain and stop, and the two callbacks through which every request passes. CivetWeb
+ * opens the port, runs the threads, parses requests and calls us; what it sees of the network is
+ * httpd_virtual.c's. Does not own: connections without a thread (httpd_conn.c), heads before
+ * CivetWeb gets them (httpd_head.c), guards (httpd_request.c), bodies and answers (httpd_io.c).
+ * Failure: httpd_start reports.
  */
 #include "common/httpd/httpd.h"
 
@@ -23,79 +22,9 @@
 #include "common/base/clock.h"
 #include "common/httpd/httpd_internal.h"
 
-enum {
-    STACK_BYTES = 512 * 1024,
-    READ_BYTES = 4096, /* at once, of a connection that has a thread */
-    OUT_MAX_BYTES = 65536
-};
+enum { HEAD_GROWTH = 2 /* of a head that CivetWeb gets: escapes in the query, a longer Host */ };
 
 /* ---- one request ---------------------------------------------------------------------------- */
-
-bool conn_is_ready(const struct httpd *httpd, struct httpd_conn *conn)
-{
-    size_t skip = 0;
-
-    if (conn->head_bytes == 0) {
-        /* empty lines before a request are ignored (RFC 9112 2.2) */
-        while (conn->scanned == 0 && conn->in_length - skip >= 2 &&
-               memcmp(conn->in + skip, "\r\n", 2) == 0) {
-            skip += 2;
-        }
-        if (skip > 0) {
-            conn->in_length -= skip;
-            memmove(conn->in, conn->in + skip, conn->in_length);
-        }
-        if (conn->scanned == 0 && conn->in_length == 1 && conn->in[0] == '\r') {
-            return false;
-        }
-        switch (head_scan(conn->in, conn->in_length, &conn->scanned, &conn->head_bytes)) {
-        case HEAD_MALFORMED:
-            conn->verdict = VERDICT_MALFORMED;
-            return true;
-        case HEAD_PARTIAL:
-            conn->verdict =
-                conn->in_length >= httpd->options.max_head_bytes ? VERDICT_TOO_LARGE : VERDICT_OK;
-            return conn->verdict != VERDICT_OK;
-        case HEAD_WHOLE:
-            break;
-        }
-        if (conn->head_bytes > httpd->options.max_head_bytes) {
-            conn->verdict = VERDICT_TOO_LARGE;
-            return true;
-        }
-        conn->received_ms = clock_mono_ms();
-    }
-    const int64_t body = head_body_ahead(conn->in, conn->head_bytes);
-    conn->chunked = body < 0;
-    return body <= 0 || body > HTTPD_AHEAD_BYTES ||
-           conn->in_length - conn->head_bytes >= (size_t)body;
-}
-
-static int read_request(struct http_exchange *exchange, struct error *err)
-{
-    struct httpd_conn *conn = exchange->conn;
-
-    switch (conn->verdict) {
-    case VERDICT_OK:
-        break;
-    case VERDICT_MALFORMED:
-        return error_set(err, ERR_INVALID,
-                         "the head holds a control character or a line that does not end with "
-                         "CR LF");
-    case VERDICT_TOO_LARGE:
-        return error_set(err, ERR_HEADERS_TOO_LARGE, "the head is larger than %zu bytes",
-                         exchange->httpd->options.max_head_bytes);
-    case VERDICT_TIMEOUT:
-        return error_set(err, ERR_REQUEST_TIMEOUT, "the head did not arrive in %d ms",
-                         exchange->httpd->options.request_timeout_ms);
-    }
-    if (conn->chunked) {
-        /* chunks are read behind the head, whose text must stay where it is */
-        conn_reserve(conn, HTTPD_AHEAD_BYTES);
-    }
-    conn->in_at = conn->head_bytes;
-    return head_parse(conn->in, conn->head_bytes, &exchange->head, err);
-}
 
 static void answer_bad_request(struct http_exchange *exchange, bool has_head,
                                const struct error *err)
@@ -122,124 +51,78 @@ static bool has_unread(const struct httpd_conn *conn)
     return conn->in_length > conn->in_at || ioctl(conn->fd, FIONREAD, &bytes) != 0 || bytes > 0;
 }
 
-/* True: the connection may carry another request. */
-static bool serve_request(struct httpd_worker *worker, struct httpd_conn *conn, bool *ret_linger)
+/* The answer is sent. */
+static void finish_request(struct httpd_worker *worker, const struct http_exchange *exchange)
 {
-    struct httpd *httpd = worker->httpd;
-    struct http_exchange exchange = {.httpd = httpd, .conn = conn, .out = &worker->out};
+    const bool good = !exchange->write_failed;
+    const bool keep = good && !exchange->close && exchange->body_done &&
+                      (!exchange->streaming || exchange->stream_ended);
+
+    atomic_fetch_sub(&exchange->httpd->active, 1);
+    worker_finish(worker, keep,
+                  !keep && good && (!exchange->body_done || has_unread(exchange->conn)));
+}
+
+static struct http_exchange new_exchange(struct httpd_worker *worker, struct mg_connection *mg)
+{
+    atomic_fetch_add(&worker->httpd->active, 1);
+    return (struct http_exchange){.httpd = worker->httpd,
+                                  .conn = worker->conn,
+                                  .mg = mg,
+                                  .info = mg_get_request_info(mg),
+                                  .facts = &worker->facts,
+                                  .out = &worker->out};
+}
+
+/* Every request passes here, before CivetWeb's own CORS, authentication and file handling, which
+ * therefore never run. */
+static int on_request(struct mg_connection *mg)
+{
+    struct httpd_worker *worker = virtual_request_begin();
+    struct http_exchange exchange = new_exchange(worker, mg);
+    const struct httpd_options *options = &worker->httpd->options;
     struct error err = ERROR_INIT;
 
-    atomic_fetch_add(&httpd->active, 1);
-    if (read_request(&exchange, &err) < 0) {
-        answer_bad_request(&exchange, false, &err);
-    } else if (httpd_check_request(&exchange, &err) < 0) {
+    exchange.path = exchange.info->local_uri_raw;
+    if (httpd_check_request(&exchange, &err) < 0) {
         answer_bad_request(&exchange, true, &err);
     } else {
-        httpd->options.handler(httpd->options.arg, &exchange);
+        options->handler(options->arg, &exchange);
     }
     if (exchange.status == 0) {
         error_set(&err, ERR_INTERNAL, "the request was not answered");
         answer_bad_request(&exchange, true, &err);
     }
     httpd_body_wait_end(&exchange);
-    atomic_fetch_sub(&httpd->active, 1);
-    *ret_linger = !exchange.write_failed && (!exchange.body_done || has_unread(conn));
-    return !exchange.close && !exchange.write_failed && exchange.body_done &&
-           (!exchange.streaming || exchange.stream_ended);
+    if (!exchange.body_done) { /* CivetWeb would wait for it */
+        mg_disable_connection_keep_alive(mg);
+    }
+    finish_request(worker, &exchange);
+    virtual_request_end(worker, exchange.body_length < 0);
+    return exchange.status;
 }
 
-/* ---- one connection ------------------------------------------------------------------------- */
-
-/* A thread waits a moment for its connection's next request, while there are enough of them. */
-static bool may_wait(const struct httpd *httpd)
+/* A request that CivetWeb could not read: most often one whose head we refused before. Its own text
+ * may quote the request and is not passed on. */
+static int on_bad_request(struct mg_connection *mg, int status, const char *text)
 {
-    return !atomic_load(&httpd->draining) && atomic_load(&httpd->waiting) == 0 &&
-           atomic_load(&httpd->busy) <= httpd->options.threads / 2;
-}
+    struct httpd_worker *worker = virtual_request_begin();
+    struct http_exchange exchange = new_exchange(worker, mg);
+    struct error err = worker->refusal;
+    bool has_head = false;
 
-enum next { NEXT_REQUEST, NEXT_PARK, NEXT_CLOSE };
-
-static enum next wait_for_next(struct httpd *httpd, struct httpd_conn *conn)
-{
-    ssize_t got;
-
-    if (conn->in_length > 0) { /* sent ahead */
-        return conn_is_ready(httpd, conn) ? NEXT_REQUEST : NEXT_PARK;
-    }
-    if (!may_wait(httpd)) {
-        return NEXT_PARK;
-    }
-    conn_reserve(conn, READ_BYTES);
-    got = recv(conn->fd, conn->in, READ_BYTES, 0); /* at most STICKY_MS */
-    if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
-        return NEXT_PARK;
-    }
-    if (got <= 0) {
-        return NEXT_CLOSE;
-    }
-    conn->in_length = (size_t)got;
-    return conn_is_ready(httpd, conn) ? NEXT_REQUEST : NEXT_PARK;
-}
-
-void httpd_serve(struct httpd_worker *worker, struct httpd_conn *conn)
-{
-    struct httpd *httpd = worker->httpd;
-    enum next next = NEXT_REQUEST;
-    bool linger = false;
-
-    while (next == NEXT_REQUEST) {
-        if (serve_request(worker, conn, &linger)) {
-            conn_next_request(conn);
-            next = wait_for_next(httpd, conn);
-            linger = false;
-        } else {
-            next = NEXT_CLOSE;
+    (void)status;
+    (void)text;
+    if (err.code == ERR_OK) {
+        exchange.path = exchange.info->request_uri;
+        has_head = exchange.path != NULL && exchange.info->num_headers > 0;
+        if (!has_head || httpd_check_request(&exchange, &err) == 0) {
+            error_set(&err, ERR_INVALID, "the request is malformed");
         }
     }
-    if (next == NEXT_PARK) {
-        conn_park(httpd, worker, conn,
-                  conn->in_length == 0    ? CONN_IDLE
-                  : conn->head_bytes == 0 ? CONN_HEAD
-                                          : CONN_BODY);
-    } else if (linger) {
-        conn_park(httpd, worker, conn, CONN_LINGER);
-    } else {
-        conn_close(httpd, worker, conn);
-    }
-}
-
-static void *worker_main(void *arg)
-{
-    struct httpd_worker *worker = arg;
-    struct httpd *httpd = worker->httpd;
-
-    pthread_mutex_lock(&httpd->lock);
-    while (!httpd->stopping) {
-        struct httpd_conn *conn = TAILQ_FIRST(&httpd->ready);
-
-        if (conn != NULL) {
-            TAILQ_REMOVE(&httpd->ready, conn, link);
-            atomic_fetch_sub(&httpd->waiting, 1);
-            conn->class = CONN_BUSY;
-            worker->conn = conn;
-        } else {
-            worker->next_idle = httpd->idle;
-            httpd->idle = worker;
-            while (worker->conn == NULL && !httpd->stopping) {
-                pthread_cond_wait(&worker->wake, &httpd->lock);
-            }
-        }
-        conn = worker->conn;
-        if (conn != NULL) {
-            pthread_mutex_unlock(&httpd->lock);
-            atomic_fetch_add(&httpd->busy, 1);
-            httpd_serve(worker, conn);
-            atomic_fetch_sub(&httpd->busy, 1);
-            pthread_mutex_lock(&httpd->lock);
-        }
-    }
-    pthread_mutex_unlock(&httpd->lock);
-    return NULL;
+    answer_bad_request(&exchange, has_head, &err);
+    finish_request(worker, &exchange);
+    return 0;
 }
 
 /* ---- start and stop ------------------------------------------------------------------------- */
@@ -278,49 +161,41 @@ static int check_options(const struct httpd_options *options, struct error *err)
     return 0;
 }
 
-static int open_listener(struct httpd *httpd, const struct sockaddr_in *address, struct error *err)
+static int start_civetweb(struct httpd *httpd, const struct sockaddr_in *address, struct error *err)
 {
-    struct sockaddr_in bound;
-    socklen_t bytes = sizeof(bound);
-    const int on = 1;
+    struct mg_callbacks callbacks = {.begin_request = on_request, .http_error = on_bad_request};
+    char port[INET_ADDRSTRLEN + 8], threads[16], backlog[16], head[24];
+    const char *settings[] = {"listening_ports",
+                              port,
+                              "num_threads",
+                              threads,
+                              "connection_queue",
+                              threads,
+                              "listen_backlog",
+                              backlog,
+                              "max_request_size",
+                              head,
+                              "enable_keep_alive",
+                              "yes",
+                              "decode_url",
+                              "no",
+                              NULL};
+    struct mg_server_port bound;
 
-    httpd->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (httpd->listener < 0 ||
-        setsockopt(httpd->listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) != 0 ||
-        bind(httpd->listener, (const struct sockaddr *)address, sizeof(*address)) != 0 ||
-        listen(httpd->listener, SOMAXCONN) != 0 ||
-        getsockname(httpd->listener, (struct sockaddr *)&bound, &bytes) != 0) {
-        return error_set_errno(err, ERR_CONFIG, errno, "cannot listen on %s",
-                               httpd->options.listen);
-    }
-    httpd->port = ntohs(bound.sin_port);
-    return 0;
-}
-
-static int start_workers(struct httpd *httpd, struct error *err)
-{
-    pthread_attr_t attributes;
-    int status = 0;
-
+    inet_ntop(AF_INET, &address->sin_addr, port, INET_ADDRSTRLEN);
+    snprintf(port + strlen(port), 8, ":%d", ntohs(address->sin_port));
+    snprintf(threads, sizeof(threads), "%d", httpd->options.threads);
+    snprintf(backlog, sizeof(backlog), "%d", SOMAXCONN);
+    snprintf(head, sizeof(head), "%zu", httpd->options.max_head_bytes * HEAD_GROWTH);
     httpd->workers = xcalloc((size_t)httpd->options.threads, sizeof(*httpd->workers));
-    pthread_attr_init(&attributes);
-    pthread_attr_setstacksize(&attributes, STACK_BYTES);
-    for (int i = 0; i < httpd->options.threads && status == 0; i++) {
-        struct httpd_worker *worker = &httpd->workers[i];
-
-        worker->httpd = httpd;
-        pthread_cond_init(&worker->wake, NULL);
-        strbuf_init(&worker->out, OUT_MAX_BYTES);
-        httpd->worker_count++;
-        if (pthread_create(&worker->thread, &attributes, worker_main, worker) != 0) {
-            pthread_cond_destroy(&worker->wake);
-            httpd->worker_count--;
-            status = error_set(err, ERR_LIMIT, "cannot start thread %d of %d", i + 1,
-                               httpd->options.threads);
-        }
+    if (virtual_start(httpd, &callbacks, settings, err) < 0) {
+        return -1;
     }
-    pthread_attr_destroy(&attributes);
-    return status;
+    if (mg_get_server_ports(httpd->civetweb, 1, &bound) != 1) {
+        return error_set(err, ERR_INTERNAL, "CivetWeb has no port");
+    }
+    httpd->port = bound.port;
+    return 0;
 }
 
 static void set_bounds(struct httpd *httpd)
@@ -351,13 +226,14 @@ struct httpd *httpd_start(const struct httpd_options *options, struct error *err
     }
     httpd = xcalloc(1, sizeof(*httpd));
     httpd->options = *options;
-    httpd->listener = httpd->epoll = httpd->wake_fd = -1;
+    httpd->listener = httpd->epoll = httpd->wake_fd = httpd->wanted_fd = httpd->virtual_fd = -1;
     pthread_mutex_init(&httpd->lock, NULL);
+    mg_init_library(0); /* no feature: TLS of Debian's build crashes with OpenSSL 3 */
     set_bounds(httpd);
     if ((options->trusted_proxies != NULL &&
          cidr_set_add_list(&httpd->trusted, options->trusted_proxies, err) < 0) ||
-        open_listener(httpd, &address, err) < 0 || httpd_acceptor_start(httpd, err) < 0 ||
-        start_workers(httpd, err) < 0) {
+        httpd_acceptor_open(httpd, err) < 0 || start_civetweb(httpd, &address, err) < 0 ||
+        httpd_acceptor_start(httpd, err) < 0) {
         httpd_stop(httpd);
         return NULL;
     }
@@ -381,6 +257,13 @@ int httpd_active(const struct httpd *httpd)
     return atomic_load(&httpd->active);
 }
 
+static void close_fd(int fd)
+{
+    if (fd >= 0) {
+        close(fd);
+    }
+}
+
 void httpd_stop(struct httpd *httpd)
 {
     if (httpd == NULL) {
@@ -388,8 +271,8 @@ void httpd_stop(struct httpd *httpd)
     }
     atomic_store(&httpd->draining, true);
     pthread_mutex_lock(&httpd->lock);
-    httpd->stopping = true;
-    for (int i = 0; i < httpd->worker_count; i++) {
+    atomic_store(&httpd->stopping, true);
+    for (int i = 0; i < atomic_load(&httpd->worker_count); i++) {
         pthread_cond_signal(&httpd->workers[i].wake);
         if (httpd->workers[i].conn != NULL) {
             (void)shutdown(httpd->workers[i].conn->fd, SHUT_RDWR);
@@ -397,26 +280,23 @@ void httpd_stop(struct httpd *httpd)
     }
     pthread_mutex_unlock(&httpd->lock);
     httpd_acceptor_stop(httpd);
-    for (int i = 0; i < httpd->worker_count; i++) {
-        pthread_join(httpd->workers[i].thread, NULL);
-        pthread_cond_destroy(&httpd->workers[i].wake);
-        strbuf_done(&httpd->workers[i].out);
-    }
+    virtual_stop(httpd);
     httpd_connections_end(httpd);
-    for (int i = 0; i < httpd->worker_count; i++) {
-        if (httpd->workers[i].conn != NULL) { /* given, and never begun */
-            conn_close(httpd, &httpd->workers[i], httpd->workers[i].conn);
+    for (int i = 0; i < atomic_load(&httpd->worker_count); i++) {
+        struct httpd_worker *worker = &httpd->workers[i];
+
+        if (worker->conn != NULL) { /* given, and never begun */
+            conn_close(httpd, worker, worker->conn);
         }
+        pthread_cond_destroy(&worker->wake);
+        strbuf_done(&worker->out);
     }
-    if (httpd->listener >= 0) {
-        close(httpd->listener);
-    }
-    if (httpd->wake_fd >= 0) {
-        close(httpd->wake_fd);
-    }
-    if (httpd->epoll >= 0) {
-        close(httpd->epoll);
-    }
+    close_fd(httpd->listener);
+    close_fd(httpd->wake_fd);
+    close_fd(httpd->wanted_fd);
+    close_fd(httpd->virtual_fd);
+    close_fd(httpd->epoll);
+    mg_exit_library();
     httpd_holders_free(httpd);
     cidr_set_done(&httpd->trusted);
     strbuf_done(&httpd->refusal);

@@ -1,5 +1,5 @@
 /*
- * httpd - a plain HTTP/1.1 server that spends nothing on a connection before its request is there.
+ * httpd - HTTP/1.1 by CivetWeb, which spends nothing on a connection before its request is there.
  *
  * Owns: listening, threads, strict reading of heads, refusing what could smuggle (double or odd
  * Content-Length, CL+TE, missing Host, %00), bodies with a deadline, a least rate and a cap,

@@ -84,6 +84,46 @@ void conn_next_request(struct httpd_conn *conn)
     conn->body_late = false;
 }
 
+bool conn_is_ready(const struct httpd *httpd, struct httpd_conn *conn)
+{
+    size_t skip = 0;
+
+    if (conn->head_bytes == 0) {
+        /* empty lines before a request are ignored (RFC 9112 2.2) */
+        while (conn->scanned == 0 && conn->in_length - skip >= 2 &&
+               memcmp(conn->in + skip, "\r\n", 2) == 0) {
+            skip += 2;
+        }
+        if (skip > 0) {
+            conn->in_length -= skip;
+            memmove(conn->in, conn->in + skip, conn->in_length);
+        }
+        if (conn->scanned == 0 && conn->in_length == 1 && conn->in[0] == '\r') {
+            return false;
+        }
+        switch (head_scan(conn->in, conn->in_length, &conn->scanned, &conn->head_bytes)) {
+        case HEAD_MALFORMED:
+            conn->verdict = VERDICT_MALFORMED;
+            return true;
+        case HEAD_PARTIAL:
+            conn->verdict =
+                conn->in_length >= httpd->options.max_head_bytes ? VERDICT_TOO_LARGE : VERDICT_OK;
+            return conn->verdict != VERDICT_OK;
+        case HEAD_WHOLE:
+            break;
+        }
+        if (conn->head_bytes > httpd->options.max_head_bytes) {
+            conn->verdict = VERDICT_TOO_LARGE;
+            return true;
+        }
+        conn->received_ms = clock_mono_ms();
+    }
+    const int64_t body = head_body_ahead(conn->in, conn->head_bytes);
+    conn->chunked = body < 0;
+    return body <= 0 || body > HTTPD_AHEAD_BYTES ||
+           conn->in_length - conn->head_bytes >= (size_t)body;
+}
+
 /* ---- lists; the caller holds the lock ---- */
 
 static void uncount(struct httpd *httpd, struct httpd_conn *conn)
@@ -496,7 +536,7 @@ static void *acceptor_main(void *arg)
             expire(httpd, now_ms);
         }
         bury_dead(httpd);
-        stopping = httpd->stopping;
+        stopping = atomic_load(&httpd->stopping);
         pthread_mutex_unlock(&httpd->lock);
         if (accepting && !stopping) {
             accept_some(httpd);
@@ -566,10 +606,10 @@ static void register_metrics(void)
     metrics_register(&shed_total);
 }
 
-int httpd_acceptor_start(struct httpd *httpd, struct error *err)
+int httpd_acceptor_open(struct httpd *httpd, struct error *err)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
-    struct epoll_event event = {.events = EPOLLIN};
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = &httpd->wake_fd};
 
     pthread_once(&once, register_metrics);
     put_refusal(httpd);
@@ -583,14 +623,17 @@ int httpd_acceptor_start(struct httpd *httpd, struct error *err)
     }
     httpd->epoll = epoll_create1(EPOLL_CLOEXEC);
     httpd->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (httpd->epoll < 0 || httpd->wake_fd < 0) {
+    if (httpd->epoll < 0 || httpd->wake_fd < 0 ||
+        epoll_ctl(httpd->epoll, EPOLL_CTL_ADD, httpd->wake_fd, &event) != 0) {
         return error_set_errno(err, ERR_LIMIT, errno, "epoll");
     }
-    event.data.ptr = &httpd->wake_fd;
-    if (epoll_ctl(httpd->epoll, EPOLL_CTL_ADD, httpd->wake_fd, &event) != 0) {
-        return error_set_errno(err, ERR_LIMIT, errno, "epoll");
-    }
-    event.data.ptr = &httpd->listener;
+    return 0;
+}
+
+int httpd_acceptor_start(struct httpd *httpd, struct error *err)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = &httpd->listener};
+
     if (epoll_ctl(httpd->epoll, EPOLL_CTL_ADD, httpd->listener, &event) != 0) {
         return error_set_errno(err, ERR_LIMIT, errno, "epoll");
     }

@@ -1,12 +1,16 @@
 /*
- * httpd_head - where a request's head ends, and what it says. Pure.
+ * httpd_head - where a request's head ends, and the form in which CivetWeb gets it. Pure.
  *
  * Strict where two parsers may read a head differently (RFC 9112 sections 2.2, 3, 5, 11.2): one
  * blank between the parts of the request line, CR LF at every line's end, no blank before a colon,
- * no folded line, no control character. Failure: error text names the header and never quotes a
- * value.
+ * no folded line, no control character. CivetWeb 1.15 is lax there (parse_http_headers,
+ * skip_to_end_of_word_and_terminate), drops headers from the 65th on, and refuses by itself what is
+ * fine: methods that it does not know, absolute targets of another port, tabs, bytes above 0x7f in
+ * a query. So a head is checked here and written anew in the one form that both read alike.
+ * Failure: error text names the header and never quotes a value.
  */
 #include <ctype.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -74,144 +78,257 @@ int64_t head_body_ahead(const char *head, size_t bytes)
     return length < INT64_MAX ? length : 0;
 }
 
-/* ---- parsing ---- */
+/* ---- rewriting ---- */
+
+struct span {
+    const char *text;
+    size_t length;
+};
+
+struct rewriter {
+    char *at, *end;
+    bool full;
+    struct head_facts *facts;
+    struct span authority; /* of an absolute target; length 0 = none */
+    int headers;
+};
+
+static void put(struct rewriter *out, const char *text, size_t bytes)
+{
+    if (bytes > (size_t)(out->end - out->at)) {
+        out->full = true;
+        return;
+    }
+    memcpy(out->at, text, bytes);
+    out->at += bytes;
+}
+
+static void put_text(struct rewriter *out, const char *text)
+{
+    put(out, text, strlen(text));
+}
+
+static bool span_is(struct span span, const char *text)
+{
+    return span.length == strlen(text) && strncasecmp(span.text, text, span.length) == 0;
+}
 
 /* RFC 9110 5.6.2 */
-static bool is_token(const char *text, size_t length)
+static bool is_token(struct span span)
 {
-    for (size_t i = 0; i < length; i++) {
-        const unsigned char c = (unsigned char)text[i];
+    for (size_t i = 0; i < span.length; i++) {
+        const unsigned char c = (unsigned char)span.text[i];
 
         if (!isalnum(c) && (c >= 0x7f || c <= ' ' || strchr("!#$%&'*+-.^_`|~", c) == NULL)) {
             return false;
         }
     }
-    return length > 0;
+    return span.length > 0;
 }
 
-/* "http://host[:port]/path?query", as sent to a proxy. Leaves the authority in *ret_authority. */
-static char *strip_authority(char *target, char **ret_authority)
+/* Cuts the span up to the first `delimiter` off `rest`; false: there is none. */
+static bool cut(struct span *rest, char delimiter, struct span *ret)
+{
+    const char *at = memchr(rest->text, delimiter, rest->length);
+
+    if (at == NULL) {
+        return false;
+    }
+    *ret = (struct span){rest->text, (size_t)(at - rest->text)};
+    rest->text = at + 1;
+    rest->length -= ret->length + 1;
+    return true;
+}
+
+/* What is wrong with the path; NULL = nothing. */
+static const char *path_fault(struct span path)
+{
+    if (path.length == 0 || path.text[0] != '/') {
+        return "the request target is not a path";
+    }
+    for (size_t i = 0; i < path.length; i++) {
+        const unsigned char c = (unsigned char)path.text[i];
+
+        if (c <= ' ' || c >= 0x7f) {
+            return "the path holds a character that must be escaped";
+        }
+        if (c != '%') {
+            continue;
+        }
+        if (path.length - i < 3 || !isxdigit((unsigned char)path.text[i + 1]) ||
+            !isxdigit((unsigned char)path.text[i + 2])) {
+            return "the path holds a malformed escape";
+        }
+        if (path.text[i + 1] == '0' && path.text[i + 2] == '0') {
+            return "the path holds an escaped NUL";
+        }
+    }
+    return NULL;
+}
+
+/* Takes "http://host[:port]" off a target as it is sent to a proxy. */
+static struct span strip_authority(struct rewriter *out, struct span target)
 {
     static const char scheme[] = "http://";
-    static char root[] = "/";
-    char *authority = target + sizeof(scheme) - 1, *path;
+    const size_t skip = sizeof(scheme) - 1;
 
-    if (strncasecmp(target, scheme, sizeof(scheme) - 1) != 0) {
+    if (target.length < skip || strncasecmp(target.text, scheme, skip) != 0) {
         return target;
     }
-    path = authority + strcspn(authority, "/?#");
-    *ret_authority = authority;
-    if (*path == '\0') {
-        return root;
+    out->authority = (struct span){target.text + skip, 0};
+    while (skip + out->authority.length < target.length &&
+           strchr("/?#", out->authority.text[out->authority.length]) == NULL) {
+        out->authority.length++;
     }
-    if (*path != '/') {
-        return target; /* no path before the query: refused as no path at all */
-    }
-    /* the authority needs a place for its end: it moves over the scheme's last slash */
-    memmove(authority - 1, authority, (size_t)(path - authority));
-    *ret_authority = authority - 1;
-    path[-1] = '\0';
-    return path;
+    target.text = out->authority.text + out->authority.length;
+    target.length -= skip + out->authority.length;
+    return target.length > 0 ? target : (struct span){"/", 1};
 }
 
-static int parse_request_line(char *line, struct http_head *ret, char **ret_authority,
-                              struct error *err)
+static void put_target(struct rewriter *out, struct span target)
 {
-    char *target = strchr(line, ' '), *version, *query;
+    static const char digits[] = "0123456789ABCDEF";
+    struct span path = target;
+    const char *query = memchr(target.text, '?', target.length);
 
-    if (target == NULL || !is_token(line, (size_t)(target - line))) {
+    if (query != NULL) {
+        path.length = (size_t)(query - target.text);
+    }
+    out->facts->target_fault = path_fault(path);
+    if (out->facts->target_fault != NULL) {
+        put_text(out, "/");
+        return;
+    }
+    for (size_t i = 0; i < target.length; i++) {
+        const unsigned char c = (unsigned char)target.text[i];
+
+        if (c > ' ' && c < 0x7f) {
+            put(out, &target.text[i], 1);
+        } else {
+            put(out, (const char[]){'%', digits[c >> 4], digits[c & 15]}, 3);
+        }
+    }
+}
+
+static int put_request_line(struct rewriter *out, struct span rest, struct error *err)
+{
+    /* of what CivetWeb takes, what a handler here may know; another one is its OPTIONS */
+    static const char *const methods[] = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"};
+    struct head_facts *facts = out->facts;
+    struct span method, target;
+    const char *told = "OPTIONS";
+
+    if (!cut(&rest, ' ', &method) || !is_token(method)) {
         return error_set(err, ERR_INVALID, "the request line is malformed");
     }
-    *target++ = '\0';
-    ret->method = line; /* known also of a request that is refused: HEAD gets no body */
-    version = strchr(target, ' ');
-    if (version == NULL) {
+    /* known also of a request that is refused: HEAD gets no body */
+    snprintf(facts->method, sizeof(facts->method), "%.*s", (int)method.length, method.text);
+    if (!cut(&rest, ' ', &target)) {
         return error_set(err, ERR_INVALID, "the request line is incomplete");
     }
-    *version++ = '\0';
-    if (*target == '\0' || strchr(version, ' ') != NULL) {
+    if (target.length == 0 || memchr(rest.text, ' ', rest.length) != NULL) {
         return error_set(err, ERR_INVALID,
                          "the request line holds more white space than two blanks");
     }
-    if (strcmp(version, "HTTP/1.1") != 0 && strcmp(version, "HTTP/1.0") != 0) {
+    if (rest.length != 8 ||
+        (memcmp(rest.text, "HTTP/1.1", 8) != 0 && memcmp(rest.text, "HTTP/1.0", 8) != 0)) {
         return error_set(err, ERR_INVALID, "only versions 1.0 and 1.1 of HTTP are spoken");
     }
-    target = strip_authority(target, ret_authority);
-    query = strchr(target, '?');
-    if (query != NULL) {
-        *query++ = '\0';
+    facts->http_1_0 = rest.text[7] == '0';
+    for (size_t i = 0; i < sizeof(methods) / sizeof(methods[0]); i++) {
+        told = strcmp(facts->method, methods[i]) == 0 ? methods[i] : told;
     }
-    ret->path = target;
-    ret->query = query != NULL ? query : "";
-    ret->http_1_0 = version[strlen("HTTP/1.")] == '0';
+    put_text(out, told);
+    put_text(out, " ");
+    put_target(out, strip_authority(out, target));
+    put_text(out, " HTTP/1.1\r\n");
     return 0;
 }
 
-static int parse_header(char *line, struct http_head *ret, struct error *err)
+/* Whether a list lists this option. */
+static bool lists(struct span list, const char *option)
 {
-    char *colon = strchr(line, ':'), *value, *end;
+    for (size_t i = 0; i < list.length;) {
+        struct span item = {list.text + i, 0};
 
-    if (*line == ' ' || *line == '\t') {
+        while (i < list.length && strchr(" \t,", list.text[i]) == NULL) {
+            i++;
+            item.length++;
+        }
+        if (span_is(item, option)) {
+            return true;
+        }
+        i++;
+    }
+    return false;
+}
+
+static int put_header(struct rewriter *out, struct span line, struct error *err)
+{
+    struct span name, value = line;
+
+    if (line.text[0] == ' ' || line.text[0] == '\t') {
         return error_set(err, ERR_INVALID,
                          "a header line is folded, or white space comes before the first one");
     }
-    if (colon == NULL) {
+    if (!cut(&value, ':', &name)) {
         return error_set(err, ERR_INVALID, "a header line is malformed");
     }
-    if (colon > line && (colon[-1] == ' ' || colon[-1] == '\t')) {
+    if (name.length > 0 && strchr(" \t", name.text[name.length - 1]) != NULL) {
         return error_set(err, ERR_INVALID, "white space between a header's name and its colon");
     }
-    if (!is_token(line, (size_t)(colon - line))) {
+    if (!is_token(name)) {
         return error_set(err, ERR_INVALID, "a header's name is malformed");
     }
-    if (ret->count >= HTTPD_HEADERS_MAX - 1) {
+    if (++out->headers >= HTTPD_HEADERS_MAX) {
         return error_set(err, ERR_HEADERS_TOO_LARGE, "more than %d headers", HTTPD_HEADERS_MAX - 1);
     }
-    *colon = '\0';
-    value = colon + 1;
-    value += strspn(value, " \t");
-    end = value + strlen(value);
-    while (end > value && (end[-1] == ' ' || end[-1] == '\t')) {
-        *--end = '\0';
+    if (span_is(name, "Host") && out->authority.length > 0) {
+        value = out->authority;
     }
-    ret->headers[ret->count].name = line;
-    ret->headers[ret->count++].value = value;
+    while (value.length > 0 && strchr(" \t", value.text[0]) != NULL) {
+        value.text++;
+        value.length--;
+    }
+    while (value.length > 0 && strchr(" \t", value.text[value.length - 1]) != NULL) {
+        value.length--;
+    }
+    if (span_is(name, "Connection")) {
+        out->facts->close = out->facts->close || lists(value, "close");
+        return 0;
+    }
+    put(out, name.text, name.length);
+    put_text(out, ":");
+    for (size_t i = 0; i < value.length; i++) {
+        put(out, value.text[i] == '\t' ? " " : &value.text[i], 1);
+    }
+    put_text(out, "\r\n");
     return 0;
 }
 
-/* The line at *next, ended by NUL; NULL for the empty one, and where there is none. */
-static char *take_line(char **next, const char *head_end)
+long head_for_civetweb(const char *head, size_t bytes, char *buf, size_t size,
+                       struct head_facts *facts, struct error *err)
 {
-    char *line = *next, *end = memmem(line, (size_t)(head_end - line), "\r\n", 2);
+    struct rewriter out = {.at = buf, .end = buf + size, .facts = facts};
+    struct span rest = {head, bytes}, line;
+    int status;
 
-    if (end == NULL) {
-        return NULL;
-    }
-    *end = '\0';
-    *next = end + 2;
-    return end > line ? line : NULL;
-}
-
-int head_parse(char *head, size_t bytes, struct http_head *ret, struct error *err)
-{
-    char *next = head, *line, *authority = NULL;
-
-    ret->count = 0;
-    if ((line = take_line(&next, head + bytes)) == NULL) {
+    *facts = (struct head_facts){.method = ""};
+    if (!cut(&rest, '\n', &line) || line.length < 2) {
         return error_set(err, ERR_INVALID, "the request line is missing");
     }
-    if (parse_request_line(line, ret, &authority, err) < 0) {
+    line.length--; /* the CR */
+    status = put_request_line(&out, line, err);
+    while (status == 0 && cut(&rest, '\n', &line) && line.length > 1) {
+        line.length--;
+        status = put_header(&out, line, err);
+    }
+    if (status < 0) {
         return -1;
     }
-    while ((line = take_line(&next, head + bytes)) != NULL) {
-        if (parse_header(line, ret, err) < 0) {
-            return -1;
-        }
+    put_text(&out, "\r\n");
+    if (out.full) {
+        return error_set(err, ERR_HEADERS_TOO_LARGE, "the head is larger than %zu bytes", size);
     }
-    for (int i = 0; authority != NULL && i < ret->count; i++) {
-        if (strcasecmp(ret->headers[i].name, "Host") == 0) {
-            ret->headers[i].value = authority;
-        }
-    }
-    return 0;
+    return out.at - buf;
 }

@@ -1,19 +1,16 @@
 /*
  * httpd_io - bodies in, responses out.
  *
- * Owns: body reading with a cap, a deadline and a least rate, chunks, 100-continue, one-write
- * responses, streams. Nothing blocks but poll() with a deadline. Threads: one exchange a thread.
+ * Owns: body reading with a cap and a deadline, chunks, 100-continue, one-write
+ * responses, streams. Deadlines of the socket are httpd_socket.c's. Threads: one exchange a thread.
  * Failure: a broken body makes the connection end after the answer; a failed write is remembered,
  * later writes do nothing.
  */
 #include <ctype.h>
-#include <errno.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/uio.h>
 #include <time.h>
 
 #include "common/base/alloc.h"
@@ -27,78 +24,6 @@ enum {
     CHUNK_DIGITS = 15, /* stay below INT64_MAX */
 };
 
-/* ---- the socket ----------------------------------------------------------------------------- */
-
-/* 1 ready, 0 time is over, -1 broken. */
-static int wait_fd(int fd, short events, int64_t until_ms)
-{
-    for (;;) {
-        struct pollfd item = {.fd = fd, .events = events};
-        const int64_t left_ms = until_ms - clock_mono_ms();
-        int count;
-
-        if (left_ms <= 0) {
-            return 0;
-        }
-        count = poll(&item, 1, left_ms < INT32_MAX ? (int)left_ms : INT32_MAX);
-        if (count > 0) {
-            return 1;
-        }
-        if (count < 0 && errno != EINTR) {
-            return -1;
-        }
-    }
-}
-
-/* Sends all of it; each HTTPD_WRITE_PIECE_BYTES have request_timeout_ms. Uses up `parts`. */
-static int send_parts(struct http_exchange *exchange, struct iovec *parts, size_t count)
-{
-    const int64_t timeout_ms = exchange->httpd->options.request_timeout_ms;
-    int64_t until_ms = 0; /* known once it is needed */
-    size_t sent_in_piece = 0;
-
-    while (count > 0 && !exchange->write_failed) {
-        struct msghdr message = {.msg_iov = parts, .msg_iovlen = count};
-        ssize_t sent = sendmsg(exchange->conn->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-
-        if (sent < 0 && errno == EAGAIN) {
-            until_ms = until_ms == 0 ? clock_mono_ms() + timeout_ms : until_ms;
-            if (wait_fd(exchange->conn->fd, POLLOUT, until_ms) > 0) {
-                continue;
-            }
-        } else if (sent < 0 && errno == EINTR) {
-            continue;
-        }
-        if (sent < 0) {
-            exchange->write_failed = true;
-            exchange->close = true;
-            break;
-        }
-        sent_in_piece += (size_t)sent;
-        if (sent_in_piece >= HTTPD_WRITE_PIECE_BYTES) {
-            sent_in_piece = 0;
-            until_ms = 0;
-        }
-        while (count > 0 && (size_t)sent >= parts->iov_len) {
-            sent -= (ssize_t)parts->iov_len;
-            parts++;
-            count--;
-        }
-        if (count > 0) {
-            parts->iov_base = (char *)parts->iov_base + sent;
-            parts->iov_len -= (size_t)sent;
-        }
-    }
-    return exchange->write_failed ? -1 : 0;
-}
-
-static int send_bytes(struct http_exchange *exchange, const void *data, size_t bytes)
-{
-    struct iovec part = {.iov_base = (void *)(uintptr_t)data, .iov_len = bytes};
-
-    return bytes > 0 ? send_parts(exchange, &part, 1) : 0;
-}
-
 /* ---- body ----------------------------------------------------------------------------------- */
 
 static long break_body(struct http_exchange *exchange)
@@ -109,80 +34,9 @@ static long break_body(struct http_exchange *exchange)
 }
 
 /*
- * A client without TCP_NODELAY that sends head and body apart holds the body back until the head is
- * acknowledged, which the kernel of a connection in use delays by 40 ms (tcp(7), TCP_QUICKACK).
+ * Chunks are read here, not by mg_read: it waits until the whole of the caller's buffer is full,
+ * refuses extensions and trailer fields, and takes sizes beyond 64 bits modulo 2^64.
  */
-static void acknowledge_head(const struct http_exchange *exchange)
-{
-    const int on = 1;
-
-    if (exchange->body_read == 0) {
-        (void)setsockopt(exchange->conn->fd, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof(on));
-    }
-}
-
-/* True while the body comes at the least rate, or has not been waited for long. */
-static bool keeps_pace(const struct http_exchange *exchange)
-{
-    const struct httpd_options *options = &exchange->httpd->options;
-
-    return options->body_bytes_per_s == 0 ||
-           exchange->body_waited_ms <= options->request_timeout_ms ||
-           exchange->body_read * 1000 >= exchange->body_waited_ms * options->body_bytes_per_s;
-}
-
-/* At least one byte from the socket; 0 its end; -1 broken, late, or too many wait. */
-static long receive(struct http_exchange *exchange, void *buf, size_t bytes, int64_t until_ms)
-{
-    const int fd = exchange->conn->fd;
-
-    for (;;) {
-        const ssize_t got = recv(fd, buf, bytes, MSG_DONTWAIT);
-        int64_t start_ms;
-        int ready;
-
-        if (got >= 0) {
-            return got;
-        }
-        if (errno == EINTR) {
-            continue;
-        }
-        if (errno != EAGAIN) {
-            return -1;
-        }
-        if (exchange->conn->body_late) {
-            exchange->timed_out = true;
-            return -1;
-        }
-        if (!httpd_body_wait_begin(exchange)) {
-            exchange->refused_wait = true;
-            return -1;
-        }
-        acknowledge_head(exchange);
-        start_ms = clock_mono_ms();
-        ready = wait_fd(fd, POLLIN, until_ms);
-        exchange->body_waited_ms += clock_mono_ms() - start_ms;
-        if (ready <= 0 || !keeps_pace(exchange)) {
-            exchange->timed_out = ready == 0 || ready == 1;
-            return -1;
-        }
-    }
-}
-
-/* Bytes that came with the head, else from the socket. */
-static long take(struct http_exchange *exchange, void *buf, size_t bytes, int64_t until_ms)
-{
-    struct httpd_conn *conn = exchange->conn;
-    const size_t ahead = conn->in_length - conn->in_at;
-
-    if (ahead == 0) {
-        return receive(exchange, buf, bytes, until_ms);
-    }
-    bytes = bytes < ahead ? bytes : ahead;
-    memcpy(buf, conn->in + conn->in_at, bytes);
-    conn->in_at += bytes;
-    return (long)bytes;
-}
 
 /* One byte of a chunk's frame. Reads ahead into the place behind the head. */
 static int take_byte(struct http_exchange *exchange, int64_t until_ms)
@@ -193,7 +47,8 @@ static int take_byte(struct http_exchange *exchange, int64_t until_ms)
         long got;
 
         conn->in_at = conn->in_length = conn->head_bytes;
-        got = receive(exchange, conn->in + conn->in_at, conn->in_capacity - conn->in_at, until_ms);
+        got = socket_receive(exchange, conn->in + conn->in_at, conn->in_capacity - conn->in_at,
+                             until_ms);
         if (got <= 0) {
             return -1;
         }
@@ -282,7 +137,7 @@ static long read_chunked(struct http_exchange *exchange, void *buf, size_t bytes
     if ((int64_t)bytes > exchange->chunk_left) {
         bytes = (size_t)exchange->chunk_left;
     }
-    got = take(exchange, buf, bytes, until_ms);
+    got = socket_take(exchange, buf, bytes, until_ms);
     if (got <= 0) {
         return -1;
     }
@@ -308,7 +163,7 @@ static long read_piece(struct http_exchange *exchange, void *buf, size_t bytes, 
     }
     if (exchange->expects_continue) {
         exchange->expects_continue = false;
-        if (exchange->status == 0 && send_bytes(exchange, go_on, sizeof(go_on) - 1) != 0) {
+        if (exchange->status == 0 && virtual_write(exchange, go_on, sizeof(go_on) - 1) != 0) {
             return break_body(exchange);
         }
     }
@@ -321,7 +176,8 @@ static long read_piece(struct http_exchange *exchange, void *buf, size_t bytes, 
     } else {
         const int64_t left = exchange->body_length - exchange->body_read;
 
-        got = take(exchange, buf, (int64_t)bytes < left ? bytes : (size_t)left, until_ms);
+        exchange->piece_until_ms = until_ms;
+        got = virtual_read(exchange, buf, (int64_t)bytes < left ? bytes : (size_t)left);
         if (got <= 0) {
             return break_body(exchange);
         }
@@ -412,50 +268,6 @@ int http_read_body(struct http_exchange *exchange, struct strbuf *out, struct er
 
 /* ---- responses ------------------------------------------------------------------------------ */
 
-static const char *reason_of(int status)
-{
-    static const struct {
-        int status;
-        const char *text;
-    } reasons[] = {
-        {200, "OK"},
-        {201, "Created"},
-        {202, "Accepted"},
-        {204, "No Content"},
-        {206, "Partial Content"},
-        {304, "Not Modified"},
-        {400, "Bad Request"},
-        {401, "Unauthorized"},
-        {403, "Forbidden"},
-        {404, "Not Found"},
-        {405, "Method Not Allowed"},
-        {406, "Not Acceptable"},
-        {408, "Request Timeout"},
-        {409, "Conflict"},
-        {410, "Gone"},
-        {413, "Content Too Large"},
-        {415, "Unsupported Media Type"},
-        {416, "Range Not Satisfiable"},
-        {422, "Unprocessable Content"},
-        {426, "Upgrade Required"},
-        {429, "Too Many Requests"},
-        {431, "Request Header Fields Too Large"},
-        {500, "Internal Server Error"},
-        {501, "Not Implemented"},
-        {502, "Bad Gateway"},
-        {503, "Service Unavailable"},
-        {504, "Gateway Timeout"},
-        {507, "Insufficient Storage"},
-    };
-
-    for (size_t i = 0; i < sizeof(reasons) / sizeof(reasons[0]); i++) {
-        if (reasons[i].status == status) {
-            return reasons[i].text;
-        }
-    }
-    return "Status";
-}
-
 static bool status_has_body(int status)
 {
     return status >= 200 && status != 204 && status != 304;
@@ -463,7 +275,7 @@ static bool status_has_body(int status)
 
 static bool is_head(const struct http_exchange *exchange)
 {
-    return exchange->head.method != NULL && strcmp(exchange->head.method, "HEAD") == 0;
+    return strcmp(exchange->facts->method, "HEAD") == 0;
 }
 
 /* "Date: ..." of this second. */
@@ -493,7 +305,8 @@ static void put_head(struct http_exchange *exchange, int status, const char *con
         exchange->close = true;
     }
     strbuf_reset(out);
-    strbuf_printf(out, "HTTP/1.1 %d %s\r\nDate: %s\r\n", status, reason_of(status), date_now());
+    strbuf_printf(out, "HTTP/1.1 %d %s\r\nDate: %s\r\n", status,
+                  mg_get_response_code_text(exchange->mg, status), date_now());
     if (content_type != NULL && content_type[0] != '\0' && status_has_body(status)) {
         strbuf_printf(out, "Content-Type: %s\r\n", content_type);
     }
@@ -511,16 +324,21 @@ static void put_head(struct http_exchange *exchange, int status, const char *con
 void http_respond(struct http_exchange *exchange, int status, const char *content_type,
                   const char *headers, const void *body, size_t bytes)
 {
-    struct iovec parts[2];
+    const size_t joined = bytes < HTTPD_JOINED_BYTES ? bytes : HTTPD_JOINED_BYTES;
 
     if (exchange->status != 0) {
         return;
     }
     put_head(exchange, status, content_type, headers, (int64_t)bytes, false);
-    parts[0] = (struct iovec){.iov_base = exchange->out->data, .iov_len = exchange->out->length};
-    parts[1] = (struct iovec){.iov_base = (void *)(uintptr_t)body, .iov_len = bytes};
-    (void)send_parts(exchange, parts,
-                     bytes > 0 && !is_head(exchange) && status_has_body(status) ? 2 : 1);
+    if (is_head(exchange) || !status_has_body(status)) {
+        bytes = 0;
+    } else if (bytes > 0) {
+        strbuf_append(exchange->out, body, joined);
+    }
+    if (virtual_write(exchange, exchange->out->data, exchange->out->length) == 0 &&
+        bytes > joined) {
+        (void)virtual_write(exchange, (const char *)body + joined, bytes - joined);
+    }
 }
 
 int http_stream_begin(struct http_exchange *exchange, int status, const char *content_type,
@@ -531,17 +349,17 @@ int http_stream_begin(struct http_exchange *exchange, int status, const char *co
     }
     exchange->streaming = true;
     exchange->stream_length = length;
-    exchange->stream_chunked = length < 0 && !exchange->head.http_1_0;
-    if (length < 0 && exchange->head.http_1_0) {
+    exchange->stream_chunked = length < 0 && !exchange->facts->http_1_0;
+    if (length < 0 && exchange->facts->http_1_0) {
         exchange->close = true;
     }
     put_head(exchange, status, content_type, headers, length, exchange->stream_chunked);
-    return send_bytes(exchange, exchange->out->data, exchange->out->length);
+    return virtual_write(exchange, exchange->out->data, exchange->out->length);
 }
 
 int http_stream_write(struct http_exchange *exchange, const void *data, size_t bytes)
 {
-    struct iovec parts[3];
+    const char *next = data;
 
     if (!exchange->streaming || exchange->stream_ended || exchange->write_failed) {
         return -1;
@@ -556,14 +374,22 @@ int http_stream_write(struct http_exchange *exchange, const void *data, size_t b
         return 0;
     }
     if (!exchange->stream_chunked) {
-        return send_bytes(exchange, data, bytes);
+        return virtual_write(exchange, data, bytes);
     }
-    strbuf_reset(exchange->out);
-    strbuf_printf(exchange->out, "%zx\r\n", bytes);
-    parts[0] = (struct iovec){.iov_base = exchange->out->data, .iov_len = exchange->out->length};
-    parts[1] = (struct iovec){.iov_base = (void *)(uintptr_t)data, .iov_len = bytes};
-    parts[2] = (struct iovec){.iov_base = "\r\n", .iov_len = 2};
-    return send_parts(exchange, parts, 3);
+    while (bytes > 0) {
+        const size_t piece = bytes < HTTPD_JOINED_BYTES ? bytes : HTTPD_JOINED_BYTES;
+
+        strbuf_reset(exchange->out);
+        strbuf_printf(exchange->out, "%zx\r\n", piece);
+        strbuf_append(exchange->out, next, piece);
+        strbuf_puts(exchange->out, "\r\n");
+        if (virtual_write(exchange, exchange->out->data, exchange->out->length) != 0) {
+            return -1;
+        }
+        next += piece;
+        bytes -= piece;
+    }
+    return 0;
 }
 
 int http_stream_end(struct http_exchange *exchange)
@@ -577,7 +403,7 @@ int http_stream_end(struct http_exchange *exchange)
     }
     exchange->stream_ended = true;
     if (exchange->stream_chunked && !is_head(exchange)) {
-        return send_bytes(exchange, "0\r\n\r\n", 5);
+        return virtual_write(exchange, "0\r\n\r\n", 5);
     }
     return 0;
 }

@@ -114,7 +114,7 @@ static bool walk(struct http_exchange *exchange, const char *list, bool forwarde
 
 const char *http_peer(struct http_exchange *exchange)
 {
-    const struct http_head *head = &exchange->head;
+    const struct mg_request_info *info = exchange->info;
     const char *name = "X-Forwarded-For";
     bool found;
 
@@ -127,9 +127,9 @@ const char *http_peer(struct http_exchange *exchange)
         name = "Forwarded";
     }
     /* a header that comes twice is one list (RFC 9110 5.3) */
-    for (int i = head->count - 1; i >= 0 && !found; i--) {
-        if (strcasecmp(head->headers[i].name, name) == 0) {
-            found = walk(exchange, head->headers[i].value, name[0] == 'F');
+    for (int i = info->num_headers - 1; i >= 0 && !found; i--) {
+        if (strcasecmp(info->http_headers[i].name, name) == 0) {
+            found = walk(exchange, info->http_headers[i].value, name[0] == 'F');
         }
     }
     return exchange->client;

@@ -17,7 +17,7 @@
 
 /* ---- guards --------------------------------------------------------------------------------- */
 
-static int check_single(const struct http_head *head, struct error *err)
+static int check_single(const struct mg_request_info *info, struct error *err)
 {
     static const char *const single[] = {"Content-Length", "Transfer-Encoding", "Host",
                                          "Authorization",  "Content-Type",      "X-Request-ID",
@@ -26,8 +26,8 @@ static int check_single(const struct http_head *head, struct error *err)
     for (size_t s = 0; s < sizeof(single) / sizeof(single[0]); s++) {
         int seen = 0;
 
-        for (int i = 0; i < head->count; i++) {
-            seen += strcasecmp(head->headers[i].name, single[s]) == 0;
+        for (int i = 0; i < info->num_headers; i++) {
+            seen += strcasecmp(info->http_headers[i].name, single[s]) == 0;
         }
         if (seen > 1) {
             return error_set(err, ERR_HEADER_INVALID, "%s is given more than once", single[s]);
@@ -47,7 +47,7 @@ static int check_framing(struct http_exchange *exchange, struct error *err)
                          "Content-Length and Transfer-Encoding exclude each other");
     }
     if (coding != NULL) {
-        if (exchange->head.http_1_0 || strcasecmp(coding, "chunked") != 0) {
+        if (exchange->facts->http_1_0 || strcasecmp(coding, "chunked") != 0) {
             return error_set(err, ERR_HEADER_INVALID, "Transfer-Encoding: only chunked is known");
         }
         exchange->body_length = -1;
@@ -66,69 +66,23 @@ static int check_framing(struct http_exchange *exchange, struct error *err)
         if (strcasecmp(expect, "100-continue") != 0) {
             return error_set(err, ERR_HEADER_INVALID, "Expect: only 100-continue is known");
         }
-        exchange->expects_continue = !exchange->head.http_1_0;
+        exchange->expects_continue = !exchange->facts->http_1_0;
     }
     return 0;
-}
-
-static int check_path(const char *path, struct error *err)
-{
-    if (path[0] != '/') {
-        return error_set(err, ERR_INVALID, "the request target is not a path");
-    }
-    for (const char *p = path; *p != '\0'; p++) {
-        unsigned char c = (unsigned char)*p;
-
-        if (c <= ' ' || c >= 0x7f) {
-            return error_set(err, ERR_INVALID, "the path holds a character that must be escaped");
-        }
-        if (c != '%') {
-            continue;
-        }
-        if (strspn(p + 1, "0123456789abcdefABCDEF") < 2) {
-            return error_set(err, ERR_INVALID, "the path holds a malformed escape");
-        }
-        if (p[1] == '0' && p[2] == '0') {
-            return error_set(err, ERR_INVALID, "the path holds an escaped NUL");
-        }
-    }
-    return 0;
-}
-
-/* Whether Connection, which may come more than once, lists this option. */
-static bool connection_lists(const struct http_head *head, const char *option)
-{
-    const size_t wanted = strlen(option);
-
-    for (int i = 0; i < head->count; i++) {
-        const char *at = head->headers[i].value;
-
-        if (strcasecmp(head->headers[i].name, "Connection") != 0) {
-            continue;
-        }
-        while (*(at += strspn(at, " \t,")) != '\0') {
-            const size_t length = strcspn(at, " \t,");
-
-            if (length == wanted && strncasecmp(at, option, length) == 0) {
-                return true;
-            }
-            at += length;
-        }
-    }
-    return false;
 }
 
 int httpd_check_request(struct http_exchange *exchange, struct error *err)
 {
-    const struct http_head *head = &exchange->head;
+    const struct head_facts *facts = exchange->facts;
 
-    exchange->close = head->http_1_0 || atomic_load(&exchange->httpd->draining) ||
-                      connection_lists(head, "close");
-    if (check_single(head, err) != 0 || check_path(head->path, err) != 0 ||
-        check_framing(exchange, err) != 0) {
+    exchange->close = facts->http_1_0 || atomic_load(&exchange->httpd->draining) || facts->close;
+    if (facts->target_fault != NULL) {
+        return error_set(err, ERR_INVALID, "%s", facts->target_fault);
+    }
+    if (check_single(exchange->info, err) != 0 || check_framing(exchange, err) != 0) {
         return -1;
     }
-    if (!head->http_1_0) {
+    if (!facts->http_1_0) {
         const char *host = http_header(exchange, "Host");
 
         if (host == NULL) {
@@ -145,26 +99,26 @@ int httpd_check_request(struct http_exchange *exchange, struct error *err)
 
 const char *http_method(const struct http_exchange *exchange)
 {
-    return exchange->head.method;
+    return exchange->facts->method;
 }
 
 const char *http_path(const struct http_exchange *exchange)
 {
-    return exchange->head.path;
+    return exchange->path;
 }
 
 const char *http_query(const struct http_exchange *exchange)
 {
-    return exchange->head.query;
+    return exchange->info->query_string != NULL ? exchange->info->query_string : "";
 }
 
 const char *http_header(const struct http_exchange *exchange, const char *name)
 {
-    const struct http_head *head = &exchange->head;
+    const struct mg_request_info *info = exchange->info;
 
-    for (int i = 0; i < head->count; i++) {
-        if (strcasecmp(head->headers[i].name, name) == 0) {
-            return head->headers[i].value;
+    for (int i = 0; i < info->num_headers; i++) {
+        if (strcasecmp(info->http_headers[i].name, name) == 0) {
+            return info->http_headers[i].value;
         }
     }
     return NULL;
@@ -173,11 +127,11 @@ const char *http_header(const struct http_exchange *exchange, const char *name)
 bool http_header_at(const struct http_exchange *exchange, int index, const char **ret_name,
                     const char **ret_value)
 {
-    if (index < 0 || index >= exchange->head.count) {
+    if (index < 0 || index >= exchange->info->num_headers) {
         return false;
     }
-    *ret_name = exchange->head.headers[index].name;
-    *ret_value = exchange->head.headers[index].value;
+    *ret_name = exchange->info->http_headers[index].name;
+    *ret_value = exchange->info->http_headers[index].value;
     return true;
 }
 

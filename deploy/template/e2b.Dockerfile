@@ -21,7 +21,7 @@ ENV DEBIAN_FRONTEND=noninteractive \
 RUN apt-get update \
  && apt-get install -y --no-install-recommends \
       bash build-essential ca-certificates curl git jq less make procps ripgrep sudo unzip util-linux xz-utils zip \
-      libcjson-dev libsodium-dev \
+      libcivetweb-dev libcjson-dev libsodium-dev \
  && rm -rf /var/lib/apt/lists/*
 
 RUN arch=$(dpkg --print-architecture | sed 's/amd64/x64/') \

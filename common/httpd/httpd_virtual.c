@@ -1,0 +1,418 @@
+/*
+ * httpd_virtual - the connections that CivetWeb sees, and the socket calls that it makes on them.
+ *
+ * CivetWeb gives a thread to a connection before its first byte and takes it back only by closing
+ * the connection, and no call of its API hands it a socket or gets one back. So it does not see the
+ * clients. It sees one virtual connection per worker, with a client that never leaves and sends
+ * one request after the other. Each of them is the request of some real connection, and gets there
+ * when its head is whole (httpd_conn.c). That takes five functions of libc, which the program
+ * defines itself and the linker exports to libcivetweb (see the Makefile):
+ *   listen  in set_ports_option: its descriptor is noted. Before its threads start, init_context
+ *           moves the listener to the acceptor and leaves an eventfd at that descriptor, so that
+ *           poll() in master_thread_run waits for workers that lack a connection, not for clients;
+ *   accept  in accept_new_connection: makes a virtual connection, a copy of a socket whose peer
+ *           is closed, which is always readable;
+ *   recv    in pull_inner: in read_message it waits for a request and returns its head; in mg_read
+ *           it reads the body of the client whose turn it is; after the handler, what is left;
+ *   send    in push_inner, for mg_write: sends to that client;
+ *   pthread_attr_setstacksize  in mg_start_thread_with_id: Debian's build asks for 102,400 bytes,
+ *           78 KB of which are left in a handler; libjwt, libpq and curl need more.
+ * On any other thread, and while a handler runs, they are libc's.
+ *
+ * A virtual connection ends when CivetWeb could not read a request or its whole body; the worker
+ * gets another one. Descriptors never change hands: the virtual ones are CivetWeb's alone, the real
+ * ones ours alone. Threads: all state is of one thread, but for httpd and its eventfd. Failure:
+ * virtual_start reports.
+ */
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "common/base/clock.h"
+#include "common/httpd/httpd_internal.h"
+
+enum {
+    STACK_BYTES = 512 * 1024,
+    OUT_MAX_BYTES = 65536 + HTTPD_JOINED_BYTES,
+    EXHAUSTED_PAUSE_MS = 10,
+    THREADS_START_MS = 10000,
+};
+
+static _Thread_local struct httpd *starting;        /* mg_start runs here */
+static _Thread_local struct httpd *accepting;       /* this is its accepting thread */
+static _Thread_local struct httpd_worker *serving;  /* this is its worker */
+static _Thread_local struct http_exchange *calling; /* mg_read or mg_write runs here */
+
+/* ---- libc's own ----------------------------------------------------------------------------- */
+
+static struct {
+    int (*listen)(int, int);
+    int (*accept)(int, struct sockaddr *, socklen_t *);
+    ssize_t (*recv)(int, void *, size_t, int);
+    ssize_t (*send)(int, const void *, size_t, int);
+    int (*setstacksize)(pthread_attr_t *, size_t);
+} libc;
+
+/* A sanitizer's, where there is one: it learns from them who has waited for whom. */
+static void look_up(const char *name, void *ret_function)
+{
+    char interceptor[64];
+    void *symbol;
+
+    snprintf(interceptor, sizeof(interceptor), "__interceptor_%s", name);
+    symbol = dlsym(RTLD_DEFAULT, interceptor);
+    if (symbol == NULL) {
+        symbol = dlsym(RTLD_NEXT, name);
+    }
+    if (symbol == NULL) {
+        abort();
+    }
+    /* ISO C has no cast from object to function pointer */
+    memcpy(ret_function, &symbol, sizeof(symbol));
+}
+
+static void look_up_all(void)
+{
+    look_up("listen", &libc.listen);
+    look_up("accept", &libc.accept);
+    look_up("recv", &libc.recv);
+    look_up("send", &libc.send);
+    look_up("pthread_attr_setstacksize", &libc.setstacksize);
+}
+
+static void need_libc(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+    pthread_once(&once, look_up_all);
+}
+
+/* ---- what CivetWeb calls instead ------------------------------------------------------------ */
+
+int listen(int fd, int backlog)
+{
+    need_libc();
+    if (starting != NULL) {
+        starting->civetweb_listener = fd;
+    }
+    return libc.listen(fd, backlog);
+}
+
+int pthread_attr_setstacksize(pthread_attr_t *attributes, size_t bytes)
+{
+    need_libc();
+    return libc.setstacksize(attributes, starting != NULL ? (size_t)STACK_BYTES : bytes);
+}
+
+static void want_connection(struct httpd *httpd)
+{
+    const uint64_t one = 1;
+
+    (void)!write(httpd->wanted_fd, &one, sizeof(one)); /* never full */
+}
+
+/* -1: a descriptor is lacking, or no worker needs one. */
+static int virtual_connection(struct httpd *httpd)
+{
+    uint64_t one;
+    int fd;
+
+    if (atomic_load(&httpd->stopping) || read(httpd->wanted_fd, &one, sizeof(one)) < 0) {
+        errno = EAGAIN;
+        return -1;
+    }
+    fd = fcntl(httpd->virtual_fd, F_DUPFD_CLOEXEC, 0);
+    if (fd < 0) {
+        want_connection(httpd); /* and try again */
+        clock_sleep_ms(EXHAUSTED_PAUSE_MS);
+    }
+    return fd;
+}
+
+int accept(int fd, struct sockaddr *address, socklen_t *bytes)
+{
+    need_libc();
+    return accepting != NULL ? virtual_connection(accepting) : libc.accept(fd, address, bytes);
+}
+
+/* CivetWeb reads a refused head, too, and finds it malformed: its http_error tells the client. */
+static size_t next_head(struct httpd_worker *worker, char *buf, size_t size)
+{
+    size_t bytes;
+
+    if (worker_next_request(worker) == NULL) {
+        return 0;
+    }
+    bytes = worker_read_head(worker, buf, size);
+    worker->unanswered = true;
+    if (bytes == 0) {
+        buf[0] = '\0';
+        bytes = 1;
+    }
+    return bytes;
+}
+
+static size_t rest_of_body(struct httpd_worker *worker, char *buf, size_t size)
+{
+    const size_t bytes = strnlen(worker->rest, size);
+
+    memcpy(buf, worker->rest, bytes);
+    worker->rest += bytes;
+    return bytes;
+}
+
+/* One piece ends mg_read, which would wait until the whole buffer is full. */
+static ssize_t piece_of_body(struct http_exchange *exchange, void *buf, size_t bytes)
+{
+    ssize_t got = -1;
+
+    if (!exchange->piece_came) {
+        got = socket_take(exchange, buf, bytes, exchange->piece_until_ms);
+        exchange->piece_came = got > 0;
+    }
+    return got;
+}
+
+ssize_t recv(int fd, void *buf, size_t bytes, int flags)
+{
+    struct http_exchange *exchange = calling;
+    const enum virtual_recv meant = serving != NULL ? serving->recv : RECV_NOTHING;
+    ssize_t got;
+
+    need_libc();
+    if (exchange == NULL && meant == RECV_NOTHING) {
+        return libc.recv(fd, buf, bytes, flags);
+    }
+    /* whoever calls recv() below means his own descriptor */
+    if (exchange != NULL) {
+        calling = NULL;
+        got = piece_of_body(exchange, buf, bytes);
+        calling = exchange;
+        return got;
+    }
+    serving->recv = RECV_NOTHING;
+    got = (ssize_t)(meant == RECV_HEAD ? next_head(serving, buf, bytes)
+                                       : rest_of_body(serving, buf, bytes));
+    serving->recv = meant;
+    return got;
+}
+
+ssize_t send(int fd, const void *data, size_t bytes, int flags)
+{
+    struct http_exchange *exchange = calling;
+    int status;
+
+    need_libc();
+    if (exchange == NULL) {
+        return libc.send(fd, data, bytes, flags);
+    }
+    calling = NULL;
+    status = socket_send(exchange, data, bytes);
+    calling = exchange;
+    if (status < 0) {
+        errno = EPIPE; /* at EAGAIN CivetWeb would try again */
+        return -1;
+    }
+    return (ssize_t)bytes;
+}
+
+/* Whether the linker made these five known to libcivetweb. */
+static bool are_exported(void)
+{
+    static const struct {
+        const char *name;
+        void (*function)(void);
+    } own[] = {{"listen", (void (*)(void))listen},
+               {"accept", (void (*)(void))accept},
+               {"recv", (void (*)(void))recv},
+               {"send", (void (*)(void))send},
+               {"pthread_attr_setstacksize", (void (*)(void))pthread_attr_setstacksize}};
+
+    for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++) {
+        void *symbol = dlsym(RTLD_DEFAULT, own[i].name);
+
+        if (memcmp(&symbol, &own[i].function, sizeof(symbol)) != 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* ---- what CivetWeb tells -------------------------------------------------------------------- */
+
+static void on_context(const struct mg_context *civetweb)
+{
+    struct httpd *httpd = mg_get_user_data(civetweb);
+
+    httpd->listener = fcntl(httpd->civetweb_listener, F_DUPFD_CLOEXEC, 0);
+    if (httpd->listener >= 0 && (fcntl(httpd->listener, F_SETFL, O_NONBLOCK) != 0 ||
+                                 dup3(httpd->wanted_fd, httpd->civetweb_listener, O_CLOEXEC) < 0)) {
+        close(httpd->listener);
+        httpd->listener = -1;
+    }
+}
+
+static void *on_thread(const struct mg_context *civetweb, int type)
+{
+    struct httpd *httpd = mg_get_user_data(civetweb);
+
+    if (type == 0) {
+        accepting = httpd;
+        return NULL;
+    }
+    pthread_mutex_lock(&httpd->lock);
+    serving = &httpd->workers[atomic_load(&httpd->worker_count)];
+    serving->httpd = httpd;
+    pthread_cond_init(&serving->wake, NULL);
+    strbuf_init(&serving->out, OUT_MAX_BYTES);
+    atomic_fetch_add(&httpd->worker_count, 1);
+    pthread_mutex_unlock(&httpd->lock);
+    return NULL;
+}
+
+static int on_connection(const struct mg_connection *mg, void **ret_data)
+{
+    (void)mg;
+    *ret_data = NULL;
+    serving->recv = RECV_HEAD;
+    return 0;
+}
+
+static void on_request_end(const struct mg_connection *mg, int status)
+{
+    (void)mg;
+    (void)status;
+    serving->recv = RECV_HEAD;
+}
+
+static void on_connection_end(const struct mg_connection *mg)
+{
+    (void)mg;
+    serving->recv = RECV_NOTHING;
+    if (serving->unanswered) { /* it had no memory, or stops */
+        serving->unanswered = false;
+        worker_finish(serving, false, false);
+    }
+    if (!atomic_load(&serving->httpd->stopping)) {
+        want_connection(serving->httpd);
+    }
+}
+
+/* Only what it says while it starts is news; the rest quotes requests. */
+static int on_log(const struct mg_connection *mg, const char *text)
+{
+    (void)mg;
+    if (starting != NULL) {
+        snprintf(starting->start_failure, sizeof(starting->start_failure), "%s", text);
+    }
+    return 1;
+}
+
+/* ---- for the server ------------------------------------------------------------------------- */
+
+static bool threads_run(const struct httpd *httpd)
+{
+    for (int ms = 0; ms < THREADS_START_MS; ms++) {
+        if (atomic_load(&httpd->worker_count) == httpd->options.threads) {
+            return true;
+        }
+        clock_sleep_ms(1);
+    }
+    return false;
+}
+
+int virtual_start(struct httpd *httpd, struct mg_callbacks *callbacks, const char **settings,
+                  struct error *err)
+{
+    struct sigaction child;
+    int pair[2];
+
+    if (!are_exported()) {
+        return error_set(err, ERR_CONFIG,
+                         "linked without the -Wl,--export-dynamic-symbol that "
+                         "libcivetweb needs (Makefile)");
+    }
+    httpd->wanted_fd =
+        eventfd((unsigned)httpd->options.threads, EFD_CLOEXEC | EFD_NONBLOCK | EFD_SEMAPHORE);
+    if (httpd->wanted_fd < 0 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) {
+        return error_set_errno(err, ERR_LIMIT, errno, "socketpair");
+    }
+    close(pair[1]);
+    httpd->virtual_fd = pair[0];
+    callbacks->init_context = on_context;
+    callbacks->init_thread = on_thread;
+    callbacks->init_connection = on_connection;
+    callbacks->end_request = on_request_end;
+    callbacks->connection_close = on_connection_end;
+    callbacks->log_message = on_log;
+    sigaction(SIGCHLD, NULL, &child); /* its manual says it may ignore it */
+    starting = httpd;
+    httpd->civetweb = mg_start(callbacks, httpd, settings);
+    starting = NULL;
+    sigaction(SIGCHLD, &child, NULL);
+    if (httpd->civetweb == NULL || httpd->listener < 0) {
+        return error_set(err, ERR_CONFIG, "cannot listen on %s: %s", httpd->options.listen,
+                         httpd->start_failure);
+    }
+    if (!threads_run(httpd)) {
+        return error_set(err, ERR_LIMIT, "cannot start %d threads", httpd->options.threads);
+    }
+    return 0;
+}
+
+void virtual_stop(struct httpd *httpd)
+{
+    if (httpd->civetweb != NULL) {
+        want_connection(httpd); /* its accepting thread would look every two seconds */
+        mg_stop(httpd->civetweb);
+    }
+}
+
+struct httpd_worker *virtual_request_begin(void)
+{
+    serving->recv = RECV_NOTHING;
+    serving->unanswered = false;
+    return serving;
+}
+
+void virtual_request_end(struct httpd_worker *worker, bool chunked)
+{
+    worker->recv = RECV_REST;
+    worker->rest = chunked ? "0\r\n\r\n" : "";
+}
+
+long virtual_read(struct http_exchange *exchange, void *buf, size_t bytes)
+{
+    int got;
+
+    exchange->piece_came = false;
+    calling = exchange;
+    got = mg_read(exchange->mg, buf, bytes);
+    calling = NULL;
+    return got;
+}
+
+int virtual_write(struct http_exchange *exchange, const void *data, size_t bytes)
+{
+    int sent;
+
+    if (exchange->write_failed || bytes == 0) {
+        return exchange->write_failed ? -1 : 0;
+    }
+    calling = exchange;
+    sent = mg_write(exchange->mg, data, bytes);
+    calling = NULL;
+    if (sent < 0 || (size_t)sent != bytes) {
+        exchange->write_failed = true;
+        exchange->close = true;
+        return -1;
+    }
+    return 0;
+}
