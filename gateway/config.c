@@ -122,6 +122,11 @@ static const struct config_entry table[] = {
      false, "how long an Idempotency-Key is remembered"},
     {"SANDBOX_IDEMPOTENCY_CLAIM_MS", CONFIG_INT, AT(idempotency_claim_ms), 100, 3600000, "30000",
      false, false, "age at which a request that holds a key and has no job lost its gateway"},
+    {"SANDBOX_PAUSED_TTL_SECONDS", CONFIG_INT, AT(paused_ttl_s), 0, 315360000, "0", false, false,
+     "time of one pause after which a new sandbox is deleted, unless its create says another; 0 = "
+     "never"},
+    {"SANDBOX_MAX_LIFETIME_SECONDS", CONFIG_INT, AT(max_life_s), 0, 315360000, "0", false, false,
+     "time after its create at which a new sandbox is deleted, whatever it does; 0 = never"},
     {"SANDBOX_TIMEOUT_SECONDS", CONFIG_INT, AT(idle_timeout_s), 1, 86400, "3000", false, false,
      "idle time after which a sandbox is paused"},
     {"SANDBOX_JOB_ATTEMPTS", CONFIG_INT, AT(job_attempts), 1, 1000, "8", false, false,

@@ -42,6 +42,7 @@ struct gateway_config {
     bool audit_commands;
     int64_t max_keys; /* API keys of one user; 0 = no limit */
     int64_t admission_depth, admission_age_ms, admission_max;
+    int64_t paused_ttl_s, max_life_s;
     char *usage_prices;
     int64_t work_percent, user_share_percent, event_follower_percent, buffer_bytes;
     char *log_level;

@@ -107,6 +107,25 @@ static void send_wakeups(struct sweep *sweep, struct wakeup *wakeups, size_t cou
 
 /* ---- (a) deadlines ------------------------------------------------------------------------ */
 
+/* Deletes what was paused too long or has lived too long. Returns false when there are more. */
+static bool run_lives(struct sweep *sweep)
+{
+    const struct reaper_config *config = sweep->config;
+    struct error err = ERROR_INIT;
+    struct wakeup *wakeups = NULL;
+    size_t count = 0;
+
+    if (store_reap_lives(sweep->store, (int)config->batch, &wakeups, &count, &err) != 0) {
+        note_store(sweep, &err);
+        return true;
+    }
+    if (count > 0) {
+        log_event(LOG_INFO, "lives.ended", LOG_I("count", (int64_t)count));
+    }
+    send_wakeups(sweep, wakeups, count);
+    return count < (size_t)config->batch;
+}
+
 static void run_deadlines(struct sweep *sweep, int64_t now_ms)
 {
     const struct reaper_config *config = sweep->config;
@@ -127,7 +146,7 @@ static void run_deadlines(struct sweep *sweep, int64_t now_ms)
         log_event(LOG_INFO, "deadlines.reached", LOG_I("count", (int64_t)count));
     }
     send_wakeups(sweep, wakeups, count);
-    if (count == (size_t)config->batch) {
+    if (!run_lives(sweep) || count == (size_t)config->batch) {
         sweep->next_deadlines_ms = now_ms; /* there are more */
         return;
     }

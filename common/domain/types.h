@@ -92,7 +92,9 @@ struct sandbox {
     int64_t created_at_ms, started_at_ms, stopped_at_ms, deleted_at_ms, last_activity_at_ms;
     int64_t missing_since_ms; /* the provider does not know it at the moment; 0 = it does */
     int64_t read_at_ms;       /* when the row was read, by the clock of its times: the database's */
-    char *metadata_json;      /* object of strings, or NULL */
+    int64_t delete_at_ms;     /* deleted then, unless a resume comes first; 0 = never */
+    int64_t paused_ttl_ms, max_life_ms;      /* for its create only; 0 = no end */
+    char *metadata_json;                     /* object of strings, or NULL */
     char provider_reason[REASON_BYTES];      /* why it is not at the first choice; "" = it is */
     char agent_version[AGENT_VERSION_BYTES]; /* of the provider's agent inside, or "" = not told */
 };

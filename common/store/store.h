@@ -344,6 +344,9 @@ int store_jobs_finish(struct store *store, struct store_finish *items, size_t co
  * unfinished pause/delete is skipped. *ret_wakeups heap array. */
 int store_reap_deadlines(struct store *store, int limit, struct wakeup **ret_wakeups,
                          size_t *ret_count, struct error *err) MUST_CHECK;
+/* The same for those whose delete_at has come: inserts their delete job (origin lifetime). */
+int store_reap_lives(struct store *store, int limit, struct wakeup **ret_wakeups, size_t *ret_count,
+                     struct error *err) MUST_CHECK;
 /* Whether any job was ever accepted and is still kept: without one, a queue without its mark is
  * new. */
 int store_has_jobs(struct store *store, bool *ret, struct error *err) MUST_CHECK;

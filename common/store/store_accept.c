@@ -57,6 +57,8 @@ int store_accept_create(struct store *store, const struct sandbox *sandbox,
     param_text(&p, job_id);
     param_job(&p, accept);
     param_text(&p, accept->key_id);
+    param_int(&p, sandbox->paused_ttl_ms);
+    param_int(&p, sandbox->max_life_ms);
     param_text(&bind, sandbox->owner);
     param_text(&bind, accept->key);
     param_text(&bind, accept->claim);

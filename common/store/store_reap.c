@@ -27,6 +27,15 @@ int store_reap_deadlines(struct store *store, int limit, struct wakeup **ret_wak
     return query_wakeups(store, Q_REAP_DEADLINES, &p, ret_wakeups, ret_count, err);
 }
 
+int store_reap_lives(struct store *store, int limit, struct wakeup **ret_wakeups, size_t *ret_count,
+                     struct error *err)
+{
+    struct params p = {.count = 0};
+
+    param_int(&p, limit);
+    return query_wakeups(store, Q_REAP_LIVES, &p, ret_wakeups, ret_count, err);
+}
+
 int store_next_deadline_ms(struct store *store, int64_t max_ms, int64_t *ret_ms, struct error *err)
 {
     struct params p = {.count = 0};

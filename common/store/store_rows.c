@@ -60,6 +60,7 @@ int row_sandbox(const PGresult *result, int row, int column, struct sandbox *ret
     ret->missing_since_ms = INT();
     ret->read_at_ms = INT();
     TEXT(ret->agent_version);
+    ret->delete_at_ms = INT();
     return column;
 }
 

@@ -179,6 +179,7 @@ static int read_create(struct request *request, int64_t default_timeout_s, struc
     str_copy(sandbox->template_id, sizeof(sandbox->template_id), params->places[0].template_id);
     sandbox->timeout_mode = TIMEOUT_ABSOLUTE;
     sandbox->timeout_ms = timeout_s * 1000;
+    sandbox->paused_ttl_ms = request->gateway->config->paused_ttl_s * 1000;
     sandbox->on_timeout = pauses ? ON_TIMEOUT_PAUSE : ON_TIMEOUT_DELETE;
     params->timeout_ms = sandbox->timeout_ms;
     params->envs = envs != NULL ? cJSON_Duplicate(envs, true) : NULL;

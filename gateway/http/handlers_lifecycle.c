@@ -79,7 +79,7 @@ static int read_create(struct request *request, struct sandbox *sandbox, struct 
     const char *user_id, *template_id, *provider_name;
     const cJSON *metadata, *envs, *env;
     bool given;
-    int64_t timeout_s;
+    int64_t timeout_s, paused_ttl_s;
 
     if (json_get_string_req(request->body, "user_id", 1, LABEL_BYTES - 1, &user_id, err) < 0 ||
         json_get_string(request->body, "sandbox_template_id", TEMPLATE_BYTES - 1, "", &template_id,
@@ -88,6 +88,8 @@ static int read_create(struct request *request, struct sandbox *sandbox, struct 
             0 ||
         json_get_int(request->body, "timeout_seconds", 1, TIMEOUT_MAX_S,
                      gateway->config->idle_timeout_s, &timeout_s, err) < 0 ||
+        json_get_int(request->body, "paused_ttl_seconds", PAUSED_TTL_MIN_S, PAUSED_TTL_MAX_S,
+                     gateway->config->paused_ttl_s, &paused_ttl_s, err) < 0 ||
         read_on_timeout(request->body, ON_TIMEOUT_PAUSE, &sandbox->on_timeout, &given, err) < 0 ||
         json_get_string_map(request->body, "metadata", METADATA_MAX, METADATA_KEY_BYTES,
                             METADATA_VALUE_BYTES, &metadata, err) < 0 ||
@@ -110,6 +112,7 @@ static int read_create(struct request *request, struct sandbox *sandbox, struct 
     str_copy(sandbox->provider, sizeof(sandbox->provider), params->places[0].provider);
     str_copy(sandbox->template_id, sizeof(sandbox->template_id), params->places[0].template_id);
     sandbox->timeout_ms = timeout_s * 1000;
+    sandbox->paused_ttl_ms = paused_ttl_s * 1000;
     params->timeout_ms = sandbox->timeout_ms;
     params->envs = envs != NULL ? cJSON_Duplicate(envs, true) : NULL;
     if (metadata != NULL) {

@@ -102,6 +102,7 @@ cJSON *view_info(const struct sandbox *sandbox)
     json_add_time(data, "stopped_at", sandbox->stopped_at_ms);
     json_add_time(data, "last_activity_at", sandbox->last_activity_at_ms);
     json_add_time(data, "expires_at", sandbox->expires_at_ms);
+    json_add_time(data, "delete_at", sandbox->delete_at_ms);
     cJSON_AddStringToObject(data, "on_timeout", on_timeout_name(sandbox->on_timeout));
     add_metadata(data, sandbox);
     return data;

@@ -267,6 +267,7 @@ enum lifecycle_end lifecycle_create(struct request *request, struct sandbox *san
     struct wakeup wakeup;
     bool may_wait;
 
+    sandbox->max_life_ms = gateway->config->max_life_s * 1000;
     memset(ret_job, 0, sizeof(*ret_job));
     if (idempotency_joins(request)) {
         str_copy(sandbox->id, sizeof(sandbox->id), request->state->idempotency.sandbox_id);

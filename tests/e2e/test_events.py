@@ -201,6 +201,21 @@ def test_usage_is_told_by_owner_as_json_and_csv(two):
     assert len(admin.ok(admin.get(f"{USAGE}?group_by=owner"))["items"]) > 1
 
 
+def test_what_is_paused_too_long_is_deleted_by_the_timer(two):
+    ivy = two.client("ivy")
+    box = ivy.create(paused_ttl_seconds=3600)["sandbox_id"]
+    assert ivy.info(box)["delete_at"] is None
+    ivy.pause(box)
+    info = ivy.info(box)
+    paused, ends = (datetime.datetime.fromisoformat(info[name]) for name in ("stopped_at", "delete_at"))
+    assert 3599 <= (ends - paused).total_seconds() < 3660
+    two.sql(f"update sandboxes set delete_at = now() where id = '{box}'")
+    wait_until("deleted", lambda: ivy.get(f"{BASE}/{box}/status").status_code == 404, 30)
+    last = settled(ivy, 6)[-2:]
+    assert [(e["type"], e["data"]["actor"]["kind"]) for e in last] == [("sandbox.deleting", "timer"), ("sandbox.deleted", "timer")]
+    assert last[1]["data"]["reason"] == "end of its life"
+
+
 @pytest.mark.parametrize("query", ["from=x", "from=2026-02-30", "from=2026-2-03", "from=2026-01-02&to=2026-01-02", "from=2026-01-02&to=2026-01-01",
                                    "from=2024-01-01&to=2026-01-01", "group_by=x", "group_by=day,", "from=2026-01-01T00:00:00Z"])
 def test_wrong_questions_about_usage_are_refused(two, query):

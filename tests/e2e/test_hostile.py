@@ -31,7 +31,7 @@ TAKES = {
     "handle_user_limits": ({"username": ("str", True), "limits": ("limits", True)}, {"username": "nobody-here", "limits": {}}),
     "handle_key_rotate": ({"overlap_seconds": ("count", True)}, {"overlap_seconds": 60}),
     "handle_create": ({"user_id": ("str", True), "sandbox_template_id": ("str", False), "timeout_seconds": ("int", False),
-                       "on_timeout": ON_TIMEOUT, "provider": ("choice", False), "metadata": ("map", False),
+                       "paused_ttl_seconds": ("int", False), "on_timeout": ON_TIMEOUT, "provider": ("choice", False), "metadata": ("map", False),
                        "envs": ("map", False)}, {"user_id": "u"}),
     "handle_connect": ({"sandbox_id": ("id", True)}, {"sandbox_id": ID}),
     "handle_schedule_timeout": ({"sandbox_id": ("id", True), "timeout_seconds": ("int", True), "on_timeout": ON_TIMEOUT},

@@ -106,6 +106,89 @@ static void test_a_deadline_waits_for_an_unfinished_pause_or_delete(void **state
     sql("DELETE FROM jobs; DELETE FROM events; DELETE FROM sandboxes");
 }
 
+static size_t reap_lives(void)
+{
+    struct wakeup *wakeups;
+    size_t count;
+
+    OK(store_reap_lives(store, 100, &wakeups, &count, &err));
+    for (size_t i = 0; i < count; i++) {
+        assert_int_equal(wakeups[i].op, JOB_DELETE);
+    }
+    free(wakeups);
+    return count;
+}
+
+static void do_op(const struct sandbox *sandbox, enum job_op op, enum sandbox_status to)
+{
+    struct wakeup wakeup;
+    bool joined;
+
+    accept_op(sandbox->id, op, false, &wakeup, &joined);
+    run_job(wakeup.job_id, to);
+}
+
+static int64_t delete_in_ms(const struct sandbox *sandbox)
+{
+    struct sandbox row;
+    int64_t left_ms;
+
+    OK(store_sandbox_get(store, sandbox->id, "alice", false, &row, &err));
+    left_ms = row.delete_at_ms != 0 ? row.delete_at_ms - row.read_at_ms : -1;
+    sandbox_done(&row);
+    return left_ms;
+}
+
+static void test_a_sandbox_that_is_paused_too_long_is_deleted(void **state)
+{
+    struct sandbox sandbox;
+
+    (void)state;
+    create_running(&sandbox);
+    assert_int_equal(delete_in_ms(&sandbox), -1);
+    sql("UPDATE sandboxes SET paused_ttl_ms = 3600000, deadline_job_at = NULL");
+    do_op(&sandbox, JOB_PAUSE, SANDBOX_PAUSED);
+    assert_in_range(delete_in_ms(&sandbox), 3500000, 3600000);
+    assert_int_equal(reap_lives(), 0);
+    do_op(&sandbox, JOB_RESUME, SANDBOX_RUNNING);
+    assert_int_equal(delete_in_ms(&sandbox), -1); /* a pause counts for itself */
+    do_op(&sandbox, JOB_PAUSE, SANDBOX_PAUSED);
+    sql("UPDATE sandboxes SET delete_at = now() - interval '1 second'");
+    leave_job(&sandbox, JOB_RESUME);
+    assert_int_equal(reap_lives(), 0);
+    leave_job(&sandbox, JOB_DELETE);
+    assert_int_equal(reap_lives(), 0);
+    leave_job(&sandbox, JOB_TIMEOUT);
+    assert_int_equal(reap_lives(), 1);
+    assert_int_equal(reap_lives(), 0);
+    sql("DELETE FROM jobs; DELETE FROM events; DELETE FROM sandboxes");
+}
+
+static void test_a_longest_life_ends_in_every_state(void **state)
+{
+    struct store_accept accept = {.max_attempts = 5};
+    struct sandbox sandbox = {.timeout_ms = 60000, .max_life_ms = 3600000, .paused_ttl_ms = 60000};
+    struct wakeup wakeup;
+    char job_id[UUID_BYTES];
+
+    (void)state;
+    id_uuid(sandbox.id);
+    id_uuid(job_id);
+    str_copy(sandbox.owner, sizeof(sandbox.owner), "alice");
+    str_copy(sandbox.provider, sizeof(sandbox.provider), "e2b");
+    OK(store_accept_create(store, &sandbox, &accept, job_id, &wakeup, &err));
+    assert_in_range(delete_in_ms(&sandbox), 3500000, 3600000);
+    run_job(job_id, SANDBOX_RUNNING);
+    assert_in_range(delete_in_ms(&sandbox), 3500000, 3600000);
+    do_op(&sandbox, JOB_PAUSE, SANDBOX_PAUSED);
+    assert_in_range(delete_in_ms(&sandbox), 0, 60000); /* the earlier of both */
+    do_op(&sandbox, JOB_RESUME, SANDBOX_RUNNING);
+    assert_in_range(delete_in_ms(&sandbox), 3500000, 3600000);
+    sql("UPDATE sandboxes SET delete_at = now(), deadline_job_at = NULL");
+    assert_int_equal(reap_lives(), 1);
+    sql("DELETE FROM jobs; DELETE FROM events; DELETE FROM sandboxes");
+}
+
 static void test_an_end_at_the_provider_waits_for_unfinished_jobs(void **state)
 {
     static const char *const near[] = {
@@ -133,6 +216,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_an_attempt_that_ends_resets_the_crashes),
         cmocka_unit_test(test_a_deadline_waits_for_an_unfinished_pause_or_delete),
+        cmocka_unit_test(test_a_sandbox_that_is_paused_too_long_is_deleted),
+        cmocka_unit_test(test_a_longest_life_ends_in_every_state),
         cmocka_unit_test(test_an_end_at_the_provider_waits_for_unfinished_jobs),
     };
 
