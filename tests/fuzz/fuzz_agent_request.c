@@ -8,7 +8,7 @@
 
 #include "common/base/json.h"
 #include "deploy/sandbox-host/agent/connect.h"
-#include "deploy/sandbox-host/agent/rpc.h"
+#include "deploy/sandbox-host/agent/rpc_call.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -10,7 +10,7 @@
 
 #include "common/base/clock.h"
 #include "common/proxy/signature.h"
-#include "deploy/sandbox-host/agent/download.h"
+#include "deploy/sandbox-host/agent/access.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 const char *__wrap_http_header(const struct http_exchange *exchange, const char *name);
@@ -77,7 +77,7 @@ static void check_due(const char *operation, const char *token)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static struct files_request request;
+    static struct access_request request;
     char token[] = "token", user[] = "user", home[] = "/home/user";
     struct agent_config config = {.access_token = token, .user = user, .home = home};
     struct error err = ERROR_INIT;
@@ -93,7 +93,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     given_token = (data[0] & 2) != 0 ? strsep(&line, "\n") : NULL;
     given_query = line != NULL ? line : "";
     const char *operation = (data[0] & 1) != 0 ? "write" : "read";
-    if (files_request_init(&request, NULL, &config, operation, &status, &err) == 0) {
+    if (access_request_init(&request, NULL, &config, operation, &status, &err) == 0) {
         check_due(operation, token);
     } else if (status != 400 && status != 401) {
         abort();

@@ -1,9 +1,11 @@
 /*
- * compose - POST /files/compose: several files become one, the sources go. See files.h.
+ * compose - see compose.h. The sources go once the whole is there.
  *
  * The whole is written beside the destination and renamed onto it, so that a failure leaves what
  * was there. The kernel copies (copy_file_range), where the file systems let it.
  */
+#include "deploy/sandbox-host/agent/compose.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -15,9 +17,8 @@
 #include "common/base/alloc.h"
 #include "common/base/id.h"
 #include "common/base/json.h"
+#include "deploy/sandbox-host/agent/answers.h"
 #include "deploy/sandbox-host/agent/entry.h"
-#include "deploy/sandbox-host/agent/files.h"
-#include "deploy/sandbox-host/agent/routes.h"
 #include "deploy/sandbox-host/agent/user.h"
 
 #define BODY_MAX_BYTES (4u << 20)
@@ -226,13 +227,13 @@ static void respond(struct http_exchange *exchange, const char *destination)
     if (json_print(answer, &text) == 0) {
         http_respond(exchange, 200, "application/json", "", text.data, text.length);
     } else {
-        routes_respond_error(exchange, 500, "the answer is too long");
+        answer_error(exchange, 500, "the answer is too long");
     }
     cJSON_Delete(answer);
     strbuf_done(&text);
 }
 
-void files_compose(struct http_exchange *exchange, const struct agent_config *config)
+void compose_serve(struct http_exchange *exchange, const struct agent_config *config)
 {
     struct compose compose = {.config = config,
                               .fd = -1,
@@ -256,7 +257,7 @@ void files_compose(struct http_exchange *exchange, const struct agent_config *co
     if (result == 0) {
         respond(exchange, compose.destination);
     } else {
-        routes_respond_error(exchange, compose.status, err.message);
+        answer_error(exchange, compose.status, err.message);
     }
     if (compose.fd >= 0) {
         close(compose.fd);

@@ -1,5 +1,5 @@
 /*
- * download - GET /files; see download.h and files.h.
+ * download - see download.h.
  */
 #include "deploy/sandbox-host/agent/download.h"
 
@@ -14,8 +14,8 @@
 #include <zlib.h>
 
 #include "common/base/alloc.h"
-#include "deploy/sandbox-host/agent/files.h"
-#include "deploy/sandbox-host/agent/routes.h"
+#include "deploy/sandbox-host/agent/access.h"
+#include "deploy/sandbox-host/agent/answers.h"
 
 #define COPY_BYTES  65536
 #define SNIFF_BYTES 512
@@ -272,8 +272,7 @@ static void serve(struct download *download)
 
     download_format_date(download->info.st_mtim.tv_sec, date);
     if (encoding < 0) {
-        routes_respond_error(exchange, 406,
-                             "no acceptable encoding found, supported: [identity, gzip]");
+        answer_error(exchange, 406, "no acceptable encoding found, supported: [identity, gzip]");
         return;
     }
     if (not_modified(download)) {
@@ -297,14 +296,14 @@ static void serve(struct download *download)
         head = read(download->fd, download->buffer, start > 0 ? SNIFF_BYTES : COPY_BYTES);
     } while (head < 0 && errno == EINTR);
     if (head < 0) {
-        routes_respond_error(exchange, 500, "error reading file");
+        answer_error(exchange, 500, "error reading file");
         return;
     }
     const char *type = download_content_type(download->path, download->buffer,
                                              head < SNIFF_BYTES ? (size_t)head : SNIFF_BYTES);
     if (start > 0) {
         if (lseek(download->fd, start, SEEK_SET) != start) {
-            routes_respond_error(exchange, 500, "seeker can't seek");
+            answer_error(exchange, 500, "seeker can't seek");
             return;
         }
         head = 0;
@@ -365,22 +364,22 @@ static int open_file(struct download *download, int *ret_status, struct error *e
     return 0;
 }
 
-void files_get(struct http_exchange *exchange, const struct agent_config *config)
+void download_serve(struct http_exchange *exchange, const struct agent_config *config)
 {
-    struct files_request *request = xmalloc(sizeof(*request));
+    struct access_request *request = xmalloc(sizeof(*request));
     struct download download = {.exchange = exchange, .fd = -1};
     struct error err = ERROR_INIT;
     char *path = xmalloc(PATH_MAX);
     int status = 500;
 
     download.path = path;
-    if (files_request_init(request, exchange, config, "read", &status, &err) != 0) {
-        routes_respond_error(exchange, status, err.message);
+    if (access_request_init(request, exchange, config, "read", &status, &err) != 0) {
+        answer_error(exchange, status, err.message);
     } else if (user_resolve_path(config, &request->user, request->path, path, &err) != 0) {
         error_prefix(&err, "error expanding and resolving path");
-        routes_respond_error(exchange, 400, err.message);
+        answer_error(exchange, 400, err.message);
     } else if (open_file(&download, &status, &err) != 0) {
-        routes_respond_error(exchange, status, err.message);
+        answer_error(exchange, status, err.message);
     } else {
         download.buffer = xmalloc(COPY_BYTES);
         serve(&download);

@@ -1,8 +1,8 @@
 /*
- * download - what both directions of /files share, and the pure parts of a download.
+ * download - GET /files.
  *
- * Owns: struct files_request, content types, Accept-Encoding. Does not own: sockets.
- * Threads: no shared state.
+ * Owns: ranges, conditions, Accept-Encoding and gzip, content types, streaming from disk to socket
+ * through buffers of a fixed size. Does not own: access (access.h). Threads: httpd's.
  */
 #ifndef AGENT_DOWNLOAD_H
 #define AGENT_DOWNLOAD_H
@@ -14,20 +14,10 @@
 #include "common/httpd/httpd.h"
 #include "common/httpd/range.h"
 #include "deploy/sandbox-host/agent/agent.h"
-#include "deploy/sandbox-host/agent/user.h"
 
-struct files_request {
-    struct http_exchange *exchange;
-    const struct agent_config *config;
-    struct user user;
-    bool has_path;
-    char path[PATH_MAX]; /* as given */
-};
+void download_serve(struct http_exchange *exchange, const struct agent_config *config);
 
-/* Reads path and username and checks access for "read" or "write". -1: answer *ret_status + err. */
-int files_request_init(struct files_request *request, struct http_exchange *exchange,
-                       const struct agent_config *config, const char *operation, int *ret_status,
-                       struct error *err) MUST_CHECK;
+/* ---- pure parts ---- */
 
 /* Accept-Encoding: 1 = gzip, 0 = identity, -1 = the client takes neither. */
 int download_encoding(const char *header);

@@ -26,6 +26,7 @@
 #include "common/base/strbuf.h"
 #include "common/httpd/httpd.h"
 #include "deploy/sandbox-host/agent/agent.h"
+#include "deploy/sandbox-host/agent/answers.h"
 #include "deploy/sandbox-host/agent/process.h"
 #include "deploy/sandbox-host/agent/relay.h"
 #include "deploy/sandbox-host/agent/root.h"
@@ -207,7 +208,7 @@ int main(int argc, char **argv)
         .request_timeout_ms = (int)env.stall_ms,
         .max_head_bytes = 16384,
         .handler = routes_serve,
-        .bad_request = routes_bad_request,
+        .bad_request = answer_bad_request,
         .arg = &config,
     };
     httpd = httpd_start(&options, &err);

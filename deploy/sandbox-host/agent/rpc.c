@@ -1,6 +1,4 @@
-/*
- * rpc - transport checks, user, body and dispatch of Connect calls; see rpc.h.
- */
+/* rpc - see rpc.h. */
 #include "deploy/sandbox-host/agent/rpc.h"
 
 #include <stdio.h>
@@ -11,6 +9,8 @@
 #include "common/base/alloc.h"
 #include "common/base/encode.h"
 #include "common/base/json.h"
+#include "deploy/sandbox-host/agent/rpc_filesystem.h"
+#include "deploy/sandbox-host/agent/rpc_process.h"
 
 #define KEEPALIVE_DEFAULT_MS 90000
 #define KEEPALIVE_MAX_S      86400
@@ -41,73 +41,6 @@ static const struct {
     {"/filesystem.Filesystem/GetWatcherEvents", RPC_UNARY, rpc_filesystem_get_watcher_events, NULL},
     {"/filesystem.Filesystem/RemoveWatcher", RPC_UNARY, rpc_filesystem_remove_watcher, NULL},
 };
-
-int rpc_get_uint32(const cJSON *object, const char *field, uint32_t *ret, struct connect_error *err)
-{
-    const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, field);
-    char *end = NULL;
-
-    *ret = 0;
-    if (item == NULL || cJSON_IsNull(item)) {
-        return 0;
-    }
-    if (cJSON_IsNumber(item) && item->valuedouble >= 0 && item->valuedouble <= UINT32_MAX &&
-        item->valuedouble == (double)(uint32_t)item->valuedouble) {
-        *ret = (uint32_t)item->valuedouble;
-        return 0;
-    }
-    if (cJSON_IsString(item) && item->valuestring[0] >= '0' && item->valuestring[0] <= '9' &&
-        strlen(item->valuestring) <= 10) {
-        const unsigned long long value = strtoull(item->valuestring, &end, 10);
-        if (*end == '\0' && value <= UINT32_MAX) {
-            *ret = (uint32_t)value;
-            return 0;
-        }
-    }
-    return connect_fail(err, CONNECT_INVALID_ARGUMENT, "%s: not an unsigned 32-bit integer", field);
-}
-
-int rpc_get_string(const cJSON *object, const char *field, size_t max_bytes, const char **ret,
-                   struct connect_error *err)
-{
-    struct error cause = ERROR_INIT;
-
-    if (json_get_string(object, field, max_bytes, "", ret, &cause) != 0) {
-        return connect_fail_from(err, CONNECT_INVALID_ARGUMENT, "", &cause);
-    }
-    return 0;
-}
-
-int rpc_get_object(const cJSON *object, const char *field, const cJSON **ret,
-                   struct connect_error *err)
-{
-    const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, field);
-
-    *ret = NULL;
-    if (item == NULL || cJSON_IsNull(item)) {
-        return 0;
-    }
-    if (!cJSON_IsObject(item)) {
-        return connect_fail(err, CONNECT_INVALID_ARGUMENT, "%s: not an object", field);
-    }
-    *ret = item;
-    return 0;
-}
-
-int rpc_get_path(const struct rpc_call *call, const char *field, char out[PATH_MAX],
-                 struct connect_error *err)
-{
-    const char *text = NULL;
-    struct error cause = ERROR_INIT;
-
-    if (rpc_get_string(call->request, field, PATH_MAX - 1, &text, err) != 0) {
-        return -1;
-    }
-    if (user_resolve_path(call->config, &call->user, text, out, &cause) != 0) {
-        return connect_fail_from(err, CONNECT_INVALID_ARGUMENT, "", &cause);
-    }
-    return 0;
-}
 
 static void respond_error(struct http_exchange *exchange, const struct connect_error *err)
 {

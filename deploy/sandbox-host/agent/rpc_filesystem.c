@@ -21,7 +21,7 @@
 #include "common/base/service.h"
 #include "deploy/sandbox-host/agent/entry.h"
 #include "deploy/sandbox-host/agent/process.h"
-#include "deploy/sandbox-host/agent/rpc.h"
+#include "deploy/sandbox-host/agent/rpc_filesystem.h"
 #include "deploy/sandbox-host/agent/tree.h"
 #include "deploy/sandbox-host/agent/watch.h"
 

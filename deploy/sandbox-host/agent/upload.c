@@ -1,11 +1,8 @@
-/*
- * files - access, paths and uploads of /files; downloads are in download.c. See files.h.
- */
-#include "deploy/sandbox-host/agent/files.h"
+/* upload - see upload.h. */
+#include "deploy/sandbox-host/agent/upload.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,15 +12,13 @@
 #include <unistd.h>
 
 #include "common/base/alloc.h"
-#include "common/base/clock.h"
 #include "common/base/json.h"
 #include "common/httpd/multipart.h"
-#include "common/proxy/signature.h"
+#include "deploy/sandbox-host/agent/access.h"
+#include "deploy/sandbox-host/agent/answers.h"
 #include "deploy/sandbox-host/agent/body.h"
 #include "deploy/sandbox-host/agent/connect.h"
-#include "deploy/sandbox-host/agent/download.h"
 #include "deploy/sandbox-host/agent/entry.h"
-#include "deploy/sandbox-host/agent/routes.h"
 #include "deploy/sandbox-host/agent/user.h"
 
 #define COPY_BYTES         65536
@@ -32,86 +27,8 @@
 #define METADATA_KEY_BYTES 246  /* XATTR_NAME_MAX less the namespace */
 #define METADATA_ALL_BYTES 4096 /* keys with their prefix, and values */
 
-/* ---- access ---- */
-
-/* The header's token, or a signature over this very request. */
-static int check_access(struct http_exchange *exchange, const struct agent_config *config,
-                        const char *path, const char *operation, const char *username,
-                        struct error *err)
-{
-    const char *token = http_header(exchange, "X-Access-Token");
-    char given[128], expiration[24], expected[SIGNATURE_BYTES];
-
-    if (config->access_token == NULL) {
-        return 0;
-    }
-    if (token != NULL && token[0] != '\0') {
-        return routes_token_matches(config, token)
-                   ? 0
-                   : error_set(err, ERR_FORBIDDEN,
-                               "access token present in header but does not match");
-    }
-    const int found = http_query_param(exchange, "signature", given, sizeof(given));
-    if (found == 0) {
-        return error_set(err, ERR_FORBIDDEN, "missing signature query parameter");
-    }
-    const int expires =
-        http_query_param(exchange, "signature_expiration", expiration, sizeof(expiration));
-    const bool numeric = expires != 1 || (expiration[0] != '\0' && strlen(expiration) <= 18 &&
-                                          strspn(expiration, "0123456789") == strlen(expiration));
-    if (found < 0 || expires < 0 || !numeric) {
-        return error_set(err, ERR_FORBIDDEN, "invalid signature");
-    }
-    signature_make(path, operation, username, config->access_token, expires == 1 ? expiration : "",
-                   expected);
-    if (strlen(given) != strlen(expected) ||
-        sodium_memcmp(given, expected, strlen(expected)) != 0) {
-        return error_set(err, ERR_FORBIDDEN, "invalid signature");
-    }
-    if (expires == 1 && strtoll(expiration, NULL, 10) < clock_wall_ms() / 1000) {
-        return error_set(err, ERR_FORBIDDEN, "signature is already expired");
-    }
-    return 0;
-}
-
-int files_request_init(struct files_request *request, struct http_exchange *exchange,
-                       const struct agent_config *config, const char *operation, int *ret_status,
-                       struct error *err)
-{
-    char username[64];
-
-    *request = (struct files_request){.exchange = exchange, .config = config};
-    const int named = http_query_param(exchange, "username", username, sizeof(username));
-    const int given = http_query_bytes(exchange, "path", request->path, sizeof(request->path));
-    *ret_status = 400;
-    if (given < 0) {
-        return error_set(err, ERR_INVALID, "path: malformed or longer than %d bytes", PATH_MAX - 1);
-    }
-    request->has_path = given == 1;
-    if (given != 1) {
-        request->path[0] = '\0';
-    }
-    *ret_status = 401;
-    if (named < 0) {
-        return error_set(err, ERR_INVALID, "error looking up user: malformed username");
-    }
-    if (named != 1) {
-        username[0] = '\0';
-    }
-    if (check_access(exchange, config, request->path, operation, username, err) != 0) {
-        return -1;
-    }
-    if (user_lookup(config, username, &request->user, err) != 0) {
-        return error_set(err, ERR_NOT_FOUND, "error looking up user '%s': user: unknown user %s",
-                         username, username);
-    }
-    return 0;
-}
-
-/* ---- uploads ---- */
-
 struct upload {
-    struct files_request *request;
+    struct access_request *request;
     cJSON *metadata; /* what the X-Metadata-* headers say, or NULL */
     cJSON *answer;   /* array of what is written */
     int status;      /* of the failure in err */
@@ -280,7 +197,7 @@ static int upload_close(struct upload *upload, struct error *err)
 static int part_begin(void *arg, const char *name, const char *filename, struct error *err)
 {
     struct upload *upload = arg;
-    const struct files_request *request = upload->request;
+    const struct access_request *request = upload->request;
     const cJSON *item;
 
     upload->skipping = strcmp(name, "file") != 0;
@@ -348,7 +265,7 @@ out:
 
 static int upload_raw(struct upload *upload, struct body *body, struct error *err)
 {
-    const struct files_request *request = upload->request;
+    const struct access_request *request = upload->request;
     char *buffer = NULL;
     long n = 0;
     int result = -1;
@@ -394,9 +311,9 @@ static void drain(struct http_exchange *exchange)
     free(buffer);
 }
 
-void files_post(struct http_exchange *exchange, const struct agent_config *config)
+void upload_serve(struct http_exchange *exchange, const struct agent_config *config)
 {
-    struct files_request *request = xmalloc(sizeof(*request));
+    struct access_request *request = xmalloc(sizeof(*request));
     struct upload upload = {.request = request, .fd = -1};
     struct error err = ERROR_INIT;
     struct body body;
@@ -407,7 +324,7 @@ void files_post(struct http_exchange *exchange, const struct agent_config *confi
     upload.path = xmalloc(PATH_MAX);
     upload.answer = cJSON_CreateArray();
     strbuf_init(&text, 4u << 20);
-    if (files_request_init(request, exchange, config, "write", &upload.status, &err) == 0) {
+    if (access_request_init(request, exchange, config, "write", &upload.status, &err) == 0) {
         upload.status = 400;
         if (body_init(&body, exchange, &err) != 0) {
             error_prefix(&err, "error decompressing request body");
@@ -430,7 +347,7 @@ void files_post(struct http_exchange *exchange, const struct agent_config *confi
         http_respond(exchange, 200, "text/plain; charset=utf-8", "", text.data, text.length);
     } else {
         drain(exchange);
-        routes_respond_error(exchange, upload.status, err.message);
+        answer_error(exchange, upload.status, err.message);
     }
     if (upload.fd >= 0) {
         close(upload.fd);
