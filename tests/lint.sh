@@ -45,6 +45,11 @@ forbid gateway 'lifecycle-worker|reaper|deploy'
 forbid lifecycle-worker 'common/(httpd|proxy)|gateway|reaper|deploy'
 forbid reaper 'common/(provider|httpd|proxy)|gateway|lifecycle-worker|deploy'
 forbid deploy/sandbox-host 'common/(domain|store|queue|provider)|gateway|lifecycle-worker|reaper|deploy/template'
+# the rooms of the host: main <- api <- sandbox <- isolation, and the agent beside them
+forbid deploy/sandbox-host/api 'deploy/sandbox-host/agent'
+forbid deploy/sandbox-host/sandbox 'deploy/sandbox-host/(api|agent)'
+forbid deploy/sandbox-host/isolation 'deploy/sandbox-host/(api|sandbox|agent)'
+forbid deploy/sandbox-host/agent 'deploy/sandbox-host/(api|sandbox|isolation)'
 forbid deploy/template 'common/(domain|store|queue|provider)|gateway|lifecycle-worker|reaper|deploy/sandbox-host'
 
 # rooms of the gateway

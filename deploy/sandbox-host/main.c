@@ -31,6 +31,8 @@
 #include "deploy/sandbox-host/sandbox/build.h"
 #include "deploy/sandbox-host/sandbox/claims.h"
 #include "deploy/sandbox-host/sandbox/sandbox.h"
+#include "deploy/sandbox-host/sandbox/sandboxes.h"
+#include "deploy/sandbox-host/sandbox/saved.h"
 #include "deploy/sandbox-host/sandbox/template.h"
 
 enum {
@@ -55,24 +57,25 @@ static void on_warden_lost(void *arg)
 /* Everything but the API: after it boxes can be made. */
 static int open_host(struct host_config *config, struct error *err)
 {
-    const struct warden_events events = {.exited = boxes_exited, .lost = on_warden_lost};
+    const struct warden_events events = {.exited = sandboxes_exited, .lost = on_warden_lost};
     int64_t first_uid;
     bool adopted;
 
     if (spawn_init(config, err) < 0 || claims_find(config, err) < 0 ||
         egress_init(config, err) < 0 || templates_init(config, err) < 0 ||
+        saved_init(config, err) < 0 ||
         warden_open(config, &events, &adopted, &first_uid, err) < 0) {
         return -1;
     }
     if (adopted) {
         log_event(LOG_INFO, "sandbox_host.warden_found");
     }
-    return builds_init(config, err) < 0 ? -1 : boxes_init(config, first_uid, adopted, err);
+    return builds_init(config, err) < 0 ? -1 : sandboxes_init(config, first_uid, adopted, err);
 }
 
 static void close_host(void)
 {
-    boxes_done();
+    sandboxes_done();
     builds_done();
     warden_close();
     templates_done();

@@ -4,6 +4,8 @@
  * Files come by PUT to a URL that the API gives out. Such a request brings no key, so the URL holds
  * a token that only the key's owner can have been given.
  */
+#include "deploy/sandbox-host/api/api_build.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <sodium.h>
@@ -13,8 +15,9 @@
 #include <unistd.h>
 
 #include "common/base/alloc.h"
-#include "deploy/sandbox-host/api/api_internal.h"
+#include "deploy/sandbox-host/api/api_names.h"
 #include "deploy/sandbox-host/sandbox/build.h"
+#include "deploy/sandbox-host/sandbox/build_upload.h"
 
 enum { TOKEN_BYTES = 32, PIECE_BYTES = 64 * 1024, LOGS_MAX = 1000, HOST_BYTES = 255 };
 
@@ -53,7 +56,7 @@ static void give_link(struct call *call, const char *template_id, const char *ha
     struct error err = ERROR_INIT;
     cJSON *tree;
 
-    if (build_upload_path(hash, path, &err) < 0) {
+    if (build_upload_path(call->config->state_dir, hash, path, &err) < 0) {
         api_send_failure(call->http, &err);
         return;
     }
@@ -99,7 +102,7 @@ static void take_file(struct call *call, const char *hash)
 {
     char path[SAVED_PATH_BYTES], fresh[SAVED_PATH_BYTES + 16];
     struct error err = ERROR_INIT;
-    int fd = -1, status = build_upload_path(hash, path, &err);
+    int fd = -1, status = build_upload_path(call->config->state_dir, hash, path, &err);
 
     if (status == 0) {
         snprintf(fresh, sizeof(fresh), "%s.XXXXXX", path);

@@ -4,6 +4,8 @@
  * A page ends with a cursor that names its last sandbox (start time and id), so that the next page
  * goes on behind it whatever was created or killed meanwhile.
  */
+#include "deploy/sandbox-host/api/api_list.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,7 +14,6 @@
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
 #include "common/base/encode.h"
-#include "deploy/sandbox-host/api/api_internal.h"
 #include "deploy/sandbox-host/sandbox/template.h"
 
 enum { LIST_MAX = 100, QUERY_BYTES = 4096, CURSOR_BYTES = 64 };

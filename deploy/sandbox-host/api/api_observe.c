@@ -1,12 +1,13 @@
 /*
  * api_observe - what a sandbox uses and what was logged of it: /metrics, /logs.
  */
+#include "deploy/sandbox-host/api/api_observe.h"
+
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/base/clock.h"
-#include "deploy/sandbox-host/api/api_internal.h"
 
 enum { LOGS_MAX = 1000, SEARCH_BYTES = 257, IDS_BYTES = 8192 };
 

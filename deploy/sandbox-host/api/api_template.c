@@ -4,6 +4,8 @@
  * A snapshot is the disk alone, and the answers that make one say so ("memory": false): a sandbox
  * made from it starts its processes anew.
  */
+#include "deploy/sandbox-host/api/api_template.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +13,8 @@
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
 #include "common/base/encode.h"
-#include "deploy/sandbox-host/api/api_internal.h"
+#include "deploy/sandbox-host/api/api_build.h"
+#include "deploy/sandbox-host/api/api_names.h"
 #include "deploy/sandbox-host/isolation/disk.h"
 #include "deploy/sandbox-host/sandbox/saved.h"
 #include "deploy/sandbox-host/sandbox/template.h"
@@ -22,7 +25,6 @@ enum {
     LIST_MAX = 100,
     FORKS_MAX = 100,
     FORK_TIMEOUT_S = 15,
-    TAGS_MAX = 64,
 };
 
 /* A path in its parts, decoded. */
@@ -68,39 +70,6 @@ bool api_is_template_path(const char *path)
 
 /* ---- how a template looks ---- */
 
-static cJSON *names_tree(const struct template *template)
-{
-    const cJSON *names = cJSON_GetObjectItemCaseSensitive(
-        template->description, template->image != NULL ? "names" : "aliases");
-    cJSON *tree = cJSON_IsArray(names) ? cJSON_Duplicate(names, true) : cJSON_CreateArray();
-
-    if (template->image == NULL) {
-        cJSON_InsertItemInArray(tree, 0, cJSON_CreateString(template->id));
-    }
-    return tree;
-}
-
-/* Names without tags. */
-static cJSON *aliases_tree(const struct template *template)
-{
-    cJSON *names = names_tree(template), *tree = cJSON_CreateArray();
-    const cJSON *name;
-
-    cJSON_ArrayForEach(name, names)
-    {
-        char text[TEMPLATE_NAME_BYTES];
-        const size_t length = strcspn(name->valuestring, ":");
-        const int last = cJSON_GetArraySize(tree) - 1;
-
-        snprintf(text, sizeof(text), "%.*s", (int)length, name->valuestring);
-        if (last < 0 || strcmp(cJSON_GetArrayItem(tree, last)->valuestring, text) != 0) {
-            cJSON_AddItemToArray(tree, cJSON_CreateString(text));
-        }
-    }
-    cJSON_Delete(names);
-    return tree;
-}
-
 static const char *build_of(const struct template *template)
 {
     const char *id = json_text(template->description, "buildID");
@@ -135,8 +104,8 @@ static cJSON *basic_template_tree(const struct template *template)
 
     cJSON_AddStringToObject(tree, "templateID", template->id);
     cJSON_AddBoolToObject(tree, "public", false);
-    cJSON_AddItemToObject(tree, "aliases", aliases_tree(template));
-    cJSON_AddItemToObject(tree, "names", names_tree(template));
+    cJSON_AddItemToObject(tree, "aliases", api_aliases_tree(template));
+    cJSON_AddItemToObject(tree, "names", api_names_tree(template));
     json_add_time(tree, "createdAt", created_of(template));
     json_add_time(tree, "updatedAt", created_of(template));
     cJSON_AddNullToObject(tree, "lastSpawnedAt");
@@ -158,7 +127,7 @@ static cJSON *template_tree(const struct call *call, const struct template *temp
 
 static cJSON *snapshot_tree(const struct template *template)
 {
-    cJSON *tree = cJSON_CreateObject(), *names = names_tree(template);
+    cJSON *tree = cJSON_CreateObject(), *names = api_names_tree(template);
     const cJSON *first = cJSON_GetArrayItem(names, 0);
     char id[TEMPLATE_NAME_BYTES + 16];
 
@@ -263,38 +232,13 @@ static void list_snapshots(struct call *call)
 
 /* ---- one template ---- */
 
-/* Only what is there: not base for a name nobody knows (SANDBOX_HOST_ANY_TEMPLATE). */
-static int take_exactly(const char *reference, const struct template **ret, struct error *err)
-{
-    char name[TEMPLATE_NAME_BYTES];
-    const cJSON *alias;
-    cJSON *aliases;
-    bool found;
-
-    if (template_normalize(reference, name, err) < 0 || template_take(reference, ret, err) < 0) {
-        return -1;
-    }
-    found = strcmp((*ret)->id, name) == 0;
-    aliases = aliases_tree(*ret);
-    cJSON_ArrayForEach(alias, aliases)
-    {
-        found = found || strcmp(alias->valuestring, name) == 0;
-    }
-    cJSON_Delete(aliases);
-    if (!found) {
-        template_release(*ret);
-        return error_set(err, ERR_NOT_FOUND, "template '%.64s' not found", reference);
-    }
-    return 0;
-}
-
 static void get_alias(struct call *call, const char *alias)
 {
     const struct template *template;
     struct error err = ERROR_INIT;
     cJSON *tree;
 
-    if (take_exactly(alias, &template, &err) < 0) {
+    if (api_take_exactly(alias, &template, &err) < 0) {
         api_send_failure(call->http, &err);
         return;
     }
@@ -311,7 +255,7 @@ static void get_template(struct call *call, const char *reference)
     struct error err = ERROR_INIT;
     cJSON *tree, *build;
 
-    if (take_exactly(reference, &template, &err) < 0) {
+    if (api_take_exactly(reference, &template, &err) < 0) {
         api_send_failure(call->http, &err);
         return;
     }
@@ -341,7 +285,7 @@ static void get_tags(struct call *call, const char *reference)
     }
     template_lock();
     for (const struct template *t = *template_list(); t != NULL; t = t->next) {
-        cJSON *names = names_tree(t);
+        cJSON *names = api_names_tree(t);
         const cJSON *one;
 
         cJSON_ArrayForEach(one, names)
@@ -368,29 +312,6 @@ static void get_tags(struct call *call, const char *reference)
         return;
     }
     api_send_tree(call->http, 200, "", tree);
-}
-
-int api_read_tags(const cJSON *body, bool needed, const cJSON **ret, struct error *err)
-{
-    const cJSON *tag;
-
-    *ret = cJSON_GetObjectItemCaseSensitive(body, "tags");
-    if (!needed && (*ret == NULL || cJSON_IsNull(*ret))) {
-        *ret = NULL;
-        return 0;
-    }
-    if (!cJSON_IsArray(*ret) || cJSON_GetArraySize(*ret) > TAGS_MAX) {
-        return error_set(err, ERR_INVALID, "tags: not an array of at most %d names", TAGS_MAX);
-    }
-    cJSON_ArrayForEach(tag, *ret)
-    {
-        char name[TEMPLATE_NAME_BYTES];
-
-        if (!cJSON_IsString(tag) || template_normalize(tag->valuestring, name, err) < 0) {
-            return error_set(err, ERR_INVALID, "tags: each is a name of letters, digits, - and _");
-        }
-    }
-    return 0;
 }
 
 static void change_tags(struct call *call)
@@ -477,27 +398,6 @@ void api_templates(struct call *call)
 }
 
 /* ---- snapshots and forks ---- */
-
-/* A name that a template of this machine has cannot be given to another. */
-int api_check_name(const char *reference, char name[TEMPLATE_NAME_BYTES],
-                   char tag[TEMPLATE_NAME_BYTES], struct error *err)
-{
-    const char *colon = strchr(reference, ':');
-    const struct template *other;
-    struct error none = ERROR_INIT;
-    bool taken;
-
-    if (template_normalize(reference, name, err) < 0) {
-        return -1;
-    }
-    str_copy(tag, TEMPLATE_NAME_BYTES, colon != NULL ? colon + 1 : TEMPLATE_TAG);
-    if (take_exactly(name, &other, &none) < 0) {
-        return 0;
-    }
-    taken = other->image == NULL;
-    template_release(other);
-    return taken ? error_set(err, ERR_INVALID, "'%.64s' is a template of this machine", name) : 0;
-}
 
 /* What a snapshot's sandboxes start with, from the template of the sandbox it was taken of. */
 static int commit_snapshot(const char *id, const struct box_view *view, const char *name,

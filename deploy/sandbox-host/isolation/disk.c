@@ -22,9 +22,9 @@
 #include "common/base/alloc.h"
 #include "common/base/log.h"
 #include "deploy/sandbox-host/isolation/files.h"
+#include "deploy/sandbox-host/isolation/image.h"
 #include "deploy/sandbox-host/isolation/layers.h"
 #include "deploy/sandbox-host/isolation/view.h"
-#include "deploy/sandbox-host/sandbox/image.h"
 
 enum { ATTACH_TRIES = 64, BLOCK_BYTES = 4096 };
 extern char **environ;

@@ -128,20 +128,20 @@ static int find_hidden(struct error *err)
 
 /* ---- the plan ---- */
 
-void layers_plan(const struct template *template, struct strbuf *out)
+void layers_plan(const struct userland *userland, struct strbuf *out)
 {
     if (!available) {
         return;
     }
-    if (template->root != NULL) {
-        strbuf_printf(out, "root\t%s\n", template->root);
+    if (userland->root != NULL) {
+        strbuf_printf(out, "root\t%s\n", userland->root);
     } else {
         strbuf_printf(out, "usr\t%s:/usr\n", hidden);
         if (access(PACKAGES, F_OK) == 0) {
             strbuf_puts(out, "dpkg\t" PACKAGES "\n");
         }
     }
-    strbuf_printf(out, "etc\t%s\n", template->etc);
+    strbuf_printf(out, "etc\t%s\n", userland->etc);
 }
 
 bool layers_available(void)

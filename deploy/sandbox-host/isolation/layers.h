@@ -20,7 +20,7 @@
 #include "common/base/error.h"
 #include "common/base/strbuf.h"
 #include "deploy/sandbox-host/config.h"
-#include "deploy/sandbox-host/sandbox/template.h"
+#include "deploy/sandbox-host/isolation/userland.h"
 
 enum { LAYERS_TEXT_BYTES = 16384 };
 
@@ -35,7 +35,7 @@ const char *layers_reason(void);
 
 /* The layers of a template, one a line: the name below dir/sys, a tab, lower folders with colons
  * between, the topmost first. */
-void layers_plan(const struct template *template, struct strbuf *out);
+void layers_plan(const struct userland *userland, struct strbuf *out);
 /* Makes the folders of the upper layers on a disk that is mounted without an ID mapping. */
 int layers_make_folders(const char *dir, const char *plan, struct error *err) MUST_CHECK;
 /* A user namespace that maps what root owns on disk to `uid`; a descriptor. */

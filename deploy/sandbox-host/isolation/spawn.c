@@ -27,9 +27,9 @@
 #include "deploy/sandbox-host/isolation/filter.h"
 #include "deploy/sandbox-host/isolation/kit.h"
 #include "deploy/sandbox-host/isolation/layers.h"
+#include "deploy/sandbox-host/isolation/proc_files.h"
 #include "deploy/sandbox-host/isolation/view.h"
 #include "deploy/sandbox-host/isolation/warden.h"
-#include "deploy/sandbox-host/sandbox/facts.h"
 
 enum {
     /* where the warden puts the descriptors of an order; 3, 4 and 5 are the agent's contract */
@@ -78,7 +78,7 @@ int spawn_init(const struct host_config *host_config, struct error *err)
 
     config = host_config;
     open_files = files_of_a_process();
-    facts_init(config);
+    proc_files_init(config);
     snprintf(all, sizeof(all), "%.60s/s", config->state_dir);
     if (files_make_dir(config->state_dir, 0711, err) < 0 || files_make_dir(all, 0711, err) < 0) {
         err->code = ERR_CONFIG;
@@ -192,18 +192,18 @@ static cJSON *merge(const cJSON *under, const cJSON *over)
  */
 static int send_settings(int fd, const struct spawn_request *request, struct error *err)
 {
-    const char *user = request->template->user != NULL ? request->template->user : "user";
+    const char *user = request->userland->user != NULL ? request->userland->user : "user";
     const char *home = strcmp(user, "root") == 0 ? "/root" : "/home/user";
-    const char *workdir = request->template->workdir;
+    const char *workdir = request->userland->workdir;
     cJSON *tree = cJSON_CreateObject();
     struct strbuf text;
     size_t sent = 0;
     int status = 0;
 
     json_add_string_or_null(tree, "access_token", request->access_token);
-    cJSON_AddItemToObject(tree, "envs", merge(request->template->envs, request->envs));
+    cJSON_AddItemToObject(tree, "envs", merge(request->userland->envs, request->envs));
     cJSON_AddStringToObject(tree, "sandbox_id", request->id);
-    cJSON_AddStringToObject(tree, "template_id", request->template->id);
+    cJSON_AddStringToObject(tree, "template_id", request->userland->template_id);
     cJSON_AddStringToObject(tree, "user", user);
     cJSON_AddStringToObject(tree, "home", home);
     cJSON_AddStringToObject(tree, "workdir", workdir != NULL ? workdir : home);
@@ -324,7 +324,7 @@ static int prepare(const struct spawn_request *request, const char *dir, const c
                    char device[DISK_DEVICE_BYTES], bool *ret_memory, struct ends *ends,
                    struct error *err)
 {
-    if (files_make_dir(dir, 0711, err) < 0 || facts_make(dir, ret_memory, err) < 0 ||
+    if (files_make_dir(dir, 0711, err) < 0 || proc_files_make(dir, ret_memory, err) < 0 ||
         disk_make(dir, request->disk, home, request->uid, device, &ends->disk, err) < 0) {
         return -1;
     }
@@ -344,8 +344,8 @@ static int run_wrapper(const struct spawn_request *request, const char *dir, con
                        const char *device, bool memory, const struct strbuf *plan,
                        const struct ends *ends, struct spawn_process *wrapper, struct error *err)
 {
-    char memory_info[FACTS_PATH_BYTES], boot_id[FACTS_PATH_BYTES];
-    const struct view_request seen = {.template = request->template,
+    char memory_info[PROC_FILES_PATH_BYTES], boot_id[PROC_FILES_PATH_BYTES];
+    const struct view_request seen = {.userland = request->userland,
                                       .dir = dir,
                                       .kit = &kit,
                                       .memory_folder_bytes = config->tmp_bytes,
@@ -428,12 +428,12 @@ int spawn_start(const struct spawn_request *request, struct spawn_box *ret, stru
 
     *ret = (struct spawn_box)SPAWN_NOTHING;
     spawn_dir(dir, request->id);
-    if (request->template->root != NULL && request->disk == NULL) {
-        snprintf(home, sizeof(home), "%s/home/user", request->template->root);
+    if (request->userland->root != NULL && request->disk == NULL) {
+        snprintf(home, sizeof(home), "%s/home/user", request->userland->root);
         skeleton = access(home, F_OK) == 0 ? home : NULL;
     }
     strbuf_init(&plan, LAYERS_TEXT_BYTES);
-    layers_plan(request->template, &plan);
+    layers_plan(request->userland, &plan);
     cgroup_create(request->id, &limits);
     status = prepare(request, dir, skeleton, device, &memory, &ends, err) < 0 ||
                      run_wrapper(request, dir, skeleton, device, memory, &plan, &ends,

@@ -15,14 +15,14 @@
 #include "common/base/error.h"
 #include "common/base/json.h"
 #include "deploy/sandbox-host/config.h"
-#include "deploy/sandbox-host/sandbox/template.h"
+#include "deploy/sandbox-host/isolation/userland.h"
 
 enum { SPAWN_PATH_BYTES = 100, SPAWN_ENVD_PORT = 49983 };
 #define SPAWN_KEPT "kept" /* file in the folder of a sandbox that outlives host and warden */
 
 struct spawn_request {
     const char *id;
-    const struct template *template;
+    const struct userland *userland;
     const char *access_token; /* or NULL */
     const cJSON *envs;        /* over the template's, or NULL */
     uid_t uid;                /* 0 = as this process */

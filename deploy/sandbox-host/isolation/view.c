@@ -124,16 +124,16 @@ static void add_own_userland(struct view_argv *argv, const struct view_request *
 
 static void add_userland(struct view_argv *argv, const struct view_request *request)
 {
-    const struct template *template = request->template;
+    const struct userland *userland = request->userland;
     char layer[PATH_MAX];
     struct dirent *entry;
     DIR *folder;
 
-    if (template->root == NULL) {
+    if (userland->root == NULL) {
         add_own_userland(argv, request);
         return;
     }
-    folder = opendir(template->root);
+    folder = opendir(userland->root);
     while (folder != NULL && (entry = readdir(folder)) != NULL) {
         bool skipped = entry->d_name[0] == '.';
 
@@ -142,7 +142,7 @@ static void add_userland(struct view_argv *argv, const struct view_request *requ
         }
         if (!skipped) {
             snprintf(layer, sizeof(layer), "%s/sys/root/%s", request->dir, entry->d_name);
-            add_entry(argv, template->root, entry->d_name, request->layered ? layer : NULL);
+            add_entry(argv, userland->root, entry->d_name, request->layered ? layer : NULL);
         }
     }
     if (folder != NULL) {
@@ -207,7 +207,7 @@ void view_build(struct view_argv *argv, const struct view_request *request)
     add_userland(argv, request);
     snprintf(text, sizeof(text), "%s/sys/etc", request->dir);
     add3(argv, request->layered ? "--bind" : "--ro-bind",
-         request->layered ? text : request->template->etc, "/etc");
+         request->layered ? text : request->userland->etc, "/etc");
     add2(argv, "--proc", "/proc");
     if (request->memory_info != NULL) {
         add3(argv, "--ro-bind", request->memory_info, "/proc/meminfo");
@@ -221,7 +221,7 @@ void view_build(struct view_argv *argv, const struct view_request *request)
     for (int i = 1; i < view_folder_count; i++) {
         add_own_folder(argv, request, i);
     }
-    cJSON_ArrayForEach(mount, request->template->mounts)
+    cJSON_ArrayForEach(mount, request->userland->mounts)
     {
         add3(argv, "--ro-bind", mount->valuestring, mount->string);
     }
@@ -235,7 +235,7 @@ void view_build(struct view_argv *argv, const struct view_request *request)
     snprintf(text, sizeof(text), "%d", request->agent_threads);
     add3(argv, "--setenv", "SANDBOX_AGENT_THREADS", text);
     add(argv, "--");
-    if (request->template->root != NULL && request->kit->loader[0] != '\0') {
+    if (request->userland->root != NULL && request->kit->loader[0] != '\0') {
         snprintf(text, sizeof(text), "/.sandbox/lib/%s", request->kit->loader);
         add(argv, text);
         add2(argv, "--library-path", "/.sandbox/lib");

@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 #include "deploy/sandbox-host/isolation/kit.h"
-#include "deploy/sandbox-host/sandbox/template.h"
+#include "deploy/sandbox-host/isolation/userland.h"
 
 /* A list of strings that ends with NULL, owned. */
 struct view_argv {
@@ -20,7 +20,7 @@ struct view_argv {
 };
 
 struct view_request {
-    const struct template *template;
+    const struct userland *userland;
     const char *dir; /* the sandbox's folder: its disk is dir/disk */
     const struct kit *kit;
     int64_t memory_folder_bytes; /* each folder that lives in memory */

@@ -74,7 +74,7 @@ void builds_done(void)
     pthread_mutex_unlock(&lock);
 }
 
-bool build_is_stopping(void)
+static bool is_stopping(void)
 {
     bool is;
 
@@ -86,7 +86,7 @@ bool build_is_stopping(void)
 
 /* ---- logs ---- */
 
-void build_log(struct build *build, const char *level, const char *text, size_t length)
+static void add_log(struct build *build, const char *level, const char *text, size_t length)
 {
     cJSON *entry;
     char *copy;
@@ -109,12 +109,15 @@ void build_log(struct build *build, const char *level, const char *text, size_t 
     pthread_mutex_unlock(&lock);
 }
 
-void build_set_step(struct build *build, const char *step)
+static void set_step(struct build *build, const char *step)
 {
     pthread_mutex_lock(&lock);
     str_copy(build->step, sizeof(build->step), step);
     pthread_mutex_unlock(&lock);
 }
+
+static const struct build_reporter reporter = {
+    .log = add_log, .set_step = set_step, .is_stopping = is_stopping};
 
 /* ---- the list ---- */
 
@@ -159,6 +162,7 @@ int build_new(const char *name, const cJSON *tags, char template_id[SAVED_ID_BYT
 {
     struct build *build = xcalloc(1, sizeof(*build));
 
+    build->reporter = &reporter;
     if (saved_begin(build->id, build->image, err) < 0) {
         free(build);
         return -1;
@@ -189,7 +193,7 @@ static void finish(struct build *build, int status, const struct error *err)
 {
     if (status < 0) {
         saved_abandon(build->id);
-        build_log(build, "error", err->message, strlen(err->message));
+        add_log(build, "error", err->message, strlen(err->message));
     }
     pthread_mutex_lock(&lock);
     build->status = status < 0 ? BUILD_FAILED : BUILD_READY;
@@ -298,15 +302,4 @@ cJSON *build_info(const char *template_id, const char *build_id, int64_t offset,
     }
     pthread_mutex_unlock(&lock);
     return tree;
-}
-
-int build_upload_path(const char *hash, char out[SAVED_PATH_BYTES], struct error *err)
-{
-    const size_t length = strlen(hash);
-
-    if (length == 0 || length > 64 || strspn(hash, "0123456789abcdef") != length) {
-        return error_set(err, ERR_INVALID, "the hash is not 1 to 64 hexadecimal digits");
-    }
-    snprintf(out, SAVED_PATH_BYTES, "%.60s/u/%.64s", config->state_dir, hash);
-    return 0;
 }

@@ -31,7 +31,4 @@ int build_start(const char *template_id, const char *build_id, const cJSON *body
 cJSON *build_info(const char *template_id, const char *build_id, int64_t offset, int64_t limit,
                   struct error *err);
 
-/* Where the archive with this hash of a COPY step is kept. -1: not a hash. */
-int build_upload_path(const char *hash, char out[SAVED_PATH_BYTES], struct error *err) MUST_CHECK;
-
 #endif

@@ -11,8 +11,17 @@
 enum { BUILD_LOG_LINES = 10000, BUILD_LINE_BYTES = 4096, BUILD_STEP_BYTES = 16 };
 enum build_status { BUILD_NEW, BUILD_WAITING, BUILD_RUNNING, BUILD_READY, BUILD_FAILED };
 
+struct build;
+/* How the steps tell the list of builds how far they are. */
+struct build_reporter {
+    void (*log)(struct build *build, const char *level, const char *text, size_t length);
+    void (*set_step)(struct build *build, const char *step);
+    bool (*is_stopping)(void);
+};
+
 /* status, step, reason and logs are guarded by build.c's lock; the rest is the build's thread's. */
 struct build {
+    const struct build_reporter *reporter;
     char id[SAVED_ID_BYTES], build_id[UUID_BYTES], image[SAVED_PATH_BYTES];
     char name[TEMPLATE_NAME_BYTES];
     cJSON *tags;
@@ -26,11 +35,6 @@ struct build {
     char *user, *workdir; /* NULL = user, and the home */
     struct build *next;
 };
-
-/* One line of its log. */
-void build_log(struct build *build, const char *level, const char *text, size_t length);
-void build_set_step(struct build *build, const char *step);
-bool build_is_stopping(void);
 
 /* Whether the host can do what is asked for. ERR_INVALID names what it cannot. */
 int build_check(const cJSON *body, struct error *err) MUST_CHECK;

@@ -8,6 +8,7 @@
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
 #include "deploy/sandbox-host/sandbox/build_internal.h"
+#include "deploy/sandbox-host/sandbox/build_upload.h"
 #include "deploy/sandbox-host/sandbox/guest.h"
 #include "deploy/sandbox-host/sandbox/sandbox.h"
 
@@ -24,6 +25,7 @@ enum {
 struct work {
     struct build *build;
     const char *id;            /* of its sandbox */
+    const char *state_dir;     /* of the host */
     int64_t until_ms;          /* monotonic */
     char tail[TAIL_BYTES + 1]; /* of the last command's output */
 };
@@ -50,7 +52,6 @@ static int check_step(const cJSON *step, struct error *err)
     } types[] = {{"RUN", 1, 2},    {"COPY", 2, 4},    {"ENV", 2, 1024},
                  {"ARG", 2, 1024}, {"WORKDIR", 1, 1}, {"USER", 1, 1}};
     const char *type, *hash;
-    char path[SAVED_PATH_BYTES];
 
     if (json_get_string_req(step, "type", 1, 32, &type, err) < 0 ||
         json_get_string(step, "filesHash", 64, NULL, &hash, err) < 0) {
@@ -61,8 +62,7 @@ static int check_step(const cJSON *step, struct error *err)
             if (arg_count(step) < types[i].least || arg_count(step) > types[i].most) {
                 return error_set(err, ERR_INVALID, "%s: a wrong number of args", type);
             }
-            return strcmp(type, "COPY") != 0 || hash == NULL ? 0
-                                                             : build_upload_path(hash, path, err);
+            return strcmp(type, "COPY") != 0 || hash == NULL ? 0 : build_upload_check(hash, err);
         }
     }
     return error_set(err, ERR_INVALID, "%.32s: this host has no such step", type);
@@ -119,7 +119,7 @@ static void log_output(struct work *work, struct strbuf *output, bool ended)
             break;
         }
         if (length > 0) {
-            build_log(work->build, "info", at, length);
+            work->build->reporter->log(work->build, "info", at, length);
         }
         at += length + (end != NULL);
         left -= length + (end != NULL);
@@ -165,7 +165,7 @@ static int run(struct work *work, const char *text, const char *user, const char
             status = error_set(err, ERR_TIMEOUT, "%.64s: the build took too long", what);
             break;
         }
-        if (build_is_stopping()) {
+        if (work->build->reporter->is_stopping()) {
             status = error_set(err, ERR_DRAINING, "the host is stopping");
             break;
         }
@@ -306,7 +306,7 @@ static int step_copy(struct work *work, const cJSON *step, struct error *err)
     struct strbuf script;
     int status;
 
-    if (build_upload_path(hash, path, err) < 0) {
+    if (build_upload_path(work->state_dir, hash, path, err) < 0) {
         return -1;
     }
     if (access(path, R_OK) != 0) {
@@ -337,7 +337,7 @@ static int run_step(struct work *work, const cJSON *step, struct error *err)
 
     snprintf(line, sizeof(line), "%s %.120s %.60s", type, arg(step, 0),
              strcmp(type, "COPY") == 0 ? arg(step, 1) : "");
-    build_log(work->build, "info", line, strlen(line));
+    work->build->reporter->log(work->build, "info", line, strlen(line));
     if (strcmp(type, "RUN") == 0) {
         return run(work, arg(step, 0), arg(step, 1), "RUN", NULL, err);
     }
@@ -359,7 +359,7 @@ static int run_steps(struct work *work, struct error *err)
     cJSON_ArrayForEach(step, cJSON_GetObjectItemCaseSensitive(work->build->body, "steps"))
     {
         snprintf(name, sizeof(name), "%d", ++number);
-        build_set_step(work->build, name);
+        work->build->reporter->set_step(work->build, name);
         if (run_step(work, step, err) < 0) {
             return -1;
         }
@@ -447,7 +447,7 @@ static int finish(struct work *work, const struct template *source, const struct
     cJSON *envs;
     int status = 0;
 
-    build_set_step(build, "finalize");
+    build->reporter->set_step(build, "finalize");
     str_copy(tried.id, sizeof(tried.id), build->name);
     strbuf_init(&output, GUEST_OUTPUT_BYTES);
     if (start != NULL || ready != NULL) {
@@ -469,6 +469,7 @@ static int finish(struct work *work, const struct template *source, const struct
 int build_run(struct build *build, const struct host_config *config, struct error *err)
 {
     struct work work = {.build = build,
+                        .state_dir = config->state_dir,
                         .until_ms = clock_mono_ms() + config->build_timeout_s * 1000};
     struct box_options options = {.timeout_ms = config->build_timeout_s * 1000, .internal = true};
     const struct template *source;
@@ -479,7 +480,7 @@ int build_run(struct build *build, const struct host_config *config, struct erro
     if (options.timeout_ms > config->max_timeout_s * 1000) {
         options.timeout_ms = config->max_timeout_s * 1000;
     }
-    build_set_step(build, "base");
+    build->reporter->set_step(build, "base");
     if (take_source(build->body, &source, err) < 0) {
         return -1;
     }

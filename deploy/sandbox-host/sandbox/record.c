@@ -10,7 +10,7 @@
 #include "common/base/alloc.h"
 #include "common/base/strbuf.h"
 #include "deploy/sandbox-host/isolation/files.h"
-#include "deploy/sandbox-host/sandbox/sandbox_internal.h"
+#include "deploy/sandbox-host/sandbox/record.h"
 
 enum { RECORD_MAX_BYTES = 64 << 20, RECORD_ENTRIES = 4096 };
 

@@ -1,8 +1,6 @@
 /* sandbox - see sandbox.h. */
 #include "deploy/sandbox-host/sandbox/sandbox.h"
 
-#include <dirent.h>
-#include <errno.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,14 +11,23 @@
 #include "common/base/log.h"
 #include "deploy/sandbox-host/isolation/cgroup.h"
 #include "deploy/sandbox-host/isolation/egress.h"
-#include "deploy/sandbox-host/sandbox/guest.h"
-#include "deploy/sandbox-host/sandbox/image.h"
+#include "deploy/sandbox-host/isolation/image.h"
+#include "deploy/sandbox-host/sandbox/cleaner.h"
+#include "deploy/sandbox-host/sandbox/record.h"
+#include "deploy/sandbox-host/sandbox/sandbox_disk.h"
 #include "deploy/sandbox-host/sandbox/sandbox_internal.h"
+#include "deploy/sandbox-host/sandbox/sandbox_start.h"
+#include "deploy/sandbox-host/sandbox/sandbox_table.h"
 #include "deploy/sandbox-host/sandbox/template.h"
 
 enum { TOKEN_BYTES = 32, TRAFFIC_RESUME_MS = 300000, CLOSED_MAX_BYTES = 96 * 1024 };
 
 static const struct host_config *config;
+
+void sandbox_init(const struct host_config *host_config)
+{
+    config = host_config;
+}
 
 static int check_timeout(int64_t timeout_ms, struct error *err)
 {
@@ -72,45 +79,6 @@ static void describe(struct box *box, const struct box_options *options,
     table_unlock();
 }
 
-static void note_output(struct box *box, const struct strbuf *output)
-{
-    table_lock();
-    journal_add_lines(&box->journal, clock_wall_ms(), JOURNAL_INFO, output->data, output->length);
-    table_unlock();
-}
-
-int box_start_processes(struct box *box, const struct template *template, const char *disk,
-                        const char *closed, bool connected, struct error *err)
-{
-    const char *token = box->view.token[0] != '\0' ? box->view.token : NULL;
-    const struct spawn_request request = {.id = box->view.id,
-                                          .template = template,
-                                          .access_token = token,
-                                          .envs = box->view.envs,
-                                          .uid = box->uid,
-                                          .connected = connected,
-                                          .closed = closed,
-                                          .disk = disk};
-    struct spawn_box processes;
-    struct strbuf output;
-    int status = spawn_start(&request, &processes, err);
-
-    table_lock(); /* the warden's news are looked up by them */
-    box->processes = processes;
-    table_unlock();
-    if (status < 0) {
-        return -1;
-    }
-    strbuf_init(&output, GUEST_OUTPUT_BYTES);
-    status = guest_bring_up(box->view.id, token, template, &output, err);
-    note_output(box, &output);
-    strbuf_done(&output);
-    if (status < 0) {
-        spawn_kill(box->view.id, &box->processes);
-    }
-    return status;
-}
-
 /* On failure its processes are killed: to be buried. */
 static int start_box(struct box *box, const struct box_options *options,
                      const struct template *template, const char *closed, bool connected,
@@ -119,7 +87,7 @@ static int start_box(struct box *box, const struct box_options *options,
     const char *disk = options->disk != NULL ? options->disk : template->image;
     int64_t now;
 
-    if (box_start_processes(box, template, disk, closed, connected, err) < 0) {
+    if (sandbox_start_processes(box, template, disk, closed, connected, err) < 0) {
         return -1;
     }
     now = clock_wall_ms();
@@ -135,47 +103,6 @@ static int start_box(struct box *box, const struct box_options *options,
     return 0;
 }
 
-int box_plan_network(enum box_internet internet, const cJSON *network, struct strbuf *closed,
-                     bool *ret_connected, struct error *err)
-{
-    const struct egress_wish wish = {
-        .internet = internet != BOX_INTERNET_NO,
-        .allow_out = cJSON_GetObjectItemCaseSensitive(network, "allowOut"),
-        .deny_out = cJSON_GetObjectItemCaseSensitive(network, "denyOut")};
-
-    return egress_plan(&wish, closed, ret_connected, err);
-}
-
-int box_bury(struct box *box)
-{
-    struct error err = ERROR_INIT;
-
-    if (spawn_bury(box->view.id, &box->processes, &err) < 0) {
-        /* once: it is tried again and again */
-        log_event(box->burials++ == 0 ? LOG_ERROR : LOG_DEBUG, "sandbox.not_buried",
-                  LOG_S("sandbox", box->view.id), LOG_S("why", err.message));
-        return -1;
-    }
-    if (box->burials > 0) {
-        log_event(LOG_INFO, "sandbox.buried", LOG_S("sandbox", box->view.id),
-                  LOG_I("tries", box->burials + 1));
-    }
-    table_remove(box);
-    return 0;
-}
-
-/* Usually nothing is left when the caller gets its answer; what takes longer does not keep it
- * waiting. Takes the transition lock and the reference. */
-static void bury_or_hand_over(struct box *box)
-{
-    if (box_bury(box) == 0) {
-        table_give_back(box);
-        return;
-    }
-    pthread_mutex_unlock(&box->transition);
-    keeper_bury(box);
-}
-
 static int create_from(const struct box_options *options, const struct template *template,
                        const char *closed, bool connected, struct box_view *ret, struct error *err)
 {
@@ -189,7 +116,7 @@ static int create_from(const struct box_options *options, const struct template 
         log_error(LOG_WARN, "sandbox.start_failed", err);
         pthread_mutex_lock(&box->transition);
         table_set_state(box, BOX_ENDING);
-        bury_or_hand_over(box);
+        cleaner_end(box);
         return -1;
     }
     table_lock();
@@ -214,7 +141,8 @@ int box_create(const struct box_options *options, struct box_view *ret, struct e
         return -1;
     }
     strbuf_init(&closed, CLOSED_MAX_BYTES);
-    status = box_plan_network(options->internet, options->network, &closed, &connected, err);
+    status =
+        sandbox_start_plan_network(options->internet, options->network, &closed, &connected, err);
     if (status == 0) {
         status = template_take(options->template_id, &template, err);
         if (status < 0 && err->code == ERR_NOT_FOUND && options->base_id != NULL) {
@@ -247,7 +175,7 @@ int box_kill(const char *id, struct error *err)
         return -1;
     }
     box_end_locked(box, "killed");
-    bury_or_hand_over(box);
+    cleaner_end(box);
     return 0;
 }
 
@@ -442,7 +370,7 @@ int box_set_network(const char *id, enum box_internet internet, const cJSON *net
     strbuf_init(&closed, CLOSED_MAX_BYTES);
     status = box->view.state == BOX_PAUSED
                  ? table_no_such(id, err)
-                 : box_plan_network(internet, network, &closed, &connected, err);
+                 : sandbox_start_plan_network(internet, network, &closed, &connected, err);
     if (status == 0) {
         const struct egress_box outward = {.id = id,
                                            .init_pid = box->processes.init.pid,
@@ -535,115 +463,4 @@ int box_admit(const char *id, int port, const char *access_token, const char *tr
     }
     table_give_back(box);
     return status;
-}
-
-/* ---- start and stop of the host ---- */
-
-/* The sandbox as an earlier host left it: running and thawed, or paused and frozen. Without the
- * warden that started it, it is dead or, when it is frozen, will be as soon as it is thawed. */
-static int adopt(const char *id, bool warden_lives, struct error *err)
-{
-    struct box *box = xcalloc(1, sizeof(*box));
-    struct error gone = ERROR_INIT;
-    int status;
-
-    box->processes = (struct spawn_box)SPAWN_NOTHING;
-    box->references = 1; /* the table's */
-    pthread_mutex_init(&box->transition, NULL);
-    status = record_read(id, box, err);
-    if (status == 0 && box->view.state == BOX_PAUSED && box_keeps_disks() && spawn_is_kept(id) &&
-        (box->view.cold || spawn_find(&box->processes, &gone) < 0 || !warden_lives)) {
-        status = disk_alone_adopt(box, err);
-        if (status == 0) {
-            box_note(box, JOURNAL_INFO, "sandbox.adopted", "found again, as its disk alone");
-            return 0;
-        }
-    }
-    /* the earlier host may have been killed between the freezer and the record */
-    if (status < 0 || spawn_find(&box->processes, err) < 0 ||
-        (box->view.internal && error_set(err, ERR_NOT_FOUND, "its build ended") < 0) ||
-        (!warden_lives && error_set(err, ERR_NOT_FOUND, "its warden is gone") < 0) ||
-        cgroup_freeze(id, box->processes.init.pid, box->view.state == BOX_PAUSED, err) < 0 ||
-        (!table_adopt(box) && error_set(err, ERR_CONFLICT, "its user id is another's") < 0)) {
-        str_copy(box->view.id, sizeof(box->view.id), id); /* there may be no record of it */
-        spawn_kill(id, &box->processes);
-        box->references++;
-        pthread_mutex_lock(&box->transition);
-        bury_or_hand_over(box);
-        return -1;
-    }
-    box_note(box, JOURNAL_INFO, "sandbox.adopted", "found again by a restarted host");
-    return 0;
-}
-
-static int adopt_all(bool warden_lives, struct error *err)
-{
-    char all[SPAWN_PATH_BYTES];
-    struct dirent *entry;
-    DIR *folder;
-
-    spawn_dir(all, "");
-    folder = opendir(all);
-    if (folder == NULL) {
-        return error_set_errno(err, ERR_CONFIG, errno, "%s", all);
-    }
-    while ((entry = readdir(folder)) != NULL) {
-        struct error gone = ERROR_INIT;
-
-        if (entry->d_name[0] != '.' && adopt(entry->d_name, warden_lives, &gone) < 0) {
-            log_event(LOG_INFO, "sandbox.cleaned", LOG_S("sandbox", entry->d_name),
-                      LOG_S("why", gone.message));
-        }
-    }
-    closedir(folder);
-    return 0;
-}
-
-int boxes_init(const struct host_config *host_config, int64_t first_uid, bool warden_lives,
-               struct error *err)
-{
-    config = host_config;
-    table_init(config, first_uid);
-    keeper_init();
-    cgroup_thaw_killed();
-    if (!warden_lives) {
-        spawn_kill_strays();
-    }
-    if (adopt_all(warden_lives, err) < 0) {
-        return -1;
-    }
-    return keeper_start(err);
-}
-
-void boxes_exited(void *arg, pid_t pid, int wait_status)
-{
-    (void)arg;
-    (void)wait_status;
-    table_lock();
-    for (struct box *box = table_first(); box != NULL; box = box->next) {
-        if (box->processes.wrapper.pid == pid && !box->view.cold) {
-            box->died = true; /* the keeper does the rest */
-        }
-    }
-    table_unlock();
-}
-
-void boxes_done(void)
-{
-    struct error ignored = ERROR_INIT; /* somebody else ended it first */
-    struct box_view *views;
-    size_t count;
-
-    keeper_stop();
-    box_list(&views, &count);
-    for (size_t i = 0; i < count; i++) {
-        if (views[i].state != BOX_PAUSED || !box_keeps_disks() ||
-            disk_alone_put_away(views[i].id, &ignored) < 0) {
-            (void)!box_kill(views[i].id, &ignored);
-        }
-        box_view_done(&views[i]);
-    }
-    free(views);
-    keeper_drain();
-    table_done();
 }

@@ -2,7 +2,7 @@
  * sandbox - the sandboxes of this host: their lives and their ends.
  *
  * Owns: create, kill, pause, resume, timeouts, who may come in. Does not own: the table
- * (sandbox_table.c), the deadlines (keeper.c), what survives a restart (record.c), processes
+ * (sandbox_table.h), deadlines (deadlines.h), what survives a restart (record.h), processes
  * (spawn.h), freezing (cgroup.h), HTTP (api.h). Threads: all functions are safe from any thread. A
  * sandbox has one transition at a time; the table's lock is never held over one.
  */
@@ -11,7 +11,6 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <sys/types.h>
 
 #include "common/base/error.h"
 #include "common/base/json.h"
@@ -59,15 +58,6 @@ struct box_view {
     cJSON *envs;                /* of its commands, as its create said; likewise */
 };
 void box_view_done(struct box_view *view);
-
-/* Takes over what an earlier host left alive, if the warden it runs under still lives, and removes
- * what is dead. */
-int boxes_init(const struct host_config *config, int64_t first_uid, bool warden_lives,
-               struct error *err) MUST_CHECK;
-/* The warden's news (warden.h): a process it ran has ended. */
-void boxes_exited(void *arg, pid_t pid, int wait_status);
-/* Kills all. Nothing is left but the disks of paused ones. */
-void boxes_done(void);
 
 /* ERR_INVALID (timeout, network), ERR_NOT_FOUND (template), ERR_RATE_LIMITED (too many),
  * ERR_OVERLOADED (no room on the disk), ERR_INTERNAL. */

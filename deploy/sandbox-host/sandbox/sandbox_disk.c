@@ -5,6 +5,8 @@
  * A resumed one boots anew over its disk: new processes, a new boot id, the template's start
  * command again. Its layers are ID-mapped, so it may get another user id than it had.
  */
+#include "deploy/sandbox-host/sandbox/sandbox_disk.h"
+
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -13,9 +15,10 @@
 #include "common/base/log.h"
 #include "deploy/sandbox-host/isolation/cgroup.h"
 #include "deploy/sandbox-host/isolation/disk.h"
+#include "deploy/sandbox-host/isolation/image.h"
 #include "deploy/sandbox-host/isolation/layers.h"
-#include "deploy/sandbox-host/sandbox/image.h"
-#include "deploy/sandbox-host/sandbox/sandbox_internal.h"
+#include "deploy/sandbox-host/sandbox/record.h"
+#include "deploy/sandbox-host/sandbox/sandbox_start.h"
 
 enum { CLOSED_MAX_BYTES = 96 * 1024, IMAGE_PATH_BYTES = SPAWN_PATH_BYTES + 16 };
 
@@ -64,9 +67,10 @@ int disk_alone_boot(struct box *box, struct error *err)
         return -1;
     }
     strbuf_init(&closed, CLOSED_MAX_BYTES);
-    status = box_plan_network(box->view.internet, box->view.network, &closed, &connected, err);
+    status =
+        sandbox_start_plan_network(box->view.internet, box->view.network, &closed, &connected, err);
     if (status == 0) {
-        status = box_start_processes(box, template, "", closed.data, connected, err);
+        status = sandbox_start_processes(box, template, "", closed.data, connected, err);
     }
     strbuf_done(&closed);
     template_release(template);

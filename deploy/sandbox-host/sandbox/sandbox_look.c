@@ -4,7 +4,7 @@
 
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
-#include "deploy/sandbox-host/sandbox/sandbox_internal.h"
+#include "deploy/sandbox-host/sandbox/sandbox_table.h"
 
 int box_get(const char *id, struct box_view *ret, struct error *err)
 {

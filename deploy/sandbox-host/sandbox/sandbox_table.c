@@ -8,7 +8,7 @@
 #include "common/base/id.h"
 #include "common/base/log.h"
 #include "deploy/sandbox-host/isolation/uids.h"
-#include "deploy/sandbox-host/sandbox/sandbox_internal.h"
+#include "deploy/sandbox-host/sandbox/sandbox_table.h"
 
 enum { ID_RANDOM = 20 };
 

@@ -318,30 +318,6 @@ int saved_commit(const struct saved_about *about, struct error *err)
 
 /* ---- by name ---- */
 
-struct template *saved_find(const char *name, const char *tag)
-{
-    char full[2 * TEMPLATE_NAME_BYTES];
-
-    snprintf(full, sizeof(full), "%s:%s", name, tag);
-    for (struct template *t = *template_list(); t != NULL; t = t->next) {
-        const cJSON *one;
-
-        if (t->image == NULL) {
-            continue;
-        }
-        if (strcmp(t->id, name) == 0) {
-            return t;
-        }
-        cJSON_ArrayForEach(one, names_of(t))
-        {
-            if (strcmp(one->valuestring, full) == 0) {
-                return t;
-            }
-        }
-    }
-    return NULL;
-}
-
 /* With the lock held; the reference may name a tag. */
 static struct template *find_reference(const char *reference, struct error *err)
 {
@@ -355,7 +331,7 @@ static struct template *find_reference(const char *reference, struct error *err)
     if (colon != NULL) {
         str_copy(tag, sizeof(tag), colon + 1);
     }
-    found = saved_find(name, tag);
+    found = template_find_saved(name, tag);
     if (found == NULL) {
         error_set(err, ERR_NOT_FOUND, "template '%.64s' not found", reference);
     }
@@ -439,7 +415,7 @@ int saved_untag(const char *reference, const cJSON *tags, struct error *err)
     cJSON_ArrayForEach(tag, tags)
     {
         snprintf(full, sizeof(full), "%s:%s", name, tag->valuestring);
-        if (saved_find(name, tag->valuestring) == NULL) {
+        if (template_find_saved(name, tag->valuestring) == NULL) {
             status = error_set(err, ERR_NOT_FOUND, "template '%.128s' not found", full);
         } else if (status == 0) {
             status = take_name_away(full, nameless, err);

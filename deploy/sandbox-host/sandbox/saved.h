@@ -45,7 +45,4 @@ int saved_tag(const char *reference, const cJSON *tags, char build_id[64],
               struct error *err) MUST_CHECK;
 int saved_untag(const char *name, const cJSON *tags, struct error *err) MUST_CHECK;
 
-/* With the template's lock held: by id, or by name and tag; NULL: none. */
-struct template *saved_find(const char *name, const char *tag);
-
 #endif

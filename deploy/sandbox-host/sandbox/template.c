@@ -21,7 +21,6 @@
 #include "common/base/log.h"
 #include "deploy/sandbox-host/isolation/etc.h"
 #include "deploy/sandbox-host/isolation/files.h"
-#include "deploy/sandbox-host/sandbox/saved.h"
 
 enum {
     DESCRIPTION_MAX_BYTES = 1 << 20,
@@ -423,7 +422,7 @@ int templates_init(const struct host_config *host_config, struct error *err)
     pthread_mutex_lock(&lock);
     status = refresh_all(err);
     pthread_mutex_unlock(&lock);
-    return status < 0 ? -1 : saved_init(config, err);
+    return status;
 }
 
 int templates_refresh(struct error *err)
@@ -494,6 +493,30 @@ static bool is_base_alias(const char *name)
     return false;
 }
 
+struct template *template_find_saved(const char *name, const char *tag)
+{
+    char full[2 * TEMPLATE_NAME_BYTES];
+
+    snprintf(full, sizeof(full), "%s:%s", name, tag);
+    for (struct template *t = templates; t != NULL; t = t->next) {
+        const cJSON *one;
+
+        if (t->image == NULL) {
+            continue;
+        }
+        if (strcmp(t->id, name) == 0) {
+            return t;
+        }
+        cJSON_ArrayForEach(one, cJSON_GetObjectItemCaseSensitive(t->description, "names"))
+        {
+            if (strcmp(one->valuestring, full) == 0) {
+                return t;
+            }
+        }
+    }
+    return NULL;
+}
+
 static struct template *find(const char *name, const char *tag)
 {
     struct template *saved;
@@ -503,7 +526,7 @@ static struct template *find(const char *name, const char *tag)
             return t;
         }
     }
-    saved = saved_find(name, tag);
+    saved = template_find_saved(name, tag);
     if (saved != NULL) {
         return saved;
     }

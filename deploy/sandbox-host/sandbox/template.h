@@ -62,6 +62,8 @@ int template_normalize(const char *reference, char out[TEMPLATE_NAME_BYTES],
 void template_lock(void);
 void template_unlock(void);
 struct template **template_list(void);
+/* A saved one, by id, or by name and tag; NULL: none. */
+struct template *template_find_saved(const char *name, const char *tag);
 /* One reference fewer; the last one frees it. */
 void template_let_go(struct template *template);
 void template_free(struct template *template);

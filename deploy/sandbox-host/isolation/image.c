@@ -1,5 +1,5 @@
 /* image - see image.h. */
-#include "deploy/sandbox-host/sandbox/image.h"
+#include "deploy/sandbox-host/isolation/image.h"
 
 #include <dirent.h>
 #include <errno.h>

@@ -1,5 +1,5 @@
-/* facts - see facts.h. */
-#include "deploy/sandbox-host/sandbox/facts.h"
+/* proc_files - see proc_files.h. */
+#include "deploy/sandbox-host/isolation/proc_files.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -15,7 +15,7 @@ enum { TEXT_BYTES = 4096, KIB = 1024 };
 
 static int64_t total_kib;
 
-void facts_init(const struct host_config *config)
+void proc_files_init(const struct host_config *config)
 {
     const int64_t machine = (int64_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE);
 
@@ -57,9 +57,9 @@ static size_t memory_text(char text[TEXT_BYTES], int64_t used_bytes, int64_t cac
     return length;
 }
 
-int facts_make(const char *dir, bool *ret_memory, struct error *err)
+int proc_files_make(const char *dir, bool *ret_memory, struct error *err)
 {
-    char path[FACTS_PATH_BYTES], text[TEXT_BYTES], id[UUID_BYTES];
+    char path[PROC_FILES_PATH_BYTES], text[TEXT_BYTES], id[UUID_BYTES];
 
     id_uuid(id);
     snprintf(text, sizeof(text), "%s\n", id);
@@ -75,9 +75,9 @@ int facts_make(const char *dir, bool *ret_memory, struct error *err)
     return files_write(path, text, memory_text(text, 0, 0), 0444, err);
 }
 
-int facts_update(const char *dir, const char *id, struct error *err)
+int proc_files_update(const char *dir, const char *id, struct error *err)
 {
-    char path[FACTS_PATH_BYTES], text[TEXT_BYTES];
+    char path[PROC_FILES_PATH_BYTES], text[TEXT_BYTES];
     int64_t cpu_ns, used, cache;
     size_t length;
     ssize_t n = -1;

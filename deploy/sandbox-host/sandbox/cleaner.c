@@ -1,0 +1,129 @@
+/* cleaner - see cleaner.h. */
+#include "deploy/sandbox-host/sandbox/cleaner.h"
+
+#include "common/base/clock.h"
+#include "common/base/log.h"
+
+enum { DEAD_MAX = 8192, AGAIN_MS = 1000, TICK_MS = 50, IDLE_MS = 60000 };
+
+static pthread_t thread;
+
+static struct {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    struct box *list[DEAD_MAX];
+    size_t count;
+    bool draining; /* no more will come */
+} dead = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+/* -1, with the reason in the log: something of it stays, and with it its place in the table and its
+ * user id. */
+static int remove_box(struct box *box)
+{
+    struct error err = ERROR_INIT;
+
+    if (spawn_bury(box->view.id, &box->processes, &err) < 0) {
+        /* once: it is tried again and again */
+        log_event(box->burials++ == 0 ? LOG_ERROR : LOG_DEBUG, "sandbox.not_buried",
+                  LOG_S("sandbox", box->view.id), LOG_S("why", err.message));
+        return -1;
+    }
+    if (box->burials > 0) {
+        log_event(LOG_INFO, "sandbox.buried", LOG_S("sandbox", box->view.id),
+                  LOG_I("tries", box->burials + 1));
+    }
+    table_remove(box);
+    return 0;
+}
+
+void cleaner_hand_over(struct box *box)
+{
+    pthread_mutex_lock(&dead.lock);
+    while (dead.count == DEAD_MAX) {
+        pthread_cond_wait(&dead.changed, &dead.lock);
+    }
+    box->bury_at_ms = box->burials == 0 ? 0 : clock_mono_ms() + AGAIN_MS;
+    dead.list[dead.count++] = box;
+    pthread_cond_broadcast(&dead.changed);
+    pthread_mutex_unlock(&dead.lock);
+}
+
+/* Usually nothing is left when the caller gets its answer; what takes longer does not keep it
+ * waiting. Takes the transition lock and the reference. */
+void cleaner_end(struct box *box)
+{
+    if (remove_box(box) == 0) {
+        table_give_back(box);
+        return;
+    }
+    pthread_mutex_unlock(&box->transition);
+    cleaner_hand_over(box);
+}
+
+/* With the lock held: the first whose time has come, or any when all is to end. */
+static struct box *take_dead(int64_t now_ms)
+{
+    for (size_t i = 0; i < dead.count; i++) {
+        struct box *box = dead.list[i];
+
+        if (dead.draining || box->bury_at_ms <= now_ms) {
+            dead.list[i] = dead.list[--dead.count];
+            return box;
+        }
+    }
+    return NULL;
+}
+
+static void *clean(void *arg)
+{
+    (void)arg;
+    for (;;) {
+        struct box *box;
+        bool last;
+
+        pthread_mutex_lock(&dead.lock);
+        while ((box = take_dead(clock_mono_ms())) == NULL && !dead.draining) {
+            const struct timespec until = clock_cond_until(dead.count > 0 ? TICK_MS : IDLE_MS);
+
+            pthread_cond_timedwait(&dead.changed, &dead.lock, &until);
+        }
+        last = dead.draining;
+        pthread_cond_broadcast(&dead.changed);
+        pthread_mutex_unlock(&dead.lock);
+        if (box == NULL) {
+            return NULL;
+        }
+        pthread_mutex_lock(&box->transition);
+        if (remove_box(box) == 0) {
+            table_give_back(box);
+        } else if (last) {
+            /* the warden tries once more as it ends, and then the next start of the host */
+            table_remove(box);
+            table_give_back(box);
+        } else {
+            pthread_mutex_unlock(&box->transition);
+            cleaner_hand_over(box);
+        }
+    }
+}
+
+void cleaner_init(void)
+{
+    clock_cond_init(&dead.changed);
+}
+
+int cleaner_start(struct error *err)
+{
+    const int status = pthread_create(&thread, NULL, clean, NULL);
+
+    return status == 0 ? 0 : error_set_errno(err, ERR_INTERNAL, status, "starting the cleaner");
+}
+
+void cleaner_drain(void)
+{
+    pthread_mutex_lock(&dead.lock);
+    dead.draining = true;
+    pthread_cond_broadcast(&dead.changed);
+    pthread_mutex_unlock(&dead.lock);
+    pthread_join(thread, NULL);
+}

@@ -1,0 +1,21 @@
+/*
+ * sandbox_disk - sandboxes that are a disk alone: paused without memory, or left over by a host
+ * that ended. Does not own: disks (isolation/disk.h). Threads: with the transition lock held.
+ */
+#ifndef SANDBOX_HOST_SANDBOX_DISK_H
+#define SANDBOX_HOST_SANDBOX_DISK_H
+
+#include "deploy/sandbox-host/sandbox/sandbox_table.h"
+
+/* With the transition lock held: ends the processes of one that is paused, or is to be, and keeps
+ * its disk. On failure they are killed. */
+int disk_alone_locked(struct box *box, struct error *err) MUST_CHECK;
+/* With the transition lock held: new processes for one that is a disk alone. On failure it stays
+ * that. */
+int disk_alone_boot(struct box *box, struct error *err) MUST_CHECK;
+/* Takes over a paused one that an earlier host left, whose processes are gone or are to go. */
+int disk_alone_adopt(struct box *box, struct error *err) MUST_CHECK;
+/* At the end of the host: a paused one leaves the table and stays on disk. */
+int disk_alone_put_away(const char *id, struct error *err) MUST_CHECK;
+
+#endif
