@@ -54,7 +54,7 @@ static void on_warden_lost(void *arg)
     kill(getpid(), SIGTERM); /* every sandbox is gone: end, and be started anew */
 }
 
-/* Everything but the API: after it boxes can be made. */
+/* Everything but the API: after it sandboxes can be made. */
 static int open_host(struct host_config *config, struct error *err)
 {
     const struct warden_events events = {.exited = sandboxes_exited, .lost = on_warden_lost};
@@ -87,18 +87,18 @@ static void close_host(void)
 /* One sandbox from start to end. */
 static int try_sandbox(struct error *err)
 {
-    const struct box_options options = {.template_id = "base", .timeout_ms = 60000};
-    struct box_view view;
+    const struct sandbox_options options = {.template_id = "base", .timeout_ms = 60000};
+    struct sandbox_view view;
     int status;
 
-    if (box_create(&options, &view, err) < 0) {
+    if (sandbox_create(&options, &view, err) < 0) {
         printf("%-15s FAILED: %s\n", "sandbox", err->message);
         return -1;
     }
     printf("%-15s starts and answers\n", "sandbox");
-    status = box_pause(view.id, true, err);
+    status = sandbox_pause(view.id, true, err);
     printf("%-15s %s\n", "pause", status < 0 ? err->message : "works");
-    box_view_done(&view);
+    sandbox_view_done(&view);
     return status;
 }
 

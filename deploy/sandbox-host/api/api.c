@@ -33,7 +33,7 @@ void api_bad_request(void *arg, const struct http_exchange *exchange, enum error
     strbuf_printf(body, "{\"code\":%d,\"message\":\"%s\"}", error_code_http_status(code), message);
 }
 
-static cJSON *detail_tree(const struct call *call, const struct box_view *view)
+static cJSON *detail_tree(const struct call *call, const struct sandbox_view *view)
 {
     cJSON *tree = api_listed_tree(call, view), *lifecycle = cJSON_CreateObject();
 
@@ -41,14 +41,14 @@ static cJSON *detail_tree(const struct call *call, const struct box_view *view)
     cJSON_AddStringToObject(lifecycle, "onTimeout", view->auto_pause ? "pause" : "kill");
     cJSON_AddItemToObject(tree, "lifecycle", lifecycle);
     json_add_string_or_null(tree, "domain",
-                            view->state == BOX_PAUSED ? NULL : call->config->domain);
+                            view->state == SANDBOX_PAUSED ? NULL : call->config->domain);
     if (view->token[0] != '\0') {
         cJSON_AddStringToObject(tree, "envdAccessToken", view->token);
     }
-    if (view->internet == BOX_INTERNET_UNSET) {
+    if (view->internet == SANDBOX_INTERNET_UNSET) {
         cJSON_AddNullToObject(tree, "allowInternetAccess");
     } else {
-        cJSON_AddBoolToObject(tree, "allowInternetAccess", view->internet == BOX_INTERNET_YES);
+        cJSON_AddBoolToObject(tree, "allowInternetAccess", view->internet == SANDBOX_INTERNET_YES);
     }
     if (view->network != NULL) {
         cJSON_AddItemToObject(tree, "network", cJSON_Duplicate(view->network, true));
@@ -71,7 +71,7 @@ static int timeout_of(const cJSON *body, const char *field, int64_t fallback_s, 
     return 0;
 }
 
-static int internet_of(const cJSON *body, enum box_internet *ret, struct error *err)
+static int internet_of(const cJSON *body, enum sandbox_internet *ret, struct error *err)
 {
     const cJSON *field = cJSON_GetObjectItemCaseSensitive(body, "allow_internet_access");
     bool allowed;
@@ -79,9 +79,9 @@ static int internet_of(const cJSON *body, enum box_internet *ret, struct error *
     if (json_get_bool(body, "allow_internet_access", true, &allowed, err) < 0) {
         return -1;
     }
-    *ret = field == NULL || cJSON_IsNull(field) ? BOX_INTERNET_UNSET
-           : allowed                            ? BOX_INTERNET_YES
-                                                : BOX_INTERNET_NO;
+    *ret = field == NULL || cJSON_IsNull(field) ? SANDBOX_INTERNET_UNSET
+           : allowed                            ? SANDBOX_INTERNET_YES
+                                                : SANDBOX_INTERNET_NO;
     return 0;
 }
 
@@ -103,7 +103,7 @@ static int refuse_fields(const cJSON *object, const char *prefix, const char *co
     return 0;
 }
 
-static int read_network(struct box_options *options, struct error *err)
+static int read_network(struct sandbox_options *options, struct error *err)
 {
     static const char *const unsupported[] = {"egressProxy", "rules", NULL};
     const char *mask;
@@ -133,7 +133,8 @@ static int read_network(struct box_options *options, struct error *err)
     return refuse_fields(options->network, "network.", unsupported, err);
 }
 
-static int read_lifecycle(const struct call *call, struct box_options *options, struct error *err)
+static int read_lifecycle(const struct call *call, struct sandbox_options *options,
+                          struct error *err)
 {
     const cJSON *resume = cJSON_GetObjectItemCaseSensitive(call->body, "autoResume");
     bool keeps_memory;
@@ -149,7 +150,7 @@ static int read_lifecycle(const struct call *call, struct box_options *options, 
         return error_prefix(err, "autoResume");
     }
     options->auto_pause_drops = !keeps_memory;
-    if (!keeps_memory && !box_keeps_disks()) {
+    if (!keeps_memory && !sandbox_keeps_disks()) {
         return error_set(err, ERR_INVALID,
                          "autoPauseMemory: this host always keeps a paused sandbox's memory (its "
                          "disks are no images)");
@@ -165,13 +166,13 @@ static int read_lifecycle(const struct call *call, struct box_options *options, 
  * timeout is the SDKs'. */
 enum { V2_TIMEOUT_S = 300 };
 
-static int read_create(const struct call *call, bool v2, struct box_options *options,
+static int read_create(const struct call *call, bool v2, struct sandbox_options *options,
                        struct error *err)
 {
     static const char *const unsupported[] = {"iam", "volumeMounts", NULL};
 
-    if (json_get_string_req(call->body, "templateID", 1, BOX_TEXT_BYTES - 1, &options->template_id,
-                            err) < 0 ||
+    if (json_get_string_req(call->body, "templateID", 1, SANDBOX_TEXT_BYTES - 1,
+                            &options->template_id, err) < 0 ||
         timeout_of(call->body, "timeout", v2 ? V2_TIMEOUT_S : DEFAULT_TIMEOUT_S,
                    &options->timeout_ms, err) < 0 ||
         json_get_bool(call->body, "secure", false, &options->secure, err) < 0 ||
@@ -188,41 +189,41 @@ static int read_create(const struct call *call, bool v2, struct box_options *opt
     return read_lifecycle(call, options, err) < 0 ? -1 : read_network(options, err);
 }
 
-static void create_box(struct call *call, bool v2)
+static void create_sandbox(struct call *call, bool v2)
 {
-    struct box_options options = {.timeout_ms = 0};
+    struct sandbox_options options = {.timeout_ms = 0};
     struct error err = ERROR_INIT;
-    struct box_view view;
+    struct sandbox_view view;
 
-    if (read_create(call, v2, &options, &err) < 0 || box_create(&options, &view, &err) < 0) {
+    if (read_create(call, v2, &options, &err) < 0 || sandbox_create(&options, &view, &err) < 0) {
         api_send_failure(call->http, &err);
         return;
     }
     api_send_tree(call->http, 201, "", api_sandbox_tree(call, &view));
-    box_view_done(&view);
+    sandbox_view_done(&view);
 }
 
 static void do_create(struct call *call)
 {
-    create_box(call, false);
+    create_sandbox(call, false);
 }
 
 static void do_create_v2(struct call *call)
 {
-    create_box(call, true);
+    create_sandbox(call, true);
 }
 
 static void do_get(struct call *call)
 {
     struct error err = ERROR_INIT;
-    struct box_view view;
+    struct sandbox_view view;
 
-    if (box_get(call->id, &view, &err) < 0) {
+    if (sandbox_get(call->id, &view, &err) < 0) {
         api_send_failure(call->http, &err);
         return;
     }
     api_send_tree(call->http, 200, "", detail_tree(call, &view));
-    box_view_done(&view);
+    sandbox_view_done(&view);
 }
 
 static void answer_empty(struct call *call, int status, const struct error *err)
@@ -238,7 +239,7 @@ static void do_kill(struct call *call)
 {
     struct error err = ERROR_INIT;
 
-    answer_empty(call, box_kill(call->id, &err), &err);
+    answer_empty(call, sandbox_kill(call->id, &err), &err);
 }
 
 static void do_pause(struct call *call)
@@ -247,7 +248,7 @@ static void do_pause(struct call *call)
     bool keeps_memory = true;
     int status = json_get_bool(call->body, "memory", true, &keeps_memory, &err);
 
-    answer_empty(call, status < 0 ? status : box_pause(call->id, keeps_memory, &err), &err);
+    answer_empty(call, status < 0 ? status : sandbox_pause(call->id, keeps_memory, &err), &err);
 }
 
 static void do_timeout(struct call *call)
@@ -257,7 +258,7 @@ static void do_timeout(struct call *call)
     int status = timeout_of(call->body, "timeout", -1, &timeout_ms, &err);
 
     if (status == 0) {
-        status = box_set_timeout(call->id, timeout_ms, false, &err);
+        status = sandbox_set_timeout(call->id, timeout_ms, false, &err);
     }
     answer_empty(call, status, &err);
 }
@@ -272,7 +273,7 @@ static void do_refresh(struct call *call)
         status = error_set(&err, ERR_INVALID, "duration is not between 0 and 3600 seconds");
     }
     if (status == 0) {
-        status = box_set_timeout(call->id, timeout_ms < 15000 ? 15000 : timeout_ms, true, &err);
+        status = sandbox_set_timeout(call->id, timeout_ms < 15000 ? 15000 : timeout_ms, true, &err);
     }
     answer_empty(call, status, &err);
 }
@@ -280,7 +281,7 @@ static void do_refresh(struct call *call)
 static void do_network(struct call *call)
 {
     static const char *const unsupported[] = {"egressProxy", "rules", NULL};
-    enum box_internet internet = BOX_INTERNET_UNSET;
+    enum sandbox_internet internet = SANDBOX_INTERNET_UNSET;
     struct error err = ERROR_INIT;
     int status;
 
@@ -290,51 +291,51 @@ static void do_network(struct call *call)
         status = refuse_fields(call->body, "network.", unsupported, &err) < 0 ||
                          internet_of(call->body, &internet, &err) < 0
                      ? -1
-                     : box_set_network(call->id, internet, call->body, &err);
+                     : sandbox_set_network(call->id, internet, call->body, &err);
     }
     answer_empty(call, status, &err);
 }
 
-static void connect_box(struct call *call, int64_t fallback_s, bool resume_only)
+static void connect_sandbox(struct call *call, int64_t fallback_s, bool resume_only)
 {
     struct error err = ERROR_INIT;
     int64_t timeout_ms = 0;
-    struct box_view view;
+    struct sandbox_view view;
     bool resumed;
 
     if (resume_only) {
-        if (box_get(call->id, &view, &err) < 0) {
+        if (sandbox_get(call->id, &view, &err) < 0) {
             api_send_failure(call->http, &err);
             return;
         }
-        box_view_done(&view);
-        if (view.state == BOX_RUNNING) {
+        sandbox_view_done(&view);
+        if (view.state == SANDBOX_RUNNING) {
             api_send_error(call->http, 409, "Sandbox is already running");
             return;
         }
     }
     if (timeout_of(call->body, "timeout", fallback_s, &timeout_ms, &err) < 0 ||
-        box_connect(call->id, timeout_ms, &resumed, &view, &err) < 0) {
+        sandbox_connect(call->id, timeout_ms, &resumed, &view, &err) < 0) {
         api_send_failure(call->http, &err);
         return;
     }
     api_send_tree(call->http, resumed ? 201 : 200, "", api_sandbox_tree(call, &view));
-    box_view_done(&view);
+    sandbox_view_done(&view);
 }
 
 static void do_connect(struct call *call)
 {
-    connect_box(call, -1, false);
+    connect_sandbox(call, -1, false);
 }
 
 static void do_connect_v2(struct call *call)
 {
-    connect_box(call, V2_TIMEOUT_S, false);
+    connect_sandbox(call, V2_TIMEOUT_S, false);
 }
 
 static void do_resume(struct call *call)
 {
-    connect_box(call, DEFAULT_TIMEOUT_S, true);
+    connect_sandbox(call, DEFAULT_TIMEOUT_S, true);
 }
 
 /* ---- routes
@@ -370,7 +371,7 @@ enum match { MATCH_NO, MATCH_YES, MATCH_BAD_ID };
 
 /* "id" or "id-clientID" between before and after. */
 static enum match match(const char *path, const char *before, const char *after,
-                        char id[BOX_ID_BYTES])
+                        char id[SANDBOX_ID_BYTES])
 {
     size_t n = strlen(before), whole, length;
 
@@ -386,7 +387,7 @@ static enum match match(const char *path, const char *before, const char *after,
         return MATCH_NO;
     }
     length = strcspn(path + n, "/-");
-    if (length == 0 || length >= BOX_ID_BYTES) {
+    if (length == 0 || length >= SANDBOX_ID_BYTES) {
         return MATCH_BAD_ID;
     }
     memcpy(id, path + n, length);

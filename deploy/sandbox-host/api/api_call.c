@@ -49,7 +49,7 @@ void api_send_failure(struct http_exchange *http, const struct error *err)
 
 /* ---- a sandbox as JSON ---- */
 
-cJSON *api_basic_tree(const struct box_view *view)
+cJSON *api_basic_tree(const struct sandbox_view *view)
 {
     cJSON *tree = cJSON_CreateObject();
 
@@ -63,7 +63,7 @@ cJSON *api_basic_tree(const struct box_view *view)
     return tree;
 }
 
-cJSON *api_sandbox_tree(const struct call *call, const struct box_view *view)
+cJSON *api_sandbox_tree(const struct call *call, const struct sandbox_view *view)
 {
     cJSON *tree = api_basic_tree(view);
 
@@ -75,14 +75,14 @@ cJSON *api_sandbox_tree(const struct call *call, const struct box_view *view)
     return tree;
 }
 
-cJSON *api_listed_tree(const struct call *call, const struct box_view *view)
+cJSON *api_listed_tree(const struct call *call, const struct sandbox_view *view)
 {
     const struct host_config *config = call->config;
     cJSON *tree = api_basic_tree(view);
 
     json_add_time(tree, "startedAt", view->started_ms);
     json_add_time(tree, "endAt", view->end_ms);
-    cJSON_AddStringToObject(tree, "state", view->state == BOX_PAUSED ? "paused" : "running");
+    cJSON_AddStringToObject(tree, "state", view->state == SANDBOX_PAUSED ? "paused" : "running");
     json_add_int64(tree, "cpuCount", (config->cpu_percent + 99) / 100);
     json_add_int64(tree, "memoryMB", config->memory_bytes >> 20);
     json_add_int64(tree, "diskSizeMB", disk_mode() == DISK_FOLDER ? 0 : config->disk_bytes >> 20);

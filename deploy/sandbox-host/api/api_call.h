@@ -17,8 +17,8 @@
 struct call {
     const struct host_config *config;
     struct http_exchange *http;
-    cJSON *body;           /* or NULL */
-    char id[BOX_ID_BYTES]; /* of the path, or "" */
+    cJSON *body;               /* or NULL */
+    char id[SANDBOX_ID_BYTES]; /* of the path, or "" */
 };
 
 /* Answers with the tree, which it frees. `headers` as for http_respond. */
@@ -31,12 +31,12 @@ int api_query_number(const struct call *call, const char *name, int64_t fallback
                      int64_t max, int64_t *ret, struct error *err) MUST_CHECK;
 
 /* templateID, alias, sandboxID, clientID, envdVersion. */
-cJSON *api_basic_tree(const struct box_view *view);
+cJSON *api_basic_tree(const struct sandbox_view *view);
 /* The sandbox as a list has it. */
-cJSON *api_listed_tree(const struct call *call, const struct box_view *view);
+cJSON *api_listed_tree(const struct call *call, const struct sandbox_view *view);
 
 /* What create and connect answer. */
-cJSON *api_sandbox_tree(const struct call *call, const struct box_view *view);
+cJSON *api_sandbox_tree(const struct call *call, const struct sandbox_view *view);
 /* Reads a JSON body, where there is one, into call->body. */
 int api_read_body(struct call *call, struct error *err) MUST_CHECK;
 

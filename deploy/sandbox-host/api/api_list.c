@@ -20,7 +20,7 @@ enum { LIST_MAX = 100, QUERY_BYTES = 4096, CURSOR_BYTES = 64 };
 
 struct cursor {
     int64_t started_ms;
-    char id[BOX_ID_BYTES];
+    char id[SANDBOX_ID_BYTES];
 };
 
 struct filter {
@@ -144,7 +144,7 @@ static int read_filter(const struct call *call, bool v2, struct filter *filter, 
 
 /* ---- the answer ---- */
 
-static bool matches(const struct filter *filter, const struct box_view *view)
+static bool matches(const struct filter *filter, const struct sandbox_view *view)
 {
     return (filter->template[0] == '\0' || strcmp(filter->template, view->template_id) == 0 ||
             strcmp(filter->template, view->alias) == 0) &&
@@ -152,7 +152,7 @@ static bool matches(const struct filter *filter, const struct box_view *view)
 }
 
 /* Whether the view comes behind the cursor in the list's order. */
-static bool is_behind(const struct filter *filter, const struct box_view *view)
+static bool is_behind(const struct filter *filter, const struct sandbox_view *view)
 {
     const struct cursor *after = &filter->after;
     int order = view->started_ms != after->started_ms
@@ -163,7 +163,7 @@ static bool is_behind(const struct filter *filter, const struct box_view *view)
 }
 
 static cJSON *make_page(const struct call *call, const struct filter *filter,
-                        const struct box_view *views, size_t count, struct cursor *ret_last,
+                        const struct sandbox_view *views, size_t count, struct cursor *ret_last,
                         bool *ret_more, int64_t *ret_running)
 {
     cJSON *page = cJSON_CreateArray();
@@ -172,13 +172,13 @@ static cJSON *make_page(const struct call *call, const struct filter *filter,
     *ret_more = false;
     *ret_running = 0;
     for (size_t n = 0; n < count; n++) {
-        const struct box_view *view = &views[filter->ascending ? count - 1 - n : n];
+        const struct sandbox_view *view = &views[filter->ascending ? count - 1 - n : n];
 
         if (view->internal || !matches(filter, view)) {
             continue;
         }
-        *ret_running += view->state == BOX_RUNNING;
-        if ((view->state == BOX_RUNNING ? !filter->running : !filter->paused) ||
+        *ret_running += view->state == SANDBOX_RUNNING;
+        if ((view->state == SANDBOX_RUNNING ? !filter->running : !filter->paused) ||
             !is_behind(filter, view)) {
             continue;
         }
@@ -199,8 +199,8 @@ static void answer_list(struct call *call, bool v2)
     struct error err = ERROR_INIT;
     struct cursor last = {.id = ""};
     struct filter filter;
-    struct box_view *views;
-    char headers[64 + CURSOR_BYTES + BOX_ID_BYTES];
+    struct sandbox_view *views;
+    char headers[64 + CURSOR_BYTES + SANDBOX_ID_BYTES];
     int64_t running;
     size_t count;
     cJSON *page;
@@ -211,10 +211,10 @@ static void answer_list(struct call *call, bool v2)
         api_send_failure(call->http, &err);
         return;
     }
-    box_list(&views, &count);
+    sandbox_list(&views, &count);
     page = make_page(call, &filter, views, count, &last, &more, &running);
     for (size_t n = 0; n < count; n++) {
-        box_view_done(&views[n]);
+        sandbox_view_done(&views[n]);
     }
     free(views);
     used = snprintf(headers, sizeof(headers), "X-Total-Running: %" PRId64 "\r\n", running);

@@ -40,7 +40,7 @@ void api_metrics(struct call *call)
 
     if (api_query_number(call, "start", 0, 0, INT64_MAX, &start_s, &err) < 0 ||
         api_query_number(call, "end", INT64_MAX, 0, INT64_MAX, &end_s, &err) < 0 ||
-        box_meter(call->id, &samples, &count, &err) < 0) {
+        sandbox_meter(call->id, &samples, &count, &err) < 0) {
         api_send_failure(call->http, &err);
         return;
     }
@@ -57,22 +57,23 @@ void api_metrics(struct call *call)
 void api_metrics_of_many(struct call *call)
 {
     char ids[IDS_BYTES], *save = NULL;
-    cJSON *tree, *boxes;
+    cJSON *tree, *sandboxes;
 
     if (http_query_param(call->http, "sandbox_ids", ids, sizeof(ids)) != 1) {
         api_send_error(call->http, 400, "sandbox_ids is required");
         return;
     }
     tree = cJSON_CreateObject();
-    boxes = cJSON_AddObjectToObject(tree, "sandboxes");
+    sandboxes = cJSON_AddObjectToObject(tree, "sandboxes");
     for (char *id = strtok_r(ids, ",", &save); id != NULL; id = strtok_r(NULL, ",", &save)) {
         struct error absent = ERROR_INIT; /* then it is not in the answer */
         struct meter_sample *samples;
         size_t count;
 
-        if (!cJSON_HasObjectItem(boxes, id) && box_meter(id, &samples, &count, &absent) == 0) {
+        if (!cJSON_HasObjectItem(sandboxes, id) &&
+            sandbox_meter(id, &samples, &count, &absent) == 0) {
             if (count > 0) {
-                cJSON_AddItemToObject(boxes, id, sample_tree(call, &samples[count - 1]));
+                cJSON_AddItemToObject(sandboxes, id, sample_tree(call, &samples[count - 1]));
             }
             free(samples);
         }
@@ -119,7 +120,7 @@ void api_logs(struct call *call)
 
     if (api_query_number(call, "start", 0, 0, INT64_MAX, &start_ms, &err) < 0 ||
         api_query_number(call, "limit", LOGS_MAX, 0, INT32_MAX, &limit, &err) < 0 ||
-        box_journal(call->id, &journal, &err) < 0) {
+        sandbox_journal(call->id, &journal, &err) < 0) {
         api_send_failure(call->http, &err);
         return;
     }
@@ -189,7 +190,7 @@ void api_logs_v2(struct call *call)
     int64_t taken = 0;
     cJSON *tree, *logs;
 
-    if (read_log_filter(call, &filter, &err) < 0 || box_journal(call->id, &journal, &err) < 0) {
+    if (read_log_filter(call, &filter, &err) < 0 || sandbox_journal(call->id, &journal, &err) < 0) {
         api_send_failure(call->http, &err);
         return;
     }

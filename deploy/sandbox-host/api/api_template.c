@@ -207,7 +207,8 @@ static void list_templates(struct call *call, bool paged)
 
 static void list_snapshots(struct call *call)
 {
-    char sandbox_id[BOX_ID_BYTES] = "", given[TEMPLATE_NAME_BYTES] = "", name[TEMPLATE_NAME_BYTES];
+    char sandbox_id[SANDBOX_ID_BYTES] = "", given[TEMPLATE_NAME_BYTES] = "",
+         name[TEMPLATE_NAME_BYTES];
     struct error err = ERROR_INIT;
     cJSON *all;
 
@@ -400,7 +401,7 @@ void api_templates(struct call *call)
 /* ---- snapshots and forks ---- */
 
 /* What a snapshot's sandboxes start with, from the template of the sandbox it was taken of. */
-static int commit_snapshot(const char *id, const struct box_view *view, const char *name,
+static int commit_snapshot(const char *id, const struct sandbox_view *view, const char *name,
                            const char *tag, struct error *err)
 {
     struct saved_about about = {.id = id,
@@ -439,7 +440,7 @@ void api_snapshot(struct call *call)
         tag[TEMPLATE_NAME_BYTES] = TEMPLATE_TAG;
     struct error err = ERROR_INIT;
     const char *given = NULL;
-    struct box_view view;
+    struct sandbox_view view;
     const struct template *made;
     cJSON *tree;
     int status;
@@ -450,10 +451,10 @@ void api_snapshot(struct call *call)
         api_send_failure(call->http, &err);
         return;
     }
-    status = box_copy_disk(call->id, image, &view, &err);
+    status = sandbox_copy_disk(call->id, image, &view, &err);
     if (status == 0) {
         status = commit_snapshot(id, &view, given != NULL ? name : NULL, tag, &err);
-        box_view_done(&view);
+        sandbox_view_done(&view);
     }
     if (status == 0) {
         status = template_take(id, &made, &err);
@@ -468,29 +469,29 @@ void api_snapshot(struct call *call)
     api_send_tree(call->http, 201, "", tree);
 }
 
-static void fork_one(struct call *call, const struct box_view *view, const char *image,
+static void fork_one(struct call *call, const struct sandbox_view *view, const char *image,
                      int64_t timeout_ms, cJSON *results)
 {
-    const struct box_options options = {.template_id = view->template_id,
-                                        .base_id = view->base_id,
-                                        .disk = image,
-                                        .timeout_ms = timeout_ms,
-                                        .auto_pause = view->auto_pause,
-                                        .auto_pause_drops = view->auto_pause_drops,
-                                        .auto_resume = view->auto_resume,
-                                        .secure = view->token[0] != '\0',
-                                        .private_traffic = view->traffic_token[0] != '\0',
-                                        .internet = view->internet,
-                                        .metadata = view->metadata,
-                                        .envs = view->envs,
-                                        .network = view->network};
+    const struct sandbox_options options = {.template_id = view->template_id,
+                                            .base_id = view->base_id,
+                                            .disk = image,
+                                            .timeout_ms = timeout_ms,
+                                            .auto_pause = view->auto_pause,
+                                            .auto_pause_drops = view->auto_pause_drops,
+                                            .auto_resume = view->auto_resume,
+                                            .secure = view->token[0] != '\0',
+                                            .private_traffic = view->traffic_token[0] != '\0',
+                                            .internet = view->internet,
+                                            .metadata = view->metadata,
+                                            .envs = view->envs,
+                                            .network = view->network};
     cJSON *result = cJSON_CreateObject();
     struct error err = ERROR_INIT;
-    struct box_view made;
+    struct sandbox_view made;
 
-    if (box_create(&options, &made, &err) == 0) {
+    if (sandbox_create(&options, &made, &err) == 0) {
         cJSON_AddItemToObject(result, "sandbox", api_sandbox_tree(call, &made));
-        box_view_done(&made);
+        sandbox_view_done(&made);
     } else {
         cJSON *error = cJSON_AddObjectToObject(result, "error");
 
@@ -506,7 +507,7 @@ void api_fork(struct call *call)
     char id[SAVED_ID_BYTES], image[SAVED_PATH_BYTES];
     struct error err = ERROR_INIT;
     int64_t count, timeout_s;
-    struct box_view view;
+    struct sandbox_view view;
     cJSON *results;
 
     if (json_get_int(call->body, "count", 1, FORKS_MAX, 1, &count, &err) < 0 ||
@@ -515,7 +516,7 @@ void api_fork(struct call *call)
         api_send_failure(call->http, &err);
         return;
     }
-    if (box_copy_disk(call->id, image, &view, &err) < 0) {
+    if (sandbox_copy_disk(call->id, image, &view, &err) < 0) {
         saved_abandon(id);
         api_send_failure(call->http, &err);
         return;
@@ -524,7 +525,7 @@ void api_fork(struct call *call)
     for (int64_t i = 0; i < count; i++) {
         fork_one(call, &view, image, timeout_s * 1000, results);
     }
-    box_view_done(&view);
+    sandbox_view_done(&view);
     saved_abandon(id);
     api_send_tree(call->http, 201, "", results);
 }

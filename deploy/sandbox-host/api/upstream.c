@@ -22,20 +22,21 @@
 /* The sandbox whose token signed a file URL. */
 static bool find_signer(const struct route_signed *url, struct route_target *ret)
 {
-    struct box_view *boxes = NULL;
+    struct sandbox_view *sandboxes = NULL;
     size_t count = 0;
     bool found = false;
 
-    box_list(&boxes, &count);
+    sandbox_list(&sandboxes, &count);
     for (size_t i = 0; i < count; i++) {
-        if (!found && boxes[i].token[0] != '\0' && route_signed_matches(url, boxes[i].token)) {
+        if (!found && sandboxes[i].token[0] != '\0' &&
+            route_signed_matches(url, sandboxes[i].token)) {
             found = true;
-            snprintf(ret->id, sizeof(ret->id), "%s", boxes[i].id);
+            snprintf(ret->id, sizeof(ret->id), "%s", sandboxes[i].id);
             ret->port = ROUTE_ENVD_PORT;
         }
-        box_view_done(&boxes[i]);
+        sandbox_view_done(&sandboxes[i]);
     }
-    free(boxes);
+    free(sandboxes);
     return found;
 }
 
@@ -94,8 +95,8 @@ static enum proxy_decision admit(const char *head, const struct route_target *ro
     const bool has_traffic = head_value(head, ERROR_ANSWER_TOKEN_HEADER, traffic, sizeof(traffic));
     struct error err = ERROR_INIT;
 
-    if (box_admit(route->id, route->port, has_access ? access : NULL, has_traffic ? traffic : NULL,
-                  may_wait, target->host, &err) == 0) {
+    if (sandbox_admit(route->id, route->port, has_access ? access : NULL,
+                      has_traffic ? traffic : NULL, may_wait, target->host, &err) == 0) {
         return PROXY_RELAY;
     }
     if (err.code == ERR_CONFLICT && !may_wait) {
@@ -217,19 +218,19 @@ static void unanswered(void *arg, const struct proxy_request *request,
 {
     const struct route_target *route = target->context;
     struct error err = ERROR_INIT;
-    struct box_view view;
+    struct sandbox_view view;
 
     (void)arg;
     if (route == NULL) {
         answer_stopping(answer, request->head);
         return;
     }
-    const bool exists = box_get(route->id, &view, &err) == 0;
+    const bool exists = sandbox_get(route->id, &view, &err) == 0;
     error_answer_sandbox(answer, request->head, route,
-                         exists && view.state == BOX_RUNNING ? ERROR_ANSWER_PORT_CLOSED
-                                                             : ERROR_ANSWER_NOT_FOUND);
+                         exists && view.state == SANDBOX_RUNNING ? ERROR_ANSWER_PORT_CLOSED
+                                                                 : ERROR_ANSWER_NOT_FOUND);
     if (exists) {
-        box_view_done(&view);
+        sandbox_view_done(&view);
     }
 }
 

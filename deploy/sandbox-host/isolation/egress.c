@@ -269,18 +269,18 @@ static int wait_mapped(pid_t pid, struct error *err)
 
 /* The sandbox's network, and the user namespace that owns it: bubblewrap makes one more for its
  * commands, which has no rights over the network. */
-static int open_namespaces(const struct egress_box *box, int *ret_net, int *ret_user,
+static int open_namespaces(const struct egress_sandbox *sandbox, int *ret_net, int *ret_user,
                            struct error *err)
 {
-    struct pollfd ended = {.fd = box->init_fd, .events = POLLIN};
+    struct pollfd ended = {.fd = sandbox->init_fd, .events = POLLIN};
     char path[64];
 
-    snprintf(path, sizeof(path), "/proc/%ld/ns/net", (long)box->init_pid);
+    snprintf(path, sizeof(path), "/proc/%ld/ns/net", (long)sandbox->init_pid);
     *ret_net = open(path, O_RDONLY | O_CLOEXEC);
     if (*ret_net < 0) {
         return error_set_errno(err, ERR_INTERNAL, errno, "%s", path);
     }
-    if (box->init_fd < 0 || poll(&ended, 1, 0) != 0) {
+    if (sandbox->init_fd < 0 || poll(&ended, 1, 0) != 0) {
         return error_set(err, ERR_NOT_FOUND, "the sandbox has ended");
     }
     *ret_user = ioctl(*ret_net, NS_GET_USERNS);
@@ -306,21 +306,21 @@ static int read_answer(int answers, char *ret, const char *who, struct error *er
 /* Has the warden run what acts on a sandbox's network and waits for its answer, the first byte on
  * its first descriptor. Without one it is killed. The namespaces come as descriptors, so that it
  * needs no right to look at the sandbox's processes. */
-static int run_in_network(const struct egress_box *box, struct warden_order *order, const char *who,
-                          char *ret_answer, struct error *err)
+static int run_in_network(const struct egress_sandbox *sandbox, struct warden_order *order,
+                          const char *who, char *ret_answer, struct error *err)
 {
     int answers[2] = {-1, -1}, user = -1, net = -1, pidfd = -1, status = -1;
     pid_t pid;
 
-    if (wait_mapped(box->init_pid, err) < 0 || open_namespaces(box, &net, &user, err) < 0) {
+    if (wait_mapped(sandbox->init_pid, err) < 0 || open_namespaces(sandbox, &net, &user, err) < 0) {
         goto out;
     }
     if (pipe2(answers, O_CLOEXEC) < 0) {
         error_set_errno(err, ERR_INTERNAL, errno, "pipe");
         goto out;
     }
-    order->id = box->id;
-    order->uid = box->uid;
+    order->id = sandbox->id;
+    order->uid = sandbox->uid;
     order->fds[0] = answers[1];
     order->fds[1] = user;
     order->fds[2] = net;
@@ -346,7 +346,7 @@ out:
     return status;
 }
 
-int egress_start(const struct egress_box *box, const char *closed, struct error *err)
+int egress_start(const struct egress_sandbox *sandbox, const char *closed, struct error *err)
 {
     static char *const argv[] = {"slirp4netns",
                                  "--configure",
@@ -361,10 +361,10 @@ int egress_start(const struct egress_box *box, const char *closed, struct error 
     struct warden_order order = {.kind = WARDEN_NETWORK, .argv = argv, .text = closed};
     char ready;
 
-    return run_in_network(box, &order, "slirp4netns", &ready, err);
+    return run_in_network(sandbox, &order, "slirp4netns", &ready, err);
 }
 
-int egress_change(const struct egress_box *box, const char *closed, bool connected,
+int egress_change(const struct egress_sandbox *sandbox, const char *closed, bool connected,
                   struct error *err)
 {
     static char *const no_program[] = {NULL};
@@ -372,10 +372,10 @@ int egress_change(const struct egress_box *box, const char *closed, bool connect
         .kind = WARDEN_ROUTES, .argv = no_program, .text = connected ? closed : EVERYTHING};
     char answer;
 
-    if (run_in_network(box, &order, "the change of routes", &answer, err) < 0) {
+    if (run_in_network(sandbox, &order, "the change of routes", &answer, err) < 0) {
         return -1;
     }
-    return answer == NO_WAY_OUT && connected ? egress_start(box, closed, err) : 0;
+    return answer == NO_WAY_OUT && connected ? egress_start(sandbox, closed, err) : 0;
 }
 
 /* ---- routes, in the warden's child ---- */

@@ -27,7 +27,7 @@ struct egress_wish {
     const cJSON *allow_out, *deny_out; /* arrays of networks, or NULL; allowed ones win */
 };
 
-struct egress_box {
+struct egress_sandbox {
     const char *id;
     pid_t init_pid; /* its first process */
     int init_fd;    /* a pidfd of that: the number alone may be another process' by now */
@@ -42,11 +42,12 @@ bool egress_available(void);
 int egress_plan(const struct egress_wish *wish, struct strbuf *ret_closed, bool *ret_connected,
                 struct error *err) MUST_CHECK;
 /* Connects a sandbox, and waits until the way is open. */
-int egress_start(const struct egress_box *box, const char *closed, struct error *err) MUST_CHECK;
+int egress_start(const struct egress_sandbox *sandbox, const char *closed,
+                 struct error *err) MUST_CHECK;
 
 /* Makes a new plan true of a running sandbox, whose way out may have to be opened for it. A failure
  * leaves at most what the old or the new plan leaves open. */
-int egress_change(const struct egress_box *box, const char *closed, bool connected,
+int egress_change(const struct egress_sandbox *sandbox, const char *closed, bool connected,
                   struct error *err) MUST_CHECK;
 
 /* In the warden's child that becomes slirp4netns, before it gives up root: closes the networks. */

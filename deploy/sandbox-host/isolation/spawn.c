@@ -126,13 +126,13 @@ static int find_process(struct spawn_process *process, struct error *err)
     return error_set(err, ERR_NOT_FOUND, "process %ld is gone", (long)process->pid);
 }
 
-int spawn_find(struct spawn_box *box, struct error *err)
+int spawn_find(struct spawn_processes *sandbox, struct error *err)
 {
-    box->wrapper.fd = box->init.fd = -1;
-    if (find_process(&box->wrapper, err) < 0) {
+    sandbox->wrapper.fd = sandbox->init.fd = -1;
+    if (find_process(&sandbox->wrapper, err) < 0) {
         return -1;
     }
-    return find_process(&box->init, err);
+    return find_process(&sandbox->init, err);
 }
 
 /* A pidfd is readable once its process has ended. */
@@ -143,9 +143,9 @@ static bool has_ended(int fd, int wait_ms)
     return fd < 0 || poll(&ended, 1, wait_ms) > 0;
 }
 
-bool spawn_alive(const struct spawn_box *box)
+bool spawn_alive(const struct spawn_processes *sandbox)
 {
-    return !has_ended(box->wrapper.fd, 0) && !has_ended(box->init.fd, 0);
+    return !has_ended(sandbox->wrapper.fd, 0) && !has_ended(sandbox->init.fd, 0);
 }
 
 /* ---- starting ---- */
@@ -279,12 +279,12 @@ static bool healthy(const char *id)
     return well;
 }
 
-static int wait_healthy(const char *id, const struct spawn_box *box, struct error *err)
+static int wait_healthy(const char *id, const struct spawn_processes *sandbox, struct error *err)
 {
     int64_t until_ms = clock_mono_ms() + config->start_timeout_ms;
 
     while (!healthy(id)) {
-        if (!spawn_alive(box)) {
+        if (!spawn_alive(sandbox)) {
             return error_set(err, ERR_INTERNAL, "the agent ended");
         }
         if (clock_mono_ms() > until_ms) {
@@ -384,8 +384,8 @@ static int run_wrapper(const struct spawn_request *request, const char *dir, con
 }
 
 /* From the running wrapper to an agent that answers. */
-static int bring_up(const struct spawn_request *request, struct ends *ends, struct spawn_box *box,
-                    struct error *err)
+static int bring_up(const struct spawn_request *request, struct ends *ends,
+                    struct spawn_processes *sandbox, struct error *err)
 {
     /* the sandbox's ends are its own now: when it dies, ours see it at once */
     close_fd(&ends->info[1]);
@@ -395,25 +395,27 @@ static int bring_up(const struct spawn_request *request, struct ends *ends, stru
         return -1;
     }
     close_fd(&ends->settings[0]);
-    if (read_child_pid(ends->info[0], &box->init.pid, err) < 0) {
+    if (read_child_pid(ends->info[0], &sandbox->init.pid, err) < 0) {
         return -1;
     }
     close_fd(&ends->disk); /* mounted by now, or never */
-    box->wrapper.start_at = start_time(box->wrapper.pid);
-    box->init.start_at = start_time(box->init.pid);
-    if (find_process(&box->init, err) < 0) {
+    sandbox->wrapper.start_at = start_time(sandbox->wrapper.pid);
+    sandbox->init.start_at = start_time(sandbox->init.pid);
+    if (find_process(&sandbox->init, err) < 0) {
         return -1;
     }
     /* the agent starts meanwhile */
-    const struct egress_box outward = {
-        .id = request->id, .init_pid = box->init.pid, .init_fd = box->init.fd, .uid = request->uid};
+    const struct egress_sandbox outward = {.id = request->id,
+                                           .init_pid = sandbox->init.pid,
+                                           .init_fd = sandbox->init.fd,
+                                           .uid = request->uid};
     if (request->connected && egress_start(&outward, request->closed, err) < 0) {
         return -1;
     }
-    return wait_healthy(request->id, box, err);
+    return wait_healthy(request->id, sandbox, err);
 }
 
-int spawn_start(const struct spawn_request *request, struct spawn_box *ret, struct error *err)
+int spawn_start(const struct spawn_request *request, struct spawn_processes *ret, struct error *err)
 {
     const struct cgroup_limits limits = {.memory_bytes = config->memory_bytes,
                                          .processes = config->processes + OWN_TASKS,
@@ -426,7 +428,7 @@ int spawn_start(const struct spawn_request *request, struct spawn_box *ret, stru
     bool memory = false;
     int status;
 
-    *ret = (struct spawn_box)SPAWN_NOTHING;
+    *ret = (struct spawn_processes)SPAWN_NOTHING;
     spawn_dir(dir, request->id);
     if (request->userland->root != NULL && request->disk == NULL) {
         snprintf(home, sizeof(home), "%s/home/user", request->userland->root);
@@ -461,31 +463,31 @@ static void kill_process(const struct spawn_process *process)
     }
 }
 
-void spawn_kill(const char *id, const struct spawn_box *box)
+void spawn_kill(const char *id, const struct spawn_processes *sandbox)
 {
     cgroup_let_die(id);
     /* the first process of a pid namespace takes all others with it */
-    kill_process(&box->init);
-    kill_process(&box->wrapper);
+    kill_process(&sandbox->init);
+    kill_process(&sandbox->wrapper);
     warden_kill(id);
 }
 
-int spawn_wait_gone(const char *id, struct spawn_box *box, struct error *err)
+int spawn_wait_gone(const char *id, struct spawn_processes *sandbox, struct error *err)
 {
-    if (!has_ended(box->init.fd, GONE_MS) || !has_ended(box->wrapper.fd, GONE_MS)) {
+    if (!has_ended(sandbox->init.fd, GONE_MS) || !has_ended(sandbox->wrapper.fd, GONE_MS)) {
         return error_set(err, ERR_INTERNAL, "its processes do not end");
     }
-    close_fd(&box->init.fd);
-    close_fd(&box->wrapper.fd);
+    close_fd(&sandbox->init.fd);
+    close_fd(&sandbox->wrapper.fd);
     return cgroup_remove(id, err);
 }
 
-int spawn_bury(const char *id, struct spawn_box *box, struct error *err)
+int spawn_bury(const char *id, struct spawn_processes *sandbox, struct error *err)
 {
     char dir[SPAWN_PATH_BYTES];
 
     spawn_dir(dir, id);
-    return spawn_wait_gone(id, box, err) < 0 || files_remove_tree(dir, err) < 0 ? -1 : 0;
+    return spawn_wait_gone(id, sandbox, err) < 0 || files_remove_tree(dir, err) < 0 ? -1 : 0;
 }
 
 void spawn_image(char out[SPAWN_PATH_BYTES + 16], const char *id)

@@ -39,7 +39,7 @@ struct spawn_process {
     int fd;           /* pidfd, or -1 */
     int64_t start_at; /* clock ticks since boot */
 };
-struct spawn_box {
+struct spawn_processes {
     struct spawn_process wrapper, init; /* bubblewrap; the sandbox's first process */
 };
 #define SPAWN_NOTHING                                                                              \
@@ -52,15 +52,15 @@ int spawn_init(const struct host_config *config, struct error *err) MUST_CHECK;
 void spawn_dir(char out[SPAWN_PATH_BYTES], const char *id);
 
 /* Starts the sandbox and waits until its agent answers. On failure it is killed: to be buried. */
-int spawn_start(const struct spawn_request *request, struct spawn_box *ret,
+int spawn_start(const struct spawn_request *request, struct spawn_processes *ret,
                 struct error *err) MUST_CHECK;
 /* Finds the processes of an earlier run again by pid and start time. -1: they are gone. */
-int spawn_find(struct spawn_box *box, struct error *err) MUST_CHECK;
-bool spawn_alive(const struct spawn_box *box);
+int spawn_find(struct spawn_processes *sandbox, struct error *err) MUST_CHECK;
+bool spawn_alive(const struct spawn_processes *sandbox);
 /* Kills everything of it. */
-void spawn_kill(const char *id, const struct spawn_box *box);
+void spawn_kill(const char *id, const struct spawn_processes *sandbox);
 /* Waits until all of a killed one is gone but its folder, with its disk; removes its cgroup. */
-int spawn_wait_gone(const char *id, struct spawn_box *box, struct error *err) MUST_CHECK;
+int spawn_wait_gone(const char *id, struct spawn_processes *sandbox, struct error *err) MUST_CHECK;
 /* The image that is its disk. */
 void spawn_image(char out[SPAWN_PATH_BYTES + 16], const char *id);
 /* Whether its folder outlives the host and its warden: that of a paused one does. */
@@ -68,7 +68,7 @@ int spawn_keep(const char *id, bool kept, struct error *err) MUST_CHECK;
 bool spawn_is_kept(const char *id);
 /* Waits until all of a killed one is gone and removes its cgroup and its folder. -1: something of
  * it stays; to be called again. */
-int spawn_bury(const char *id, struct spawn_box *box, struct error *err) MUST_CHECK;
+int spawn_bury(const char *id, struct spawn_processes *sandbox, struct error *err) MUST_CHECK;
 
 /* When the warden is dead: kills what outlived it. The first process of a sandbox waits for a word
  * of bubblewrap, without end when that is killed just then; the rest the kernel ends. */

@@ -73,7 +73,7 @@ int build_check(const cJSON *body, struct error *err)
     const cJSON *steps = cJSON_GetObjectItemCaseSensitive(body, "steps"), *step;
     const char *text;
 
-    if (!box_keeps_disks()) {
+    if (!sandbox_keeps_disks()) {
         return error_set(err, ERR_INVALID,
                          "this host's disks are no images: it cannot build templates");
     }
@@ -421,7 +421,7 @@ static const char *or_null(const char *text)
 }
 
 /* Tries the start command in the sandbox as it is, and keeps the disk. */
-static int finish(struct work *work, const struct template *source, const struct box_view *view,
+static int finish(struct work *work, const struct template *source, const struct sandbox_view *view,
                   struct error *err)
 {
     struct build *build = work->build;
@@ -442,7 +442,7 @@ static int finish(struct work *work, const struct template *source, const struct
     struct template tried = {.start_command = (char *)start,
                              .ready_command = (char *)ready,
                              .ready_timeout_ms = READY_MS};
-    struct box_view copied;
+    struct sandbox_view copied;
     struct strbuf output;
     cJSON *envs;
     int status = 0;
@@ -455,10 +455,10 @@ static int finish(struct work *work, const struct template *source, const struct
         log_output(work, &output, true);
     }
     strbuf_done(&output);
-    if (status < 0 || box_copy_disk(work->id, build->image, &copied, err) < 0) {
+    if (status < 0 || sandbox_copy_disk(work->id, build->image, &copied, err) < 0) {
         return -1;
     }
-    box_view_done(&copied);
+    sandbox_view_done(&copied);
     envs = all_envs(build, source);
     about.envs = envs;
     status = saved_commit(&about, err);
@@ -471,10 +471,11 @@ int build_run(struct build *build, const struct host_config *config, struct erro
     struct work work = {.build = build,
                         .state_dir = config->state_dir,
                         .until_ms = clock_mono_ms() + config->build_timeout_s * 1000};
-    struct box_options options = {.timeout_ms = config->build_timeout_s * 1000, .internal = true};
+    struct sandbox_options options = {.timeout_ms = config->build_timeout_s * 1000,
+                                      .internal = true};
     const struct template *source;
     struct error killed = ERROR_INIT; /* it may have ended by itself */
-    struct box_view view;
+    struct sandbox_view view;
     int status;
 
     if (options.timeout_ms > config->max_timeout_s * 1000) {
@@ -485,14 +486,14 @@ int build_run(struct build *build, const struct host_config *config, struct erro
         return -1;
     }
     options.template_id = source->id;
-    status = box_create(&options, &view, err);
+    status = sandbox_create(&options, &view, err);
     if (status == 0) {
         work.id = view.id;
         build->user = source->user != NULL ? xstrdup(source->user) : NULL;
         build->workdir = source->workdir != NULL ? xstrdup(source->workdir) : NULL;
         status = run_steps(&work, err) < 0 || finish(&work, source, &view, err) < 0 ? -1 : 0;
-        (void)!box_kill(view.id, &killed);
-        box_view_done(&view);
+        (void)!sandbox_kill(view.id, &killed);
+        sandbox_view_done(&view);
     }
     template_release(source);
     return status;

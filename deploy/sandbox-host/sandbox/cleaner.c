@@ -11,64 +11,64 @@ static pthread_t thread;
 static struct {
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    struct box *list[DEAD_MAX];
+    struct sandbox *list[DEAD_MAX];
     size_t count;
     bool draining; /* no more will come */
 } dead = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 /* -1, with the reason in the log: something of it stays, and with it its place in the table and its
  * user id. */
-static int remove_box(struct box *box)
+static int remove_sandbox(struct sandbox *sandbox)
 {
     struct error err = ERROR_INIT;
 
-    if (spawn_bury(box->view.id, &box->processes, &err) < 0) {
+    if (spawn_bury(sandbox->view.id, &sandbox->processes, &err) < 0) {
         /* once: it is tried again and again */
-        log_event(box->burials++ == 0 ? LOG_ERROR : LOG_DEBUG, "sandbox.not_buried",
-                  LOG_S("sandbox", box->view.id), LOG_S("why", err.message));
+        log_event(sandbox->burials++ == 0 ? LOG_ERROR : LOG_DEBUG, "sandbox.not_buried",
+                  LOG_S("sandbox", sandbox->view.id), LOG_S("why", err.message));
         return -1;
     }
-    if (box->burials > 0) {
-        log_event(LOG_INFO, "sandbox.buried", LOG_S("sandbox", box->view.id),
-                  LOG_I("tries", box->burials + 1));
+    if (sandbox->burials > 0) {
+        log_event(LOG_INFO, "sandbox.buried", LOG_S("sandbox", sandbox->view.id),
+                  LOG_I("tries", sandbox->burials + 1));
     }
-    table_remove(box);
+    table_remove(sandbox);
     return 0;
 }
 
-void cleaner_hand_over(struct box *box)
+void cleaner_hand_over(struct sandbox *sandbox)
 {
     pthread_mutex_lock(&dead.lock);
     while (dead.count == DEAD_MAX) {
         pthread_cond_wait(&dead.changed, &dead.lock);
     }
-    box->bury_at_ms = box->burials == 0 ? 0 : clock_mono_ms() + AGAIN_MS;
-    dead.list[dead.count++] = box;
+    sandbox->bury_at_ms = sandbox->burials == 0 ? 0 : clock_mono_ms() + AGAIN_MS;
+    dead.list[dead.count++] = sandbox;
     pthread_cond_broadcast(&dead.changed);
     pthread_mutex_unlock(&dead.lock);
 }
 
 /* Usually nothing is left when the caller gets its answer; what takes longer does not keep it
  * waiting. Takes the transition lock and the reference. */
-void cleaner_end(struct box *box)
+void cleaner_end(struct sandbox *sandbox)
 {
-    if (remove_box(box) == 0) {
-        table_give_back(box);
+    if (remove_sandbox(sandbox) == 0) {
+        table_give_back(sandbox);
         return;
     }
-    pthread_mutex_unlock(&box->transition);
-    cleaner_hand_over(box);
+    pthread_mutex_unlock(&sandbox->transition);
+    cleaner_hand_over(sandbox);
 }
 
 /* With the lock held: the first whose time has come, or any when all is to end. */
-static struct box *take_dead(int64_t now_ms)
+static struct sandbox *take_dead(int64_t now_ms)
 {
     for (size_t i = 0; i < dead.count; i++) {
-        struct box *box = dead.list[i];
+        struct sandbox *sandbox = dead.list[i];
 
-        if (dead.draining || box->bury_at_ms <= now_ms) {
+        if (dead.draining || sandbox->bury_at_ms <= now_ms) {
             dead.list[i] = dead.list[--dead.count];
-            return box;
+            return sandbox;
         }
     }
     return NULL;
@@ -78,11 +78,11 @@ static void *clean(void *arg)
 {
     (void)arg;
     for (;;) {
-        struct box *box;
+        struct sandbox *sandbox;
         bool last;
 
         pthread_mutex_lock(&dead.lock);
-        while ((box = take_dead(clock_mono_ms())) == NULL && !dead.draining) {
+        while ((sandbox = take_dead(clock_mono_ms())) == NULL && !dead.draining) {
             const struct timespec until = clock_cond_until(dead.count > 0 ? TICK_MS : IDLE_MS);
 
             pthread_cond_timedwait(&dead.changed, &dead.lock, &until);
@@ -90,19 +90,19 @@ static void *clean(void *arg)
         last = dead.draining;
         pthread_cond_broadcast(&dead.changed);
         pthread_mutex_unlock(&dead.lock);
-        if (box == NULL) {
+        if (sandbox == NULL) {
             return NULL;
         }
-        pthread_mutex_lock(&box->transition);
-        if (remove_box(box) == 0) {
-            table_give_back(box);
+        pthread_mutex_lock(&sandbox->transition);
+        if (remove_sandbox(sandbox) == 0) {
+            table_give_back(sandbox);
         } else if (last) {
             /* the warden tries once more as it ends, and then the next start of the host */
-            table_remove(box);
-            table_give_back(box);
+            table_remove(sandbox);
+            table_give_back(sandbox);
         } else {
-            pthread_mutex_unlock(&box->transition);
-            cleaner_hand_over(box);
+            pthread_mutex_unlock(&sandbox->transition);
+            cleaner_hand_over(sandbox);
         }
     }
 }

@@ -14,9 +14,9 @@ void cleaner_init(void);
 int cleaner_start(struct error *err) MUST_CHECK;
 /* Of a killed one: takes over the transition lock, which is held, and the caller's reference. What
  * does not end at once is left to the thread. */
-void cleaner_end(struct box *box);
+void cleaner_end(struct sandbox *sandbox);
 /* The same without the transition lock, all of it by the thread. */
-void cleaner_hand_over(struct box *box);
+void cleaner_hand_over(struct sandbox *sandbox);
 /* Ends the thread, after one more try of each. */
 void cleaner_drain(void);
 

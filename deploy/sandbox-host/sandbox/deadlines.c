@@ -15,128 +15,132 @@ enum { TICK_MS = 50 };
 static pthread_t thread;
 static _Atomic bool stopping;
 
-static bool is_due(const struct box *box, int64_t now_ms)
+static bool is_due(const struct sandbox *sandbox, int64_t now_ms)
 {
-    return (box->view.state == BOX_RUNNING && (box->died || now_ms >= box->view.end_ms)) ||
-           (box->view.state == BOX_PAUSED && box->died);
+    return (sandbox->view.state == SANDBOX_RUNNING &&
+            (sandbox->died || now_ms >= sandbox->view.end_ms)) ||
+           (sandbox->view.state == SANDBOX_PAUSED && sandbox->died);
 }
 
 /* The next sandbox whose time is up, with a reference. */
-static struct box *take_due(int64_t now_ms)
+static struct sandbox *take_due(int64_t now_ms)
 {
-    struct box *box;
+    struct sandbox *sandbox;
 
     table_lock();
-    for (box = table_first(); box != NULL && !is_due(box, now_ms); box = box->next) {}
-    if (box != NULL) {
-        box->references++;
+    for (sandbox = table_first(); sandbox != NULL && !is_due(sandbox, now_ms);
+         sandbox = sandbox->next) {}
+    if (sandbox != NULL) {
+        sandbox->references++;
     }
     table_unlock();
-    return box;
+    return sandbox;
 }
 
-static void end_due(struct box *box)
+static void end_due(struct sandbox *sandbox)
 {
     struct error err = ERROR_INIT;
     bool died, ended = true;
 
-    pthread_mutex_lock(&box->transition);
+    pthread_mutex_lock(&sandbox->transition);
     table_lock();
-    died = box->died;
-    ended = is_due(box, clock_wall_ms());
+    died = sandbox->died;
+    ended = is_due(sandbox, clock_wall_ms());
     table_unlock();
     if (ended && died) {
-        box_end_locked(box, "its processes ended");
-    } else if (ended && !box->view.auto_pause) {
-        box_end_locked(box, "timeout");
-    } else if (ended && box_pause_locked(box, !box->view.auto_pause_drops, &err) == 0) {
+        sandbox_end_locked(sandbox, "its processes ended");
+    } else if (ended && !sandbox->view.auto_pause) {
+        sandbox_end_locked(sandbox, "timeout");
+    } else if (ended && sandbox_pause_locked(sandbox, !sandbox->view.auto_pause_drops, &err) == 0) {
         ended = false;
     } else if (ended) {
         log_error(LOG_ERROR, "sandbox.pause_failed", &err);
-        box_end_locked(box, "timeout, and it could not be paused");
+        sandbox_end_locked(sandbox, "timeout, and it could not be paused");
     }
-    pthread_mutex_unlock(&box->transition);
+    pthread_mutex_unlock(&sandbox->transition);
     if (ended) {
-        cleaner_hand_over(box);
+        cleaner_hand_over(sandbox);
     } else {
-        table_release(box);
+        table_release(sandbox);
     }
 }
 
 /* The next running sandbox whose sample is old, with a reference. */
-static struct box *take_unmeasured(int64_t now_ms)
+static struct sandbox *take_unmeasured(int64_t now_ms)
 {
-    struct box *box;
+    struct sandbox *sandbox;
 
     table_lock();
-    for (box = table_first(); box != NULL; box = box->next) {
-        if (box->view.state == BOX_RUNNING && now_ms - box->measured_ms >= METER_EVERY_MS) {
-            box->measured_ms = now_ms;
-            box->references++;
+    for (sandbox = table_first(); sandbox != NULL; sandbox = sandbox->next) {
+        if (sandbox->view.state == SANDBOX_RUNNING &&
+            now_ms - sandbox->measured_ms >= METER_EVERY_MS) {
+            sandbox->measured_ms = now_ms;
+            sandbox->references++;
             break;
         }
     }
     table_unlock();
-    return box;
+    return sandbox;
 }
 
-static void measure(struct box *box)
+static void measure(struct sandbox *sandbox)
 {
     struct error err = ERROR_INIT;
     struct meter_sample sample;
 
-    if (meter_take(box->view.id, box->processes.init.pid, &sample, &err) == 0) {
+    if (meter_take(sandbox->view.id, sandbox->processes.init.pid, &sample, &err) == 0) {
         table_lock();
-        meter_add(&box->meter, sample);
+        meter_add(&sandbox->meter, sample);
         table_unlock();
     } else {
         /* no cgroup to measure by (said at start), or it just ended */
         log_error(LOG_DEBUG, "sandbox.not_measured", &err);
     }
-    table_release(box);
+    table_release(sandbox);
 }
 
 /* The next running sandbox whose own figures are old, with a reference. */
-static struct box *take_untold(int64_t now_ms)
+static struct sandbox *take_untold(int64_t now_ms)
 {
-    struct box *box;
+    struct sandbox *sandbox;
 
     table_lock();
-    for (box = table_first(); box != NULL; box = box->next) {
-        if (box->view.state == BOX_RUNNING && now_ms - box->told_ms >= PROC_FILES_EVERY_MS) {
-            box->told_ms = now_ms;
-            box->references++;
+    for (sandbox = table_first(); sandbox != NULL; sandbox = sandbox->next) {
+        if (sandbox->view.state == SANDBOX_RUNNING &&
+            now_ms - sandbox->told_ms >= PROC_FILES_EVERY_MS) {
+            sandbox->told_ms = now_ms;
+            sandbox->references++;
             break;
         }
     }
     table_unlock();
-    return box;
+    return sandbox;
 }
 
-static void write_proc_files(struct box *box)
+static void write_proc_files(struct sandbox *sandbox)
 {
     struct error err = ERROR_INIT;
     char dir[SPAWN_PATH_BYTES];
 
-    spawn_dir(dir, box->view.id);
-    if (cgroup_limits_memory() && proc_files_update(dir, box->view.id, &err) < 0) {
+    spawn_dir(dir, sandbox->view.id);
+    if (cgroup_limits_memory() && proc_files_update(dir, sandbox->view.id, &err) < 0) {
         log_error(LOG_DEBUG, "sandbox.not_told", &err); /* it just ended */
     }
-    table_release(box);
+    table_release(sandbox);
 }
 
 static void *keep(void *arg)
 {
     (void)arg;
     while (!atomic_load(&stopping)) {
-        struct box *box = take_due(clock_wall_ms());
+        struct sandbox *sandbox = take_due(clock_wall_ms());
 
-        if (box != NULL) {
-            end_due(box);
-        } else if ((box = take_unmeasured(clock_mono_ms())) != NULL) {
-            measure(box);
-        } else if ((box = take_untold(clock_mono_ms())) != NULL) {
-            write_proc_files(box);
+        if (sandbox != NULL) {
+            end_due(sandbox);
+        } else if ((sandbox = take_unmeasured(clock_mono_ms())) != NULL) {
+            measure(sandbox);
+        } else if ((sandbox = take_untold(clock_mono_ms())) != NULL) {
+            write_proc_files(sandbox);
         } else {
             clock_sleep_ms(TICK_MS);
         }

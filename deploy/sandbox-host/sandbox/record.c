@@ -30,9 +30,9 @@ static void add_process(cJSON *tree, const char *name, const struct spawn_proces
     json_add_int64(one, "startAt", process->start_at);
 }
 
-int record_write(const struct box *box, struct error *err)
+int record_write(const struct sandbox *sandbox, struct error *err)
 {
-    const struct box_view *view = &box->view;
+    const struct sandbox_view *view = &sandbox->view;
     cJSON *tree = cJSON_CreateObject();
     char path[SPAWN_PATH_BYTES + 16];
     struct strbuf text;
@@ -43,7 +43,7 @@ int record_write(const struct box *box, struct error *err)
     cJSON_AddStringToObject(tree, "alias", view->alias);
     cJSON_AddStringToObject(tree, "token", view->token);
     cJSON_AddStringToObject(tree, "trafficToken", view->traffic_token);
-    cJSON_AddBoolToObject(tree, "paused", view->state == BOX_PAUSED);
+    cJSON_AddBoolToObject(tree, "paused", view->state == SANDBOX_PAUSED);
     cJSON_AddBoolToObject(tree, "autoPause", view->auto_pause);
     cJSON_AddBoolToObject(tree, "autoResume", view->auto_resume);
     cJSON_AddBoolToObject(tree, "autoPauseDrops", view->auto_pause_drops);
@@ -54,9 +54,9 @@ int record_write(const struct box *box, struct error *err)
     json_add_int64(tree, "internet", view->internet);
     json_add_int64(tree, "startedMs", view->started_ms);
     json_add_int64(tree, "endMs", view->end_ms);
-    json_add_int64(tree, "timeoutMs", box->timeout_ms);
-    json_add_int64(tree, "livedFromMs", box->lived_from_ms);
-    json_add_int64(tree, "uid", box->uid);
+    json_add_int64(tree, "timeoutMs", sandbox->timeout_ms);
+    json_add_int64(tree, "livedFromMs", sandbox->lived_from_ms);
+    json_add_int64(tree, "uid", sandbox->uid);
     if (view->metadata != NULL) {
         cJSON_AddItemToObject(tree, "metadata", cJSON_Duplicate(view->metadata, true));
     }
@@ -67,8 +67,8 @@ int record_write(const struct box *box, struct error *err)
         cJSON_AddItemToObject(tree, "envs", cJSON_Duplicate(view->envs, true));
     }
     table_unlock();
-    add_process(tree, "wrapper", &box->processes.wrapper);
-    add_process(tree, "init", &box->processes.init);
+    add_process(tree, "wrapper", &sandbox->processes.wrapper);
+    add_process(tree, "init", &sandbox->processes.init);
     strbuf_init(&text, RECORD_MAX_BYTES);
     path_of(path, view->id);
     status = json_print(tree, &text) < 0 ? error_set(err, ERR_LIMIT, "the record is too large")
@@ -78,15 +78,15 @@ int record_write(const struct box *box, struct error *err)
     return status;
 }
 
-static int get_text(const cJSON *tree, const char *field, char out[BOX_TEXT_BYTES],
+static int get_text(const cJSON *tree, const char *field, char out[SANDBOX_TEXT_BYTES],
                     struct error *err)
 {
     const char *text;
 
-    if (json_get_string_req(tree, field, 0, BOX_TEXT_BYTES - 1, &text, err) < 0) {
+    if (json_get_string_req(tree, field, 0, SANDBOX_TEXT_BYTES - 1, &text, err) < 0) {
         return -1;
     }
-    str_copy(out, BOX_TEXT_BYTES, text);
+    str_copy(out, SANDBOX_TEXT_BYTES, text);
     return 0;
 }
 
@@ -104,9 +104,9 @@ static int get_process(const cJSON *tree, const char *name, struct spawn_process
     return 0;
 }
 
-static int read_tree(const cJSON *tree, struct box *box, struct error *err)
+static int read_tree(const cJSON *tree, struct sandbox *sandbox, struct error *err)
 {
-    struct box_view *view = &box->view;
+    struct sandbox_view *view = &sandbox->view;
     const cJSON *metadata, *network, *envs;
     int64_t internet, uid;
     bool paused;
@@ -125,21 +125,21 @@ static int read_tree(const cJSON *tree, struct box *box, struct error *err)
         json_get_bool(tree, "internal", false, &view->internal, err) < 0 ||
         json_get_string_map(tree, "envs", RECORD_ENTRIES, RECORD_MAX_BYTES, RECORD_MAX_BYTES, &envs,
                             err) < 0 ||
-        json_get_int_req(tree, "internet", 0, BOX_INTERNET_NO, &internet, err) < 0 ||
+        json_get_int_req(tree, "internet", 0, SANDBOX_INTERNET_NO, &internet, err) < 0 ||
         json_get_int_req(tree, "startedMs", 0, INT64_MAX, &view->started_ms, err) < 0 ||
         json_get_int_req(tree, "endMs", 0, INT64_MAX, &view->end_ms, err) < 0 ||
-        json_get_int_req(tree, "timeoutMs", 0, INT64_MAX, &box->timeout_ms, err) < 0 ||
-        json_get_int_req(tree, "livedFromMs", 0, INT64_MAX, &box->lived_from_ms, err) < 0 ||
+        json_get_int_req(tree, "timeoutMs", 0, INT64_MAX, &sandbox->timeout_ms, err) < 0 ||
+        json_get_int_req(tree, "livedFromMs", 0, INT64_MAX, &sandbox->lived_from_ms, err) < 0 ||
         json_get_int_req(tree, "uid", 0, UINT32_MAX, &uid, err) < 0 ||
         json_get_string_map(tree, "metadata", RECORD_ENTRIES, RECORD_MAX_BYTES, RECORD_MAX_BYTES,
                             &metadata, err) < 0 ||
-        (!view->cold && (get_process(tree, "wrapper", &box->processes.wrapper, err) < 0 ||
-                         get_process(tree, "init", &box->processes.init, err) < 0))) {
+        (!view->cold && (get_process(tree, "wrapper", &sandbox->processes.wrapper, err) < 0 ||
+                         get_process(tree, "init", &sandbox->processes.init, err) < 0))) {
         return -1;
     }
-    view->state = paused ? BOX_PAUSED : BOX_RUNNING;
-    view->internet = (enum box_internet)internet;
-    box->uid = (uid_t)uid;
+    view->state = paused ? SANDBOX_PAUSED : SANDBOX_RUNNING;
+    view->internet = (enum sandbox_internet)internet;
+    sandbox->uid = (uid_t)uid;
     network = cJSON_GetObjectItemCaseSensitive(tree, "network");
     view->metadata = metadata != NULL ? cJSON_Duplicate(metadata, true) : NULL;
     view->envs = envs != NULL ? cJSON_Duplicate(envs, true) : NULL;
@@ -147,7 +147,7 @@ static int read_tree(const cJSON *tree, struct box *box, struct error *err)
     return 0;
 }
 
-int record_read(const char *id, struct box *box, struct error *err)
+int record_read(const char *id, struct sandbox *sandbox, struct error *err)
 {
     char path[SPAWN_PATH_BYTES + 16];
     struct strbuf text;
@@ -159,12 +159,12 @@ int record_read(const char *id, struct box *box, struct error *err)
     status = files_read(path, &text, err);
     if (status == 0) {
         tree = json_parse(text.data, text.length, err);
-        status = tree == NULL ? -1 : read_tree(tree, box, err);
+        status = tree == NULL ? -1 : read_tree(tree, sandbox, err);
         cJSON_Delete(tree);
     }
     strbuf_done(&text);
     if (status == 0) {
-        str_copy(box->view.id, sizeof(box->view.id), id);
+        str_copy(sandbox->view.id, sizeof(sandbox->view.id), id);
     }
     return status;
 }

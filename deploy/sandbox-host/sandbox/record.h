@@ -8,8 +8,8 @@
 
 #include "deploy/sandbox-host/sandbox/sandbox_table.h"
 
-int record_write(const struct box *box, struct error *err) MUST_CHECK;
+int record_write(const struct sandbox *sandbox, struct error *err) MUST_CHECK;
 /* ERR_NOT_FOUND when there is none. */
-int record_read(const char *id, struct box *box, struct error *err) MUST_CHECK;
+int record_read(const char *id, struct sandbox *sandbox, struct error *err) MUST_CHECK;
 
 #endif

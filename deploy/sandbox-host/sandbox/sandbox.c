@@ -43,18 +43,18 @@ static int check_timeout(int64_t timeout_ms, struct error *err)
 
 /* ---- create ---- */
 
-static void make_token(char out[BOX_TEXT_BYTES])
+static void make_token(char out[SANDBOX_TEXT_BYTES])
 {
     unsigned char token[TOKEN_BYTES];
 
     randombytes_buf(token, sizeof(token));
-    sodium_bin2hex(out, BOX_TEXT_BYTES, token, sizeof(token));
+    sodium_bin2hex(out, SANDBOX_TEXT_BYTES, token, sizeof(token));
 }
 
-static void describe(struct box *box, const struct box_options *options,
+static void describe(struct sandbox *sandbox, const struct sandbox_options *options,
                      const struct template *template)
 {
-    struct box_view *view = &box->view;
+    struct sandbox_view *view = &sandbox->view;
 
     table_lock();
     str_copy(view->template_id, sizeof(view->template_id), template->id);
@@ -69,7 +69,7 @@ static void describe(struct box *box, const struct box_options *options,
     view->internet = options->internet;
     view->metadata = options->metadata != NULL ? cJSON_Duplicate(options->metadata, true) : NULL;
     view->network = options->network != NULL ? cJSON_Duplicate(options->network, true) : NULL;
-    box->timeout_ms = options->timeout_ms;
+    sandbox->timeout_ms = options->timeout_ms;
     if (options->secure) {
         make_token(view->token);
     }
@@ -80,57 +80,59 @@ static void describe(struct box *box, const struct box_options *options,
 }
 
 /* On failure its processes are killed: to be buried. */
-static int start_box(struct box *box, const struct box_options *options,
-                     const struct template *template, const char *closed, bool connected,
-                     struct error *err)
+static int start_sandbox(struct sandbox *sandbox, const struct sandbox_options *options,
+                         const struct template *template, const char *closed, bool connected,
+                         struct error *err)
 {
     const char *disk = options->disk != NULL ? options->disk : template->image;
     int64_t now;
 
-    if (sandbox_start_processes(box, template, disk, closed, connected, err) < 0) {
+    if (sandbox_start_processes(sandbox, template, disk, closed, connected, err) < 0) {
         return -1;
     }
     now = clock_wall_ms();
     table_lock();
-    box->view.started_ms = now;
-    box->lived_from_ms = now;
-    box->view.end_ms = now + options->timeout_ms;
+    sandbox->view.started_ms = now;
+    sandbox->lived_from_ms = now;
+    sandbox->view.end_ms = now + options->timeout_ms;
     table_unlock();
-    if (record_write(box, err) < 0) {
-        spawn_kill(box->view.id, &box->processes);
+    if (record_write(sandbox, err) < 0) {
+        spawn_kill(sandbox->view.id, &sandbox->processes);
         return -1;
     }
     return 0;
 }
 
-static int create_from(const struct box_options *options, const struct template *template,
-                       const char *closed, bool connected, struct box_view *ret, struct error *err)
+static int create_from(const struct sandbox_options *options, const struct template *template,
+                       const char *closed, bool connected, struct sandbox_view *ret,
+                       struct error *err)
 {
-    struct box *box = table_add(err);
+    struct sandbox *sandbox = table_add(err);
 
-    if (box == NULL) {
+    if (sandbox == NULL) {
         return -1;
     }
-    describe(box, options, template);
-    if (start_box(box, options, template, closed, connected, err) < 0) {
+    describe(sandbox, options, template);
+    if (start_sandbox(sandbox, options, template, closed, connected, err) < 0) {
         log_error(LOG_WARN, "sandbox.start_failed", err);
-        pthread_mutex_lock(&box->transition);
-        table_set_state(box, BOX_ENDING);
-        cleaner_end(box);
+        pthread_mutex_lock(&sandbox->transition);
+        table_set_state(sandbox, SANDBOX_ENDING);
+        cleaner_end(sandbox);
         return -1;
     }
     table_lock();
-    box->view.state = BOX_RUNNING;
+    sandbox->view.state = SANDBOX_RUNNING;
     /* an end before this was nobody's to notice */
-    box->died = box->died || !spawn_alive(&box->processes);
-    table_copy_view(box, ret);
+    sandbox->died = sandbox->died || !spawn_alive(&sandbox->processes);
+    table_copy_view(sandbox, ret);
     table_unlock();
-    box_note(box, JOURNAL_INFO, "sandbox.started", "started");
-    table_release(box);
+    sandbox_note(sandbox, JOURNAL_INFO, "sandbox.started", "started");
+    table_release(sandbox);
     return 0;
 }
 
-int box_create(const struct box_options *options, struct box_view *ret, struct error *err)
+int sandbox_create(const struct sandbox_options *options, struct sandbox_view *ret,
+                   struct error *err)
 {
     const struct template *template;
     struct strbuf closed;
@@ -160,22 +162,22 @@ int box_create(const struct box_options *options, struct box_view *ret, struct e
 
 /* ---- the end ---- */
 
-void box_end_locked(struct box *box, const char *why)
+void sandbox_end_locked(struct sandbox *sandbox, const char *why)
 {
-    table_set_state(box, BOX_ENDING);
-    spawn_kill(box->view.id, &box->processes);
-    box_note(box, JOURNAL_INFO, "sandbox.ended", why);
+    table_set_state(sandbox, SANDBOX_ENDING);
+    spawn_kill(sandbox->view.id, &sandbox->processes);
+    sandbox_note(sandbox, JOURNAL_INFO, "sandbox.ended", why);
 }
 
-int box_kill(const char *id, struct error *err)
+int sandbox_kill(const char *id, struct error *err)
 {
-    struct box *box = table_take_locked(id, err);
+    struct sandbox *sandbox = table_take_locked(id, err);
 
-    if (box == NULL) {
+    if (sandbox == NULL) {
         return -1;
     }
-    box_end_locked(box, "killed");
-    cleaner_end(box);
+    sandbox_end_locked(sandbox, "killed");
+    cleaner_end(sandbox);
     return 0;
 }
 
@@ -183,209 +185,211 @@ int box_kill(const char *id, struct error *err)
 
 /* A record that cannot be written does not undo what happened: a restarted host may see it one
  * change behind. */
-static void keep_record(const struct box *box)
+static void keep_record(const struct sandbox *sandbox)
 {
     struct error err = ERROR_INIT;
 
-    if (record_write(box, &err) < 0) {
+    if (record_write(sandbox, &err) < 0) {
         log_error(LOG_ERROR, "sandbox.record_failed", &err);
     }
 }
 
 /* So that the disk is whole if the machine stops before the sandbox goes on. A disk that cannot be
  * kept is no reason not to pause. */
-static void secure_disk(struct box *box)
+static void secure_disk(struct sandbox *sandbox)
 {
     struct error err = ERROR_INIT;
 
-    if (!box->view.cold && (image_sync(box->processes.init.pid, &err) < 0 ||
-                            spawn_keep(box->view.id, true, &err) < 0)) {
+    if (!sandbox->view.cold && (image_sync(sandbox->processes.init.pid, &err) < 0 ||
+                                spawn_keep(sandbox->view.id, true, &err) < 0)) {
         log_error(LOG_ERROR, "sandbox.disk_not_kept", &err);
     }
 }
 
-int box_pause_locked(struct box *box, bool keeps_memory, struct error *err)
+int sandbox_pause_locked(struct sandbox *sandbox, bool keeps_memory, struct error *err)
 {
-    if ((keeps_memory ? cgroup_freeze(box->view.id, box->processes.init.pid, true, err)
-                      : disk_alone_locked(box, err)) < 0) {
+    if ((keeps_memory ? cgroup_freeze(sandbox->view.id, sandbox->processes.init.pid, true, err)
+                      : disk_alone_locked(sandbox, err)) < 0) {
         return -1;
     }
     table_lock();
-    box->view.state = BOX_PAUSED;
-    box->view.end_ms = clock_wall_ms();
-    box->view.explicit_resume = !keeps_memory;
+    sandbox->view.state = SANDBOX_PAUSED;
+    sandbox->view.end_ms = clock_wall_ms();
+    sandbox->view.explicit_resume = !keeps_memory;
     table_unlock();
-    if (box_keeps_disks()) {
-        secure_disk(box);
+    if (sandbox_keeps_disks()) {
+        secure_disk(sandbox);
     }
-    keep_record(box);
-    box_note(box, JOURNAL_INFO, "sandbox.paused",
-             keeps_memory ? "paused" : "paused without memory");
+    keep_record(sandbox);
+    sandbox_note(sandbox, JOURNAL_INFO, "sandbox.paused",
+                 keeps_memory ? "paused" : "paused without memory");
     return 0;
 }
 
-int box_pause(const char *id, bool keeps_memory, struct error *err)
+int sandbox_pause(const char *id, bool keeps_memory, struct error *err)
 {
-    struct box *box = table_take_locked(id, err);
+    struct sandbox *sandbox = table_take_locked(id, err);
     int status;
 
-    if (box == NULL) {
+    if (sandbox == NULL) {
         return -1;
     }
-    status = box->view.state == BOX_PAUSED
+    status = sandbox->view.state == SANDBOX_PAUSED
                  ? error_set(err, ERR_CONFLICT, "Sandbox '%s' is already paused", id)
-             : !keeps_memory && !box_keeps_disks()
+             : !keeps_memory && !sandbox_keeps_disks()
                  ? error_set(err, ERR_INVALID,
                              "memory: this host always keeps it (its disks are no images)")
-                 : box_pause_locked(box, keeps_memory, err);
-    table_give_back(box);
+                 : sandbox_pause_locked(sandbox, keeps_memory, err);
+    table_give_back(sandbox);
     return status;
 }
 
 /* With the transition lock held. */
-static int resume(struct box *box, int64_t timeout_ms, const char *why, struct error *err)
+static int resume(struct sandbox *sandbox, int64_t timeout_ms, const char *why, struct error *err)
 {
     struct error kept = ERROR_INIT;
     int64_t now;
 
-    if ((box->view.cold ? disk_alone_boot(box, err)
-                        : cgroup_freeze(box->view.id, box->processes.init.pid, false, err)) < 0) {
+    if ((sandbox->view.cold
+             ? disk_alone_boot(sandbox, err)
+             : cgroup_freeze(sandbox->view.id, sandbox->processes.init.pid, false, err)) < 0) {
         return -1;
     }
-    if (spawn_keep(box->view.id, false, &kept) < 0) { /* its end removes it */
+    if (spawn_keep(sandbox->view.id, false, &kept) < 0) { /* its end removes it */
         log_error(LOG_WARN, "sandbox.mark_not_removed", &kept);
     }
     now = clock_wall_ms();
     table_lock();
-    box->view.state = BOX_RUNNING;
-    box->view.explicit_resume = false;
-    box->lived_from_ms = now;
-    box->view.started_ms = now;
-    box->view.end_ms = now + timeout_ms;
+    sandbox->view.state = SANDBOX_RUNNING;
+    sandbox->view.explicit_resume = false;
+    sandbox->lived_from_ms = now;
+    sandbox->view.started_ms = now;
+    sandbox->view.end_ms = now + timeout_ms;
     table_unlock();
-    keep_record(box);
-    box_note(box, JOURNAL_INFO, "sandbox.resumed", why);
+    keep_record(sandbox);
+    sandbox_note(sandbox, JOURNAL_INFO, "sandbox.resumed", why);
     return 0;
 }
 
 /* Moves the end, within the longest life. */
-static void move_end(struct box *box, int64_t timeout_ms, bool extend_only)
+static void move_end(struct sandbox *sandbox, int64_t timeout_ms, bool extend_only)
 {
     int64_t end_ms = clock_wall_ms() + timeout_ms;
-    int64_t last_ms = box->lived_from_ms + config->max_timeout_s * 1000;
+    int64_t last_ms = sandbox->lived_from_ms + config->max_timeout_s * 1000;
     bool moved = false;
 
     table_lock();
     if (end_ms > last_ms) {
         end_ms = last_ms;
     }
-    if (!extend_only || end_ms > box->view.end_ms) {
-        box->view.end_ms = end_ms;
+    if (!extend_only || end_ms > sandbox->view.end_ms) {
+        sandbox->view.end_ms = end_ms;
         moved = true;
     }
     table_unlock();
     if (moved) {
-        keep_record(box);
+        keep_record(sandbox);
     }
 }
 
-int box_connect(const char *id, int64_t timeout_ms, bool *ret_resumed, struct box_view *ret,
-                struct error *err)
+int sandbox_connect(const char *id, int64_t timeout_ms, bool *ret_resumed, struct sandbox_view *ret,
+                    struct error *err)
 {
-    struct box *box;
+    struct sandbox *sandbox;
     int status = 0;
 
-    if (check_timeout(timeout_ms, err) < 0 || (box = table_take_locked(id, err)) == NULL) {
+    if (check_timeout(timeout_ms, err) < 0 || (sandbox = table_take_locked(id, err)) == NULL) {
         return -1;
     }
-    *ret_resumed = box->view.state == BOX_PAUSED;
+    *ret_resumed = sandbox->view.state == SANDBOX_PAUSED;
     if (*ret_resumed) {
-        status = resume(box, timeout_ms, "resumed", err);
+        status = resume(sandbox, timeout_ms, "resumed", err);
     } else {
-        move_end(box, timeout_ms, true);
+        move_end(sandbox, timeout_ms, true);
     }
     if (status == 0) {
         table_lock();
-        table_copy_view(box, ret);
+        table_copy_view(sandbox, ret);
         table_unlock();
     }
-    table_give_back(box);
+    table_give_back(sandbox);
     return status;
 }
 
-int box_set_timeout(const char *id, int64_t timeout_ms, bool extend_only, struct error *err)
+int sandbox_set_timeout(const char *id, int64_t timeout_ms, bool extend_only, struct error *err)
 {
-    struct box *box;
+    struct sandbox *sandbox;
     int status = 0;
 
     if (timeout_ms < 0) {
         return error_set(err, ERR_INVALID, "Timeout must not be negative");
     }
-    box = table_take_locked(id, err);
-    if (box == NULL) {
+    sandbox = table_take_locked(id, err);
+    if (sandbox == NULL) {
         return -1;
     }
-    if (box->view.state == BOX_PAUSED) {
+    if (sandbox->view.state == SANDBOX_PAUSED) {
         status = table_no_such(id, err);
     } else {
-        move_end(box, timeout_ms, extend_only);
+        move_end(sandbox, timeout_ms, extend_only);
     }
-    table_give_back(box);
+    table_give_back(sandbox);
     return status;
 }
 
 /* ---- where it may go ---- */
 
-static void describe_network(struct box *box, enum box_internet internet, const cJSON *network)
+static void describe_network(struct sandbox *sandbox, enum sandbox_internet internet,
+                             const cJSON *network)
 {
     static const char *const fields[] = {"allowOut", "denyOut"};
 
     table_lock();
-    box->view.internet = internet;
-    if (box->view.network == NULL) {
-        box->view.network = cJSON_CreateObject();
+    sandbox->view.internet = internet;
+    if (sandbox->view.network == NULL) {
+        sandbox->view.network = cJSON_CreateObject();
     }
     for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
         const cJSON *field = cJSON_GetObjectItemCaseSensitive(network, fields[i]);
 
-        cJSON_DeleteItemFromObjectCaseSensitive(box->view.network, fields[i]);
+        cJSON_DeleteItemFromObjectCaseSensitive(sandbox->view.network, fields[i]);
         if (field != NULL) {
-            cJSON_AddItemToObject(box->view.network, fields[i], cJSON_Duplicate(field, true));
+            cJSON_AddItemToObject(sandbox->view.network, fields[i], cJSON_Duplicate(field, true));
         }
     }
     table_unlock();
 }
 
-int box_set_network(const char *id, enum box_internet internet, const cJSON *network,
-                    struct error *err)
+int sandbox_set_network(const char *id, enum sandbox_internet internet, const cJSON *network,
+                        struct error *err)
 {
-    struct box *box = table_take_locked(id, err);
+    struct sandbox *sandbox = table_take_locked(id, err);
     struct strbuf closed;
     bool connected;
     int status;
 
-    if (box == NULL) {
+    if (sandbox == NULL) {
         return -1;
     }
     strbuf_init(&closed, CLOSED_MAX_BYTES);
-    status = box->view.state == BOX_PAUSED
+    status = sandbox->view.state == SANDBOX_PAUSED
                  ? table_no_such(id, err)
                  : sandbox_start_plan_network(internet, network, &closed, &connected, err);
     if (status == 0) {
-        const struct egress_box outward = {.id = id,
-                                           .init_pid = box->processes.init.pid,
-                                           .init_fd = box->processes.init.fd,
-                                           .uid = box->uid};
+        const struct egress_sandbox outward = {.id = id,
+                                               .init_pid = sandbox->processes.init.pid,
+                                               .init_fd = sandbox->processes.init.fd,
+                                               .uid = sandbox->uid};
 
         status = egress_change(&outward, closed.data, connected, err);
     }
     if (status == 0) {
-        describe_network(box, internet, network);
-        keep_record(box);
-        box_note(box, JOURNAL_INFO, "sandbox.network_changed", "network changed");
+        describe_network(sandbox, internet, network);
+        keep_record(sandbox);
+        sandbox_note(sandbox, JOURNAL_INFO, "sandbox.network_changed", "network changed");
     }
     strbuf_done(&closed);
-    table_give_back(box);
+    table_give_back(sandbox);
     return status;
 }
 
@@ -399,14 +403,14 @@ static bool token_is(const char *right, const char *given)
     return given != NULL && strlen(given) == length && sodium_memcmp(right, given, length) == 0;
 }
 
-static int check_tokens(const struct box *box, int port, const char *access_token,
+static int check_tokens(const struct sandbox *sandbox, int port, const char *access_token,
                         const char *traffic_token, bool paused, struct error *err)
 {
-    const char *right = box->view.traffic_token, *given = traffic_token;
+    const char *right = sandbox->view.traffic_token, *given = traffic_token;
 
     if (port == SPAWN_ENVD_PORT) {
         /* the agent checks its callers itself, but cannot while it is frozen */
-        right = paused ? box->view.token : "";
+        right = paused ? sandbox->view.token : "";
         given = access_token;
     }
     if (right[0] == '\0' || token_is(right, given)) {
@@ -418,9 +422,9 @@ static int check_tokens(const struct box *box, int port, const char *access_toke
 
 /* network.maskRequestHost, which is the agent's port's no more than the traffic token is. With the
  * table's lock held. */
-static void mask_host(const struct box *box, int port, char ret_host[ROUTE_MASK_BYTES])
+static void mask_host(const struct sandbox *sandbox, int port, char ret_host[ROUTE_MASK_BYTES])
 {
-    const char *mask = json_text(box->view.network, "maskRequestHost");
+    const char *mask = json_text(sandbox->view.network, "maskRequestHost");
 
     ret_host[0] = '\0';
     if (port != SPAWN_ENVD_PORT) {
@@ -428,39 +432,41 @@ static void mask_host(const struct box *box, int port, char ret_host[ROUTE_MASK_
     }
 }
 
-int box_admit(const char *id, int port, const char *access_token, const char *traffic_token,
-              bool may_resume, char ret_host[ROUTE_MASK_BYTES], struct error *err)
+int sandbox_admit(const char *id, int port, const char *access_token, const char *traffic_token,
+                  bool may_resume, char ret_host[ROUTE_MASK_BYTES], struct error *err)
 {
-    struct box *box = table_take(id, err);
+    struct sandbox *sandbox = table_take(id, err);
     bool paused, resumes;
     int status;
 
-    if (box == NULL) {
+    if (sandbox == NULL) {
         return -1;
     }
     table_lock();
-    paused = box->view.state == BOX_PAUSED;
-    resumes = box->view.auto_resume && !box->view.explicit_resume;
-    mask_host(box, port, ret_host);
+    paused = sandbox->view.state == SANDBOX_PAUSED;
+    resumes = sandbox->view.auto_resume && !sandbox->view.explicit_resume;
+    mask_host(sandbox, port, ret_host);
     table_unlock();
-    status = paused && !resumes ? table_no_such(id, err)
-                                : check_tokens(box, port, access_token, traffic_token, paused, err);
-    table_release(box);
+    status = paused && !resumes
+                 ? table_no_such(id, err)
+                 : check_tokens(sandbox, port, access_token, traffic_token, paused, err);
+    table_release(sandbox);
     if (status < 0 || !paused) {
         return status;
     }
     if (!may_resume) {
         return error_set(err, ERR_CONFLICT, "the sandbox is paused");
     }
-    box = table_take_locked(id, err);
-    if (box == NULL) {
+    sandbox = table_take_locked(id, err);
+    if (sandbox == NULL) {
         return -1;
     }
-    if (box->view.state == BOX_PAUSED) {
-        status =
-            resume(box, box->timeout_ms > TRAFFIC_RESUME_MS ? box->timeout_ms : TRAFFIC_RESUME_MS,
-                   "resumed by traffic", err);
+    if (sandbox->view.state == SANDBOX_PAUSED) {
+        status = resume(sandbox,
+                        sandbox->timeout_ms > TRAFFIC_RESUME_MS ? sandbox->timeout_ms
+                                                                : TRAFFIC_RESUME_MS,
+                        "resumed by traffic", err);
     }
-    table_give_back(box);
+    table_give_back(sandbox);
     return status;
 }

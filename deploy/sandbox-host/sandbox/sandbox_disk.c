@@ -22,39 +22,39 @@
 
 enum { CLOSED_MAX_BYTES = 96 * 1024, IMAGE_PATH_BYTES = SPAWN_PATH_BYTES + 16 };
 
-bool box_keeps_disks(void)
+bool sandbox_keeps_disks(void)
 {
     return disk_mode() == DISK_IMAGE && layers_available();
 }
 
 /* Its processes are gone, and nobody has its disk mounted. */
-static int end_processes(struct box *box, struct error *err)
+static int end_processes(struct sandbox *sandbox, struct error *err)
 {
     char image[IMAGE_PATH_BYTES];
 
-    spawn_kill(box->view.id, &box->processes);
-    if (spawn_wait_gone(box->view.id, &box->processes, err) < 0) {
+    spawn_kill(sandbox->view.id, &sandbox->processes);
+    if (spawn_wait_gone(sandbox->view.id, &sandbox->processes, err) < 0) {
         return -1;
     }
     table_lock();
-    box->processes = (struct spawn_box)SPAWN_NOTHING;
+    sandbox->processes = (struct spawn_processes)SPAWN_NOTHING;
     table_unlock();
-    spawn_image(image, box->view.id);
+    spawn_image(image, sandbox->view.id);
     return image_wait_free(image, err);
 }
 
-int disk_alone_locked(struct box *box, struct error *err)
+int disk_alone_locked(struct sandbox *sandbox, struct error *err)
 {
     table_lock();
-    box->view.cold = true; /* first: the end of its processes is no end of it */
+    sandbox->view.cold = true; /* first: the end of its processes is no end of it */
     table_unlock();
-    if (end_processes(box, err) < 0 || spawn_keep(box->view.id, true, err) < 0) {
+    if (end_processes(sandbox, err) < 0 || spawn_keep(sandbox->view.id, true, err) < 0) {
         return -1;
     }
     return 0;
 }
 
-int disk_alone_boot(struct box *box, struct error *err)
+int disk_alone_boot(struct sandbox *sandbox, struct error *err)
 {
     const struct template *template;
     struct error failed = ERROR_INIT;
@@ -62,75 +62,77 @@ int disk_alone_boot(struct box *box, struct error *err)
     bool connected;
     int status;
 
-    if (template_take(box->view.template_id, &template, &failed) < 0 &&
-        template_take(box->view.base_id, &template, err) < 0) {
+    if (template_take(sandbox->view.template_id, &template, &failed) < 0 &&
+        template_take(sandbox->view.base_id, &template, err) < 0) {
         return -1;
     }
     strbuf_init(&closed, CLOSED_MAX_BYTES);
-    status =
-        sandbox_start_plan_network(box->view.internet, box->view.network, &closed, &connected, err);
+    status = sandbox_start_plan_network(sandbox->view.internet, sandbox->view.network, &closed,
+                                        &connected, err);
     if (status == 0) {
-        status = sandbox_start_processes(box, template, "", closed.data, connected, err);
+        status = sandbox_start_processes(sandbox, template, "", closed.data, connected, err);
     }
     strbuf_done(&closed);
     template_release(template);
     if (status < 0) {
         failed = (struct error)ERROR_INIT;
-        if (end_processes(box, &failed) < 0) {
+        if (end_processes(sandbox, &failed) < 0) {
             log_error(LOG_ERROR, "sandbox.not_ended", &failed);
         }
         return -1;
     }
     table_lock();
-    box->view.cold = false;
-    box->died = !spawn_alive(&box->processes); /* an end before this was nobody's to notice */
+    sandbox->view.cold = false;
+    sandbox->died =
+        !spawn_alive(&sandbox->processes); /* an end before this was nobody's to notice */
     table_unlock();
     return 0;
 }
 
-int disk_alone_adopt(struct box *box, struct error *err)
+int disk_alone_adopt(struct sandbox *sandbox, struct error *err)
 {
-    if (end_processes(box, err) < 0 ||
-        (!table_adopt_alone(box) && error_set(err, ERR_CONFLICT, "no user id is free") < 0)) {
+    if (end_processes(sandbox, err) < 0 ||
+        (!table_adopt_alone(sandbox) && error_set(err, ERR_CONFLICT, "no user id is free") < 0)) {
         return -1;
     }
     table_lock();
-    box->view.cold = true;
+    sandbox->view.cold = true;
     table_unlock();
-    return record_write(box, err);
+    return record_write(sandbox, err);
 }
 
 int disk_alone_put_away(const char *id, struct error *err)
 {
-    struct box *box = table_take_locked(id, err);
+    struct sandbox *sandbox = table_take_locked(id, err);
     int status;
 
-    if (box == NULL) {
+    if (sandbox == NULL) {
         return -1;
     }
-    status = box->view.cold ? 0 : disk_alone_locked(box, err);
+    status = sandbox->view.cold ? 0 : disk_alone_locked(sandbox, err);
     if (status == 0) {
-        status = record_write(box, err);
+        status = record_write(sandbox, err);
     }
     if (status == 0) {
-        box_note(box, JOURNAL_INFO, "sandbox.put_away", "its disk stays for the next start");
-        table_set_state(box, BOX_ENDING);
-        table_remove(box);
+        sandbox_note(sandbox, JOURNAL_INFO, "sandbox.put_away",
+                     "its disk stays for the next start");
+        table_set_state(sandbox, SANDBOX_ENDING);
+        table_remove(sandbox);
     }
-    table_give_back(box);
+    table_give_back(sandbox);
     return status;
 }
 
 /* ---- copies ---- */
 
 /* While nothing of it runs. */
-static int copy_still(struct box *box, const char *to, struct error *err)
+static int copy_still(struct sandbox *sandbox, const char *to, struct error *err)
 {
     char image[IMAGE_PATH_BYTES];
     int fd;
 
-    spawn_image(image, box->view.id);
-    if (!box->view.cold && image_sync(box->processes.init.pid, err) < 0) {
+    spawn_image(image, sandbox->view.id);
+    if (!sandbox->view.cold && image_sync(sandbox->processes.init.pid, err) < 0) {
         return -1;
     }
     fd = image_copy(image, to, err);
@@ -141,38 +143,38 @@ static int copy_still(struct box *box, const char *to, struct error *err)
     return 0;
 }
 
-int box_copy_disk(const char *id, const char *to, struct box_view *ret, struct error *err)
+int sandbox_copy_disk(const char *id, const char *to, struct sandbox_view *ret, struct error *err)
 {
-    struct box *box = table_take_locked(id, err);
+    struct sandbox *sandbox = table_take_locked(id, err);
     struct error thawed = ERROR_INIT;
     bool runs;
     int status;
 
-    if (box == NULL) {
+    if (sandbox == NULL) {
         return -1;
     }
-    if (!box_keeps_disks()) {
-        table_give_back(box);
+    if (!sandbox_keeps_disks()) {
+        table_give_back(sandbox);
         return error_set(err, ERR_INVALID,
                          "this host's disks are no images: they cannot be copied");
     }
-    runs = box->view.state == BOX_RUNNING;
-    status = runs ? cgroup_freeze(id, box->processes.init.pid, true, err) : 0;
+    runs = sandbox->view.state == SANDBOX_RUNNING;
+    status = runs ? cgroup_freeze(id, sandbox->processes.init.pid, true, err) : 0;
     if (status == 0) {
-        status = copy_still(box, to, err);
+        status = copy_still(sandbox, to, err);
     }
-    if (runs && cgroup_freeze(id, box->processes.init.pid, false, &thawed) < 0) {
+    if (runs && cgroup_freeze(id, sandbox->processes.init.pid, false, &thawed) < 0) {
         log_error(LOG_ERROR, "sandbox.not_thawed", &thawed);
         status = status < 0 ? status : (*err = thawed, -1);
     }
     if (status == 0) {
         table_lock();
-        table_copy_view(box, ret);
+        table_copy_view(sandbox, ret);
         table_unlock();
     }
-    table_give_back(box);
+    table_give_back(sandbox);
     if (status == 0 && image_check(to, err) < 0) {
-        box_view_done(ret);
+        sandbox_view_done(ret);
         status = -1;
     }
     if (status < 0) {

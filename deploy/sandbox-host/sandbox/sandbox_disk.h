@@ -9,12 +9,12 @@
 
 /* With the transition lock held: ends the processes of one that is paused, or is to be, and keeps
  * its disk. On failure they are killed. */
-int disk_alone_locked(struct box *box, struct error *err) MUST_CHECK;
+int disk_alone_locked(struct sandbox *sandbox, struct error *err) MUST_CHECK;
 /* With the transition lock held: new processes for one that is a disk alone. On failure it stays
  * that. */
-int disk_alone_boot(struct box *box, struct error *err) MUST_CHECK;
+int disk_alone_boot(struct sandbox *sandbox, struct error *err) MUST_CHECK;
 /* Takes over a paused one that an earlier host left, whose processes are gone or are to go. */
-int disk_alone_adopt(struct box *box, struct error *err) MUST_CHECK;
+int disk_alone_adopt(struct sandbox *sandbox, struct error *err) MUST_CHECK;
 /* At the end of the host: a paused one leaves the table and stays on disk. */
 int disk_alone_put_away(const char *id, struct error *err) MUST_CHECK;
 

@@ -5,17 +5,18 @@
 #include "deploy/sandbox-host/isolation/egress.h"
 #include "deploy/sandbox-host/sandbox/guest.h"
 
-static void note_output(struct box *box, const struct strbuf *output)
+static void note_output(struct sandbox *sandbox, const struct strbuf *output)
 {
     table_lock();
-    journal_add_lines(&box->journal, clock_wall_ms(), JOURNAL_INFO, output->data, output->length);
+    journal_add_lines(&sandbox->journal, clock_wall_ms(), JOURNAL_INFO, output->data,
+                      output->length);
     table_unlock();
 }
 
-int sandbox_start_processes(struct box *box, const struct template *template, const char *disk,
-                            const char *closed, bool connected, struct error *err)
+int sandbox_start_processes(struct sandbox *sandbox, const struct template *template,
+                            const char *disk, const char *closed, bool connected, struct error *err)
 {
-    const char *token = box->view.token[0] != '\0' ? box->view.token : NULL;
+    const char *token = sandbox->view.token[0] != '\0' ? sandbox->view.token : NULL;
     const struct userland userland = {.template_id = template->id,
                                       .root = template->root,
                                       .etc = template->etc,
@@ -23,39 +24,39 @@ int sandbox_start_processes(struct box *box, const struct template *template, co
                                       .mounts = template->mounts,
                                       .user = template->user,
                                       .workdir = template->workdir};
-    const struct spawn_request request = {.id = box->view.id,
+    const struct spawn_request request = {.id = sandbox->view.id,
                                           .userland = &userland,
                                           .access_token = token,
-                                          .envs = box->view.envs,
-                                          .uid = box->uid,
+                                          .envs = sandbox->view.envs,
+                                          .uid = sandbox->uid,
                                           .connected = connected,
                                           .closed = closed,
                                           .disk = disk};
-    struct spawn_box processes;
+    struct spawn_processes processes;
     struct strbuf output;
     int status = spawn_start(&request, &processes, err);
 
     table_lock(); /* the warden's news are looked up by them */
-    box->processes = processes;
+    sandbox->processes = processes;
     table_unlock();
     if (status < 0) {
         return -1;
     }
     strbuf_init(&output, GUEST_OUTPUT_BYTES);
-    status = guest_bring_up(box->view.id, token, template, &output, err);
-    note_output(box, &output);
+    status = guest_bring_up(sandbox->view.id, token, template, &output, err);
+    note_output(sandbox, &output);
     strbuf_done(&output);
     if (status < 0) {
-        spawn_kill(box->view.id, &box->processes);
+        spawn_kill(sandbox->view.id, &sandbox->processes);
     }
     return status;
 }
 
-int sandbox_start_plan_network(enum box_internet internet, const cJSON *network,
+int sandbox_start_plan_network(enum sandbox_internet internet, const cJSON *network,
                                struct strbuf *closed, bool *ret_connected, struct error *err)
 {
     const struct egress_wish wish = {
-        .internet = internet != BOX_INTERNET_NO,
+        .internet = internet != SANDBOX_INTERNET_NO,
         .allow_out = cJSON_GetObjectItemCaseSensitive(network, "allowOut"),
         .deny_out = cJSON_GetObjectItemCaseSensitive(network, "denyOut")};
 

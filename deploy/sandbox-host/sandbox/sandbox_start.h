@@ -12,10 +12,11 @@
 
 /* Starts its processes and the template's command. On failure they are killed. `disk`: as in
  * spawn_request. */
-int sandbox_start_processes(struct box *box, const struct template *template, const char *disk,
-                            const char *closed, bool connected, struct error *err) MUST_CHECK;
+int sandbox_start_processes(struct sandbox *sandbox, const struct template *template,
+                            const char *disk, const char *closed, bool connected,
+                            struct error *err) MUST_CHECK;
 /* What the sandbox may reach, from what was asked for. */
-int sandbox_start_plan_network(enum box_internet internet, const cJSON *network,
+int sandbox_start_plan_network(enum sandbox_internet internet, const cJSON *network,
                                struct strbuf *closed, bool *ret_connected,
                                struct error *err) MUST_CHECK;
 

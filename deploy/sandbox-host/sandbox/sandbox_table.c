@@ -14,8 +14,8 @@ enum { ID_RANDOM = 20 };
 
 static const struct host_config *config;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static struct box *boxes;
-static int box_count;
+static struct sandbox *sandboxes;
+static int sandbox_count;
 static bool uid_used[UIDS_RANGE];
 static int64_t uid_first;
 
@@ -42,12 +42,12 @@ void table_unlock(void)
     pthread_mutex_unlock(&lock);
 }
 
-struct box *table_first(void)
+struct sandbox *table_first(void)
 {
-    return boxes;
+    return sandboxes;
 }
 
-void box_view_done(struct box_view *view)
+void sandbox_view_done(struct sandbox_view *view)
 {
     cJSON_Delete(view->metadata);
     cJSON_Delete(view->network);
@@ -55,32 +55,34 @@ void box_view_done(struct box_view *view)
     view->metadata = view->network = view->envs = NULL;
 }
 
-void table_copy_view(const struct box *box, struct box_view *ret)
+void table_copy_view(const struct sandbox *sandbox, struct sandbox_view *ret)
 {
-    *ret = box->view;
-    ret->metadata = box->view.metadata != NULL ? cJSON_Duplicate(box->view.metadata, true) : NULL;
-    ret->network = box->view.network != NULL ? cJSON_Duplicate(box->view.network, true) : NULL;
-    ret->envs = box->view.envs != NULL ? cJSON_Duplicate(box->view.envs, true) : NULL;
+    *ret = sandbox->view;
+    ret->metadata =
+        sandbox->view.metadata != NULL ? cJSON_Duplicate(sandbox->view.metadata, true) : NULL;
+    ret->network =
+        sandbox->view.network != NULL ? cJSON_Duplicate(sandbox->view.network, true) : NULL;
+    ret->envs = sandbox->view.envs != NULL ? cJSON_Duplicate(sandbox->view.envs, true) : NULL;
 }
 
-void box_free(struct box *box)
+void sandbox_free(struct sandbox *sandbox)
 {
-    box_view_done(&box->view);
-    journal_done(&box->journal);
-    meter_done(&box->meter);
-    pthread_mutex_destroy(&box->transition);
-    free(box);
+    sandbox_view_done(&sandbox->view);
+    journal_done(&sandbox->journal);
+    meter_done(&sandbox->meter);
+    pthread_mutex_destroy(&sandbox->transition);
+    free(sandbox);
 }
 
-void table_release(struct box *box)
+void table_release(struct sandbox *sandbox)
 {
     bool last;
 
     table_lock();
-    last = --box->references == 0;
+    last = --sandbox->references == 0;
     table_unlock();
     if (last) {
-        box_free(box);
+        sandbox_free(sandbox);
     }
 }
 
@@ -90,145 +92,147 @@ int table_no_such(const char *id, struct error *err)
                      "sandbox \"%.40s\" doesn't exist or you don't have access to it", id);
 }
 
-struct box *table_take(const char *id, struct error *err)
+struct sandbox *table_take(const char *id, struct error *err)
 {
-    struct box *box;
+    struct sandbox *sandbox;
 
     table_lock();
-    for (box = boxes; box != NULL; box = box->next) {
-        if (strcmp(box->view.id, id) == 0 &&
-            (box->view.state == BOX_RUNNING || box->view.state == BOX_PAUSED)) {
-            box->references++;
+    for (sandbox = sandboxes; sandbox != NULL; sandbox = sandbox->next) {
+        if (strcmp(sandbox->view.id, id) == 0 &&
+            (sandbox->view.state == SANDBOX_RUNNING || sandbox->view.state == SANDBOX_PAUSED)) {
+            sandbox->references++;
             break;
         }
     }
     table_unlock();
-    if (box == NULL) {
+    if (sandbox == NULL) {
         table_no_such(id, err);
     }
-    return box;
+    return sandbox;
 }
 
-struct box *table_take_locked(const char *id, struct error *err)
+struct sandbox *table_take_locked(const char *id, struct error *err)
 {
-    struct box *box = table_take(id, err);
+    struct sandbox *sandbox = table_take(id, err);
 
-    if (box == NULL) {
+    if (sandbox == NULL) {
         return NULL;
     }
-    pthread_mutex_lock(&box->transition);
-    if (box->view.state == BOX_ENDING) {
-        table_give_back(box);
+    pthread_mutex_lock(&sandbox->transition);
+    if (sandbox->view.state == SANDBOX_ENDING) {
+        table_give_back(sandbox);
         table_no_such(id, err);
         return NULL;
     }
-    return box;
+    return sandbox;
 }
 
-void table_give_back(struct box *box)
+void table_give_back(struct sandbox *sandbox)
 {
-    pthread_mutex_unlock(&box->transition);
-    table_release(box);
+    pthread_mutex_unlock(&sandbox->transition);
+    table_release(sandbox);
 }
 
-void table_set_state(struct box *box, enum box_state state)
+void table_set_state(struct sandbox *sandbox, enum sandbox_state state)
 {
     table_lock();
-    box->view.state = state;
+    sandbox->view.state = state;
     table_unlock();
 }
 
-void table_remove(struct box *box)
+void table_remove(struct sandbox *sandbox)
 {
     table_lock();
-    for (struct box **at = &boxes; *at != NULL; at = &(*at)->next) {
-        if (*at == box) {
-            *at = box->next;
-            box_count--;
-            uid_used[box->uid_index] = false;
+    for (struct sandbox **at = &sandboxes; *at != NULL; at = &(*at)->next) {
+        if (*at == sandbox) {
+            *at = sandbox->next;
+            sandbox_count--;
+            uid_used[sandbox->uid_index] = false;
             break;
         }
     }
     table_unlock();
-    table_release(box);
+    table_release(sandbox);
 }
 
 /* With the lock held. */
-static void link_box(struct box *box)
+static void link_sandbox(struct sandbox *sandbox)
 {
-    uid_used[box->uid_index] = true;
-    box_count++;
-    box->next = boxes;
-    boxes = box;
+    uid_used[sandbox->uid_index] = true;
+    sandbox_count++;
+    sandbox->next = sandboxes;
+    sandboxes = sandbox;
 }
 
-struct box *table_add(struct error *err)
+struct sandbox *table_add(struct error *err)
 {
-    struct box *box = xcalloc(1, sizeof(*box));
+    struct sandbox *sandbox = xcalloc(1, sizeof(*sandbox));
 
-    box->view.id[0] = 'i';
-    id_random_alnum(box->view.id + 1, ID_RANDOM);
-    box->view.state = BOX_STARTING;
-    box->processes = (struct spawn_box)SPAWN_NOTHING;
-    box->references = 2; /* the table's and the caller's */
-    pthread_mutex_init(&box->transition, NULL);
+    sandbox->view.id[0] = 'i';
+    id_random_alnum(sandbox->view.id + 1, ID_RANDOM);
+    sandbox->view.state = SANDBOX_STARTING;
+    sandbox->processes = (struct spawn_processes)SPAWN_NOTHING;
+    sandbox->references = 2; /* the table's and the caller's */
+    pthread_mutex_init(&sandbox->transition, NULL);
     table_lock();
-    if (box_count >= config->max_sandboxes) {
+    if (sandbox_count >= config->max_sandboxes) {
         table_unlock();
         error_set(err, ERR_RATE_LIMITED,
                   "you have reached the maximum number of concurrent sandboxes (%lld)",
                   (long long)config->max_sandboxes);
-        box_free(box);
+        sandbox_free(sandbox);
         return NULL;
     }
-    while (uid_used[box->uid_index]) {
-        box->uid_index++; /* max_sandboxes is at most UIDS_RANGE */
+    while (uid_used[sandbox->uid_index]) {
+        sandbox->uid_index++; /* max_sandboxes is at most UIDS_RANGE */
     }
-    box->uid = geteuid() == 0 ? (uid_t)(uid_first + box->uid_index) : 0;
-    link_box(box);
+    sandbox->uid = geteuid() == 0 ? (uid_t)(uid_first + sandbox->uid_index) : 0;
+    link_sandbox(sandbox);
     table_unlock();
-    return box;
+    return sandbox;
 }
 
-bool table_adopt(struct box *box)
+bool table_adopt(struct sandbox *sandbox)
 {
     bool fits;
 
-    box->uid_index = geteuid() == 0 ? (int)((int64_t)box->uid - uid_first) : box_count;
+    sandbox->uid_index = geteuid() == 0 ? (int)((int64_t)sandbox->uid - uid_first) : sandbox_count;
     table_lock();
-    fits = box->uid_index >= 0 && box->uid_index < UIDS_RANGE && !uid_used[box->uid_index];
+    fits =
+        sandbox->uid_index >= 0 && sandbox->uid_index < UIDS_RANGE && !uid_used[sandbox->uid_index];
     if (fits) {
-        link_box(box);
+        link_sandbox(sandbox);
     }
     table_unlock();
     return fits;
 }
 
-bool table_adopt_alone(struct box *box)
+bool table_adopt_alone(struct sandbox *sandbox)
 {
     bool fits;
 
-    box->uid_index = 0;
+    sandbox->uid_index = 0;
     table_lock();
-    while (box->uid_index < UIDS_RANGE && uid_used[box->uid_index]) {
-        box->uid_index++;
+    while (sandbox->uid_index < UIDS_RANGE && uid_used[sandbox->uid_index]) {
+        sandbox->uid_index++;
     }
-    fits = box->uid_index < UIDS_RANGE;
+    fits = sandbox->uid_index < UIDS_RANGE;
     if (fits) {
-        box->uid = geteuid() == 0 ? (uid_t)(uid_first + box->uid_index) : 0;
-        link_box(box);
+        sandbox->uid = geteuid() == 0 ? (uid_t)(uid_first + sandbox->uid_index) : 0;
+        link_sandbox(sandbox);
     }
     table_unlock();
     return fits;
 }
 
-void box_note(struct box *box, enum journal_level level, const char *event, const char *text)
+void sandbox_note(struct sandbox *sandbox, enum journal_level level, const char *event,
+                  const char *text)
 {
     table_lock();
-    journal_add(&box->journal, clock_wall_ms(), level, text, strlen(text));
+    journal_add(&sandbox->journal, clock_wall_ms(), level, text, strlen(text));
     table_unlock();
     log_event(level == JOURNAL_ERROR  ? LOG_ERROR
               : level == JOURNAL_WARN ? LOG_WARN
                                       : LOG_INFO,
-              event, LOG_S("sandbox", box->view.id), LOG_S("what", text));
+              event, LOG_S("sandbox", sandbox->view.id), LOG_S("what", text));
 }

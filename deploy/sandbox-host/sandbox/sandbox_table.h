@@ -13,9 +13,9 @@
 
 /* `view`, `died`, the journal and the meter are guarded by the table's lock; `processes` and all
  * changes of `view.state` by `transition`. */
-struct box {
-    struct box_view view;
-    struct spawn_box processes;
+struct sandbox {
+    struct sandbox_view view;
+    struct spawn_processes processes;
     uid_t uid; /* outside; 0 = as the host */
     int uid_index;
     int64_t timeout_ms;    /* asked for at create: what traffic resumes with */
@@ -29,7 +29,7 @@ struct box {
     int burials;                /* tried in vain */
     int64_t bury_at_ms;         /* monotonic, the next try */
     pthread_mutex_t transition; /* held over a pause, resume or end */
-    struct box *next;
+    struct sandbox *next;
 };
 
 void table_init(const struct host_config *config, int64_t first_uid);
@@ -37,28 +37,30 @@ void table_done(void);
 void table_lock(void);
 void table_unlock(void);
 /* With the lock held. */
-struct box *table_first(void);
+struct sandbox *table_first(void);
 
 /* A new entry, starting, with a reference for the caller and a user id; ERR_RATE_LIMITED. */
-struct box *table_add(struct error *err);
+struct sandbox *table_add(struct error *err);
 /* An entry of an earlier host with its uid; false when the uid is taken or not of this range. */
-bool table_adopt(struct box *box);
+bool table_adopt(struct sandbox *sandbox);
 /* An entry of an earlier host that has no processes: it gets a user id. False: none is free. */
-bool table_adopt_alone(struct box *box);
+bool table_adopt_alone(struct sandbox *sandbox);
 /* A reference to one that runs or is paused, or NULL with ERR_NOT_FOUND. */
-struct box *table_take(const char *id, struct error *err);
+struct sandbox *table_take(const char *id, struct error *err);
 /* The same, with the transition lock held and the sandbox still alive. */
-struct box *table_take_locked(const char *id, struct error *err);
-void table_release(struct box *box);
-void table_give_back(struct box *box); /* unlocks the transition and releases */
+struct sandbox *table_take_locked(const char *id, struct error *err);
+void table_release(struct sandbox *sandbox);
+void table_give_back(struct sandbox *sandbox); /* unlocks the transition and releases */
 /* Out of the table; the table's own reference goes with it. */
-void table_remove(struct box *box);
-void table_set_state(struct box *box, enum box_state state);
-void table_copy_view(const struct box *box, struct box_view *ret); /* with the lock held */
+void table_remove(struct sandbox *sandbox);
+void table_set_state(struct sandbox *sandbox, enum sandbox_state state);
+void table_copy_view(const struct sandbox *sandbox,
+                     struct sandbox_view *ret); /* with the lock held */
 int table_no_such(const char *id, struct error *err);
-void box_free(struct box *box);
+void sandbox_free(struct sandbox *sandbox);
 
 /* A line in the sandbox's journal and in the host's log. */
-void box_note(struct box *box, enum journal_level level, const char *event, const char *text);
+void sandbox_note(struct sandbox *sandbox, enum journal_level level, const char *event,
+                  const char *text);
 
 #endif

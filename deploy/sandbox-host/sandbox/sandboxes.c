@@ -18,36 +18,39 @@
  * warden that started it, it is dead or, when it is frozen, will be as soon as it is thawed. */
 static int adopt(const char *id, bool warden_lives, struct error *err)
 {
-    struct box *box = xcalloc(1, sizeof(*box));
+    struct sandbox *sandbox = xcalloc(1, sizeof(*sandbox));
     struct error gone = ERROR_INIT;
     int status;
 
-    box->processes = (struct spawn_box)SPAWN_NOTHING;
-    box->references = 1; /* the table's */
-    pthread_mutex_init(&box->transition, NULL);
-    status = record_read(id, box, err);
-    if (status == 0 && box->view.state == BOX_PAUSED && box_keeps_disks() && spawn_is_kept(id) &&
-        (box->view.cold || spawn_find(&box->processes, &gone) < 0 || !warden_lives)) {
-        status = disk_alone_adopt(box, err);
+    sandbox->processes = (struct spawn_processes)SPAWN_NOTHING;
+    sandbox->references = 1; /* the table's */
+    pthread_mutex_init(&sandbox->transition, NULL);
+    status = record_read(id, sandbox, err);
+    if (status == 0 && sandbox->view.state == SANDBOX_PAUSED && sandbox_keeps_disks() &&
+        spawn_is_kept(id) &&
+        (sandbox->view.cold || spawn_find(&sandbox->processes, &gone) < 0 || !warden_lives)) {
+        status = disk_alone_adopt(sandbox, err);
         if (status == 0) {
-            box_note(box, JOURNAL_INFO, "sandbox.adopted", "found again, as its disk alone");
+            sandbox_note(sandbox, JOURNAL_INFO, "sandbox.adopted",
+                         "found again, as its disk alone");
             return 0;
         }
     }
     /* the earlier host may have been killed between the freezer and the record */
-    if (status < 0 || spawn_find(&box->processes, err) < 0 ||
-        (box->view.internal && error_set(err, ERR_NOT_FOUND, "its build ended") < 0) ||
+    if (status < 0 || spawn_find(&sandbox->processes, err) < 0 ||
+        (sandbox->view.internal && error_set(err, ERR_NOT_FOUND, "its build ended") < 0) ||
         (!warden_lives && error_set(err, ERR_NOT_FOUND, "its warden is gone") < 0) ||
-        cgroup_freeze(id, box->processes.init.pid, box->view.state == BOX_PAUSED, err) < 0 ||
-        (!table_adopt(box) && error_set(err, ERR_CONFLICT, "its user id is another's") < 0)) {
-        str_copy(box->view.id, sizeof(box->view.id), id); /* there may be no record of it */
-        spawn_kill(id, &box->processes);
-        box->references++;
-        pthread_mutex_lock(&box->transition);
-        cleaner_end(box);
+        cgroup_freeze(id, sandbox->processes.init.pid, sandbox->view.state == SANDBOX_PAUSED, err) <
+            0 ||
+        (!table_adopt(sandbox) && error_set(err, ERR_CONFLICT, "its user id is another's") < 0)) {
+        str_copy(sandbox->view.id, sizeof(sandbox->view.id), id); /* there may be no record of it */
+        spawn_kill(id, &sandbox->processes);
+        sandbox->references++;
+        pthread_mutex_lock(&sandbox->transition);
+        cleaner_end(sandbox);
         return -1;
     }
-    box_note(box, JOURNAL_INFO, "sandbox.adopted", "found again by a restarted host");
+    sandbox_note(sandbox, JOURNAL_INFO, "sandbox.adopted", "found again by a restarted host");
     return 0;
 }
 
@@ -95,9 +98,9 @@ void sandboxes_exited(void *arg, pid_t pid, int wait_status)
     (void)arg;
     (void)wait_status;
     table_lock();
-    for (struct box *box = table_first(); box != NULL; box = box->next) {
-        if (box->processes.wrapper.pid == pid && !box->view.cold) {
-            box->died = true; /* the deadlines do the rest */
+    for (struct sandbox *sandbox = table_first(); sandbox != NULL; sandbox = sandbox->next) {
+        if (sandbox->processes.wrapper.pid == pid && !sandbox->view.cold) {
+            sandbox->died = true; /* the deadlines do the rest */
         }
     }
     table_unlock();
@@ -106,17 +109,17 @@ void sandboxes_exited(void *arg, pid_t pid, int wait_status)
 void sandboxes_done(void)
 {
     struct error ignored = ERROR_INIT; /* somebody else ended it first */
-    struct box_view *views;
+    struct sandbox_view *views;
     size_t count;
 
     deadlines_stop();
-    box_list(&views, &count);
+    sandbox_list(&views, &count);
     for (size_t i = 0; i < count; i++) {
-        if (views[i].state != BOX_PAUSED || !box_keeps_disks() ||
+        if (views[i].state != SANDBOX_PAUSED || !sandbox_keeps_disks() ||
             disk_alone_put_away(views[i].id, &ignored) < 0) {
-            (void)!box_kill(views[i].id, &ignored);
+            (void)!sandbox_kill(views[i].id, &ignored);
         }
-        box_view_done(&views[i]);
+        sandbox_view_done(&views[i]);
     }
     free(views);
     cleaner_drain();
