@@ -327,13 +327,13 @@ def test_what_cannot_be_removed_is_tried_again(make):
         assert box.kill().status_code == 204
         assert time.monotonic() - start < 10, "the caller waits for what does not go"
         assert box.get().status_code == 404
-        wait_until("the reason in the log", lambda: "sandbox.not_buried" in host.process.log(), 10)
+        wait_until("the reason in the log", lambda: "sandbox.not_removed" in host.process.log(), 10)
         assert "busy" in host.process.log()
         # it has its user id and its place still
         assert client.try_create().status_code == 429
     finally:
         subprocess.run(["umount", str(pinned)], check=True)
-    wait_until("it to be buried", lambda: "sandbox.buried" in host.process.log(), 10)
+    wait_until("it to be removed", lambda: "sandbox.removed" in host.process.log(), 10)
     assert not (host.state / "s" / box.id).exists()
     # its place is given up right after that is said
     wait_until("its place", lambda: client.try_create().status_code == 201, 10)

@@ -21,10 +21,10 @@
 
 #include "common/base/alloc.h"
 #include "common/base/log.h"
+#include "deploy/sandbox-host/isolation/bwrap_argv.h"
 #include "deploy/sandbox-host/isolation/files.h"
 #include "deploy/sandbox-host/isolation/image.h"
 #include "deploy/sandbox-host/isolation/layers.h"
-#include "deploy/sandbox-host/isolation/view.h"
 
 enum { ATTACH_TRIES = 64, BLOCK_BYTES = 4096 };
 extern char **environ;
@@ -39,12 +39,12 @@ static int make_folders(const char *dir, const char *home, uid_t uid, struct err
 {
     char path[PATH_MAX];
 
-    for (int i = 0; i < view_folder_count; i++) {
-        snprintf(path, sizeof(path), "%s/disk/%s", dir, view_folders[i].name);
+    for (int i = 0; i < bwrap_argv_folder_count; i++) {
+        snprintf(path, sizeof(path), "%s/disk/%s", dir, bwrap_argv_folders[i].name);
         if (access(path, F_OK) == 0) {
             continue; /* of a disk that was used before: as its sandbox left it */
         }
-        if (files_make_dir(path, view_folders[i].mode, err) < 0) {
+        if (files_make_dir(path, bwrap_argv_folders[i].mode, err) < 0) {
             return -1;
         }
         if (uid != 0 && lchown(path, uid, uid) < 0) {
@@ -210,7 +210,7 @@ static int clear_places(const char *dir, const char *plan, struct error *err)
     DIR *top;
     int result = 0;
 
-    snprintf(path, sizeof(path), "%s/disk/%s", dir, view_folders[0].name);
+    snprintf(path, sizeof(path), "%s/disk/%s", dir, bwrap_argv_folders[0].name);
     top = opendir(path);
     if (top == NULL) {
         return errno == ENOENT ? 0 : error_set_errno(err, ERR_INTERNAL, errno, "%s", path);
@@ -220,7 +220,7 @@ static int clear_places(const char *dir, const char *plan, struct error *err)
             fstatat(dirfd(top), entry->d_name, &status, AT_SYMLINK_NOFOLLOW) == 0 &&
             S_ISLNK(status.st_mode);
 
-        if (is_link && view_is_place(root, entry->d_name) &&
+        if (is_link && bwrap_argv_is_place(root, entry->d_name) &&
             unlinkat(dirfd(top), entry->d_name, 0) < 0) {
             result = error_set_errno(err, ERR_INTERNAL, errno, "%s/%s", path, entry->d_name);
         }

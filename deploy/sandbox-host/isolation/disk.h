@@ -5,7 +5,8 @@
  * SANDBOX_HOST_DISK_BYTES, attached to a loop device and mounted by the sandbox's first process in
  * its own mount namespace only, so that mount and device vanish with it (needs root). Memory: each
  * folder is a tmpfs of that size. Folder: plain folders, which nothing limits.
- * Does not own: where the folders appear inside (view.h). Threads: disk_init() once; then any.
+ * Does not own: where the folders appear inside (bwrap_argv.h). Threads: disk_init() once; then
+ * any.
  */
 #ifndef SANDBOX_HOST_DISK_H
 #define SANDBOX_HOST_DISK_H

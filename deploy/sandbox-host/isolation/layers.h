@@ -9,7 +9,8 @@
  * What this machine's /usr holds that not everybody may read is hidden, as found at the host's
  * start, and so is Python's mark that its packages are the distribution's alone (PEP 668).
  * Owns: the choice of layers, the hidden files, the mounts. Does not own: the disk (disk.h), what
- * is bound where (view.h). Threads: layers_init() once; layers_mount() in a child of the warden.
+ * is bound where (bwrap_argv.h). Threads: layers_init() once; layers_mount() in a child of the
+ * warden.
  */
 #ifndef SANDBOX_HOST_LAYERS_H
 #define SANDBOX_HOST_LAYERS_H

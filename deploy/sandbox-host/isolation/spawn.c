@@ -20,15 +20,15 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/strbuf.h"
+#include "deploy/sandbox-host/isolation/bwrap_argv.h"
 #include "deploy/sandbox-host/isolation/cgroup.h"
 #include "deploy/sandbox-host/isolation/disk.h"
 #include "deploy/sandbox-host/isolation/egress.h"
 #include "deploy/sandbox-host/isolation/files.h"
 #include "deploy/sandbox-host/isolation/filter.h"
-#include "deploy/sandbox-host/isolation/kit.h"
 #include "deploy/sandbox-host/isolation/layers.h"
 #include "deploy/sandbox-host/isolation/proc_files.h"
-#include "deploy/sandbox-host/isolation/view.h"
+#include "deploy/sandbox-host/isolation/sandbox_tools.h"
 #include "deploy/sandbox-host/isolation/warden.h"
 
 enum {
@@ -48,7 +48,7 @@ enum {
 };
 
 static const struct host_config *config;
-static struct kit kit;
+static struct sandbox_tools tools;
 static int64_t open_files; /* of one process of a sandbox */
 
 void spawn_dir(char out[SPAWN_PATH_BYTES], const char *id)
@@ -84,7 +84,7 @@ int spawn_init(const struct host_config *host_config, struct error *err)
         err->code = ERR_CONFIG;
         return error_prefix(err, "SANDBOX_HOST_STATE_DIR");
     }
-    return kit_init(config, &kit, err);
+    return sandbox_tools_init(config, &tools, err);
 }
 
 /* ---- processes ---- */
@@ -345,24 +345,24 @@ static int run_wrapper(const struct spawn_request *request, const char *dir, con
                        const struct ends *ends, struct spawn_process *wrapper, struct error *err)
 {
     char memory_info[PROC_FILES_PATH_BYTES], boot_id[PROC_FILES_PATH_BYTES];
-    const struct view_request seen = {.userland = request->userland,
-                                      .dir = dir,
-                                      .kit = &kit,
-                                      .memory_folder_bytes = config->tmp_bytes,
-                                      .memory_disk_bytes =
-                                          disk_mode() == DISK_MEMORY ? config->disk_bytes : 0,
-                                      .info_fd = INFO_FD,
-                                      .layered = plan->length > 0,
-                                      .memory_info = memory ? memory_info : NULL,
-                                      .boot_id = boot_id,
-                                      .agent_threads = AGENT_THREADS,
-                                      .filter_fd = ends->filter >= 0 ? FILTER_FD : -1};
-    struct view_argv argv;
+    const struct bwrap_argv_request seen = {.userland = request->userland,
+                                            .dir = dir,
+                                            .tools = &tools,
+                                            .memory_folder_bytes = config->tmp_bytes,
+                                            .memory_disk_bytes =
+                                                disk_mode() == DISK_MEMORY ? config->disk_bytes : 0,
+                                            .info_fd = INFO_FD,
+                                            .layered = plan->length > 0,
+                                            .memory_info = memory ? memory_info : NULL,
+                                            .boot_id = boot_id,
+                                            .agent_threads = AGENT_THREADS,
+                                            .filter_fd = ends->filter >= 0 ? FILTER_FD : -1};
+    struct bwrap_argv argv;
     int status;
 
     snprintf(memory_info, sizeof(memory_info), "%s/meminfo", dir);
     snprintf(boot_id, sizeof(boot_id), "%s/boot_id", dir);
-    view_build(&argv, &seen);
+    bwrap_argv_build(&argv, &seen);
     const struct warden_order order = {
         .kind = WARDEN_SANDBOX,
         .id = request->id,
@@ -379,7 +379,7 @@ static int run_wrapper(const struct spawn_request *request, const char *dir, con
         .pid = &wrapper->pid,
         .pidfd = &wrapper->fd};
     status = warden_run(&order, err);
-    view_free(&argv);
+    bwrap_argv_free(&argv);
     return status;
 }
 
@@ -482,7 +482,7 @@ int spawn_wait_gone(const char *id, struct spawn_processes *sandbox, struct erro
     return cgroup_remove(id, err);
 }
 
-int spawn_bury(const char *id, struct spawn_processes *sandbox, struct error *err)
+int spawn_remove(const char *id, struct spawn_processes *sandbox, struct error *err)
 {
     char dir[SPAWN_PATH_BYTES];
 

@@ -2,8 +2,8 @@
  * spawn - one sandbox's processes: bubblewrap, the agent in it, its way out, their end.
  *
  * Owns: the order of starting, the agent's settings, killing, the sandbox's folder. Does not own:
- * what a sandbox sees (view.h), its disk (disk.h), its network (egress.h), forking (warden.h), when
- * it starts and ends (sandbox.c). Threads: spawn_init() once; then any.
+ * what a sandbox sees (bwrap_argv.h), its disk (disk.h), its network (egress.h), forking
+ * (warden.h), when it starts and ends (sandbox.c). Threads: spawn_init() once; then any.
  */
 #ifndef SANDBOX_HOST_SPAWN_H
 #define SANDBOX_HOST_SPAWN_H
@@ -51,7 +51,7 @@ struct spawn_processes {
 int spawn_init(const struct host_config *config, struct error *err) MUST_CHECK;
 void spawn_dir(char out[SPAWN_PATH_BYTES], const char *id);
 
-/* Starts the sandbox and waits until its agent answers. On failure it is killed: to be buried. */
+/* Starts the sandbox and waits until its agent answers. On failure it is killed: to be removed. */
 int spawn_start(const struct spawn_request *request, struct spawn_processes *ret,
                 struct error *err) MUST_CHECK;
 /* Finds the processes of an earlier run again by pid and start time. -1: they are gone. */
@@ -68,7 +68,7 @@ int spawn_keep(const char *id, bool kept, struct error *err) MUST_CHECK;
 bool spawn_is_kept(const char *id);
 /* Waits until all of a killed one is gone and removes its cgroup and its folder. -1: something of
  * it stays; to be called again. */
-int spawn_bury(const char *id, struct spawn_processes *sandbox, struct error *err) MUST_CHECK;
+int spawn_remove(const char *id, struct spawn_processes *sandbox, struct error *err) MUST_CHECK;
 
 /* When the warden is dead: kills what outlived it. The first process of a sandbox waits for a word
  * of bubblewrap, without end when that is killed just then; the rest the kernel ends. */

@@ -26,7 +26,7 @@
 #include "deploy/sandbox-host/isolation/spawn.h"
 #include "deploy/sandbox-host/isolation/warden_wire.h"
 
-enum { END_MS = 5000, BURY_AGAIN_MS = 100 };
+enum { END_MS = 5000, REMOVE_AGAIN_MS = 100 };
 
 struct child {
     char id[WARDEN_ID_BYTES];
@@ -155,7 +155,7 @@ static void kill_children(struct warden *w, const char *id)
 
 /* Removes the cgroups of all sandboxes, and the folders but those of paused ones. Returns what
  * could not be removed. */
-static int bury_all(const struct warden *w, struct error *err)
+static int remove_all(const struct warden *w, struct error *err)
 {
     char all[WARDEN_PATH_BYTES], folder[WARDEN_PATH_BYTES];
     struct dirent *entry;
@@ -195,12 +195,12 @@ static void end_all(struct warden *w)
         kill_children(w, NULL);
         clock_sleep_ms(5);
     } while (reap(w) && clock_mono_ms() < until_ms);
-    while (bury_all(w, &err) > 0) {
+    while (remove_all(w, &err) > 0) {
         if (clock_mono_ms() > until_ms) {
-            log_error(LOG_ERROR, "warden.not_buried", &err);
+            log_error(LOG_ERROR, "warden.not_removed", &err);
             return; /* the next start tries again */
         }
-        clock_sleep_ms(BURY_AGAIN_MS);
+        clock_sleep_ms(REMOVE_AGAIN_MS);
     }
 }
 

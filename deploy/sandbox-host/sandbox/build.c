@@ -12,7 +12,7 @@
 #include "common/base/encode.h"
 #include "common/base/log.h"
 #include "deploy/sandbox-host/isolation/files.h"
-#include "deploy/sandbox-host/sandbox/build_internal.h"
+#include "deploy/sandbox-host/sandbox/build_steps.h"
 
 enum { KNOWN_MAX = 256, STACK_BYTES = 1 << 20, DONE_MS = 10000, IDLE_MS = 1000 };
 

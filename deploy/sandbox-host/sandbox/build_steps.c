@@ -7,9 +7,9 @@
 
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
-#include "deploy/sandbox-host/sandbox/build_internal.h"
+#include "deploy/sandbox-host/sandbox/agent_client.h"
+#include "deploy/sandbox-host/sandbox/build_steps.h"
 #include "deploy/sandbox-host/sandbox/build_upload.h"
-#include "deploy/sandbox-host/sandbox/guest.h"
 #include "deploy/sandbox-host/sandbox/sandbox.h"
 
 enum {
@@ -115,7 +115,7 @@ static void log_output(struct work *work, struct strbuf *output, bool ended)
         const char *end = memchr(at, '\n', left);
         const size_t length = end != NULL ? (size_t)(end - at) : left;
 
-        if (end == NULL && !ended && left < GUEST_OUTPUT_BYTES / 2) {
+        if (end == NULL && !ended && left < AGENT_CLIENT_OUTPUT_BYTES / 2) {
             break;
         }
         if (length > 0) {
@@ -144,20 +144,20 @@ static int command_failed(struct work *work, const char *what, int exit_code, st
 static int run(struct work *work, const char *text, const char *user, const char *what,
                struct strbuf *ret, struct error *err)
 {
-    const struct guest_command command = {
+    const struct agent_client_command command = {
         .text = text,
         .tag = "build-step",
         .user = user != NULL && *user != '\0' ? user : work->build->user,
         .cwd = work->build->workdir != NULL ? work->build->workdir : "/home/user",
         .envs = work->build->envs};
-    struct guest_run running;
+    struct agent_client_run running;
     int status;
 
     work->tail[0] = '\0';
-    if (guest_open(&running, work->id, NULL, &command, err) < 0) {
+    if (agent_client_open(&running, work->id, NULL, &command, err) < 0) {
         return -1;
     }
-    while ((status = guest_wait(&running, LOOK_MS, err)) == 0) {
+    while ((status = agent_client_wait(&running, LOOK_MS, err)) == 0) {
         if (ret == NULL) {
             log_output(work, &running.output, false);
         }
@@ -178,7 +178,7 @@ static int run(struct work *work, const char *text, const char *user, const char
     if (status == 1) {
         status = running.exit_code == 0 ? 0 : command_failed(work, what, running.exit_code, err);
     }
-    guest_close(&running);
+    agent_client_close(&running);
     return status;
 }
 
@@ -204,7 +204,7 @@ static int set_env(struct work *work, const char *name, const char *value, struc
     struct strbuf script, expanded;
     int status = 0;
 
-    strbuf_init(&expanded, GUEST_OUTPUT_BYTES);
+    strbuf_init(&expanded, AGENT_CLIENT_OUTPUT_BYTES);
     if (strchr(value, '$') == NULL) {
         strbuf_puts(&expanded, value);
     } else {
@@ -244,7 +244,7 @@ static int step_workdir(struct work *work, const cJSON *step, struct error *err)
     int status;
 
     strbuf_init(&script, SCRIPT_MAX_BYTES);
-    strbuf_init(&out, GUEST_OUTPUT_BYTES);
+    strbuf_init(&out, AGENT_CLIENT_OUTPUT_BYTES);
     strbuf_puts(&script, "mkdir -p -- ");
     put_word(&script, arg(step, 0));
     strbuf_puts(&script, " && cd -- ");
@@ -265,7 +265,7 @@ static int step_user(struct work *work, const cJSON *step, struct error *err)
     struct strbuf out;
     int status;
 
-    strbuf_init(&out, GUEST_OUTPUT_BYTES);
+    strbuf_init(&out, AGENT_CLIENT_OUTPUT_BYTES);
     status = run(work, "true", arg(step, 0), "USER", &out, err);
     strbuf_done(&out);
     if (status == 0) {
@@ -313,7 +313,7 @@ static int step_copy(struct work *work, const cJSON *step, struct error *err)
         return error_set(err, ERR_NOT_FOUND, "COPY: the files of %.64s were not uploaded", hash);
     }
     snprintf(inside, sizeof(inside), "/tmp/.build-%.64s", hash);
-    if (guest_upload(work->id, NULL, path, inside, err) < 0) {
+    if (agent_client_upload(work->id, NULL, path, inside, err) < 0) {
         return -1;
     }
     strbuf_init(&script, SCRIPT_MAX_BYTES);
@@ -449,9 +449,9 @@ static int finish(struct work *work, const struct template *source, const struct
 
     build->reporter->set_step(build, "finalize");
     str_copy(tried.id, sizeof(tried.id), build->name);
-    strbuf_init(&output, GUEST_OUTPUT_BYTES);
+    strbuf_init(&output, AGENT_CLIENT_OUTPUT_BYTES);
     if (start != NULL || ready != NULL) {
-        status = guest_bring_up(work->id, NULL, &tried, &output, err);
+        status = agent_client_bring_up(work->id, NULL, &tried, &output, err);
         log_output(work, &output, true);
     }
     strbuf_done(&output);

@@ -22,15 +22,15 @@ static int remove_sandbox(struct sandbox *sandbox)
 {
     struct error err = ERROR_INIT;
 
-    if (spawn_bury(sandbox->view.id, &sandbox->processes, &err) < 0) {
+    if (spawn_remove(sandbox->view.id, &sandbox->processes, &err) < 0) {
         /* once: it is tried again and again */
-        log_event(sandbox->burials++ == 0 ? LOG_ERROR : LOG_DEBUG, "sandbox.not_buried",
+        log_event(sandbox->removal_tries++ == 0 ? LOG_ERROR : LOG_DEBUG, "sandbox.not_removed",
                   LOG_S("sandbox", sandbox->view.id), LOG_S("why", err.message));
         return -1;
     }
-    if (sandbox->burials > 0) {
-        log_event(LOG_INFO, "sandbox.buried", LOG_S("sandbox", sandbox->view.id),
-                  LOG_I("tries", sandbox->burials + 1));
+    if (sandbox->removal_tries > 0) {
+        log_event(LOG_INFO, "sandbox.removed", LOG_S("sandbox", sandbox->view.id),
+                  LOG_I("tries", sandbox->removal_tries + 1));
     }
     table_remove(sandbox);
     return 0;
@@ -42,7 +42,7 @@ void cleaner_hand_over(struct sandbox *sandbox)
     while (dead.count == DEAD_MAX) {
         pthread_cond_wait(&dead.changed, &dead.lock);
     }
-    sandbox->bury_at_ms = sandbox->burials == 0 ? 0 : clock_mono_ms() + AGAIN_MS;
+    sandbox->remove_at_ms = sandbox->removal_tries == 0 ? 0 : clock_mono_ms() + AGAIN_MS;
     dead.list[dead.count++] = sandbox;
     pthread_cond_broadcast(&dead.changed);
     pthread_mutex_unlock(&dead.lock);
@@ -66,7 +66,7 @@ static struct sandbox *take_dead(int64_t now_ms)
     for (size_t i = 0; i < dead.count; i++) {
         struct sandbox *sandbox = dead.list[i];
 
-        if (dead.draining || sandbox->bury_at_ms <= now_ms) {
+        if (dead.draining || sandbox->remove_at_ms <= now_ms) {
             dead.list[i] = dead.list[--dead.count];
             return sandbox;
         }

@@ -100,15 +100,15 @@ static void measure(struct sandbox *sandbox)
 }
 
 /* The next running sandbox whose own figures are old, with a reference. */
-static struct sandbox *take_untold(int64_t now_ms)
+static struct sandbox *take_without_figures(int64_t now_ms)
 {
     struct sandbox *sandbox;
 
     table_lock();
     for (sandbox = table_first(); sandbox != NULL; sandbox = sandbox->next) {
         if (sandbox->view.state == SANDBOX_RUNNING &&
-            now_ms - sandbox->told_ms >= PROC_FILES_EVERY_MS) {
-            sandbox->told_ms = now_ms;
+            now_ms - sandbox->proc_files_ms >= PROC_FILES_EVERY_MS) {
+            sandbox->proc_files_ms = now_ms;
             sandbox->references++;
             break;
         }
@@ -124,7 +124,7 @@ static void write_proc_files(struct sandbox *sandbox)
 
     spawn_dir(dir, sandbox->view.id);
     if (cgroup_limits_memory() && proc_files_update(dir, sandbox->view.id, &err) < 0) {
-        log_error(LOG_DEBUG, "sandbox.not_told", &err); /* it just ended */
+        log_error(LOG_DEBUG, "sandbox.proc_files_not_written", &err); /* it just ended */
     }
     table_release(sandbox);
 }
@@ -139,7 +139,7 @@ static void *keep(void *arg)
             end_due(sandbox);
         } else if ((sandbox = take_unmeasured(clock_mono_ms())) != NULL) {
             measure(sandbox);
-        } else if ((sandbox = take_untold(clock_mono_ms())) != NULL) {
+        } else if ((sandbox = take_without_figures(clock_mono_ms())) != NULL) {
             write_proc_files(sandbox);
         } else {
             clock_sleep_ms(TICK_MS);

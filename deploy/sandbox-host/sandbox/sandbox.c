@@ -79,7 +79,7 @@ static void describe(struct sandbox *sandbox, const struct sandbox_options *opti
     table_unlock();
 }
 
-/* On failure its processes are killed: to be buried. */
+/* On failure its processes are killed: to be removed. */
 static int start_sandbox(struct sandbox *sandbox, const struct sandbox_options *options,
                          const struct template *template, const char *closed, bool connected,
                          struct error *err)

@@ -3,7 +3,7 @@
 
 #include "common/base/clock.h"
 #include "deploy/sandbox-host/isolation/egress.h"
-#include "deploy/sandbox-host/sandbox/guest.h"
+#include "deploy/sandbox-host/sandbox/agent_client.h"
 
 static void note_output(struct sandbox *sandbox, const struct strbuf *output)
 {
@@ -42,8 +42,8 @@ int sandbox_start_processes(struct sandbox *sandbox, const struct template *temp
     if (status < 0) {
         return -1;
     }
-    strbuf_init(&output, GUEST_OUTPUT_BYTES);
-    status = guest_bring_up(sandbox->view.id, token, template, &output, err);
+    strbuf_init(&output, AGENT_CLIENT_OUTPUT_BYTES);
+    status = agent_client_bring_up(sandbox->view.id, token, template, &output, err);
     note_output(sandbox, &output);
     strbuf_done(&output);
     if (status < 0) {

@@ -22,12 +22,12 @@ struct sandbox {
     int64_t lived_from_ms; /* start or resume: the longest life counts from here */
     bool died;             /* its processes ended by themselves */
     int64_t measured_ms;   /* monotonic, last sample */
-    int64_t told_ms;       /* monotonic, its own figures last written (proc_files.h) */
+    int64_t proc_files_ms; /* monotonic, its own figures last written (proc_files.h) */
     struct journal journal;
     struct meter meter;
     int references;
-    int burials;                /* tried in vain */
-    int64_t bury_at_ms;         /* monotonic, the next try */
+    int removal_tries;          /* tried in vain */
+    int64_t remove_at_ms;       /* monotonic, the next try */
     pthread_mutex_t transition; /* held over a pause, resume or end */
     struct sandbox *next;
 };

@@ -1,5 +1,5 @@
-/* guest - see guest.h. */
-#include "deploy/sandbox-host/sandbox/guest.h"
+/* agent_client - see agent_client.h. */
+#include "deploy/sandbox-host/sandbox/agent_client.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -36,7 +36,7 @@ enum {
 
 /* ---- the request ---- */
 
-static void put_body(struct strbuf *out, const struct guest_command *command)
+static void put_body(struct strbuf *out, const struct agent_client_command *command)
 {
     cJSON *tree = cJSON_CreateObject(), *process = cJSON_AddObjectToObject(tree, "process");
     cJSON *args = cJSON_CreateArray();
@@ -97,19 +97,19 @@ static void put_identity(struct strbuf *out, const char *token, const char *user
     strbuf_puts(out, "\r\n");
 }
 
-int guest_open(struct guest_run *run, const char *id, const char *token,
-               const struct guest_command *command, struct error *err)
+int agent_client_open(struct agent_client_run *run, const char *id, const char *token,
+                      const struct agent_client_command *command, struct error *err)
 {
     struct strbuf body, request;
     int status;
 
-    *run = (struct guest_run){.fd = -1, .chunk_left = CHUNK_SIZE_NEXT, .exit_code = -1};
+    *run = (struct agent_client_run){.fd = -1, .chunk_left = CHUNK_SIZE_NEXT, .exit_code = -1};
     strbuf_init(&run->raw, STREAM_MAX_BYTES);
     strbuf_init(&run->stream, STREAM_MAX_BYTES);
-    strbuf_init(&run->output, GUEST_OUTPUT_BYTES);
+    strbuf_init(&run->output, AGENT_CLIENT_OUTPUT_BYTES);
     run->fd = spawn_connect(id, SPAWN_ENVD_PORT, err);
     if (run->fd < 0) {
-        guest_close(run);
+        agent_client_close(run);
         return -1;
     }
     strbuf_init(&body, REQUEST_MAX_BYTES);
@@ -128,7 +128,7 @@ int guest_open(struct guest_run *run, const char *id, const char *token,
     strbuf_done(&body);
     strbuf_done(&request);
     if (status < 0) {
-        guest_close(run);
+        agent_client_close(run);
     }
     return status;
 }
@@ -146,8 +146,8 @@ static int send_file(int fd, int file, off_t bytes, struct error *err)
     return 0;
 }
 
-int guest_upload(const char *id, const char *token, const char *file, const char *path,
-                 struct error *err)
+int agent_client_upload(const char *id, const char *token, const char *file, const char *path,
+                        struct error *err)
 {
     struct timeval patience = {.tv_sec = UPLOAD_ANSWER_S};
     int from = open(file, O_RDONLY | O_CLOEXEC), fd = -1, status = -1;
@@ -190,7 +190,7 @@ out:
     return status;
 }
 
-void guest_close(struct guest_run *run)
+void agent_client_close(struct agent_client_run *run)
 {
     if (run->fd >= 0) {
         close(run->fd);
@@ -204,7 +204,7 @@ void guest_close(struct guest_run *run)
 /* ---- the answer ---- */
 
 /* 1 = the head is whole and says 200, 0 = more to come. */
-static int take_head(struct guest_run *run, struct error *err)
+static int take_head(struct agent_client_run *run, struct error *err)
 {
     const char *end = strstr(run->raw.data, "\r\n\r\n");
 
@@ -220,7 +220,7 @@ static int take_head(struct guest_run *run, struct error *err)
 }
 
 /* Moves whole pieces of chunked coding from raw to stream. */
-static int take_chunks(struct guest_run *run, struct error *err)
+static int take_chunks(struct agent_client_run *run, struct error *err)
 {
     while (run->raw.length > 0) {
         if (run->chunk_left == CHUNK_END_NEXT) {
@@ -256,7 +256,7 @@ static int take_chunks(struct guest_run *run, struct error *err)
     return 0;
 }
 
-static void keep_output(struct guest_run *run, const cJSON *data)
+static void keep_output(struct agent_client_run *run, const cJSON *data)
 {
     static const char *const names[] = {"stdout", "stderr"};
 
@@ -270,7 +270,7 @@ static void keep_output(struct guest_run *run, const cJSON *data)
     }
 }
 
-static int take_event(struct guest_run *run, int flags, const char *text, size_t length,
+static int take_event(struct agent_client_run *run, int flags, const char *text, size_t length,
                       struct error *err)
 {
     cJSON *tree = json_parse(text, length, err);
@@ -299,7 +299,7 @@ static int take_event(struct guest_run *run, int flags, const char *text, size_t
     return status;
 }
 
-static int take_events(struct guest_run *run, struct error *err)
+static int take_events(struct agent_client_run *run, struct error *err)
 {
     while (run->stream.length >= ENVELOPE_HEAD) {
         const unsigned char *head = (const unsigned char *)run->stream.data;
@@ -320,7 +320,7 @@ static int take_events(struct guest_run *run, struct error *err)
     return 0;
 }
 
-int guest_wait(struct guest_run *run, int64_t timeout_ms, struct error *err)
+int agent_client_wait(struct agent_client_run *run, int64_t timeout_ms, struct error *err)
 {
     int64_t until_ms = clock_mono_ms() + timeout_ms;
     char buffer[16384];
@@ -362,17 +362,17 @@ int guest_wait(struct guest_run *run, int64_t timeout_ms, struct error *err)
 static int probe_command(const char *id, const char *token, const char *command, int64_t left_ms,
                          bool *ret_ready, struct error *err)
 {
-    struct guest_run run;
+    struct agent_client_run run;
     int status;
 
-    const struct guest_command ready = {.text = command, .tag = "ready-command"};
+    const struct agent_client_command ready = {.text = command, .tag = "ready-command"};
 
-    if (guest_open(&run, id, token, &ready, err) < 0) {
+    if (agent_client_open(&run, id, token, &ready, err) < 0) {
         return -1;
     }
-    status = guest_wait(&run, left_ms, err);
+    status = agent_client_wait(&run, left_ms, err);
     *ret_ready = status == 1 && run.exit_code == 0;
-    guest_close(&run);
+    agent_client_close(&run);
     return status < 0 ? -1 : 0;
 }
 
@@ -395,7 +395,7 @@ static int probe(const char *id, const char *token, const struct template *templ
     return 0;
 }
 
-static int start_failed(const struct guest_run *run, struct error *err)
+static int start_failed(const struct agent_client_run *run, struct error *err)
 {
     size_t length = run->output.length, from = length > TAIL_BYTES ? length - TAIL_BYTES : 0;
     char tail[TAIL_BYTES + 1];
@@ -413,7 +413,7 @@ static int start_failed(const struct guest_run *run, struct error *err)
 
 /* Until ready, reading the start command's output between the probes (run NULL: there is none). */
 static int wait_ready(const char *id, const char *token, const struct template *template,
-                      struct guest_run *run, struct error *err)
+                      struct agent_client_run *run, struct error *err)
 {
     int64_t until_ms = clock_mono_ms() + template->ready_timeout_ms;
     int64_t every_ms = template->ready_command != NULL ? READY_EVERY_MS : PROBE_MS;
@@ -428,7 +428,7 @@ static int wait_ready(const char *id, const char *token, const struct template *
                              template->id, (long long)template->ready_timeout_ms);
         }
         if (run != NULL && !run->ended) {
-            status = guest_wait(run, 0, err);
+            status = agent_client_wait(run, 0, err);
         }
         if (status < 0 || probe(id, token, template, left_ms, &ready, err) < 0) {
             return -1;
@@ -440,7 +440,7 @@ static int wait_ready(const char *id, const char *token, const struct template *
             return 0;
         }
         if (run != NULL && !run->ended) {
-            if (guest_wait(run, every_ms, err) < 0) {
+            if (agent_client_wait(run, every_ms, err) < 0) {
                 return -1;
             }
         } else {
@@ -449,22 +449,23 @@ static int wait_ready(const char *id, const char *token, const struct template *
     }
 }
 
-int guest_bring_up(const char *id, const char *token, const struct template *template,
-                   struct strbuf *output, struct error *err)
+int agent_client_bring_up(const char *id, const char *token, const struct template *template,
+                          struct strbuf *output, struct error *err)
 {
-    struct guest_run run;
+    struct agent_client_run run;
     int status;
 
     if (template->start_command == NULL) {
         return wait_ready(id, token, template, NULL, err);
     }
-    const struct guest_command start = {.text = template->start_command, .tag = "start-command"};
+    const struct agent_client_command start = {.text = template->start_command,
+                                               .tag = "start-command"};
 
-    if (guest_open(&run, id, token, &start, err) < 0) {
+    if (agent_client_open(&run, id, token, &start, err) < 0) {
         return -1;
     }
     status = wait_ready(id, token, template, &run, err);
     strbuf_append(output, run.output.data, run.output.length);
-    guest_close(&run);
+    agent_client_close(&run);
     return status;
 }

@@ -1,5 +1,5 @@
 /*
- * config - reads the one JSON object the host (or a test) configures the agent with.
+ * agent - reads the one JSON object the host (or a test) configures the agent with.
  *
  * Owns: names, defaults and bounds of its fields. Does not own: where the text comes from.
  * Threads: once, before any other thread. Failure: ERR_INVALID or ERR_JSON, naming the field.

@@ -1,5 +1,5 @@
-/* view - see view.h. */
-#include "deploy/sandbox-host/isolation/view.h"
+/* bwrap_argv - see bwrap_argv.h. */
+#include "deploy/sandbox-host/isolation/bwrap_argv.h"
 
 #include <dirent.h>
 #include <limits.h>
@@ -13,18 +13,18 @@
 
 enum { SANDBOX_UID = 1000 };
 
-const struct view_folder view_folders[] = {
+const struct bwrap_argv_folder bwrap_argv_folders[] = {
     {"top", "/", 0755}, /* first: all else lies on it */
     {"home", "/home/user", 0755}, {"root", "/root", 0700},
     {"tmp", "/tmp", 01777},       {"vartmp", "/var/tmp", 01777},
 };
-const int view_folder_count = sizeof(view_folders) / sizeof(view_folders[0]);
+const int bwrap_argv_folder_count = sizeof(bwrap_argv_folders) / sizeof(bwrap_argv_folders[0]);
 
 /* of a template's root: made by the sandbox itself */
 static const char *const own[] = {"proc", "sys",  "dev", "tmp",      "run",
                                   "home", "root", "etc", ".sandbox", "lost+found"};
 
-static void add(struct view_argv *argv, const char *word)
+static void add(struct bwrap_argv *argv, const char *word)
 {
     if (argv->count + 1 >= argv->capacity) {
         argv->capacity = argv->capacity == 0 ? 128 : 2 * argv->capacity;
@@ -34,31 +34,32 @@ static void add(struct view_argv *argv, const char *word)
     argv->list[argv->count] = NULL;
 }
 
-static void add2(struct view_argv *argv, const char *option, const char *value)
+static void add2(struct bwrap_argv *argv, const char *option, const char *value)
 {
     add(argv, option);
     add(argv, value);
 }
 
-static void add3(struct view_argv *argv, const char *option, const char *from, const char *to)
+static void add3(struct bwrap_argv *argv, const char *option, const char *from, const char *to)
 {
     add(argv, option);
     add(argv, from);
     add(argv, to);
 }
 
-void view_free(struct view_argv *argv)
+void bwrap_argv_free(struct bwrap_argv *argv)
 {
     for (int i = 0; i < argv->count; i++) {
         free(argv->list[i]);
     }
     free(argv->list);
-    *argv = (struct view_argv){.list = NULL};
+    *argv = (struct bwrap_argv){.list = NULL};
 }
 
 /* One top-level entry of the userland, writable where `layer` shows it. /var is taken whole:
  * /var/tmp is laid over it later. */
-static void add_entry(struct view_argv *argv, const char *root, const char *name, const char *layer)
+static void add_entry(struct bwrap_argv *argv, const char *root, const char *name,
+                      const char *layer)
 {
     char path[PATH_MAX], target[PATH_MAX], inside[NAME_MAX + 2];
     struct stat status;
@@ -84,7 +85,7 @@ static void add_entry(struct view_argv *argv, const char *root, const char *name
 
 static const char *const names[] = {"usr", "bin", "sbin", "lib", "lib64", "lib32", "libx32"};
 
-bool view_is_place(const char *root, const char *name)
+bool bwrap_argv_is_place(const char *root, const char *name)
 {
     char path[PATH_MAX];
     struct stat status;
@@ -108,7 +109,7 @@ bool view_is_place(const char *root, const char *name)
 }
 
 /* This machine's. */
-static void add_own_userland(struct view_argv *argv, const struct view_request *request)
+static void add_own_userland(struct bwrap_argv *argv, const struct bwrap_argv_request *request)
 {
     char path[PATH_MAX];
 
@@ -122,7 +123,7 @@ static void add_own_userland(struct view_argv *argv, const struct view_request *
     }
 }
 
-static void add_userland(struct view_argv *argv, const struct view_request *request)
+static void add_userland(struct bwrap_argv *argv, const struct bwrap_argv_request *request)
 {
     const struct userland *userland = request->userland;
     char layer[PATH_MAX];
@@ -150,7 +151,7 @@ static void add_userland(struct view_argv *argv, const struct view_request *requ
     }
 }
 
-static void add_memory_folder(struct view_argv *argv, const char *inside, int64_t bytes)
+static void add_memory_folder(struct bwrap_argv *argv, const char *inside, int64_t bytes)
 {
     char text[32];
 
@@ -159,27 +160,27 @@ static void add_memory_folder(struct view_argv *argv, const char *inside, int64_
     add2(argv, "--tmpfs", inside);
 }
 
-/* One of view_folders, on the sandbox's disk. */
-static void add_own_folder(struct view_argv *argv, const struct view_request *request, int i)
+/* One of bwrap_argv_folders, on the sandbox's disk. */
+static void add_own_folder(struct bwrap_argv *argv, const struct bwrap_argv_request *request, int i)
 {
     char text[PATH_MAX];
 
     if (request->memory_disk_bytes > 0) {
-        snprintf(text, sizeof(text), "%o", view_folders[i].mode);
+        snprintf(text, sizeof(text), "%o", bwrap_argv_folders[i].mode);
         add2(argv, "--perms", text);
-        add_memory_folder(argv, view_folders[i].inside, request->memory_disk_bytes);
+        add_memory_folder(argv, bwrap_argv_folders[i].inside, request->memory_disk_bytes);
     } else {
-        snprintf(text, sizeof(text), "%s/disk/%s", request->dir, view_folders[i].name);
-        add3(argv, "--bind", text, view_folders[i].inside);
+        snprintf(text, sizeof(text), "%s/disk/%s", request->dir, bwrap_argv_folders[i].name);
+        add3(argv, "--bind", text, bwrap_argv_folders[i].inside);
     }
 }
 
-void view_build(struct view_argv *argv, const struct view_request *request)
+void bwrap_argv_build(struct bwrap_argv *argv, const struct bwrap_argv_request *request)
 {
     char text[PATH_MAX];
     const cJSON *mount;
 
-    *argv = (struct view_argv){.list = NULL};
+    *argv = (struct bwrap_argv){.list = NULL};
     add(argv, "bwrap");
     add(argv, "--unshare-all");
     /* not --disable-userns: the agent runs commands asked for as root in a user namespace of their
@@ -218,14 +219,14 @@ void view_build(struct view_argv *argv, const struct view_request *request)
     add2(argv, "--dev", "/dev");
     add_memory_folder(argv, "/run", request->memory_folder_bytes);
     add_memory_folder(argv, "/dev/shm", request->memory_folder_bytes);
-    for (int i = 1; i < view_folder_count; i++) {
+    for (int i = 1; i < bwrap_argv_folder_count; i++) {
         add_own_folder(argv, request, i);
     }
     cJSON_ArrayForEach(mount, request->userland->mounts)
     {
         add3(argv, "--ro-bind", mount->valuestring, mount->string);
     }
-    add3(argv, "--ro-bind", request->kit->folder, "/.sandbox");
+    add3(argv, "--ro-bind", request->tools->folder, "/.sandbox");
     /* /dev is memory: what is made in it would escape every other limit */
     add2(argv, "--remount-ro", "/dev");
     add2(argv, "--chdir", "/home/user");
@@ -235,8 +236,8 @@ void view_build(struct view_argv *argv, const struct view_request *request)
     snprintf(text, sizeof(text), "%d", request->agent_threads);
     add3(argv, "--setenv", "SANDBOX_AGENT_THREADS", text);
     add(argv, "--");
-    if (request->userland->root != NULL && request->kit->loader[0] != '\0') {
-        snprintf(text, sizeof(text), "/.sandbox/lib/%s", request->kit->loader);
+    if (request->userland->root != NULL && request->tools->loader[0] != '\0') {
+        snprintf(text, sizeof(text), "/.sandbox/lib/%s", request->tools->loader);
         add(argv, text);
         add2(argv, "--library-path", "/.sandbox/lib");
     }

@@ -1,5 +1,5 @@
-/* kit - see kit.h. */
-#include "deploy/sandbox-host/isolation/kit.h"
+/* sandbox_tools - see sandbox_tools.h. */
+#include "deploy/sandbox-host/isolation/sandbox_tools.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -100,10 +100,10 @@ static int ask_ldd(const char *program, struct strbuf *out, struct error *err)
 }
 
 /* One line of ldd: "name => /path (0x...)" or "/path/of/loader (0x...)". */
-static int copy_library(struct kit *kit, char *line, struct error *err)
+static int copy_library(struct sandbox_tools *tools, char *line, struct error *err)
 {
     char *arrow = strstr(line, "=> "), *path = arrow != NULL ? arrow + 3 : line, *name;
-    char real[PATH_MAX], to[KIT_PATH_BYTES + NAME_MAX + 2];
+    char real[PATH_MAX], to[SANDBOX_TOOLS_PATH_BYTES + NAME_MAX + 2];
 
     path += strspn(path, " \t");
     path[strcspn(path, " \t")] = '\0';
@@ -111,40 +111,41 @@ static int copy_library(struct kit *kit, char *line, struct error *err)
         return 0; /* linux-vdso, which is no file */
     }
     name = strrchr(path, '/') + 1;
-    snprintf(to, sizeof(to), "%s/lib/%s", kit->folder, name);
+    snprintf(to, sizeof(to), "%s/lib/%s", tools->folder, name);
     if (arrow == NULL) {
-        str_copy(kit->loader, sizeof(kit->loader), name);
+        str_copy(tools->loader, sizeof(tools->loader), name);
     }
     return files_copy_public(real, to, err) < 0 || chmod(to, 0755) < 0 ? -1 : 0;
 }
 
-static int copy_libraries(struct kit *kit, struct error *err)
+static int copy_libraries(struct sandbox_tools *tools, struct error *err)
 {
-    char agent[KIT_PATH_BYTES + 16];
+    char agent[SANDBOX_TOOLS_PATH_BYTES + 16];
     struct strbuf text;
     char *save = NULL;
     int status;
 
     strbuf_init(&text, LDD_MAX_BYTES);
-    snprintf(agent, sizeof(agent), "%s/agent", kit->folder);
+    snprintf(agent, sizeof(agent), "%s/agent", tools->folder);
     status = ask_ldd(agent, &text, err);
     if (status == 0) {
         for (char *line = strtok_r(text.data, "\n", &save); line != NULL && status == 0;
              line = strtok_r(NULL, "\n", &save)) {
-            status = copy_library(kit, line, err);
+            status = copy_library(tools, line, err);
         }
     }
     strbuf_done(&text);
     return status;
 }
 
-int kit_init(const struct host_config *config, struct kit *ret, struct error *err)
+int sandbox_tools_init(const struct host_config *config, struct sandbox_tools *ret,
+                       struct error *err)
 {
-    char source[PATH_MAX], agent[KIT_PATH_BYTES + 16], bin[KIT_PATH_BYTES + 16];
-    char lib[KIT_PATH_BYTES + 16], sudo[KIT_PATH_BYTES + 16];
-    char loader[KIT_NAME_BYTES + 64] = "", script[sizeof(sudo_script) + sizeof(loader)];
+    char source[PATH_MAX], agent[SANDBOX_TOOLS_PATH_BYTES + 16], bin[SANDBOX_TOOLS_PATH_BYTES + 16];
+    char lib[SANDBOX_TOOLS_PATH_BYTES + 16], sudo[SANDBOX_TOOLS_PATH_BYTES + 16];
+    char loader[SANDBOX_TOOLS_NAME_BYTES + 64] = "", script[sizeof(sudo_script) + sizeof(loader)];
 
-    *ret = (struct kit){.loader = ""};
+    *ret = (struct sandbox_tools){.loader = ""};
     snprintf(ret->folder, sizeof(ret->folder), "%.60s/kit", config->state_dir);
     snprintf(agent, sizeof(agent), "%s/agent", ret->folder);
     snprintf(bin, sizeof(bin), "%s/bin", ret->folder);

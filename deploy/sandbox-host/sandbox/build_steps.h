@@ -1,8 +1,8 @@
 /*
- * build_internal - what build.c (the list) and build_steps.c (the work) share.
+ * build_steps - the work of one build, step by step, and the build that build.c lists.
  */
-#ifndef SANDBOX_HOST_BUILD_INTERNAL_H
-#define SANDBOX_HOST_BUILD_INTERNAL_H
+#ifndef SANDBOX_HOST_BUILD_STEPS_H
+#define SANDBOX_HOST_BUILD_STEPS_H
 
 #include <stdbool.h>
 

@@ -1,28 +1,28 @@
 /*
- * view - what a sandbox sees: the bubblewrap command line.
+ * bwrap_argv - what a sandbox sees: the bubblewrap command line.
  *
  * Owns: namespaces, mounts, the first process' environment. Does not own: running it (spawn.h).
  * Pure but for looking at what top-level folders the userland has.
  */
-#ifndef SANDBOX_HOST_VIEW_H
-#define SANDBOX_HOST_VIEW_H
+#ifndef SANDBOX_HOST_BWRAP_ARGV_H
+#define SANDBOX_HOST_BWRAP_ARGV_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "deploy/sandbox-host/isolation/kit.h"
+#include "deploy/sandbox-host/isolation/sandbox_tools.h"
 #include "deploy/sandbox-host/isolation/userland.h"
 
 /* A list of strings that ends with NULL, owned. */
-struct view_argv {
+struct bwrap_argv {
     char **list;
     int count, capacity;
 };
 
-struct view_request {
+struct bwrap_argv_request {
     const struct userland *userland;
     const char *dir; /* the sandbox's folder: its disk is dir/disk */
-    const struct kit *kit;
+    const struct sandbox_tools *tools;
     int64_t memory_folder_bytes; /* each folder that lives in memory */
     int64_t memory_disk_bytes; /* each folder of its disk is memory of this size; 0 = on the disk */
     const char *memory_info;   /* file seen as /proc/meminfo, or NULL */
@@ -33,17 +33,17 @@ struct view_request {
 };
 
 /* The folders of a sandbox's disk: name below dir/disk, place inside, mode. */
-struct view_folder {
+struct bwrap_argv_folder {
     const char *name, *inside;
     unsigned mode;
 };
-extern const struct view_folder view_folders[];
-extern const int view_folder_count;
+extern const struct bwrap_argv_folder bwrap_argv_folders[];
+extern const int bwrap_argv_folder_count;
 
 /* Whether something of the host is put at /name of a sandbox; `root`: the template's, to the end of
  * its line, or NULL. */
-bool view_is_place(const char *root, const char *name);
-void view_build(struct view_argv *argv, const struct view_request *request);
-void view_free(struct view_argv *argv);
+bool bwrap_argv_is_place(const char *root, const char *name);
+void bwrap_argv_build(struct bwrap_argv *argv, const struct bwrap_argv_request *request);
+void bwrap_argv_free(struct bwrap_argv *argv);
 
 #endif
