@@ -63,7 +63,7 @@ static void end(struct flight *flight, const struct provider_step *step)
     flight_log_context(flight);
     if (gate != NULL) {
         gate->counts.ended[flight->gate_op][outcome]++;
-        gate->counts.orphans += flight->call.result.extras_killed;
+        gate->counts.orphans_killed += flight->call.result.extras_killed;
     }
     call_leave_gate(flight, gate_told_by(outcome, step->http_status));
     flight->on_end(flight, step, gate);
@@ -86,7 +86,7 @@ static void end_or_start(struct flight *flight, const struct provider_step *step
     bool starts = start_request(flight, step, &request);
     if (starts) {
         flight->ended = *step;
-        worker->counters.requests++;
+        worker->counters.provider_requests++;
         http_multi_send(worker->http, &request, on_start_answer, flight);
     }
     http_request_done(&request);
@@ -178,7 +178,7 @@ static void send_request(struct flight *flight, struct http_request *request)
     if (request->once) {
         flight->create_sent_ms = now;
     }
-    worker->counters.requests++;
+    worker->counters.provider_requests++;
     if (flight->kind == FLIGHT_JOB) {
         CRASHPOINT(worker_sending);
     }

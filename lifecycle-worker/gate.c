@@ -143,7 +143,7 @@ static bool note_failure(struct gate *gate, const struct gate_policy *policy, in
         gate->state = GATE_OPEN;
         gate->open_until_ms = now_ms + policy->open_ms;
         gate->failures = 0;
-        gate->counts.opened += was_closed;
+        gate->counts.breaker_opened += was_closed;
         return was_closed;
     }
     return false;

@@ -45,16 +45,15 @@ struct gate_counts {
     int64_t ended[GATE_OPS][OUTCOME_COUNT];         /* attempts, by how they ended */
     int64_t requests[GATE_OPS][METRIC_BUCKETS + 1]; /* HTTP requests, by how long they took */
     int64_t requests_ms[GATE_OPS];
-    int64_t opened;       /* the breaker */
-    int64_t holds;        /* told to wait */
-    int64_t retries_held; /* for want of budget */
-    int64_t adopted;      /* creates whose sandbox was there already */
-    int64_t orphans;      /* sandboxes removed that no row named */
-    int64_t moved_away;   /* creates that went elsewhere */
-    int64_t sweeps, sweeps_failed;
-    int64_t lost;       /* rows ended because the provider did not know their sandbox */
-    int64_t given_back; /* of these, rows whose sandbox was seen again */
-    int64_t corrected;  /* rows that said running for paused, or the other way round */
+#define WORKER_GAUGE(...)
+#define WORKER_COUNTER(...)
+#define PROVIDER_GAUGE(...)
+#define PROVIDER_COUNTER(key, metric, help) int64_t key;
+#include "common/domain/worker_figures.def"
+#undef WORKER_GAUGE
+#undef WORKER_COUNTER
+#undef PROVIDER_GAUGE
+#undef PROVIDER_COUNTER
 };
 
 struct gate {

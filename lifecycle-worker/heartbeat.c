@@ -38,27 +38,56 @@ static bool has_called(const struct gate_counts *counts, int op)
     return sum > 0;
 }
 
-static cJSON *gate_json(const struct gate *gate, int64_t now_ms)
+/* The gauges of worker_figures.def, each by its key. */
+static cJSON *worker_in_flight(const struct worker *worker)
+{
+    return cJSON_CreateNumber(worker->inflight.used);
+}
+
+static cJSON *worker_capacity(const struct worker *worker)
+{
+    return cJSON_CreateNumber(worker->inflight.capacity);
+}
+
+static cJSON *provider_in_flight(const struct gate *gate)
+{
+    return cJSON_CreateNumber(gate->in_flight);
+}
+
+static cJSON *provider_limit(const struct gate *gate)
+{
+    return cJSON_CreateNumber(gate_limit(gate));
+}
+
+static cJSON *provider_hold_ms(const struct gate *gate)
+{
+    int64_t left_ms = gate->hold_until_ms - clock_mono_ms();
+    return cJSON_CreateNumber(left_ms > 0 ? (double)left_ms : 0);
+}
+
+static cJSON *provider_breaker(const struct gate *gate)
+{
+    return cJSON_CreateString(gate_state_name(gate->state));
+}
+
+static cJSON *provider_key_refused(const struct gate *gate)
+{
+    return cJSON_CreateBool(gate->key_refused);
+}
+
+static cJSON *gate_json(const struct gate *gate)
 {
     const struct gate_counts *counts = &gate->counts;
     cJSON *item = cJSON_CreateObject();
-    json_add_int64(item, "in_flight", gate->in_flight);
-    json_add_int64(item, "limit", gate_limit(gate));
-    cJSON_AddStringToObject(item, "breaker", gate_state_name(gate->state));
-    cJSON_AddBoolToObject(item, "key_refused", gate->key_refused);
-    json_add_int64(item, "hold_ms",
-                   gate->hold_until_ms > now_ms ? gate->hold_until_ms - now_ms : 0);
-    json_add_int64(item, "breaker_opened", counts->opened);
-    json_add_int64(item, "holds", counts->holds);
-    json_add_int64(item, "retries_held", counts->retries_held);
-    json_add_int64(item, "moved_away", counts->moved_away);
-    json_add_int64(item, "adopted", counts->adopted);
-    json_add_int64(item, "orphans_killed", counts->orphans);
-    json_add_int64(item, "lost", counts->lost);
-    json_add_int64(item, "given_back", counts->given_back);
-    json_add_int64(item, "corrected", counts->corrected);
-    json_add_int64(item, "sweeps", counts->sweeps);
-    json_add_int64(item, "sweeps_failed", counts->sweeps_failed);
+#define WORKER_GAUGE(...)
+#define WORKER_COUNTER(...)
+#define PROVIDER_GAUGE(key, metric, help)   cJSON_AddItemToObject(item, #key, provider_##key(gate));
+#define PROVIDER_COUNTER(key, metric, help) json_add_int64(item, #key, counts->key);
+#include "common/domain/worker_figures.def"
+#undef WORKER_GAUGE
+#undef WORKER_COUNTER
+#undef PROVIDER_GAUGE
+#undef PROVIDER_COUNTER
     cJSON *ops = cJSON_AddObjectToObject(item, "ops");
     for (int op = 0; op < GATE_OPS; op++) {
         if (has_called(counts, op)) {
@@ -76,25 +105,19 @@ char *heartbeat_json(const struct worker *worker)
     cJSON_AddStringToObject(root, "version", VERSION);
     cJSON_AddBoolToObject(root, "draining", worker->drain_end_ms != 0);
     cJSON_AddBoolToObject(root, "store_up", worker->store_up);
-    json_add_int64(root, "in_flight", worker->inflight.used);
-    json_add_int64(root, "capacity", worker->inflight.capacity);
-    json_add_int64(root, "claimed", counters->claimed);
-    json_add_int64(root, "done", counters->done);
-    json_add_int64(root, "failed", counters->failed);
-    json_add_int64(root, "retried", counters->retried);
-    json_add_int64(root, "dead", counters->dead);
-    json_add_int64(root, "superseded", counters->superseded);
-    json_add_int64(root, "released", counters->released);
-    json_add_int64(root, "fenced", counters->fenced);
-    json_add_int64(root, "lease_lost", counters->lease_lost);
-    json_add_int64(root, "took_over", counters->took_over);
-    json_add_int64(root, "copies_killed", counters->copies_killed);
-    json_add_int64(root, "provider_requests", counters->requests);
+#define WORKER_GAUGE(key, metric, help)   cJSON_AddItemToObject(root, #key, worker_##key(worker));
+#define WORKER_COUNTER(key, metric, help) json_add_int64(root, #key, counters->key);
+#define PROVIDER_GAUGE(...)
+#define PROVIDER_COUNTER(...)
+#include "common/domain/worker_figures.def"
+#undef WORKER_GAUGE
+#undef WORKER_COUNTER
+#undef PROVIDER_GAUGE
+#undef PROVIDER_COUNTER
     cJSON *providers = cJSON_AddObjectToObject(root, "providers");
-    int64_t now_ms = clock_mono_ms();
     for (int i = 0; i < worker->gate_count; i++) {
         cJSON_AddItemToObject(providers, worker->gates[i].provider->label,
-                              gate_json(&worker->gates[i], now_ms));
+                              gate_json(&worker->gates[i]));
     }
     struct strbuf text;
     strbuf_init(&text, JSON_MAX_BYTES);

@@ -18,7 +18,7 @@ static void record_orphan_killed(struct worker *worker, const struct flight_kill
     struct error err = ERROR_INIT;
     char reason[REASON_BYTES];
     CRASHPOINT(sweep_killed);
-    gates_find(worker, kill->provider)->counts.orphans++;
+    gates_find(worker, kill->provider)->counts.orphans_killed++;
     snprintf(reason, sizeof(reason), "orphan %s at %s killed: sandbox %s does not name it",
              kill->provider_sandbox_id, kill->provider, kill->sandbox_id);
     log_event(LOG_WARN, "reconcile.orphan_killed",

@@ -23,8 +23,15 @@
 #include "lifecycle-worker/inflight.h"
 
 struct worker_counters {
-    int64_t claimed, done, failed, retried, dead, superseded, released;
-    int64_t fenced, lease_lost, copies_killed, requests, took_over;
+#define WORKER_GAUGE(...)
+#define WORKER_COUNTER(key, metric, help) int64_t key;
+#define PROVIDER_GAUGE(...)
+#define PROVIDER_COUNTER(...)
+#include "common/domain/worker_figures.def"
+#undef WORKER_GAUGE
+#undef WORKER_COUNTER
+#undef PROVIDER_GAUGE
+#undef PROVIDER_COUNTER
 };
 
 /* Sent to Redis in one pipeline after each commit (outgoing.c); kept while Redis is away. */

@@ -27,60 +27,33 @@ struct fleet {
     size_t count;
 };
 
-/* A figure of a provider as one worker has it. */
-static const struct {
-    const char *key, *name, *help;
+struct figure {
+    const char *key, *name, *help; /* name "" = /metrics does not print it */
     enum metric_type type;
-} figures[] = {
-    {"in_flight", "sandbox_provider_in_flight", "Calls to the provider under way.", METRIC_GAUGE},
-    {"limit", "sandbox_provider_limit", "Calls at once that its rate limit leaves us.",
-     METRIC_GAUGE},
-    {"hold_ms", "sandbox_provider_hold_ms", "Until the provider may be called again.",
-     METRIC_GAUGE},
-    {"breaker", "sandbox_provider_breaker_state", "0 closed, 1 one call tries it, 2 open.",
-     METRIC_GAUGE},
-    {"key_refused", "sandbox_provider_key_refused", "1 while the provider refuses our API key.",
-     METRIC_GAUGE},
-    {"breaker_opened", "sandbox_provider_breaker_opened_total", "Times its circuit has opened.",
-     METRIC_COUNTER},
-    {"holds", "sandbox_provider_holds_total", "Times it told us to wait.", METRIC_COUNTER},
-    {"retries_held", "sandbox_provider_retries_held_total",
-     "Retries put off for want of retry budget.", METRIC_COUNTER},
-    {"moved_away", "sandbox_provider_creates_moved_total",
-     "Creates that went on from it to another provider.", METRIC_COUNTER},
-    {"adopted", "sandbox_provider_adopted_total",
-     "Sandboxes found that an earlier attempt had made.", METRIC_COUNTER},
-    {"orphans_killed", "sandbox_provider_orphans_killed_total",
-     "Sandboxes removed there that no row named.", METRIC_COUNTER},
-    {"lost", "sandbox_provider_lost_total", "Rows ended because it did not know their sandbox.",
-     METRIC_COUNTER},
-    {"given_back", "sandbox_provider_given_back_total",
-     "Of these, rows given back when their sandbox was seen again.", METRIC_COUNTER},
-    {"corrected", "sandbox_provider_corrected_total", "Rows corrected by what it said.",
-     METRIC_COUNTER},
-    {"sweeps", "sandbox_provider_sweeps_total", "Comparisons of all it has with our rows.",
-     METRIC_COUNTER},
-    {"sweeps_failed", "sandbox_provider_sweeps_failed_total", "Those that came to nothing.",
-     METRIC_COUNTER},
 };
 
-/* A figure of a worker. */
-static const struct {
-    const char *key, *name, *help;
-    enum metric_type type;
-} worker_figures[] = {
-    {"in_flight", "sandbox_worker_in_flight", "Jobs a worker is at.", METRIC_GAUGE},
-    {"capacity", "sandbox_worker_capacity", "Jobs a worker can be at.", METRIC_GAUGE},
-    {"claimed", "sandbox_worker_claimed_total", "Attempts begun.", METRIC_COUNTER},
-    {"done", "sandbox_worker_done_total", "Jobs done.", METRIC_COUNTER},
-    {"failed", "sandbox_worker_failed_total", "Jobs failed.", METRIC_COUNTER},
-    {"dead", "sandbox_worker_dead_total", "Jobs left for an operator.", METRIC_COUNTER},
-    {"retried", "sandbox_worker_retried_total", "Attempts that will be made again.",
-     METRIC_COUNTER},
-    {"fenced", "sandbox_worker_fenced_total", "Ends that came after the lease had gone.",
-     METRIC_COUNTER},
-    {"took_over", "sandbox_worker_took_over_total", "Jobs taken over from a worker that died.",
-     METRIC_COUNTER},
+/* The figures of a provider as one worker has it, and of a worker. */
+static const struct figure provider_figures[] = {
+#define WORKER_GAUGE(...)
+#define WORKER_COUNTER(...)
+#define PROVIDER_GAUGE(key, metric, help)   {#key, metric, help, METRIC_GAUGE},
+#define PROVIDER_COUNTER(key, metric, help) {#key, metric, help, METRIC_COUNTER},
+#include "common/domain/worker_figures.def"
+#undef WORKER_GAUGE
+#undef WORKER_COUNTER
+#undef PROVIDER_GAUGE
+#undef PROVIDER_COUNTER
+};
+static const struct figure worker_figures[] = {
+#define WORKER_GAUGE(key, metric, help)   {#key, metric, help, METRIC_GAUGE},
+#define WORKER_COUNTER(key, metric, help) {#key, metric, help, METRIC_COUNTER},
+#define PROVIDER_GAUGE(...)
+#define PROVIDER_COUNTER(...)
+#include "common/domain/worker_figures.def"
+#undef WORKER_GAUGE
+#undef WORKER_COUNTER
+#undef PROVIDER_GAUGE
+#undef PROVIDER_COUNTER
 };
 
 struct fleet *fleet_new(const struct queue_options *redis, struct store *store)
@@ -215,11 +188,11 @@ static void print_figure(struct strbuf *out, const char *worker, const cJSON *pr
                          const void *arg)
 {
     size_t index = *(const size_t *)arg;
-    const cJSON *item = field(provider, figures[index].key);
+    const cJSON *item = field(provider, provider_figures[index].key);
 
     if (item != NULL) {
-        strbuf_printf(out, "%s{worker=\"%s\",provider=\"%s\"} %" PRId64 "\n", figures[index].name,
-                      worker, provider->string, number_of(item));
+        strbuf_printf(out, "%s{worker=\"%s\",provider=\"%s\"} %" PRId64 "\n",
+                      provider_figures[index].name, worker, provider->string, number_of(item));
     }
 }
 
@@ -285,6 +258,9 @@ void fleet_print(struct fleet *fleet, struct strbuf *out)
     pthread_mutex_lock(&fleet->lock);
     refresh(fleet);
     for (size_t i = 0; i < sizeof(worker_figures) / sizeof(worker_figures[0]); i++) {
+        if (worker_figures[i].name[0] == '\0') {
+            continue;
+        }
         metric_print_head(out, worker_figures[i].name, worker_figures[i].help,
                           worker_figures[i].type);
         for (size_t w = 0; w < fleet->count; w++) {
@@ -296,8 +272,9 @@ void fleet_print(struct fleet *fleet, struct strbuf *out)
             }
         }
     }
-    for (size_t i = 0; i < sizeof(figures) / sizeof(figures[0]); i++) {
-        metric_print_head(out, figures[i].name, figures[i].help, figures[i].type);
+    for (size_t i = 0; i < sizeof(provider_figures) / sizeof(provider_figures[0]); i++) {
+        metric_print_head(out, provider_figures[i].name, provider_figures[i].help,
+                          provider_figures[i].type);
         each_provider(fleet, out, print_figure, &i);
     }
     metric_print_head(out, calls, "Operations at the provider, by how they ended.", METRIC_COUNTER);

@@ -45,7 +45,7 @@ static void test_opens_after_failures_in_a_row(void **state)
     assert_true(call(T0 + 3, GATE_TOLD_FAILS));
     assert_int_equal(gate_blocked_ms(&gate, T0 + 3), 15000);
     assert_int_equal(gate_room(&gate, T0 + 3), 0);
-    assert_int_equal(gate.counts.opened, 1);
+    assert_int_equal(gate.counts.breaker_opened, 1);
     /* then one call tries it, and no second one */
     assert_int_equal(gate_room(&gate, T0 + 15003), 1);
     gate_enter(&gate);
