@@ -17,22 +17,23 @@
 #include "lifecycle-worker/worker_state.h"
 
 enum {
-    LIFETIME_GRACE_MS = 600000, /* the provider's own end lies this far behind the deadline */
-    UNSENT_RETRY_MS = 500,      /* a create whose sending could not be written is tried again */
-    RETRY_BUDGET_MS = 500       /* a retry without budget waits this long, or twice it */
+    LIFETIME_GRACE_MS = 600000, /* the provider's own end comes this long after our deadline */
+    UNSENT_RETRY_MS =
+        500, /* until the next try of a create whose sending PostgreSQL did not record */
+    RETRY_BUDGET_MS = 500 /* a retry without budget waits for one to two of these */
 };
 
 /* ---- the call ----------------------------------------------------------------------------- */
 
 /*
- * A create goes out now, and should this worker die, the next one must know when. The claim has
- * written that time for one that goes out at once, which nearly all do. Unless the time is known to
- * be written, nothing may go out: the job is given back.
+ * Records that a create goes out now: the worker that follows a crash must know when. A create that
+ * goes out soon after its claim, as nearly all do, was recorded by the claim. Unless the time is
+ * known to be recorded, the create must not go out: the job is given back.
  */
 static bool mark_create_sending(struct flight *flight)
 {
     struct error err = ERROR_INIT;
-    bool ours = false; /* else the lease is over, as the finish will find */
+    bool ours = false; /* false = the lease is over; the finish finds that, too */
     if (clock_mono_ms() - flight->began_ms < FLIGHT_CREATE_SENT_SLACK_MS) {
         return true;
     }
@@ -42,7 +43,7 @@ static bool mark_create_sending(struct flight *flight)
         ours = false;
     }
     if (!ours) {
-        end_released(flight, UNSENT_RETRY_MS); /* nothing of this was the provider's */
+        end_released(flight, UNSENT_RETRY_MS); /* the provider has seen nothing of it */
     }
     return ours;
 }
@@ -54,7 +55,7 @@ static int64_t bounded_lifetime_ms(const struct provider *provider, int64_t time
     return lifetime_ms < longest_ms ? lifetime_ms : longest_ms;
 }
 
-/* How long the provider is to keep the sandbox, from now. */
+/* The lifetime to ask the provider for, from now. */
 static int64_t wanted_lifetime_ms(const struct flight *flight, const struct provider *provider)
 {
     const struct sandbox *box = flight_sandbox(flight);
@@ -97,8 +98,9 @@ static enum provider_op provider_op_of(enum job_op op)
 }
 
 /*
- * Where an earlier attempt may have made the sandbox, only look. Where a name can be taken once, a
- * create may be repeated under it, which is quicker; but one that is to go elsewhere is settled.
+ * True: only look for what an earlier attempt may have made. A provider that refuses a name twice
+ * allows to repeat the create under its name, which is quicker; but a create that may fail over is
+ * settled first.
  */
 static bool settles_first(const struct flight *flight, const struct provider *provider)
 {
@@ -148,7 +150,7 @@ static bool deadline_passed(const struct flight *flight)
            flight->claimed_at_ms > job->deadline_ms;
 }
 
-/* True when a call is needed; else the flight is finished. */
+/* True when the job needs a call; else the flight is finished. */
 static bool begin_effect(struct flight *flight)
 {
     const struct job *job = flight_job(flight);
@@ -178,7 +180,7 @@ static bool begin_effect(struct flight *flight)
         return true;
     }
     if (job->op == JOB_DELETE || job->op == JOB_RECONCILE) {
-        end_done(flight); /* no create was ever sent: there is nothing at the provider */
+        end_done(flight); /* no create was ever sent: the provider has nothing to delete */
     } else {
         end_failed(flight, JOB_STATE_FAILED, OUTCOME_PERMANENT,
                    "the sandbox has no counterpart at the provider");
@@ -186,7 +188,7 @@ static bool begin_effect(struct flight *flight)
     return false;
 }
 
-/* Is it tried again because it failed, rather than waited, polled or moved? */
+/* True for a new attempt after a failure; false after a wait, a poll or a failover. */
 static bool is_retry(const struct job *job)
 {
     return job->attempt > 1 &&
@@ -205,8 +207,7 @@ static void decide(struct flight *flight)
         return;
     }
     if (job->crashes >= worker->policy.max_crashes && job->op == JOB_DELETE) {
-        /* never given up, or the sandbox would live on; but not at the speed at which workers die
-         */
+        /* a delete is never given up, or the sandbox would live on; but it waits between crashes */
         log_event(LOG_ERROR, "job.delete_kills_workers", LOG_I("crashes", job->crashes),
                   LOG_I("delay_ms", worker->policy.cap_ms));
         end_released(flight, worker->policy.cap_ms);

@@ -35,7 +35,7 @@ static void log_key(const struct gate *gate, bool was_refused)
     }
 }
 
-void call_leave_gate(struct flight *flight, enum gate_told told)
+void call_leave_gate(struct flight *flight, enum gate_verdict verdict)
 {
     struct gate *gate = flight->gate;
     const struct gate_policy *policy = &flight->worker->gate_policy;
@@ -45,7 +45,7 @@ void call_leave_gate(struct flight *flight, enum gate_told told)
     flight->gate = NULL;
     enum gate_state before = gate->state;
     bool key_refused = gate->key_refused;
-    if (gate_leave(gate, policy, clock_mono_ms(), flight->entered_ms, told)) {
+    if (gate_leave(gate, policy, clock_mono_ms(), flight->entered_ms, verdict)) {
         log_event(LOG_WARN, "provider.breaker_open", LOG_S("provider", gate->provider->label),
                   LOG_I("open_ms", policy->open_ms));
     } else if (before != GATE_CLOSED && gate->state == GATE_CLOSED) {
@@ -65,7 +65,7 @@ static void end(struct flight *flight, const struct provider_step *step)
         gate->counts.ended[flight->gate_op][outcome]++;
         gate->counts.orphans_killed += flight->call.result.extras_killed;
     }
-    call_leave_gate(flight, gate_told_by(outcome, step->http_status));
+    call_leave_gate(flight, gate_verdict_of(outcome, step->http_status));
     flight->on_end(flight, step, gate);
     log_context_clear();
 }
@@ -125,7 +125,7 @@ static void wait_for_hold(struct flight *flight, struct http_request *request, i
     http_request_done(request);
     step.retry_after_ms = until_ms - clock_mono_ms();
     str_copy(step.error, sizeof(step.error), "the provider is on hold");
-    call_leave_gate(flight, GATE_TOLD_NOTHING);
+    call_leave_gate(flight, GATE_VERDICT_NONE);
     end_or_start(flight, &step);
 }
 

@@ -19,7 +19,7 @@ void call_begin(struct flight *flight, struct gate *gate);
 void call_resume(struct flight *flight);
 /* Gives the place in the gate back, with what the call has shown of the provider; no effect when
  * none is held. */
-void call_leave_gate(struct flight *flight, enum gate_told told);
+void call_leave_gate(struct flight *flight, enum gate_verdict verdict);
 
 /* The time by the database's clock, no earlier than the flight's claim. */
 int64_t call_now_ms(const struct flight *flight);

@@ -17,15 +17,15 @@
 #include "common/store/store.h"
 
 enum compare_kind {
-    /* at the provider, and no row names it nor can a job still find it: to be killed */
+    /* listed, and neither a row nor an open job can claim it: kill */
     COMPARE_ORPHAN,
-    /* at the provider, and its row's create does not know yet: to be adopted by that create */
+    /* listed, and the create of its row does not know it yet: that create adopts it */
     COMPARE_UNADOPTED,
-    /* named by a row and not at the provider: to be asked for by its id */
+    /* named by a row and not listed: query it by its id */
     COMPARE_ABSENT,
-    /* at the provider, and its row says missing: to be asked for by its id */
+    /* listed, and its row is marked missing: query it by its id */
     COMPARE_FOUND,
-    /* running here and paused there, or the other way round: to be asked for by its id */
+    /* running in one and paused in the other: query it by its id */
     COMPARE_MISMATCH,
     COMPARE_KIND_COUNT
 };

@@ -1,5 +1,5 @@
 /*
- * config - what the lifecycle worker can be told by its environment.
+ * config - the environment variables of the lifecycle worker.
  *
  * Owns: names, ranges, defaults, and the rules between values (an attempt fits into its lease, a
  * lease ends before an entry may be taken over). Failure: ERR_CONFIG names the variable.

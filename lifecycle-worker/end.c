@@ -16,7 +16,7 @@
 #include "lifecycle-worker/gates.h"
 #include "lifecycle-worker/worker_state.h"
 
-enum { EVIDENCE_MS = 60000 }; /* how long what a list showed of a sandbox counts, from its sweep */
+enum { EVIDENCE_MS = 60000 }; /* a sweep's evidence about a sandbox counts this long */
 
 static int64_t min_i64(int64_t a, int64_t b)
 {
@@ -29,18 +29,18 @@ static struct provider *provider_of(const struct flight *flight)
     return gates_find(flight->worker, flight_sandbox(flight)->provider)->provider;
 }
 
-/* ---- without success ---------------------------------------------------------------------- */
+/* ---- attempts without success ------------------------------------------------------------- */
 
 void end_released(struct flight *flight, int64_t delay_ms)
 {
     struct store_finish *finish = &flight->job.finish;
     const struct job *job = flight_job(flight);
-    call_leave_gate(flight, GATE_TOLD_NOTHING);
+    call_leave_gate(flight, GATE_VERDICT_NONE);
     finish_init(flight);
     finish->refund_attempt = true;
     finish->delay_ms = delay_ms;
     finish->release = delay_ms == 0;
-    /* why it is tried again is still what it was */
+    /* the row keeps why the job is tried again */
     finish_with(flight, JOB_STATE_RETRY_WAIT, job->outcome, job->error);
     flight->worker->counters.released++;
 }
@@ -82,9 +82,9 @@ void end_unsuccessful(struct flight *flight, const struct provider_step *step)
     }
 }
 
-/* ---- what was achieved -------------------------------------------------------------------- */
+/* ---- calls that succeeded ----------------------------------------------------------------- */
 
-/* Why a sandbox came to rest: what the caller said, else who asked. */
+/* Why a sandbox stopped: the caller's reason, else the origin of the job. */
 static const char *reason_of(const struct flight *flight)
 {
     if (flight->job.params.reason[0] != '\0') {
@@ -105,14 +105,14 @@ static int64_t margin_ms(const struct flight *flight, const struct provider *pro
     return min_i64(flight->worker->config->lifetime_margin_ms, tenth);
 }
 
-/* An end that the provider told, which lies no further away than it lets any sandbox live. */
+/* The end that the provider reported, cut to the longest life it gives any sandbox. */
 static int64_t believed_end_ms(const struct flight *flight, struct provider *provider)
 {
     return min_i64(flight->call.result.expires_at_ms,
                    call_now_ms(flight) + provider->ops->max_lifetime_ms(provider));
 }
 
-/* The provider's own end of the sandbox, as it told, else as it was asked for. */
+/* The provider's own end of the sandbox: as it reported, else as the request asked for. */
 static int64_t provider_end_ms(const struct flight *flight)
 {
     return flight->call.result.expires_at_ms > 0 ? believed_end_ms(flight, provider_of(flight))
@@ -141,8 +141,8 @@ static enum on_timeout wanted_on_timeout(const struct flight *flight)
     return params->has_on_timeout ? params->on_timeout : flight_sandbox(flight)->on_timeout;
 }
 
-/* The absolute deadline that counts from this start: the one that the resume names, or that of a
- * new sandbox, which has none yet. 0 = there is no such. */
+/* The absolute deadline that starts now: the one the resume names, or that of a new sandbox, which
+ * has none yet. 0 = none starts now. */
 static int64_t absolute_from_start_ms(const struct flight *flight)
 {
     const struct sandbox *box = flight_sandbox(flight);
@@ -152,7 +152,8 @@ static int64_t absolute_from_start_ms(const struct flight *flight)
     return box->timeout_mode == TIMEOUT_ABSOLUTE && box->expires_at_ms == 0 ? box->timeout_ms : 0;
 }
 
-/* The deadline of a sandbox that has just come up, no later than the provider lets it live. */
+/* Sets the deadline of a sandbox that has just started, at most limit_ms, where the provider's own
+ * end comes too close. */
 static void set_first_deadline(struct flight *flight, int64_t limit_ms)
 {
     const struct sandbox *box = flight_sandbox(flight);
@@ -172,7 +173,7 @@ static void set_first_deadline(struct flight *flight, int64_t limit_ms)
         return;
     }
     if (mode == TIMEOUT_ABSOLUTE) {
-        /* that deadline has done its work; kept, it would stop the sandbox again at once */
+        /* the old deadline has passed: kept, it would stop the sandbox again at once */
         timeout_ms = flight->worker->config->idle_timeout_s * 1000;
     }
     if (mode == TIMEOUT_IDLE && now + timeout_ms <= limit_ms) {
@@ -199,7 +200,7 @@ static void done_started(struct flight *flight)
              first_text(result->traffic_token, box->traffic_token));
     str_copy(values->agent_version, sizeof(values->agent_version),
              first_text(result->agent_version, box->agent_version));
-    /* the provider counts its longest life from the start: rather a moment early than late */
+    /* the provider counts its longest life from the start: assume an early start, not a late one */
     values->started_at_ms = result->started_at_ms > 0 ? result->started_at_ms : flight->sent_at_ms;
     values->provider_expires_at_ms = provider_end_ms(flight);
     set_first_deadline(flight,
@@ -221,13 +222,13 @@ static void timeout_result(struct flight *flight, int64_t expires_at_ms, bool cl
     flight->job.finish.result_json = flight->job.result_json;
 }
 
-/* schedule-timeout; limit_ms 0 = nothing at the provider limits it now (paused). */
+/* limit_ms 0 = the provider sets no limit now (paused). */
 void end_set_timeout(struct flight *flight, int64_t limit_ms)
 {
     const struct job_params *params = &flight->job.params;
     const struct sandbox *box = flight_sandbox(flight);
     enum on_timeout on_timeout = wanted_on_timeout(flight);
-    /* counted from when it was asked, by the database's clock, which also keeps it */
+    /* counts from the time of the request, by the database's clock, which also checks it */
     int64_t asked = flight_job(flight)->created_at_ms + params->timeout_ms;
     bool clamped = limit_ms > 0 && asked > limit_ms;
     int64_t kept = clamped ? limit_ms : asked;
@@ -250,7 +251,7 @@ void end_done(struct flight *flight)
     finish_with(flight, JOB_STATE_DONE, OUTCOME_OK, NULL);
 }
 
-/* The provider says what the sandbox is. True when that is not what the row says. */
+/* Moves the row to the state that the provider reports. True when it was in another. */
 static bool apply_seen(struct flight *flight, enum provider_state state)
 {
     enum lifecycle_event event;
@@ -264,7 +265,7 @@ static bool apply_seen(struct flight *flight, enum provider_state state)
         break;
     case PROVIDER_STATE_ABSENT:
         event = LIFECYCLE_SEEN_ABSENT;
-        /* a delete that was refused for good has come true */
+        /* an earlier delete failed for good, and the sandbox is gone all the same */
         reason = flight_sandbox(flight)->status == SANDBOX_DELETING ? "deleted" : "provider_lost";
         break;
     case PROVIDER_STATE_UNKNOWN:
@@ -332,7 +333,7 @@ static void end_absent(struct flight *flight)
     }
 }
 
-/* A row that was given back after its tokens had been removed gets them again. */
+/* Restores the tokens of a row that was given back after they had been removed. */
 static void keep_tokens(struct flight *flight)
 {
     const struct sandbox *box = flight_sandbox(flight);
@@ -364,7 +365,7 @@ static void done_reconcile(struct flight *flight)
             believed_end_ms(flight, provider_of(flight));
     }
     if (changed && flight->job.finish.to == SANDBOX_RUNNING) {
-        flight->job.finish.set |= STORE_SET_STARTED; /* its longest life counts from then */
+        flight->job.finish.set |= STORE_SET_STARTED; /* the longest life counts from the start */
         flight->job.finish.values.started_at_ms = result->started_at_ms;
     }
     if (changed) {
@@ -375,8 +376,8 @@ static void done_reconcile(struct flight *flight)
     finish_with(flight, JOB_STATE_DONE, OUTCOME_OK, NULL);
 }
 
-/* No earlier attempt of this create had an effect: it is made elsewhere, or here after all, by an
- * attempt that is marked as its own. */
+/* No earlier attempt of this create had an effect. Creates at another provider, or here by a new
+ * attempt, which is marked as its own. */
 static void done_settled(struct flight *flight)
 {
     if (failover_when_settled(flight)) {
@@ -387,7 +388,7 @@ static void done_settled(struct flight *flight)
     finish_with(flight, JOB_STATE_RETRY_WAIT, OUTCOME_AMBIGUOUS, NULL);
 }
 
-/* The call is through: the provider did what was asked, or says why that has no object. */
+/* The provider did what the job wanted, or reports that the sandbox is in another state. */
 static void end_successful(struct flight *flight, const struct provider_step *step)
 {
     const struct job *job = flight_job(flight);

@@ -27,7 +27,7 @@ static int place_now(const struct flight *flight)
     return -1;
 }
 
-/* The next place, in order and round again, that takes calls now; -1 = none does. */
+/* The next place after `from`, in order and around, whose gate is open; -1 = none. */
 static int place_next(const struct flight *flight, int from)
 {
     int count = flight->job.params.place_count;
@@ -41,14 +41,14 @@ static int place_next(const struct flight *flight, int from)
     return -1;
 }
 
-/* How long this create has been waiting to be made. */
+/* The time since the create was accepted. */
 static int64_t age_ms(const struct flight *flight)
 {
     return flight_since_ms(flight, flight_job(flight)->created_at_ms);
 }
 
-/* Its provider cannot be asked: not about this create, nor about any other. One that answers some
- * questions will answer this one; to wait for that is what keeps a create from being made twice. */
+/* The provider answers nothing about any create. One that answers some queries will answer the one
+ * about this create, too: waiting for that keeps a create from being made twice. */
 static bool is_unsettled_too_long(const struct flight *flight)
 {
     int64_t limit_ms = flight->worker->config->failover_unsettled_ms;
@@ -66,9 +66,9 @@ void failover_record(const struct flight *flight, struct gate *gate, enum outcom
     if (gate == NULL || flight_job(flight)->op != JOB_CREATE) {
         return;
     }
-    /* the answer to a create that went out for the first time tells nothing of those before it */
+    /* the answer to a first create says nothing about earlier ones */
     if (flight->job.claimed.create_maybe_sent || outcome == OUTCOME_AMBIGUOUS) {
-        gate_note_asked(gate, flight->entered_ms, !unknown);
+        gate_record_create(gate, flight->entered_ms, !unknown);
     }
 }
 
@@ -86,11 +86,11 @@ static int64_t delay_ms(const struct flight *flight, int from, int to, int64_t e
 }
 
 struct move {
-    const char *why; /* of the provider that is left */
+    const char *why; /* why the create leaves its provider */
     enum outcome outcome;
-    const char *error; /* its words, or NULL */
+    const char *error; /* the provider's text, or NULL */
     int http_status;
-    int64_t back_ms; /* delay, should the next place be one that was left before; 0 = ours */
+    int64_t back_ms; /* delay before a place that was left earlier; 0 = the worker's own */
     bool refund_attempt;
     bool unsettled; /* the old place may have made something */
 };
@@ -172,10 +172,10 @@ bool failover_when_failed(struct flight *flight, const struct provider_step *ste
         return false;
     }
     if (step->outcome == OUTCOME_AMBIGUOUS && flight->job.claimed.create_maybe_sent) {
-        /* what should have told was not answered either */
+        /* the look-up was not answered either */
         how.unsettled = true;
         how.why = "does not answer, not even whether it made one";
-        return flight_job(flight)->outcome != OUTCOME_SNOOZE /* the last time it did answer */ &&
+        return flight_job(flight)->outcome != OUTCOME_SNOOZE /* it answered the last time */ &&
                is_unsettled_too_long(flight) && move(flight, &how);
     }
     if (step->may_exist || flight->job.claimed.create_maybe_sent) {

@@ -11,8 +11,8 @@
  *   - when the provider certainly made nothing: it is out of reach or failing, has no capacity,
  *     or holds it off for longer than the patience;
  *   - when it is not known what it made: first the create is settled. One that was made is kept;
- *     one that was not moves on. Only when the provider has told nobody here what became of any
- *     create for SANDBOX_FAILOVER_UNSETTLED_MS does the create move unsettled, and never back.
+ *     one that was not moves on. Only when the provider has answered nothing about any create for
+ *     SANDBOX_FAILOVER_UNSETTLED_MS does the create move unsettled, and never back.
  *     What it may have left is tagged with it, and killed by the first sweep that finds it.
  */
 #ifndef WORKER_FAILOVER_H
@@ -21,7 +21,7 @@
 #include "common/domain/retry.h"
 #include "lifecycle-worker/flight.h"
 
-/* May this create be made elsewhere, were its provider not to do it? */
+/* Whether another provider may make this create. */
 bool failover_is_possible(const struct flight *flight);
 
 /* The flight's call at this gate has ended like this: does the provider answer what becomes of

@@ -9,7 +9,7 @@
 
 #define FULL_RETRY_MS  500
 #define PROBE_RETRY_MS 1000
-#define RETRY_BURST_S  10 /* unspent budget is kept for so long */
+#define RETRY_BURST_S  10 /* unspent retries are kept for this many seconds */
 #define MILLI          1000
 
 const char *gate_state_name(enum gate_state state)
@@ -106,7 +106,7 @@ void gate_enter(struct gate *gate)
     gate->in_flight++;
 }
 
-/* One more for each round of calls that went well, while as many are needed. */
+/* Additive increase: one more per round of successful calls, while that many are in use. */
 static void limit_raise(struct gate *gate)
 {
     if (2 * (gate->in_flight + 1) >= gate_limit(gate)) {
@@ -117,7 +117,8 @@ static void limit_raise(struct gate *gate)
     }
 }
 
-/* Half of what was in use. Calls that began before the last cut tell nothing that is new. */
+/* Multiplicative decrease: half of what was in use. A call from before the last cut adds nothing.
+ */
 static void limit_cut(struct gate *gate, int64_t now_ms, int64_t began_ms)
 {
     int64_t used = (int64_t)(gate->in_flight + 1) * MILLI;
@@ -131,7 +132,7 @@ static void limit_cut(struct gate *gate, int64_t now_ms, int64_t began_ms)
     }
 }
 
-static bool note_failure(struct gate *gate, const struct gate_policy *policy, int64_t now_ms)
+static bool count_failure(struct gate *gate, const struct gate_policy *policy, int64_t now_ms)
 {
     if (gate->failures == 0 || now_ms - gate->first_failure_ms > policy->window_ms) {
         gate->failures = 0;
@@ -150,53 +151,53 @@ static bool note_failure(struct gate *gate, const struct gate_policy *policy, in
 }
 
 bool gate_leave(struct gate *gate, const struct gate_policy *policy, int64_t now_ms,
-                int64_t began_ms, enum gate_told told)
+                int64_t began_ms, enum gate_verdict verdict)
 {
     gate->in_flight--;
-    switch (told) {
-    case GATE_TOLD_FAILS:
-        return note_failure(gate, policy, now_ms);
-    case GATE_TOLD_KEY_REFUSED:
+    switch (verdict) {
+    case GATE_VERDICT_FAILS:
+        return count_failure(gate, policy, now_ms);
+    case GATE_VERDICT_KEY_REFUSED:
         gate->state = GATE_OPEN;
         gate->key_refused = true;
         gate->open_until_ms = now_ms + policy->key_open_ms;
         return false;
-    case GATE_TOLD_WORKS:
-    case GATE_TOLD_LIMITED:
+    case GATE_VERDICT_WORKS:
+    case GATE_VERDICT_LIMITED:
         gate->state = GATE_CLOSED;
         gate->key_refused = false;
         gate->failures = 0;
-        if (told == GATE_TOLD_WORKS) {
+        if (verdict == GATE_VERDICT_WORKS) {
             limit_raise(gate);
         } else {
             limit_cut(gate, now_ms, began_ms);
         }
         return false;
-    case GATE_TOLD_NOTHING:
+    case GATE_VERDICT_NONE:
         break;
     }
     if (gate->state == GATE_PROBING && gate->in_flight == 0) {
-        gate->state = GATE_OPEN; /* its time is over: the next call is the probe */
+        gate->state = GATE_OPEN; /* the open time has passed: the next call is the probe */
     }
     return false;
 }
 
-enum gate_told gate_told_by(enum outcome outcome, int http_status)
+enum gate_verdict gate_verdict_of(enum outcome outcome, int http_status)
 {
     switch (outcome) {
     case OUTCOME_AUTH:
-        return GATE_TOLD_KEY_REFUSED;
+        return GATE_VERDICT_KEY_REFUSED;
     case OUTCOME_RATE_LIMITED:
-        return GATE_TOLD_LIMITED;
+        return GATE_VERDICT_LIMITED;
     case OUTCOME_TRANSIENT:
     case OUTCOME_AMBIGUOUS:
         switch (http_status) {
         case 408:
         case 409:
         case 425:
-            return GATE_TOLD_WORKS;
+            return GATE_VERDICT_WORKS;
         default: /* another 3xx or 4xx that is to be tried again is not the provider's own */
-            return http_status == 0 || http_status >= 300 ? GATE_TOLD_FAILS : GATE_TOLD_WORKS;
+            return http_status == 0 || http_status >= 300 ? GATE_VERDICT_FAILS : GATE_VERDICT_WORKS;
         }
     case OUTCOME_OK:
     case OUTCOME_PERMANENT:
@@ -205,7 +206,7 @@ enum gate_told gate_told_by(enum outcome outcome, int http_status)
     case OUTCOME_COUNT:
         break;
     }
-    return GATE_TOLD_WORKS;
+    return GATE_VERDICT_WORKS;
 }
 
 void gate_hold(struct gate *gate, int64_t now_ms, int64_t left_ms, bool key_refused)
@@ -216,11 +217,11 @@ void gate_hold(struct gate *gate, int64_t now_ms, int64_t left_ms, bool key_refu
         gate->key_refused = true;
         gate->open_until_ms = gate->hold_until_ms;
     } else if (left_ms <= 0 && gate->key_refused && gate->open_until_ms > now_ms) {
-        gate->open_until_ms = now_ms; /* it was lifted by hand: somebody has mended the key */
+        gate->open_until_ms = now_ms; /* an operator deleted the hold: the key works again */
     }
 }
 
-void gate_note_asked(struct gate *gate, int64_t asked_ms, bool answered)
+void gate_record_create(struct gate *gate, int64_t asked_ms, bool answered)
 {
     if (answered) {
         gate->silent_since_ms = 0;

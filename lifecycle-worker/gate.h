@@ -18,13 +18,13 @@
 
 enum gate_state { GATE_CLOSED, GATE_PROBING, GATE_OPEN };
 
-/* What the end of a call tells of the provider. */
-enum gate_told {
-    GATE_TOLD_NOTHING,
-    GATE_TOLD_WORKS,
-    GATE_TOLD_FAILS,      /* no answer, 5xx, or a refusal that is not its own */
-    GATE_TOLD_LIMITED,    /* works, but we call too often */
-    GATE_TOLD_KEY_REFUSED /* no call can succeed before somebody mends our key */
+/* What a call has shown of its provider. */
+enum gate_verdict {
+    GATE_VERDICT_NONE,
+    GATE_VERDICT_WORKS,
+    GATE_VERDICT_FAILS,      /* no answer, 5xx, or a refusal that is not its own */
+    GATE_VERDICT_LIMITED,    /* works, and limits our rate */
+    GATE_VERDICT_KEY_REFUSED /* no call succeeds until an operator sets a valid key */
 };
 
 struct gate_policy {
@@ -32,11 +32,11 @@ struct gate_policy {
     int64_t window_ms;
     int64_t open_ms;
     int64_t key_open_ms;   /* the same after a refused key */
-    int64_t retry_percent; /* retries allowed a hundred first attempts */
-    int64_t retry_per_s;   /* and these in any case */
+    int64_t retry_percent; /* retries allowed per 100 first attempts */
+    int64_t retry_per_s;   /* retries allowed per second in any case */
 };
 
-/* By the job's op; the killing of what no row names and the list of everything are two more. */
+/* Calls are counted by the op of their job; kills and sweeps are two more. */
 enum { GATE_OP_KILL = JOB_OP_COUNT, GATE_OP_SWEEP, GATE_OPS };
 const char *gate_op_name(int op);
 
@@ -60,7 +60,7 @@ struct gate {
     char name[PROVIDER_BYTES];
     struct provider *provider;
     int limit_max;
-    int64_t limit_milli; /* calls at once, in thousandths */
+    int64_t limit_milli; /* limit of calls in flight, in thousandths */
     int64_t limit_cut_ms;
     int in_flight;
     int64_t hold_until_ms;
@@ -68,9 +68,10 @@ struct gate {
     int failures;
     int64_t first_failure_ms;
     int64_t open_until_ms;
-    bool key_refused; /* that is why it is open */
+    bool key_refused; /* the refused key opened it */
     int64_t retry_milli, retry_ms;
-    int64_t silent_since_ms; /* it has told of no create since, though asked; 0 = it tells */
+    int64_t
+        silent_since_ms; /* first create without an answer since the last answered one; 0 = none */
     struct gate_counts counts;
 };
 
@@ -83,21 +84,21 @@ int gate_limit(const struct gate *gate);
 int64_t gate_blocked_ms(const struct gate *gate, int64_t now_ms);
 /* How many calls may start now. */
 int gate_room(const struct gate *gate, int64_t now_ms);
-/* May an attempt start, as far as the budget of retries goes? Counts it, if so. */
+/* Whether the retry budget lets an attempt start; counts it if so. */
 bool gate_take_attempt(struct gate *gate, const struct gate_policy *policy, int64_t now_ms,
                        bool is_retry);
 /* Takes a place; only when gate_blocked_ms() is 0. The first call after an open time is a probe. */
 void gate_enter(struct gate *gate);
-/* Gives the place back that was taken at began_ms. Returns true when this opened the breaker. */
+/* Gives back the place taken at began_ms. True when this opened the breaker. */
 bool gate_leave(struct gate *gate, const struct gate_policy *policy, int64_t now_ms,
-                int64_t began_ms, enum gate_told told);
-/* What an outcome of a call tells of the provider. */
-enum gate_told gate_told_by(enum outcome outcome, int http_status);
-/* The hold that all workers share: left_ms 0 = there is none (any more). */
+                int64_t began_ms, enum gate_verdict verdict);
+/* What an outcome shows of the provider. */
+enum gate_verdict gate_verdict_of(enum outcome outcome, int http_status);
+/* Takes over the hold that all workers share; left_ms 0 = there is none. */
 void gate_hold(struct gate *gate, int64_t now_ms, int64_t left_ms, bool key_refused);
-/* A create, or a look for what one has made, that began at asked_ms was answered or was not. */
-void gate_note_asked(struct gate *gate, int64_t asked_ms, bool answered);
-/* Has nobody here been told what became of a create for so long, though asking? */
+/* A create, or a look-up of one, that began at asked_ms was answered or not. */
+void gate_record_create(struct gate *gate, int64_t asked_ms, bool answered);
+/* True when this worker has asked about creates for for_ms and got no answer. */
 bool gate_is_silent(const struct gate *gate, int64_t now_ms, int64_t for_ms);
 void gate_count_request(struct gate *gate, int op, int64_t took_ms);
 

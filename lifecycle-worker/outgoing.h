@@ -1,5 +1,5 @@
 /*
- * outgoing - what Redis is to be told after the next commit: acks, replies, wake-ups.
+ * outgoing - acks, replies and wake-ups that go to Redis after the next commit.
  *
  * Owns: the three lists. They are bounded; what does not fit while Redis is away is dropped, and
  * polling, takeover and the reaper repair it. Threads: the worker's one.

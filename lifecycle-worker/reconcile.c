@@ -17,11 +17,11 @@
 #include "lifecycle-worker/outgoing.h"
 
 enum {
-    LEASE_MARGIN_MS = 15000, /* of the sweep, at most: for judging and acting after the list */
-    ROWS_AT_ONCE = 1000      /* of ours, read in one turn: some 10 ms */
+    LEASE_MARGIN_MS = 15000, /* of the lease, at most: time to act after the list */
+    ROWS_AT_ONCE = 1000      /* rows read in one turn of the loop: about 10 ms */
 };
 
-/* `reason` NULL: the provider was seen whole, and judged. */
+/* `reason`: why the sweep has no result; NULL = it has one. */
 static void end_sweep(struct worker *worker, const char *sweep_id, const char *provider,
                       const char *reason)
 {
@@ -40,7 +40,7 @@ static void end_sweep(struct worker *worker, const char *sweep_id, const char *p
     }
 }
 
-/* Of the sweep, from now. */
+/* The lease of a sweep, from now. */
 static int64_t sweep_lease_ms(const struct worker *worker)
 {
     int64_t list_ms = worker->config->reconcile_sweep_ms;
@@ -53,7 +53,7 @@ struct sweep_result {
     size_t killed, checked, adopted, given_back, capped;
 };
 
-/* False when there is no room now; the next sweep finds it again. */
+/* False when every slot is taken; the next sweep finds the orphan again. */
 static bool begin_kill(struct worker *worker, const char *provider,
                        const struct compare_finding *orphan)
 {
@@ -81,7 +81,7 @@ static size_t allowance(const struct worker *worker, size_t of)
     return allowed > 0 ? allowed : 1;
 }
 
-/* Jobs have the other slots. */
+/* The kills of one sweep: jobs need the other slots. */
 static size_t kill_allowance(const struct worker *worker, size_t listed)
 {
     size_t allowed = allowance(worker, listed);
@@ -117,7 +117,7 @@ void reconcile_late_call(const struct flight *flight)
     }
 }
 
-/* A list of sandboxes to act on, with their ids at the provider and a word about each. */
+/* Sandboxes to act on: our id, the provider's id, and the evidence or state of each. */
 struct targets {
     const char **sandboxes, **providers, **words;
     size_t count;
@@ -217,7 +217,7 @@ static int act(struct worker *worker, const char *provider, const struct compare
             if (sightings[i].wanted) { /* a job has taken it up since its page was read */
                 break;
             }
-            if (sightings[i].lost) { /* nobody asked for its end: never killed */
+            if (sightings[i].lost) { /* its row ended as lost, not on request: never killed */
                 if (finding->state == PROVIDER_STATE_RUNNING ||
                     finding->state == PROVIDER_STATE_PAUSED) {
                     targets_add(&returns, finding->sandbox_id, finding->provider_sandbox_id,
@@ -227,7 +227,7 @@ static int act(struct worker *worker, const char *provider, const struct compare
                 }
                 break;
             }
-            /* what a create left where it went on unsettled: there is nothing to wait for */
+            /* a copy that a create left when it failed over unsettled: kill it at once */
             if (!sightings[i].copy && (!sure || !is_grace_over(worker, &sightings[i]))) {
                 break;
             }
@@ -257,7 +257,8 @@ static int act(struct worker *worker, const char *provider, const struct compare
                 add_check(&checks, finding, ABSENCE_NO_LIST);
             }
             break;
-        case COMPARE_UNADOPTED: /* its create looks for itself: no harm in being early */
+        case COMPARE_UNADOPTED: /* the create looks the sandbox up itself: waking it early does no
+                                   harm */
             targets_add(&adopts, finding->sandbox_id, "", "");
             break;
         case COMPARE_KIND_COUNT:
@@ -319,7 +320,7 @@ static void log_swept(const struct flight *flight, const struct sweep_result *re
     }
 }
 
-/* Ends the sweep and its flight, which must have left the gate. `err` NULL: it was judged. */
+/* Ends the sweep and its flight, which must have left the gate. `err` NULL = it has a result. */
 static void end_flight(struct worker *worker, struct flight *flight, const struct error *err)
 {
     if (err != NULL && (err->code == ERR_DATABASE_DOWN || err->code == ERR_OVERLOADED)) {
@@ -329,7 +330,7 @@ static void end_flight(struct worker *worker, struct flight *flight, const struc
     inflight_release(&worker->inflight, flight);
 }
 
-/* PROVIDER_PAGE_ITEMS of a page at most: a server that knows no pages sends all at once. */
+/* Compares at most PROVIDER_PAGE_ITEMS: a server without pages sends everything at once. */
 static int take_items(struct worker *worker, struct flight *flight,
                       const struct provider_listed *items, size_t count, struct error *err)
 {
@@ -365,7 +366,7 @@ static bool on_page(struct flight *flight, const struct provider_step *step)
         size_t left = call->listed_count - at;
         if (take_items(worker, flight, call->listed + at,
                        left < PROVIDER_PAGE_ITEMS ? left : PROVIDER_PAGE_ITEMS, &err) != 0) {
-            call_leave_gate(flight, GATE_TOLD_NOTHING);
+            call_leave_gate(flight, GATE_VERDICT_NONE);
             end_flight(worker, flight, &err);
             return false;
         }
@@ -389,7 +390,8 @@ void reconcile_rows(struct flight *flight)
     compare_rows(&flight->sweep.compare, rows, count);
     free(rows);
     if (count == ROWS_AT_ONCE) {
-        flight->not_before_ms = clock_mono_ms(); /* the jobs have their turn */
+        flight->not_before_ms =
+            clock_mono_ms(); /* the next batch in the next turn, after the jobs */
         flight->phase = FLIGHT_WAITING;
         return;
     }
@@ -488,7 +490,7 @@ void reconcile_poll(struct worker *worker)
 void reconcile_abandon(struct flight *flight)
 {
     struct worker *worker = flight->worker;
-    call_leave_gate(flight, GATE_TOLD_NOTHING);
+    call_leave_gate(flight, GATE_VERDICT_NONE);
     end_sweep(worker, flight->sweep.id, flight->sweep.provider, "the worker stopped in the middle");
     inflight_release(&worker->inflight, flight);
 }

@@ -32,7 +32,7 @@ static struct wakeup wakeup_of(const struct worker *worker, const struct job *jo
 
 /* ---- lost leases -------------------------------------------------------------------------- */
 
-/* The flight of a create that was not written goes on as the kill of what it made. */
+/* Goes on as the kill of the sandbox that an uncommitted create made. */
 static void become_kill(struct flight *flight)
 {
     const struct job *job = flight_job(flight);
@@ -49,9 +49,9 @@ static void become_kill(struct flight *flight)
 }
 
 /*
- * A create of ours that was not written. Its sandbox is left to whoever has the job now, who finds
- * it by its tags, unless the row already names another one or is at its end: then nobody ever
- * will, and it is killed here. Returns true when the flight goes on as a kill.
+ * This worker's create made a sandbox, and its finish was not committed. The holder of the job
+ * finds the sandbox by its tags, unless the row names another sandbox or has ended: then this
+ * worker kills it. Returns true when the flight goes on as that kill.
  */
 static bool keep_to_kill(struct worker *worker, struct flight *flight)
 {
@@ -91,7 +91,7 @@ static bool keep_to_kill(struct worker *worker, struct flight *flight)
 static void end_fenced(struct worker *worker, struct flight *flight, const char *event)
 {
     const struct job *job = flight_job(flight);
-    /* a commit whose answer was lost looks like this too: a waiter must not miss its end */
+    /* perhaps only the answer to our commit was lost: a waiter must not miss the end of its job */
     struct job seen;
     struct error err = ERROR_INIT;
     memset(&seen, 0, sizeof(seen));
@@ -105,7 +105,7 @@ static void end_fenced(struct worker *worker, struct flight *flight, const char 
         outgoing_ack(worker, &flight->job.entry);
     }
     reconcile_late_call(flight);
-    /* logged last: who reads the event finds the job that the late call led to */
+    /* logged last: a reader of the event finds the job that the late call led to */
     log_event(LOG_WARN, event, LOG_S("op", job_op_name(job->op)),
               LOG_I("lease_token", job->lease_token));
     if (!keep_to_kill(worker, flight)) {
@@ -192,7 +192,7 @@ static void end_item(struct worker *worker, struct flight *flight, struct store_
     log_context_clear();
 }
 
-/* An outcome that the database refuses: the job is tried again without it. */
+/* PostgreSQL refuses this outcome: schedules the job again without it. */
 static void write_bare_retry(struct worker *worker, const struct flight *flight,
                              const struct error *why)
 {
@@ -210,8 +210,8 @@ static void write_bare_retry(struct worker *worker, const struct flight *flight,
     }
 }
 
-/* One by one, after a batch was refused for a reason other than an absent server: one bad row must
- * not hold up the others. */
+/* Commits one by one after PostgreSQL refused the batch: one bad row must not hold up the others.
+ */
 static void finish_singly(struct worker *worker, struct flight **flights,
                           struct store_finish *items, size_t count)
 {

@@ -38,9 +38,10 @@
 #define REFILL_MAX          20000 /* the rest is found by the reaper */
 #define OUTBOX_BASE_MS      5000
 
-/* ---- what we depend on -------------------------------------------------------------------- */
+/* ---- PostgreSQL and Redis ----------------------------------------------------------------- */
 
-/* PostgreSQL after a start or an absence: is it there, is its schema, and whose is it? */
+/* After a start or an outage: does PostgreSQL answer, with our schema, and which deployment is it?
+ */
 static void probe_store(struct worker *worker)
 {
     struct error err = ERROR_INIT;
@@ -52,7 +53,7 @@ static void probe_store(struct worker *worker)
         (worker->deployment_id[0] == '\0' &&
          store_deployment_id(worker->store, worker->deployment_id, &err) != 0)) {
         dependencies_store_failed(worker, &err);
-        /* a host that swallows packets must not take most of the loop's time */
+        /* a host that drops packets must not take most of the loop's time */
         worker->store_retry_ms =
             clock_mono_ms() + DEPENDENCIES_STORE_RETRY_MS + (clock_mono_ms() - start_ms);
         return;
@@ -61,7 +62,7 @@ static void probe_store(struct worker *worker)
     dependencies_store_works(worker);
 }
 
-/* Every unfinished job onto the streams again: they were wiped. */
+/* Redis was wiped: adds every unfinished job to the streams again. */
 static void refill_streams(struct worker *worker)
 {
     struct wakeup *wakeups = NULL;
@@ -99,7 +100,7 @@ static void prepare_queue(struct worker *worker)
     }
 }
 
-/* Nothing is read before the keys are known to be ours, nor when they are no more. */
+/* Checks whose Redis keys these are. Nothing is read before they are known to be ours. */
 static void look_for_mark(struct worker *worker, int64_t now_ms)
 {
     struct error err = ERROR_INIT;
@@ -124,7 +125,7 @@ static void look_for_mark(struct worker *worker, int64_t now_ms)
 
 /* ---- claiming ----------------------------------------------------------------------------- */
 
-/* A read may give one entry of each stream where there is room for fewer. */
+/* One read may return an entry of each stream, even with less room. */
 static size_t held_max(const struct worker_config *config)
 {
     size_t slots = (size_t)config->max_in_flight;
@@ -138,13 +139,13 @@ static void forget_held(struct worker *worker, size_t index)
             (worker->held_count - index) * sizeof(*worker->held));
 }
 
-/* A wake-up that claims whichever create or resume is next in turn. */
+/* True for a wake-up that claims the create or resume whose turn it is, not its own job. */
 static bool is_turn(const struct worker *worker, const struct queue_entry *entry)
 {
     return worker->held_in_turn && (entry->op == JOB_CREATE || entry->op == JOB_RESUME);
 }
 
-/* Drops what needs no claim: malformed entries and those of jobs we are at already. */
+/* Drops entries that need no claim: malformed ones, and those of jobs in flight here. */
 static void sift_held(struct worker *worker)
 {
     for (size_t i = 0; i < worker->held_count;) {
@@ -152,7 +153,7 @@ static void sift_held(struct worker *worker)
         struct flight *flight = entry->wakeup.job_id[0] == '\0'
                                     ? NULL
                                     : inflight_find(&worker->inflight, entry->wakeup.job_id);
-        /* a job that another's wake-up began leaves its own to another */
+        /* the job was begun by another entry, which then serves somebody else: keep this one */
         bool spare = flight != NULL && !flight->job.has_entry && is_turn(worker, entry);
         if (entry->wakeup.job_id[0] != '\0' && (flight == NULL || spare)) {
             i++;
@@ -162,7 +163,7 @@ static void sift_held(struct worker *worker)
             log_event(LOG_WARN, "entry.malformed", LOG_S("entry", entry->id),
                       LOG_S("stream", job_op_name(entry->op)));
         }
-        /* after a reconnect the flight's own entry is read again: it is acknowledged at its end */
+        /* after a reconnect the flight's own entry is read again; its end acknowledges it */
         if (flight == NULL || !flight->job.has_entry ||
             strcmp(flight->job.entry.id, entry->id) != 0) {
             outgoing_ack(worker, entry);
@@ -171,7 +172,7 @@ static void sift_held(struct worker *worker)
     }
 }
 
-/* The held entry of this job among the first `count`, or -1. */
+/* The index of the held entry of this job, or -1. */
 static long find_held(const struct worker *worker, const char *job_id)
 {
     for (size_t i = 0; i < worker->held_count; i++) {
@@ -234,7 +235,7 @@ static void claim_held(struct worker *worker)
     }
     if (count > 0) {
         database_clock_update(&worker->clock, claimed[0].claimed_at_ms, asked_ms);
-        /* another worker may have been told to wait a moment ago */
+        /* another worker may have got a Retry-After a moment ago */
         gates_read_holds(worker, clock_mono_ms(), HOLD_FRESH_MS);
     }
     for (size_t i = 0; i < count; i++) {
@@ -259,7 +260,7 @@ static void claim_held(struct worker *worker)
     free(copies);
 }
 
-/* To whichever worker has room, at once. */
+/* Puts the held entries back on their streams, for a worker with room. */
 static void give_back_held(struct worker *worker)
 {
     sift_held(worker);
@@ -272,7 +273,7 @@ static void give_back_held(struct worker *worker)
     worker->held_count = 0;
 }
 
-/* What was read beyond the room there is must not grow old here. */
+/* Entries read beyond the room must not wait here. */
 static void give_back_excess(struct worker *worker)
 {
     if (worker->held_count > 0 && worker->store_up && inflight_room(&worker->inflight) == 0) {
@@ -294,7 +295,7 @@ static void take_sweeps(struct worker *worker)
 
 /* ---- reading ------------------------------------------------------------------------------ */
 
-/* How many entries may be read now: free slots, and no more than the providers take. */
+/* How many entries may be read now: at most the free slots, and what the gates let through. */
 static int read_room(const struct worker *worker)
 {
     int64_t now_ms = clock_mono_ms();
@@ -354,7 +355,7 @@ static void take_entries(struct worker *worker)
     worker->held_in_turn = true;
 }
 
-/* Entries of workers that died with them. */
+/* Takes over the entries of workers that died. */
 static void take_over(struct worker *worker, int64_t now_ms)
 {
     struct error err = ERROR_INIT;
@@ -381,7 +382,7 @@ static void take_over(struct worker *worker, int64_t now_ms)
     }
 }
 
-/* Without Redis, or beside one that refuses some of it, the table itself says what is due. */
+/* While Redis is away or refuses writes, reads from PostgreSQL what is due. */
 static void poll_due(struct worker *worker, int64_t now_ms)
 {
     bool degraded = dependencies_queue_is_degraded(worker, now_ms);
@@ -476,7 +477,7 @@ static int64_t turn_timeout_ms(const struct worker *worker, int64_t now_ms)
     if (worker->drain_end_ms != 0) {
         timeout_ms = sooner(timeout_ms, worker->drain_end_ms, now_ms);
     } else if (worker->store_up && !queue_reader_parked(worker->reader)) {
-        /* a gate that is shut opens by time */
+        /* a closed gate opens when its time is over */
         timeout_ms = timeout_ms < 50 ? timeout_ms : 50;
     }
     for (int i = 0; i < worker->inflight.capacity; i++) {
@@ -484,7 +485,7 @@ static int64_t turn_timeout_ms(const struct worker *worker, int64_t now_ms)
             timeout_ms = sooner(timeout_ms, worker->inflight.flights[i].not_before_ms, now_ms);
         }
     }
-    /* a Redis that is away does not make this a busy loop */
+    /* no busy loop while Redis is away */
     return !worker->queue_up && timeout_ms < 10 ? 10 : timeout_ms;
 }
 
@@ -501,7 +502,7 @@ static void drain_begin(struct worker *worker)
     give_back_held(worker);
 }
 
-/* Time is up: what is still in flight is given back. */
+/* The drain time is over: gives back what is still in flight. */
 static void drain_end(struct worker *worker)
 {
     http_multi_free(worker->http);
@@ -565,7 +566,7 @@ static void turn(struct worker *worker)
     claim_held(worker);
     give_back_excess(worker);
     settle_finished(worker);
-    /* Redis finds what the freed slots can take while it is told of what has ended */
+    /* send the next XREADGROUP before the acks, so that both round trips overlap */
     if (worker->drain_end_ms == 0) {
         park_reader(worker);
     }

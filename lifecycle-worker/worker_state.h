@@ -64,7 +64,7 @@ struct worker {
     struct inflight inflight;
     struct queue_entry *held; /* read, not yet claimed */
     size_t held_count;
-    bool held_in_turn; /* they came from the streams: creates and resumes among them take turns */
+    bool held_in_turn; /* read from the streams: creates and resumes of several owners take turns */
     struct worker_outgoing outgoing;
     struct worker_counters counters;
     int64_t started_wall_ms;
@@ -77,7 +77,7 @@ struct worker {
     int64_t queue_retry_ms;
     int64_t next_heartbeat_ms, next_autoclaim_ms, holds_read_ms, next_due_ms;
     int64_t next_beat_ms; /* heartbeat in PostgreSQL */
-    int64_t next_mark_ms; /* look whose keys they are */
+    int64_t next_mark_ms; /* next check whose Redis keys these are */
     int64_t read_retry_ms;
     struct database_clock clock;
     int64_t drain_end_ms; /* 0 = not draining */

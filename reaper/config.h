@@ -1,5 +1,5 @@
 /*
- * config - what the reaper can be told by its environment.
+ * config - the environment variables of the reaper.
  *
  * Failure: ERR_CONFIG names the variable; the program stops at start.
  */

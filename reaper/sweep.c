@@ -18,13 +18,13 @@
 #define TOKEN_AGE_MS     3600000 /* a revoked token is kept so long after its own end */
 #define DEAD_CLAIM_MS    10000   /* for sending dead letters, before another reaper does */
 #define ASK_LOOK_MS      1000  /* longest interval of the look whether a sweep is to be asked for */
-#define REFUSED_FRESH_MS 30000 /* a refusal after a longer time is told anew */
+#define REFUSED_FRESH_MS 30000 /* a refusal after a longer time is logged again */
 #define DEAD_PROCESS_MS  3600000 /* a dead process is forgotten */
 #define DEAD_LOOK_MS     5000    /* interval of the look whether their list is there */
 
 /* ---- what we depend on -------------------------------------------------------------------- */
 
-static void note_store(struct sweep *sweep, const struct error *err)
+static void report_store(struct sweep *sweep, const struct error *err)
 {
     if (err == NULL) {
         if (!sweep->store_up) {
@@ -41,7 +41,7 @@ static void note_store(struct sweep *sweep, const struct error *err)
 }
 
 /* Redis is full, or a key is of another type: workers look that up in PostgreSQL. */
-static void note_refusal(struct sweep *sweep, const struct error *err)
+static void report_refusal(struct sweep *sweep, const struct error *err)
 {
     int64_t now_ms = clock_mono_ms();
     if (sweep->queue_refused_ms == 0 || now_ms - sweep->queue_refused_ms > REFUSED_FRESH_MS) {
@@ -50,10 +50,10 @@ static void note_refusal(struct sweep *sweep, const struct error *err)
     sweep->queue_refused_ms = now_ms;
 }
 
-static void note_queue(struct sweep *sweep, const struct error *err)
+static void report_queue(struct sweep *sweep, const struct error *err)
 {
     if (err != NULL && err->code == ERR_LIMIT) {
-        note_refusal(sweep, err);
+        report_refusal(sweep, err);
         return;
     }
     if (err == NULL) {
@@ -82,7 +82,7 @@ static bool knows_owner(struct sweep *sweep)
         return true;
     }
     if (store_deployment_id(sweep->store, id, &err) != 0) {
-        note_store(sweep, &err);
+        report_store(sweep, &err);
         return false;
     }
     queue_owner_set(&sweep->owner, id);
@@ -96,10 +96,10 @@ static void send_wakeups(struct sweep *sweep, struct wakeup *wakeups, size_t cou
     if (count > 0) {
         CRASHPOINT(reaper_decided);
         if (queue_add(sweep->queue, wakeups, count, &err) == 0) {
-            note_queue(sweep, NULL);
+            report_queue(sweep, NULL);
             sweep->wakeups += (int64_t)count;
         } else {
-            note_queue(sweep, &err);
+            report_queue(sweep, &err);
         }
     }
     free(wakeups);
@@ -116,7 +116,7 @@ static bool run_lives(struct sweep *sweep)
     size_t count = 0;
 
     if (store_reap_lives(sweep->store, (int)config->batch, &wakeups, &count, &err) != 0) {
-        note_store(sweep, &err);
+        report_store(sweep, &err);
         return true;
     }
     if (count > 0) {
@@ -137,10 +137,10 @@ static void run_deadlines(struct sweep *sweep, int64_t now_ms)
         return;
     }
     if (store_reap_deadlines(sweep->store, (int)config->batch, &wakeups, &count, &err) != 0) {
-        note_store(sweep, &err);
+        report_store(sweep, &err);
         return;
     }
-    note_store(sweep, NULL);
+    report_store(sweep, NULL);
     sweep->deadlines += (int64_t)count;
     if (count > 0) {
         log_event(LOG_INFO, "deadlines.reached", LOG_I("count", (int64_t)count));
@@ -152,7 +152,7 @@ static void run_deadlines(struct sweep *sweep, int64_t now_ms)
     }
     int64_t wait_ms = config->tick_ms;
     if (store_next_deadline_ms(sweep->store, config->tick_ms, &wait_ms, &err) != 0) {
-        note_store(sweep, &err);
+        report_store(sweep, &err);
         wait_ms = config->tick_ms;
     }
     if (wait_ms > config->tick_ms) {
@@ -168,18 +168,18 @@ static void look_for_mark(struct sweep *sweep)
     struct error err = ERROR_INIT;
     bool present = true;
     if (queue_mark_present(sweep->queue, &present, &err) != 0) {
-        note_queue(sweep, &err);
+        report_queue(sweep, &err);
         if (err.code != ERR_LIMIT) {
             return;
         }
     }
-    note_queue(sweep, NULL);
+    report_queue(sweep, NULL);
     if (present && sweep->keys_ours) {
         return;
     }
     bool wiped = false;
     if (queue_prepare(sweep->queue, &wiped, &err) != 0) {
-        note_queue(sweep, &err);
+        report_queue(sweep, &err);
         if (err.code != ERR_LIMIT) {
             return;
         }
@@ -191,7 +191,7 @@ static void look_for_mark(struct sweep *sweep)
     /* a deployment that has just been made has no mark either */
     bool had_jobs = true;
     if (store_has_jobs(sweep->store, &had_jobs, &err) != 0) {
-        note_store(sweep, &err);
+        report_store(sweep, &err);
     }
     if (had_jobs) {
         log_event(LOG_WARN, "queue.wiped");
@@ -215,10 +215,10 @@ static void run_outbox(struct sweep *sweep, int64_t now_ms)
     limit = sweep->refill ? REFILL_MAX : (int)config->batch;
     if (store_outbox(sweep->store, limit, config->outbox_base_ms, sweep->refill, &wakeups, &count,
                      &err) != 0) {
-        note_store(sweep, &err);
+        report_store(sweep, &err);
         return;
     }
-    note_store(sweep, NULL);
+    report_store(sweep, NULL);
     if (count > 0) {
         log_event(sweep->refill ? LOG_WARN : LOG_DEBUG, "jobs.woken",
                   LOG_I("count", (int64_t)count));
@@ -240,7 +240,7 @@ static int send_letters(struct sweep *sweep, const struct store_dead_letter *let
     struct error err = ERROR_INIT;
     for (size_t i = 0; i < count; i++) {
         if (queue_add_dead(sweep->queue, &letters[i].wakeup, letters[i].error, &err) != 0) {
-            note_queue(sweep, &err);
+            report_queue(sweep, &err);
             return -1;
         }
     }
@@ -257,9 +257,9 @@ static void look_for_dead_list(struct sweep *sweep, int64_t now_ms)
     }
     sweep->next_dead_look_ms = now_ms + DEAD_LOOK_MS;
     if (queue_dead_present(sweep->queue, &present, &err) != 0) {
-        note_queue(sweep, &err);
+        report_queue(sweep, &err);
     } else if (!present && store_dead_relist(sweep->store, &err) != 0) {
-        note_store(sweep, &err);
+        report_store(sweep, &err);
     }
 }
 
@@ -274,12 +274,12 @@ static void run_dead_letters(struct sweep *sweep, int64_t now_ms)
     look_for_dead_list(sweep, now_ms);
     if (store_dead_claim(sweep->store, (int)sweep->config->batch, DEAD_CLAIM_MS, &letters, &count,
                          &err) != 0) {
-        note_store(sweep, &err);
+        report_store(sweep, &err);
         return;
     }
     if (count > 0 && send_letters(sweep, letters, count) == 0 &&
         store_dead_listed(sweep->store, letters, count, &err) != 0) {
-        note_store(sweep, &err);
+        report_store(sweep, &err);
     }
     free(letters);
 }
@@ -309,7 +309,7 @@ static void run_lifetimes(struct sweep *sweep, int64_t now_ms)
         if (store_reap_lifetimes(sweep->store, name, (int)config->batch, config->lifetime_grace_ms,
                                  max_ms, margin_ms, lifetime_horizon_ms(config), &wakeups, &count,
                                  &err) != 0) {
-            note_store(sweep, &err);
+            report_store(sweep, &err);
             break;
         }
         sweep->lifetimes += (int64_t)count;
@@ -340,11 +340,11 @@ static void run_reconcile(struct sweep *sweep, int64_t now_ms)
         bool asked = false;
         if (store_sweep_ask(sweep->store, provider_kind_name(sweep->config->kinds[i]), interval_ms,
                             &wakeup, &asked, &err) != 0) {
-            note_store(sweep, &err);
+            report_store(sweep, &err);
             return;
         }
         if (asked && sweep->queue_up && queue_add(sweep->queue, &wakeup, 1, &err) != 0) {
-            note_queue(sweep, &err);
+            report_queue(sweep, &err);
         }
     }
 }
@@ -382,14 +382,14 @@ static void run_prune(struct sweep *sweep, int64_t now_ms)
     sweep->next_prune_ms = now_ms + sweep->config->prune_ms;
     if (!goes_on && sweep->queue_up &&
         queue_consumers_prune(sweep->queue, sweep->config->consumer_idle_ms, &err) != 0) {
-        note_queue(sweep, &err);
+        report_queue(sweep, &err);
     }
     if (!sweep->store_up) {
         return;
     }
     if ((!goes_on && store_processes_prune(sweep->store, DEAD_PROCESS_MS, &err) != 0) ||
         prune_batches(sweep, &sweep->prune_goes_on, &err) != 0) {
-        note_store(sweep, &err);
+        report_store(sweep, &err);
     }
     if (sweep->prune_goes_on) {
         int64_t ended_ms = clock_mono_ms();
@@ -406,11 +406,11 @@ static void run_stats(struct sweep *sweep, int64_t now_ms)
     sweep->next_stats_ms = now_ms + sweep->config->stats_ms;
     memset(&stats, 0, sizeof(stats));
     if (store_stats(sweep->store, &stats, &err) != 0) {
-        note_store(sweep, &err);
+        report_store(sweep, &err);
         return;
     }
     if (sweep->queue_up && queue_depth(sweep->queue, &length, &pending, &err) != 0) {
-        note_queue(sweep, &err);
+        report_queue(sweep, &err);
     }
     log_event(LOG_INFO, "reaper.stats", LOG_I("jobs_queued", stats.jobs_by_state[JOB_STATE_QUEUED]),
               LOG_I("jobs_running", stats.jobs_by_state[JOB_STATE_RUNNING]),
@@ -442,9 +442,9 @@ static void run_heartbeat(struct sweep *sweep, int64_t now_ms)
     cJSON_Delete(root);
     if (queue_reaper_heartbeat(sweep->queue, sweep->identity, 3 * sweep->config->heartbeat_ms,
                                text.data, &err) != 0) {
-        note_queue(sweep, &err);
+        report_queue(sweep, &err);
     } else {
-        note_queue(sweep, NULL);
+        report_queue(sweep, NULL);
     }
     strbuf_done(&text);
 }
@@ -458,7 +458,7 @@ static void run_beat(struct sweep *sweep, int64_t now_ms)
     if (store_process_beat(sweep->store, STORE_ROLE_REAPER, sweep->identity,
                            sweep->config->heartbeat_ms, clock_wall_ms(), NULL, &database_ms,
                            &err) != 0) {
-        note_store(sweep, &err);
+        report_store(sweep, &err);
     }
 }
 
