@@ -62,7 +62,18 @@ $(BUILD)/gen/scripts.c: common/provider/scripts.sh $(EXEC_SCRIPTS)
 	@mkdir -p $(@D); sh common/provider/scripts.sh $(EXEC_SCRIPTS) >$@
 $(BUILD)/gen/scripts.o: $(BUILD)/gen/scripts.c
 	@$(CC) $(CPPFLAGS) $(CFLAGS) -Wno-overlength-strings -MMD -MP -c -o $@ $<
-$(BUILD)/common/provider.a: $(BUILD)/gen/scripts.o
+$(BUILD)/common/provider.a: $(BUILD)/gen/scripts.o $(BUILD)/gen/command_runner.o $(BUILD)/gen/command_runner_path.o
+# and the program that runs them there: static and small, for whatever a sandbox is made of
+RUNNER_SRC := $(sort $(wildcard deploy/command-runner/*.c)) common/base/alloc.c
+RUNNER_CFLAGS := -std=c11 -Os -ffunction-sections -fdata-sections -fstack-protector-strong \
+            $(filter -W%,$(CFLAGS)) -Wno-format-truncation
+$(BUILD)/sandbox-command-runner: $(RUNNER_SRC) $(wildcard deploy/command-runner/*.h)
+	@mkdir -p $(@D); echo "  CC $@"; $(CC) -I. -D_GNU_SOURCE $(RUNNER_CFLAGS) -static -s -Wl,--gc-sections -o $@ $(RUNNER_SRC)
+$(BUILD)/gen/command_runner_path.o: $(BUILD)/sandbox-command-runner
+	@mkdir -p $(@D); printf '#include "common/provider/sandbox_command.h"\nconst char command_runner_path[] = "/tmp/.sandbox-commands/runner-%.16s";\n' \
+	    "$$(sha256sum <$<)" >$(@:.o=.c); $(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $(@:.o=.c)
+$(BUILD)/gen/command_runner.o: $(BUILD)/sandbox-command-runner
+	@mkdir -p $(@D); cd $(BUILD) && ld -r -b binary -z noexecstack -o gen/command_runner.o sandbox-command-runner
 
 MODULES := base domain store queue provider httpd proxy
 $(foreach m,$(MODULES),$(eval $(call MODULE,$(m))))

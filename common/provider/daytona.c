@@ -104,6 +104,7 @@ const struct provider_ops daytona_provider_ops = {
     .exec = daytona_exec,
     .file_owner = "",
     .run_script = daytona_run_script,
+    .run_program = daytona_run_program,
     .file_get = daytona_file_get,
     .file_put = daytona_file_put,
     .port_url = daytona_port_url,

@@ -115,6 +115,8 @@ int daytona_file_put(struct provider *, struct http_client *, const struct provi
 int daytona_run_script(struct provider *, struct http_client *, const struct provider_target *,
                        const char *const *argv, int64_t timeout_ms, struct strbuf *ret,
                        struct error *err);
+int daytona_run_program(struct provider *, struct http_client *, const struct provider_target *,
+                        const struct program_run *, struct error *err);
 int daytona_start_request(struct provider *, const struct provider_target *, const char *command,
                           struct http_request *ret, struct error *err);
 int daytona_start_check(struct provider *, const struct provider_target *,

@@ -319,7 +319,7 @@ static int put_input(struct follow *follow, struct error *err)
     strbuf_init(&environment, 8 * 1024 * 1024);
     strbuf_init(&command, 8 * 1024 * 1024);
     put_environment(&environment, follow->request->envs);
-    exec_script_command(follow->request, &command);
+    exec_script_command(follow->request->command, follow->request->envs, &command);
     encode_base64(&follow->input, environment.data, environment.length);
     strbuf_putc(&follow->input, '\n');
     encode_base64(&follow->input, command.data, command.length);

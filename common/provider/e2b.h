@@ -110,6 +110,10 @@ int e2b_run_script(struct provider *, struct http_client *, const struct provide
                    const char *const *argv, int64_t timeout_ms, struct strbuf *ret,
                    struct error *err);
 
+/* e2b_program.c */
+int e2b_run_program(struct provider *, struct http_client *, const struct provider_target *,
+                    const struct program_run *, struct error *err);
+
 /* e2b_exec.c */
 
 int e2b_start_request(struct provider *, const struct provider_target *, const char *command,

@@ -454,7 +454,7 @@ static cJSON *build_process(const struct exec_request *request, const char *exec
     add_arg(args, "-l");
     add_arg(args, "-c");
     strbuf_init(&command, 16 * 1024 * 1024);
-    exec_script_command(request, &command);
+    exec_script_command(request->command, request->envs, &command);
     add_command(args, command.data);
     strbuf_done(&command);
     cJSON *envs = request->envs ? cJSON_Duplicate(request->envs, 1) : cJSON_CreateObject();

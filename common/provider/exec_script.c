@@ -220,14 +220,14 @@ void exec_script_quote(struct strbuf *out, const char *text)
     strbuf_putc(out, '\'');
 }
 
-void exec_script_command(const struct exec_request *request, struct strbuf *out)
+void exec_script_command(const char *command, const cJSON *envs, struct strbuf *out)
 {
-    const cJSON *path = cJSON_GetObjectItemCaseSensitive(request->envs, "PATH");
+    const cJSON *path = cJSON_GetObjectItemCaseSensitive(envs, "PATH");
 
     if (cJSON_IsString(path)) { /* on the same line: a shell tells of lines by their numbers */
         strbuf_puts(out, "export PATH=");
         exec_script_quote(out, path->valuestring);
         strbuf_puts(out, "; ");
     }
-    strbuf_puts(out, request->command);
+    strbuf_puts(out, command);
 }

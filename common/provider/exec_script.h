@@ -57,7 +57,7 @@ int exec_take_left(struct exec_result *ret, const char *text) MUST_CHECK;
 int64_t exec_script_limit(const struct exec_request *request);
 /* Appends the command as a shell is given it: a PATH of its own comes behind that of the login
  * files. */
-void exec_script_command(const struct exec_request *request, struct strbuf *out);
+void exec_script_command(const char *command, const cJSON *envs, struct strbuf *out);
 void exec_script_quote(struct strbuf *out, const char *text);
 
 #endif

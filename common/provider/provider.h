@@ -219,6 +219,18 @@ struct provider_e2b_call {
     const char *body;    /* JSON, or NULL */
 };
 
+/* A program run inside a sandbox, with no input. */
+struct program_run {
+    const char *user;        /* "" = whom commands run as */
+    const char *const *argv; /* `/bin/sh -c argv[0] sh argv[1] ...`; NULL ends */
+    const cJSON *envs;       /* or NULL */
+    int64_t wait_ms;         /* how long it takes by itself, at most */
+    /* Takes what it prints; non-zero: no more is wanted, and it is left alone. */
+    int (*on_data)(void *arg, const void *data, size_t bytes);
+    int (*on_tick)(void *arg); /* about every second while it runs, or NULL; non-zero as on_data */
+    void *arg;
+};
+
 struct http_client; /* blocking handle, see http.h */
 struct provider;
 
@@ -256,6 +268,12 @@ struct provider_ops {
     int (*run_script)(struct provider *, struct http_client *, const struct provider_target *,
                       const char *const *argv, int64_t timeout_ms, struct strbuf *ret,
                       struct error *err);
+    /* 0: it came to its end, whatever its exit status, or no more was wanted. ERR_INVALID: there is
+     * no such user. */
+    int (*run_program)(struct provider *, struct http_client *, const struct provider_target *,
+                       const struct program_run *, struct error *err);
+    /* Its output comes as it is printed, byte for byte; else at its end, as text. */
+    bool program_streams;
     int (*file_get)(struct provider *, struct http_client *, const struct provider_target *,
                     const struct file_get *get, struct error *err);
     /* Writes a file that is not there yet, in a directory that is. ERR_NO_SPACE. */

@@ -129,13 +129,13 @@ static void test_a_path_comes_behind_the_login_files(void **state)
 
     (void)state;
     strbuf_init(&text, 1000);
-    exec_script_command(&request, &text);
+    exec_script_command(request.command, request.envs, &text);
     assert_string_equal(text.data, "a\nb");
     cJSON *envs = cJSON_CreateObject();
     cJSON_AddStringToObject(envs, "PATH", "/it's");
     request.envs = envs;
     strbuf_reset(&text);
-    exec_script_command(&request, &text);
+    exec_script_command(request.command, request.envs, &text);
     assert_string_equal(text.data, "export PATH='/it'\\''s'; a\nb");
     assert_int_equal(exec_script_limit(&request), 101);
     request.timeout_ms = 0;
