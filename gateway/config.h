@@ -36,6 +36,8 @@ struct gateway_config {
     char *services, *services_templates;
     int64_t services_wait_ms;
     int64_t command_timeout_s, command_timeout_max_s, command_output_bytes, command_tail_bytes;
+    int64_t command_kept_bytes, command_retention_s;       /* of its output, in the sandbox */
+    int64_t commands_kept, commands_open;                  /* of one sandbox; open 0 = no limit */
     int64_t max_sandboxes, max_paused, creates_per_minute; /* 0 = no limit */
     int64_t calls_per_second;                              /* per user; 0 = no limit */
     int64_t audit_days;                                    /* 0 = for ever */

@@ -15,6 +15,7 @@
 #define REFILL_MAX       20000 /* after a wipe; the rest follows by the ordinary search */
 #define RETRY_MS         500
 #define HORIZON_LOOKS    6       /* looks at the lifetimes before the provider's end, at least */
+#define COMMAND_AGE_MS   1       /* they say themselves until when they are kept */
 #define TOKEN_AGE_MS     3600000 /* a revoked token is kept so long after its own end */
 #define DEAD_CLAIM_MS    10000   /* for sending dead letters, before another reaper does */
 #define ASK_LOOK_MS      1000  /* longest interval of the look whether a sweep is to be asked for */
@@ -360,6 +361,8 @@ static int prune_batches(struct sweep *sweep, bool *ret_more, struct error *err)
         [STORE_PRUNE_TOKENS] = TOKEN_AGE_MS,
         [STORE_PRUNE_EVENTS] = config->retention_ms,
         [STORE_PRUNE_SANDBOXES] = config->retention_ms,
+        [STORE_PRUNE_COMMANDS] = COMMAND_AGE_MS,
+        [STORE_PRUNE_COMMANDS_OF_ENDED] = COMMAND_AGE_MS,
     };
     *ret_more = false;
     for (int what = 0; what < STORE_PRUNABLE_COUNT; what++) {

@@ -191,9 +191,6 @@ int store_sandbox_list(struct store *store, const struct store_list_filter *filt
  * reaper moves it behind expires_at, or pauses the sandbox before it. */
 int store_sandbox_touch(struct store *store, const char *const *sandbox_ids, size_t count,
                         struct error *err) MUST_CHECK;
-/* Moves an idle deadline to `ms` from now at least. */
-int store_sandbox_hold(struct store *store, const char *sandbox_id, int64_t ms,
-                       struct error *err) MUST_CHECK;
 /* ret_paused[i]: sandbox_ids[i] is paused. */
 int store_sandboxes_paused(struct store *store, const char *const *sandbox_ids, size_t count,
                            bool *ret_paused, struct error *err) MUST_CHECK;
@@ -392,6 +389,8 @@ enum store_prunable {
     STORE_PRUNE_TOKENS,    /* revoked tokens, by their own end */
     STORE_PRUNE_EVENTS,    /* history of sandboxes that no row names */
     STORE_PRUNE_SANDBOXES, /* ended ones with jobs and events; their usage figures are kept */
+    STORE_PRUNE_COMMANDS,  /* ended ones, by the end of their retention */
+    STORE_PRUNE_COMMANDS_OF_ENDED, /* open ones of sandboxes that have ended */
     STORE_PRUNABLE_COUNT
 };
 int store_prune(struct store *store, enum store_prunable what, int64_t age_ms, bool *ret_full,

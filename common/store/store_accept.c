@@ -217,15 +217,6 @@ int store_sandbox_touch(struct store *store, const char *const *sandbox_ids, siz
     return status;
 }
 
-int store_sandbox_hold(struct store *store, const char *sandbox_id, int64_t ms, struct error *err)
-{
-    struct params p = {.count = 0};
-
-    param_text(&p, sandbox_id);
-    param_int(&p, ms);
-    return store_execute(store, Q_SANDBOX_HOLD, &p, err);
-}
-
 int store_sandboxes_paused(struct store *store, const char *const *sandbox_ids, size_t count,
                            bool *ret_paused, struct error *err)
 {

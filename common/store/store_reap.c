@@ -147,6 +147,8 @@ int store_prune(struct store *store, enum store_prunable what, int64_t age_ms, b
         [STORE_PRUNE_TOKENS] = Q_TOKENS_PRUNE,
         [STORE_PRUNE_EVENTS] = Q_EVENTS_PRUNE,
         [STORE_PRUNE_SANDBOXES] = Q_SANDBOXES_PRUNE,
+        [STORE_PRUNE_COMMANDS] = Q_COMMANDS_PRUNE,
+        [STORE_PRUNE_COMMANDS_OF_ENDED] = Q_COMMANDS_OF_ENDED_PRUNE,
     };
     struct params p = {.count = 0};
     PGresult *result;

@@ -29,8 +29,17 @@ enum {
     KEY_EXPIRY_MAX_S = 315360000, /* ten years */
     KEY_OVERLAP_MAX_S = 2592000,
     COMMAND_MAX_BYTES = 262144,
+    COMMAND_INPUT_MAX_BYTES = 262144, /* of one piece of a command's stdin */
+    COMMAND_WAIT_MAX_S = 3600,
+    COMMAND_TTY_MAX = 1000, /* rows and columns of a terminal */
+    COMMAND_OUTPUT_PAGE_BYTES = 262144,
+    COMMAND_OUTPUT_PAGE_MAX_BYTES = 1048576,
     PORT_MAX = 65535,
 };
+
+/* Of an offset in a command's output or stdin: what a double, and so any JSON reader, has exactly.
+ */
+#define COMMAND_OFFSET_MAX INT64_C(9007199254740991)
 
 enum bound_kind { BOUND_TEXT, BOUND_NUMBER, BOUND_MAP };
 

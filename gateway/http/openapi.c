@@ -12,15 +12,15 @@
 #include "gateway/http/router.h"
 
 /* no string field accepts U+0000 */
-#define NO_NUL   "^[^\\u0000]*$"
-#define UUID     "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
-#define STATUSES "creating|running|pausing|paused|resuming|deleting|deleted|failed"
+#define NO_NUL "^[^\\u0000]*$"
+#define UUID   "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 
 enum answer_kind {
     ANSWER_DATA,
     ANSWER_BARE,
     ANSWER_EVENTS,
     ANSWER_TABLE,
+    ANSWER_OUTPUT,
     ANSWER_BYTES,
     ANSWER_TEXT,
     ANSWER_HTML
@@ -389,6 +389,9 @@ static void add_parameters(cJSON *operation, int route, const struct gateway_con
 
     if (strstr(served[route].path, "{id}") != NULL) {
         add_parameter(list, "path", "id", true, type_schema("uuid"));
+        if (strstr(served[route].path, "{command_id}") != NULL) {
+            add_parameter(list, "path", "command_id", true, type_schema("uuid"));
+        }
     }
     if ((flags & OPEN) == 0) {
         add_contract_header(list, "X-Request-ID", type_schema("uuid"),
@@ -442,14 +445,14 @@ static void add_responses(cJSON *operation, int route)
 
     cJSON_AddStringToObject(good, "description", "OK");
     switch (calls[call].kind) {
+    case ANSWER_OUTPUT:
+        add_content(good, "application/octet-stream", text_schema("binary"));
+        /* fall through */
     case ANSWER_EVENTS:
-        add_content(good, "application/json", envelope_schema(data));
-        add_content(good, "text/event-stream", text_schema(NULL));
-        break;
     case ANSWER_TABLE:
-        add_content(good, "application/json", envelope_schema(data));
-        add_content(good, "text/csv", text_schema(NULL));
-        break;
+        add_content(good, calls[call].kind == ANSWER_TABLE ? "text/csv" : "text/event-stream",
+                    text_schema(NULL));
+        /* fall through */
     case ANSWER_DATA:
         add_content(good, "application/json", envelope_schema(data));
         break;

@@ -27,6 +27,7 @@ struct request {
     struct principal principal; /* the caller; empty on an OPEN route */
     char request_id[UUID_BYTES];
     char path_id[UUID_BYTES];    /* {id} of the path, or "" */
+    char command_id[UUID_BYTES]; /* {command_id} of the path, or "" */
     cJSON *body;                 /* owned by the router; NULL when the route has none */
     struct request_state *state; /* request_state.h; not for handlers */
 };

@@ -65,7 +65,8 @@ static bool read_hole(const char *hole, const char *text, size_t length, char re
     if (strncmp(hole, "{name}", strlen("{name}")) == 0) {
         return true;
     }
-    if (strncmp(hole, "{id}", strlen("{id}")) == 0 && length != UUID_BYTES - 1) {
+    if (hole[1] != 's' && length != UUID_BYTES - 1) {
+        ret_id[0] = '\0';
         return false;
     }
     if (id_uuid_from_plain(text, length, ret_id)) {
@@ -80,23 +81,39 @@ static bool read_hole(const char *hole, const char *text, size_t length, char re
     return false;
 }
 
-int route_match(const char *pattern, const char *path, char ret_id[UUID_BYTES])
+/* -1 = no match, else the number of malformed ids. */
+static int match_segments(const char *pattern, const char *path,
+                          char ret_ids[ROUTE_IDS][UUID_BYTES])
 {
-    const char *hole = strchr(pattern, '{');
-    size_t before, segment;
+    int malformed = 0, count = 0;
 
-    if (hole == NULL) {
-        return strcmp(pattern, path) == 0 ? 0 : -1;
+    while (*pattern != '\0') {
+        size_t segment = strcspn(path, "/");
+
+        if (*pattern != '{') {
+            if (*pattern++ != *path++) {
+                return -1;
+            }
+            continue;
+        }
+        if (segment == 0) {
+            return -1;
+        }
+        malformed += !read_hole(pattern, path, segment, ret_ids[count++]);
+        pattern += strcspn(pattern, "}") + 1;
+        path += segment;
     }
-    before = (size_t)(hole - pattern);
-    if (strncmp(pattern, path, before) != 0) {
-        return -1;
+    return *path == '\0' ? malformed : -1;
+}
+
+int route_match(const char *pattern, const char *path, char ret_ids[ROUTE_IDS][UUID_BYTES])
+{
+    int malformed = match_segments(pattern, path, ret_ids);
+
+    for (int i = 0; malformed != 0 && i < ROUTE_IDS; i++) {
+        ret_ids[i][0] = '\0';
     }
-    segment = strcspn(path + before, "/");
-    if (segment == 0 || strcmp(strchr(hole, '}') + 1, path + before + segment) != 0) {
-        return -1;
-    }
-    return read_hole(hole, path + before, segment, ret_id) ? 0 : 1;
+    return malformed > 0 ? 1 : malformed;
 }
 
 /* Below the names that E2B's API has at the root. */
@@ -127,8 +144,8 @@ static const struct route *find_route(struct request *request, char *allow, size
 
     allow[0] = '\0';
     for (int i = 0; i < ROUTE_COUNT; i++) {
-        char id[UUID_BYTES] = "";
-        int match = route_match(route_table[i].path, path, id);
+        char ids[ROUTE_IDS][UUID_BYTES] = {"", ""};
+        int match = route_match(route_table[i].path, path, ids);
 
         if (match < 0) {
             continue;
@@ -136,7 +153,8 @@ static const struct route *find_route(struct request *request, char *allow, size
         if (strcmp(route_table[i].method, method) == 0 ||
             (strcmp(method, "HEAD") == 0 && strcmp(route_table[i].method, "GET") == 0)) {
             if (match == 0) {
-                str_copy(request->path_id, sizeof(request->path_id), id);
+                str_copy(request->path_id, sizeof(request->path_id), ids[0]);
+                str_copy(request->command_id, sizeof(request->command_id), ids[1]);
                 return &route_table[i];
             }
             malformed_id = &route_table[i];

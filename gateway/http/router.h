@@ -57,9 +57,11 @@ void router_handle(void *arg, struct http_exchange *http);
 void router_bad_request(void *arg, const struct http_exchange *exchange, enum error_code code,
                         const char *message, struct strbuf *headers, struct strbuf *body);
 
-/* Matches `path` against `pattern` and copies its id. {id} is a UUID, {sandboxID} a UUID in one of
- * the forms that E2B's clients send, {name} any segment. -1 = no match, 0 = match, 1 = match except
- * for a malformed id. */
-int route_match(const char *pattern, const char *path, char ret_id[UUID_BYTES]);
+enum { ROUTE_IDS = 2 };
+/* Matches `path` against `pattern` and copies the ids that stand for its {...}. {id} and
+ * {command_id} are UUIDs, {sandboxID} is one in one of the forms that E2B's clients send, {name} is
+ * any segment. -1 = no match, 0 = match, 1 = match except for a malformed id; then no id is copied.
+ */
+int route_match(const char *pattern, const char *path, char ret_ids[ROUTE_IDS][UUID_BYTES]);
 
 #endif

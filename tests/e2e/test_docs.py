@@ -7,7 +7,7 @@ from tests.harness.services import ROOT, build_dir
 
 PROGRAMS = ["sandbox-gateway", "sandbox-worker", "sandbox-reaper", "sandbox-host", "sandbox-tool-server"]
 PAGES = sorted(p for p in ROOT.glob("**/*.md") if not {"build", "var", "node_modules", ".venv"} & set(p.relative_to(ROOT).parts))
-PREFIXES = "GATEWAY|WORKER|REAPER|SANDBOX|E2B|DAYTONA|JWT|LOGIN|REDIS|DATABASE|ADMISSION|RUN_CMD|MCP"
+PREFIXES = "GATEWAY|WORKER|REAPER|SANDBOX|E2B|DAYTONA|JWT|LOGIN|REDIS|DATABASE|ADMISSION|RUN_CMD|COMMANDS?|MCP"
 NAME = re.compile(rf"`((?:{PREFIXES})_[A-Z0-9_]+)`")
 # no settings of a program: of compose and make run, of E2B's own machines, of what the template starts
 OTHERS = {"GATEWAY_PUBLISH", "SANDBOX_SERVER_NAME", "SANDBOX_HOST_PORT", "MCP_COMMAND_ID", "MCP_URL", "SANDBOX_VSCODE_PASSWORD",

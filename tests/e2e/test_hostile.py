@@ -17,6 +17,7 @@ from tests.harness.services import ROOT, wait_until
 from tests.harness.stack import BASE, SECRET, Client, FaultProvider, Stack
 
 ID = "11111111-2222-4333-8444-555555555555"
+COMMAND_ID = "99999999-2222-4333-8444-555555555555"
 
 # what each JSON route takes: name -> (kind, required), and one body that is in order
 ON_TIMEOUT = ("choice", False)
@@ -38,7 +39,13 @@ TAKES = {
                                 {"sandbox_id": ID, "timeout_seconds": 60}),
     "handle_run_cmd": ({"sandbox_id": ("id", True), "command": ("str", True), "background": ("bool", False),
                         "timeout_seconds": ("int", False), "cwd": ("str", False), "envs": ("map", False),
-                        "output_encoding": ("choice", False)}, {"sandbox_id": ID, "command": "true"}),
+                        "output_encoding": ("choice", False), "command_id": ("id", False), "wait_seconds": ("count", False),
+                        "stdin": ("str", False), "stdin_open": ("bool", False), "user": ("str", False), "tty": ("bool", False),
+                        "rows": ("int", False), "columns": ("int", False)}, {"sandbox_id": ID, "command": "true"}),
+    "handle_command_stdin": ({"data": ("str", True), "encoding": ("choice", False), "offset": ("offset", True), "end": ("bool", False)},
+                             {"data": "x", "offset": 0}),
+    "handle_command_signal": ({"signal": ("choice", True)}, {"signal": "INT"}),
+    "handle_command_resize": ({"rows": ("int", True), "columns": ("int", True)}, {"rows": 24, "columns": 80}),
     "handle_write_file": ({"sandbox_id": ("id", True), "file_path": ("str", True), "content": ("text", True),
                            "encoding": ("choice", False), "path_encoding": ("choice", False)},
                           {"sandbox_id": ID, "file_path": "/f", "content": ""}),
@@ -65,6 +72,7 @@ WRONG = {
     "id": [0, True, [], {}, "", "x", ID + "0", ID[:-1], ID.replace("1", "g"), "{" + ID + "}", "../" + ID, "x" * 5000],
     "int": ["1", "", True, [], {}, 0, -1, 1.5, 1e300, -1e300, 2**53, 2**63, 2**64],
     "count": ["1", "", True, [], {}, -1, 1.5, 1e300, -1e300, 2**53, 2**63, 2**64],
+    "offset": ["1", "", True, [], {}, -1, 1.5, 1e300, -1e300, 2**53, 2**63, 2**64],
     "limits": [0, True, "", [], {"nonsense": 1}, {"max_sandboxes": -1}, {"max_sandboxes": "1"}, {"max_sandboxes": 1.5}],
     "scopes": [0, True, "", "exec", {}, [], [1], [None], ["nonsense"], ["exec", ""]],
     "bool": [0, 1, "true", "", [], {}],
@@ -76,7 +84,7 @@ WRONG = {
 class Route:
     def __init__(self, method: str, path: str, flags: str, handler: str):
         self.method, self.handler = method, handler
-        self.path = path.replace("{id}", ID)
+        self.path = path.replace("{id}", ID).replace("{command_id}", COMMAND_ID)
         self.flags = set(re.findall(r"\w+", flags))
         self.open = "OPEN" in self.flags
         self.json = "JSON" in self.flags

@@ -99,7 +99,7 @@ def test_a_key_is_honoured_or_refused_everywhere(stack, box):
     routes = re.findall(r'^X\("(\w+)", "([^"]+)", (.+), handle_\w+\)', text, re.M)
     assert len(routes) > 20
     for method, path, flags in routes:
-        path = path.replace("{id}", box)
+        path = path.replace("{id}", box).replace("{command_id}", box)
         for key in (b"", b"x" * 256, b"caf\xc3\xa9"):
             answer = client.http.request(method, path, headers=[*client.headers().items(), ("Idempotency-Key", key)])
             assert answer.status_code == 400 and answer.json()["error"]["type"] == "header_invalid", (method, path, key, answer.text)

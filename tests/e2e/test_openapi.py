@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import httpx
 import pytest
 
-from tests.e2e.test_hostile import TAKES, routes
+from tests.e2e.test_hostile import COMMAND_ID, ID, TAKES, routes
 from tests.harness.stack import BASE, PASSWORD
 
 pytestmark = pytest.mark.release_only
@@ -17,6 +17,10 @@ def spec(stack):
     answer = httpx.get(stack.url + "/openapi.json", trust_env=False)
     assert answer.status_code == 200 and answer.headers["Content-Type"].startswith("application/json")
     return answer.json()
+
+
+def template(path: str) -> str:
+    return path.replace(ID, "{id}").replace(COMMAND_ID, "{command_id}")
 
 
 def operation(spec: dict, method: str, path: str) -> dict:
@@ -66,10 +70,10 @@ def test_it_is_a_complete_openapi_document(spec):
 
 def test_every_route_is_in_it_and_nothing_else(spec, stack):
     told = {(method.upper(), path) for path, operations in spec["paths"].items() for method in operations}
-    text = {(r.method, r.path.replace("11111111-2222-4333-8444-555555555555", "{id}")) for r in routes()}
+    text = {(r.method, template(r.path)) for r in routes()}
     assert told == text
     for method, path in told:
-        answer = httpx.request(method, stack.url + path.replace("{id}", "11111111-2222-4333-8444-555555555555"), trust_env=False)
+        answer = httpx.request(method, stack.url + path.replace("{id}", ID).replace("{command_id}", COMMAND_ID), trust_env=False)
         is_open = operation(spec, method, path).get("security") == []
         # there: not 404 for want of a route, not 405; and open exactly where it says so
         assert answer.status_code != 405 and (answer.status_code == 400) >= (not is_open), f"{method} {path}: {answer.status_code}"
@@ -80,14 +84,14 @@ def test_every_route_is_in_it_and_nothing_else(spec, stack):
 def test_the_fields_of_bodies_are_those_that_are_checked(spec):
     """TAKES is what test_hostile sends every wrong type to: the document must say the same."""
     kinds = {"str": "string", "text": "string", "choice": "string", "id": "string", "int": "integer", "bool": "boolean", "map": "object",
-             "count": "integer", "scopes": "array", "limits": "object"}
+             "count": "integer", "offset": "integer", "scopes": "array", "limits": "object"}
 
     def kind_of(schema: dict) -> str:
         kinds_of = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
         return next(kind for kind in kinds_of if kind != "null")
 
     for route in routes():
-        op = operation(spec, route.method, route.path.replace("11111111-2222-4333-8444-555555555555", "{id}"))
+        op = operation(spec, route.method, template(route.path))
         body = op.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
         if route.handler not in TAKES:
             assert body is None, route
@@ -132,6 +136,15 @@ def test_answers_are_as_it_says(spec, stack):
     box = post("/create", {"user_id": "u", "metadata": {"a": "b"}})["sandbox_id"]
     post("/run-cmd", {"sandbox_id": box, "command": "echo x"})
     check("POST", f"{BASE}/run-cmd", client.post(f"{BASE}/run-cmd", {"sandbox_id": box, "command": "echo x"}, Accept="text/event-stream"))
+    command = post("/run-cmd", {"sandbox_id": box, "command": "echo x; cat", "stdin_open": True, "tty": True, "wait_seconds": 0})["command_id"]
+    one, of = f"{BASE}/{{id}}/commands/{{command_id}}", f"{BASE}/{box}/commands/{command}"
+    for what, body in (("stdin", {"data": "x\n", "offset": 0}), ("resize", {"rows": 9, "columns": 9}), ("signal", {"signal": "INT"})):
+        check("POST", f"{one}/{what}", client.post(f"{of}/{what}", body))
+    for accept in ("application/json", "application/octet-stream", "text/event-stream"):
+        check("GET", f"{one}/output", client.get(f"{of}/output", Accept=accept))
+    item = check("GET", one, client.get(f"{of}?wait=20"))
+    assert check("GET", f"{BASE}/{{id}}/commands", client.get(f"{BASE}/{box}/commands"))["items"][0].keys() == item.keys()
+    check("DELETE", one, client.delete(of))
     post("/write-file", {"sandbox_id": box, "file_path": "/tmp/f", "content": "x"})
     post("/read-file", {"sandbox_id": box, "file_path": "/tmp/f"})
     post("/download-file", {"sandbox_id": box, "file_path": "/tmp/f"})
@@ -139,7 +152,8 @@ def test_answers_are_as_it_says(spec, stack):
                                                           data={"sandbox_id": box, "file_path": "/tmp/g"}))
     post("/create-directory", {"sandbox_id": box, "directory_path": "/tmp/d"})
     listed = post("/list-files", {"sandbox_id": box, "path": "/tmp"})["entries"]
-    assert {e["name"]: e["type"] for e in listed} == {"f": "file", "g": "file", "d": "directory"}
+    assert {e["name"]: e["type"] for e in listed} == {
+        "f": "file", "g": "file", "d": "directory", ".sandbox-commands": "directory"}
     post("/remove-file", {"sandbox_id": box, "path": "/tmp/f"})
     post("/expose-port", {"sandbox_id": box, "port": 80})
     post("/schedule-timeout", {"sandbox_id": box, "timeout_seconds": 600})

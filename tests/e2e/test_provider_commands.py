@@ -2,11 +2,14 @@
 answers are written once, field by field, so that one provider cannot differ from another."""
 
 import base64
+import hashlib
 import json
+import random
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from urllib.parse import urlencode
 
 import pytest
 
@@ -58,6 +61,8 @@ def silent(alice, sandbox):
 def run(alice, sandbox: str, command: str, **fields) -> dict:
     data = alice.run(sandbox, command, **fields)
     assert data.pop("duration_ms") >= 0
+    state, next_offset = data.pop("state"), data.pop("next_offset", None)
+    assert uuid.UUID(data.pop("command_id")) and (next_offset is None) == (state not in ("running", "paused"))
     return data
 
 
@@ -245,3 +250,164 @@ def test_a_silent_stream_sends_comments(silent):
     text = silent.result(30)
     assert text.startswith(": keep-alive\n\n") and text.split("\n\n")[-2].startswith("event: exit\n")
     assert set(text.split("\n\n")[:-2]) == {": keep-alive"}
+
+
+# ---- a command as a thing of its own ----
+
+
+def commands(sandbox: str, command_id: str = "", what: str = "", **query) -> str:
+    return "/".join(part for part in (f"{BASE}/{sandbox}/commands", command_id, what) if part) + "?" + urlencode(query)
+
+
+def read_output(alice, sandbox: str, command_id: str, after: int = 0, **query) -> tuple[dict[str, bytes], dict]:
+    """What each stream printed from `after` on, and the last page."""
+    printed_by = {"stdout": b"", "stderr": b""}
+    while True:
+        page = alice.ok(alice.get(commands(sandbox, command_id, "output", after=after, **query)))
+        for item in page["items"]:
+            assert item["offset"] >= after
+            raw = base64.b64decode(item["base64"]) if "base64" in item else item["text"].encode()
+            printed_by[item["stream"]] += raw
+        after = page["next_offset"]
+        if not page["more"]:
+            return printed_by, page
+
+
+def test_one_id_starts_one_command(alice, stack, sandbox):
+    cid, mine = str(uuid.uuid4()), f"/tmp/once-{uuid.uuid4()}"
+    request = {"command": f"echo x >> {mine}; wc -l < {mine}; exit 3", "command_id": cid.upper()}
+    first = alice.run(sandbox, **request)
+    again = alice.run(sandbox, **request, wait_seconds=30)
+    assert (first["command_id"], first["stdout"], first["exit_code"], first["state"]) == (cid, "1\n", 3, "exited")
+    assert again | {"duration_ms": 0} == first | {"duration_ms": 0}
+    with ThreadPoolExecutor(8) as pool:  # however many come at once
+        at_once = {"command": f"echo y >> {mine}; sleep 0.3; grep -c y {mine}", "command_id": str(uuid.uuid4())}
+        assert {a["stdout"] for a in pool.map(lambda _: alice.run(sandbox, **at_once), range(8))} == {"1\n"}
+    other = alice.post(f"{BASE}/run-cmd", {"sandbox_id": sandbox, "command": "true", "command_id": cid})
+    assert (other.status_code, other.json()["error"]["type"]) == (422, "idempotency_mismatch")
+    refused = {"sandbox_id": sandbox, "command": "true", "cwd": "/nowhere", "command_id": str(uuid.uuid4())}
+    assert alice.post(f"{BASE}/run-cmd", refused).status_code == 400
+    assert alice.get(commands(sandbox, refused["command_id"])).status_code == 404  # it stands for nothing
+    eve = stack.client("eve")
+    for path in (commands(sandbox), commands(sandbox, cid), commands(sandbox, cid, "output")):
+        assert (answer := eve.get(path)).status_code == 404 and answer.json()["error"]["type"] == "sandbox_not_found"
+
+
+def test_a_command_is_come_back_to(alice, sandbox):
+    go = f"/tmp/{uuid.uuid4()}"
+    started = alice.run(sandbox, f"echo a; echo e >&2; until [ -e {go} ]; do sleep 0.05; done; echo b; exit 5", wait_seconds=0)
+    assert (started["state"], started["exit_code"], started["success"], started["message"]) == (
+        "running", None, False, "Command still runs")
+    cid = started["command_id"]
+    assert alice.ok(alice.get(commands(sandbox, cid)))["state"] == "running"
+    alice.run(sandbox, f"touch {go}")
+    ended = alice.ok(alice.get(commands(sandbox, cid, wait=30)))
+    assert (ended["state"], ended["exit_code"], ended["stdout_bytes"], ended["stderr_bytes"]) == ("exited", 5, 4, 2)
+    output, page = read_output(alice, sandbox, cid)
+    assert output == {"stdout": b"a\nb\n", "stderr": b"e\n"} and page["next_offset"] == 6 and page["state"] == "exited"
+    rest = alice.run(sandbox, "true")["command_id"]
+    listed = alice.ok(alice.get(commands(sandbox, limit=2)))
+    assert [item["command_id"] for item in listed["items"]] == [rest, cid]
+    assert listed["items"][1] | {"ended_at": ""} == ended | {"ended_at": ""}
+    older = alice.ok(alice.get(commands(sandbox, limit=2, cursor=listed["next_cursor"])))
+    assert cid not in {item["command_id"] for item in older["items"]}
+    raw = alice.get(commands(sandbox, cid, "output", stream="stdout"), Accept="application/octet-stream")
+    assert (raw.content, raw.headers["X-Command-ID"]) == (b"a\nb\n", cid)
+
+
+def test_output_of_the_background_is_kept(alice, sandbox):
+    started = alice.run(sandbox, "echo first; sleep 0.5; echo second", background=True)
+    output, page = read_output(alice, sandbox, started["command_id"], wait=30)
+    while page["state"] == "running":
+        more, page = read_output(alice, sandbox, started["command_id"], page["next_offset"], wait=30)
+        output = {name: output[name] + more[name] for name in output}
+    assert output["stdout"] == b"first\nsecond\n"
+    left = alice.run(sandbox, "(sleep 0.7; echo late) & echo now")
+    assert (left["stdout"], left["background_processes"]) == ("now\n", True)
+    wait_until("the late output is there",
+               lambda: read_output(alice, sandbox, left["command_id"], 4)[0]["stdout"] == b"late\n", 10, 0.2)
+
+
+def test_input_is_written_once(alice, sandbox):
+    assert alice.run(sandbox, "cat; echo end", stdin="it's\nme")["stdout"] == "it's\nmeend\n"
+    cid = alice.run(sandbox, "while read -r line; do echo \"<$line>\"; done", stdin="one\n", stdin_open=True,
+                    wait_seconds=0)["command_id"]
+    for data, offset, end in (("two\n", 4, False), ("two\n", 4, False), ("o\nthree\n", 6, False), ("", 14, True)):
+        answer = alice.ok(alice.post(commands(sandbox, cid, "stdin"), {"data": data, "offset": offset, "end": end}))
+        assert answer["next_offset"] == offset + len(data)
+    assert alice.ok(alice.get(commands(sandbox, cid, wait=30)))["exit_code"] == 0
+    assert read_output(alice, sandbox, cid)[0]["stdout"] == b"<one>\n<two>\n<three>\n"
+    late = alice.post(commands(sandbox, cid, "stdin"), {"data": "x", "offset": 14})
+    assert (late.status_code, late.json()["error"]["type"]) == (409, "conflict")
+
+
+def test_a_terminal_a_signal_and_an_end(alice, sandbox):
+    cid = alice.run(sandbox, "trap 'stty size' WINCH; stty size; while :; do sleep 0.05; done", tty=True, rows=11, columns=44,
+                    wait_seconds=1)["command_id"]
+    wait_until("it has its terminal", lambda: b"11 44" in read_output(alice, sandbox, cid)[0]["stdout"], 10, 0.1)
+    alice.ok(alice.post(commands(sandbox, cid, "resize"), {"rows": 22, "columns": 55}))
+    wait_until("it has the new size", lambda: b"22 55" in read_output(alice, sandbox, cid)[0]["stdout"], 10, 0.1)
+    alice.ok(alice.post(commands(sandbox, cid, "signal"), {"signal": "INT"}))
+    ended = alice.ok(alice.get(commands(sandbox, cid, wait=30)))
+    assert (ended["state"], ended["exit_code"], ended["signal"], ended["tty"]) == ("exited", 130, 2, True)
+    number = mark()
+    cid = alice.run(sandbox, f"(setsid sleep {number} &); exec sleep {number}", background=True)["command_id"]
+    wait_until("it runs", lambda: alive(alice, sandbox, number) == 2, 10, 0.1)
+    killed = alice.ok(alice.delete(commands(sandbox, cid)))
+    assert (killed["state"], killed["survivors"], alive(alice, sandbox, number)) == ("killed", [], 0)
+    assert alice.ok(alice.delete(commands(sandbox, cid)))["state"] == "killed"
+
+
+def read_events(client, path: str, after: int, cut: int) -> tuple[bytes, int, dict | None]:
+    """Bytes of stdout of one stream of events, cut off after `cut` bytes; the last id; what `exit` said."""
+    output, last, buffer, left = b"", after, b"", cut
+    with client.http.stream("GET", path, headers=client.headers(Accept="text/event-stream", **{"Last-Event-ID": str(after)}),
+                            timeout=60) as answer:
+        assert answer.status_code == 200
+        for piece in answer.iter_raw():
+            buffer += piece[:left]
+            left -= min(left, len(piece))
+            *events, buffer = buffer.split(b"\n\n")
+            for event in events:
+                fields = dict(line.split(": ", 1) for line in event.decode().splitlines() if not line.startswith(":"))
+                data = json.loads(fields["data"]) if fields else {}
+                if fields.get("event") == "stdout":
+                    output += base64.b64decode(data["base64"]) if "base64" in data else data["text"].encode()
+                    last = int(fields["id"])
+                elif fields.get("event") == "exit":
+                    return output, last, data
+                else:
+                    assert fields.get("event") in (None, "running"), event  # nothing is omitted, nothing goes wrong
+            if left == 0:
+                break
+    return output, last, None
+
+
+def test_no_byte_is_lost_and_nothing_starts_twice(stack, alice, provider, tmp_path):
+    """Random bytes, read through a stream that is cut at random places, at gateways of which one is killed; a worker is
+    killed, and where memory survives it, the sandbox is paused and resumed."""
+    size, rng = 2_000_000, random.Random(16)
+    sid, cid, mine = alice.create()["sandbox_id"], str(uuid.uuid4()), f"/tmp/{uuid.uuid4()}"
+    dying = stack.start_gateway()
+    once = type(alice)(dying.url, alice.token)
+    request = {"sandbox_id": sid, "command_id": cid, "timeout_seconds": 120, "wait_seconds": 0, "command":
+               f"echo start >> {mine}.starts; for i in $(seq 20); do head -c {size // 20} /dev/urandom | tee -a {mine}; sleep 0.1; done"}
+    assert alice.ok(once.post(f"{BASE}/run-cmd", request))["state"] == "running"
+    got, after, ended, cuts = b"", 0, None, 0
+    while ended is None:
+        client = once if cuts < 5 else alice
+        more, after, ended = read_events(client, commands(sid, cid, "output"), after, rng.randrange(1, 150_000))
+        got, cuts = got + more, cuts + 1
+        assert alice.ok(client.post(f"{BASE}/run-cmd", request))["command_id"] == cid  # sent again, it starts nothing
+        if cuts == 5:
+            dying.kill9()
+            stack.workers[0].kill9()
+            stack.workers[0] = stack.start_worker()
+        if cuts == 7 and provider.keeps_memory:
+            alice.pause(sid)
+            assert alice.ok(alice.get(commands(sid, cid)))["state"] in ("paused", "exited")
+            alice.connect(sid)
+    assert (ended["state"], ended["exit_code"], cuts > 10) == ("exited", 0, True)
+    sums = alice.run(sid, f"sha256sum < {mine}; cat {mine}.starts")["stdout"]
+    assert sums == f"{hashlib.sha256(got).hexdigest()}  -\nstart\n" and len(got) == size
+    alice.remove(sid)

@@ -47,19 +47,32 @@ static void test_match(void **state)
         {"/a/{sandboxID}", "/a/x-6532622b", 1},
         {"/a/{sandboxID}", "/a/", -1},
         {"/a/{id}", "/a/" PLAIN, 1},
+        /* two ids */
+        {"/a/{id}/b/{command_id}", "/a/" ID "/b/" ID, 0},
+        {"/a/{id}/b/{command_id}/c", "/a/" ID "/b/" ID "/c", 0},
+        {"/a/{id}/b/{command_id}", "/a/" ID "/b/" ID "/c", -1},
+        {"/a/{id}/b/{command_id}", "/a/" ID "/b", -1},
+        {"/a/{id}/b/{command_id}", "/a/" ID "/b/x", 1},
+        {"/a/{id}/b/{command_id}", "/a/" ID "/b/" PLAIN, 1},
+        {"/a/{id}/b/{command_id}", "/a/x/b/" ID, 1},
     };
 
     (void)state;
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        char id[UUID_BYTES] = "";
+        char id[ROUTE_IDS][UUID_BYTES] = {"", ""};
 
         if (route_match(cases[i].pattern, cases[i].path, id) != cases[i].match) {
             fail_msg("%s against %s", cases[i].path, cases[i].pattern);
         }
         if (cases[i].match == 0 && strchr(cases[i].pattern, '{') != NULL) {
-            assert_string_equal(id, ID);
+            assert_string_equal(id[0], ID);
         } else {
-            assert_string_equal(id, "");
+            assert_string_equal(id[0], "");
+        }
+        if (cases[i].match == 0 && strstr(cases[i].pattern, "{command_id}") != NULL) {
+            assert_string_equal(id[1], ID);
+        } else {
+            assert_string_equal(id[1], "");
         }
     }
 }
@@ -67,13 +80,13 @@ static void test_match(void **state)
 /* A segment longer than any buffer is no match and no overflow. */
 static void test_long_segment(void **state)
 {
-    char path[8192] = "/a/", id[UUID_BYTES] = "";
+    char path[8192] = "/a/", id[ROUTE_IDS][UUID_BYTES] = {"", ""};
 
     (void)state;
     memset(path + 3, 'f', sizeof(path) - 4);
     path[sizeof(path) - 1] = '\0';
     assert_int_equal(route_match("/a/{id}", path, id), 1);
-    assert_string_equal(id, "");
+    assert_string_equal(id[0], "");
 }
 
 /* Nobody forgets to say which API keys may call a new route. */
