@@ -2,6 +2,7 @@
 
 import fnmatch
 import os
+import warnings
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,8 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker("reached_elsewhere")
         file = pattern.partition("::")[0]
         if not matched and whole_files and any(name.startswith(f"{file}::") for name in names.values()):
-            raise pytest.UsageError(f"reached_elsewhere.txt: {pattern} names no test")
+            # it was renamed: a sanitizer then runs it too, which costs time only
+            warnings.warn(pytest.PytestWarning(f"reached_elsewhere.txt: {pattern} names no test"), stacklevel=1)
 
 
 def pytest_make_parametrize_id(val, argname):
