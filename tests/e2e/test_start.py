@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
 import signal
 import stat
@@ -89,8 +90,9 @@ def test_a_file_written_on_windows_starts_a_system_that_shows_no_password(dev):
     assert '"queue.wiped"' not in (dev.var / "log" / "reaper.log").read_text()
 
     # the host on this machine is called so wherever an operator reads, and keeps its id in the API
-    shell = {name: value for name, value in (line.removeprefix("export ").split("=", 1) for line in env.splitlines()
-                                             if line.startswith("export ")) if "$" not in value}
+    shell = {name: "".join(shlex.split(value)) for name, value in (line.removeprefix("export ").split("=", 1) for line in
+                                                                   env.splitlines() if line.startswith("export "))
+             if "$" not in value}
     doctor = subprocess.run([str(build_dir() / "sandbox-gateway"), "doctor"], env=dev.env | shell, capture_output=True, text=True)
     assert "local takes our key" in doctor.stdout, doctor.stdout
     providers = wait_until("the worker beats", lambda: httpx.get(f"{dev.url}/readyz", **LOCAL).json()["data"].get("providers"))
