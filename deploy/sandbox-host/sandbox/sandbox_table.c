@@ -1,4 +1,4 @@
-/* sandbox_table - the table of sandboxes, references and user ids; see sandbox_internal.h. */
+/* sandbox_table - the table of sandboxes, references and user ids; see sandbox_table.h. */
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
