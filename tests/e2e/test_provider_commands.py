@@ -300,15 +300,15 @@ def test_a_command_is_come_back_to(alice, sandbox):
         "running", None, False, "Command still runs")
     cid = started["command_id"]
     assert alice.ok(alice.get(commands(sandbox, cid)))["state"] == "running"
-    alice.run(sandbox, f"touch {go}")
+    touch = alice.run(sandbox, f"touch {go}")["command_id"]
     ended = alice.ok(alice.get(commands(sandbox, cid, wait=30)))
     assert (ended["state"], ended["exit_code"], ended["stdout_bytes"], ended["stderr_bytes"]) == ("exited", 5, 4, 2)
     output, page = read_output(alice, sandbox, cid)
     assert output == {"stdout": b"a\nb\n", "stderr": b"e\n"} and page["next_offset"] == 6 and page["state"] == "exited"
     rest = alice.run(sandbox, "true")["command_id"]
-    listed = alice.ok(alice.get(commands(sandbox, limit=2)))
-    assert [item["command_id"] for item in listed["items"]] == [rest, cid]
-    assert listed["items"][1] | {"ended_at": ""} == ended | {"ended_at": ""}
+    listed = alice.ok(alice.get(commands(sandbox, limit=3)))
+    assert [item["command_id"] for item in listed["items"]] == [rest, touch, cid]
+    assert listed["items"][2] | {"ended_at": ""} == ended | {"ended_at": ""}
     older = alice.ok(alice.get(commands(sandbox, limit=2, cursor=listed["next_cursor"])))
     assert cid not in {item["command_id"] for item in older["items"]}
     raw = alice.get(commands(sandbox, cid, "output", stream="stdout"), Accept="application/octet-stream")
