@@ -32,6 +32,11 @@ static const struct config_entry table[] = {
     {"SANDBOX_DOMAIN", CONFIG_STRING, AT(sandbox_domain), 1, 200, NULL, false, false,
      "domain below which clients reach sandboxes there: host or host:port (default: localhost and "
      "the port of GATEWAY_SANDBOX_LISTEN)"},
+    {"SANDBOX_PORTS", CONFIG_STRING, AT(sandbox_ports), 1, 16, NULL, false, false,
+     "whose URLs for ports are handed out: gateway (private, expiring, revocable) or direct (the "
+     "provider's; default: gateway where SANDBOX_DOMAIN is set, else direct)"},
+    {"GATEWAY_PORTS_PER_SANDBOX", CONFIG_INT, AT(max_ports), 1, 65535, "64", false, false,
+     "ports that one sandbox may expose at a time; one more is answered 429"},
     {"GATEWAY_THREADS", CONFIG_INT, AT(threads), 4, 8192, "512", false, false,
      "requests served at once; a waiting request holds one"},
     {"GATEWAY_CONNECTION_QUEUE", CONFIG_INT, AT(connection_queue), 1, 65535, "1024", false, false,

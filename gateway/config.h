@@ -15,7 +15,8 @@
 #include "common/queue/queue_config.h"
 
 struct gateway_config {
-    char *listen, *sandbox_listen, *sandbox_domain;
+    char *listen, *sandbox_listen, *sandbox_domain, *sandbox_ports;
+    int64_t max_ports; /* that one sandbox exposes */
     int64_t threads, connection_queue, keep_alive_ms, request_timeout_ms, drain_ms;
     int64_t connections, address_connections, address_body_percent, body_bytes_per_s;
     char *trusted_proxies;

@@ -94,6 +94,7 @@ int gateway_open(struct gateway *gateway, const struct gateway_config *config, s
     gateway->store = gateway_store(config);
     gateway->sandbox_tokens = sandbox_tokens_new(gateway->store);
     gateway->sandbox_cache = sandbox_cache_new(gateway->store);
+    gateway->port_cache = port_cache_new(gateway->store);
     gateway->activity = activity_new(gateway->store);
     gateway->clients = client_pool_new();
     gateway->fleet = fleet_new(&redis, gateway->store);
@@ -134,5 +135,6 @@ void gateway_close(struct gateway *gateway)
     activity_free(gateway->activity);
     sandbox_tokens_free(gateway->sandbox_tokens);
     sandbox_cache_free(gateway->sandbox_cache);
+    port_cache_free(gateway->port_cache);
     store_free(gateway->store);
 }

@@ -24,6 +24,7 @@
 #include "gateway/work/enqueuer.h"
 #include "gateway/work/event_watch.h"
 #include "gateway/work/fleet.h"
+#include "gateway/work/port_cache.h"
 #include "gateway/work/provider_share.h"
 #include "gateway/work/rates.h"
 #include "gateway/work/readiness.h"
@@ -42,6 +43,8 @@ struct gateway {
     struct auth *auth;
     struct sandbox_tokens *sandbox_tokens;
     struct sandbox_cache *sandbox_cache;
+    struct port_cache *port_cache;
+    bool own_ports;                            /* URLs for ports are ours, not the provider's */
     char sandbox_domain[GATEWAY_DOMAIN_BYTES]; /* of sandbox traffic; "" = not served */
     struct provider_set *providers;
     struct placement *placement;

@@ -1,6 +1,7 @@
 /* sandbox_access - see sandbox_access.h. */
 #include "gateway/data/sandbox_access.h"
 
+#include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,6 +10,7 @@
 #include "common/proxy/error_answers.h"
 #include "common/proxy/head.h"
 #include "common/proxy/signature.h"
+#include "gateway/data/port_urls.h"
 
 enum { HOST_BYTES = 256, TOKEN_HEADER_BYTES = 256, PATH_START_BYTES = 64 };
 
@@ -217,6 +219,38 @@ static bool admit_envd(struct gateway *gateway, const char *head, struct sandbox
     return admit_signed(head, right, access, answer);
 }
 
+/* Opened by the token of a private port's host name, or as a public port. False: `answer` is
+ * filled. */
+static bool admit_exposed(struct gateway *gateway, const char *head, struct sandbox_access *access,
+                          bool has_token, struct strbuf *answer)
+{
+    const struct route_target *route = &access->route;
+    struct error err = ERROR_INIT;
+    struct store_port port;
+
+    if (port_cache_find(gateway->port_cache, access->sandbox_id, route->port,
+                        !port_urls_is_service(gateway, route->port), &port, &err) < 0) {
+        if (err.code != ERR_NOT_FOUND) {
+            return refuse_error(answer, head, &err);
+        }
+        if (!has_token) {
+            refuse(answer, head, 404, "Not Found", "this port is not exposed");
+            return false;
+        }
+    } else if (port.is_public
+                   ? route->suffix[0] == '\0'
+                   : strlen(route->suffix) == STORE_PORT_TOKEN_LENGTH &&
+                         sodium_memcmp(route->suffix, port.token, STORE_PORT_TOKEN_LENGTH) == 0) {
+        return true;
+    } else if (route->suffix[0] != '\0') {
+        refuse(answer, head, 404, "Not Found", "this port is not exposed");
+        return false;
+    }
+    error_answer_sandbox(answer, head, route,
+                         has_token ? ERROR_ANSWER_TOKEN_WRONG : ERROR_ANSWER_TOKEN_MISSING);
+    return false;
+}
+
 static bool admit_port(struct gateway *gateway, const char *head, struct sandbox_access *access,
                        struct strbuf *answer)
 {
@@ -229,11 +263,7 @@ static bool admit_port(struct gateway *gateway, const char *head, struct sandbox
                                          SANDBOX_TOKEN_TRAFFIC, token, &is_right, &err) < 0) {
         return refuse_error(answer, head, &err);
     }
-    if (!is_right) {
-        error_answer_sandbox(answer, head, &access->route,
-                             has_token ? ERROR_ANSWER_TOKEN_WRONG : ERROR_ANSWER_TOKEN_MISSING);
-    }
-    return is_right;
+    return is_right || admit_exposed(gateway, head, access, has_token, answer);
 }
 
 bool sandbox_access_check(struct gateway *gateway, const char *head, struct sandbox_access *access,

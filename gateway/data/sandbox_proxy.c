@@ -26,9 +26,10 @@ enum {
     RETRY_AFTER_S = 2,
 };
 
-/* What would let the provider's side see a secret of ours. */
-static const char dropped_headers[] =
-    "x-api-key,x-access-token,e2b-traffic-access-token,e2b-sandbox-id,e2b-sandbox-port";
+/* What would let the other side see a secret of ours. A server behind a port may have an X-API-Key
+ * of its own. */
+#define DROPPED_OF_PORTS "e2b-traffic-access-token,e2b-sandbox-id,e2b-sandbox-port"
+#define DROPPED_OF_ENVD  "x-api-key,x-access-token," DROPPED_OF_PORTS
 
 static struct metric relayed = {.name = "sandbox_gateway_relayed_total",
                                 .help = "Requests relayed into sandboxes.",
@@ -201,7 +202,7 @@ static int fill_target(struct gateway *gateway, const char *head, struct sandbox
         } else {
             put_path(head, rest, &target->path);
         }
-        target->drop_headers = dropped_headers;
+        target->drop_headers = access->is_envd ? DROPPED_OF_ENVD : DROPPED_OF_PORTS;
         target->cors = access->is_envd;
     }
     http_request_done(&request);
@@ -320,8 +321,29 @@ static int choose_listen(const struct gateway_config *config, char ret[LISTEN_BY
     return 0;
 }
 
+/* Whose URLs are handed out: the gateway's own need names that lead here, so they are the default
+ * only where somebody has set SANDBOX_DOMAIN. */
+static int choose_ports(struct gateway *gateway, bool is_served, struct error *err)
+{
+    const char *ports = gateway->config->sandbox_ports;
+
+    gateway->own_ports = is_served && gateway->config->sandbox_domain != NULL;
+    if (ports == NULL) {
+        return 0;
+    }
+    gateway->own_ports = strcmp(ports, "gateway") == 0;
+    if (!gateway->own_ports && strcmp(ports, "direct") != 0) {
+        return error_set(err, ERR_CONFIG, "SANDBOX_PORTS must be gateway or direct");
+    }
+    return gateway->own_ports && !is_served
+               ? error_set(err, ERR_CONFIG, "SANDBOX_PORTS: gateway needs GATEWAY_SANDBOX_LISTEN")
+               : 0;
+}
+
 int sandbox_proxy_start(struct gateway *gateway, struct sandbox_proxy **ret, struct error *err)
 {
+    const bool is_off = gateway->config->sandbox_listen != NULL &&
+                        strcmp(gateway->config->sandbox_listen, off) == 0;
     const struct gateway_config *config = gateway->config;
     struct sandbox_proxy *proxy;
     struct proxy_options options = {
@@ -337,7 +359,10 @@ int sandbox_proxy_start(struct gateway *gateway, struct sandbox_proxy **ret, str
     };
 
     *ret = NULL;
-    if (config->sandbox_listen != NULL && strcmp(config->sandbox_listen, off) == 0) {
+    if (choose_ports(gateway, !is_off, err) < 0) {
+        return -1;
+    }
+    if (is_off) {
         return 0;
     }
     proxy = xcalloc(1, sizeof(*proxy));

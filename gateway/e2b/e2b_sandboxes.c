@@ -9,6 +9,7 @@
 
 #include "common/base/alloc.h"
 #include "common/domain/job_params.h"
+#include "gateway/data/port_urls.h"
 #include "gateway/e2b/e2b_relay.h"
 #include "gateway/e2b/e2b_view.h"
 #include "gateway/http/bounds.h"
@@ -105,9 +106,11 @@ static int refuse_unsupported(const cJSON *body, struct error *err)
 static int read_network(const struct request *request, struct job_params *params, struct error *err)
 {
     const cJSON *network = cJSON_GetObjectItemCaseSensitive(request->body, "network");
-    bool internet;
+    bool internet, is_public;
 
-    if (json_get_bool(request->body, "allow_internet_access", true, &internet, err) < 0) {
+    if (json_get_bool(request->body, "allow_internet_access", true, &internet, err) < 0 ||
+        (cJSON_IsObject(network) &&
+         json_get_bool(network, "allowPublicTraffic", true, &is_public, err) < 0)) {
         return -1;
     }
     if (internet && !asks(network)) {
@@ -183,6 +186,7 @@ static int read_create(struct request *request, int64_t default_timeout_s, struc
     sandbox->on_timeout = pauses ? ON_TIMEOUT_PAUSE : ON_TIMEOUT_DELETE;
     params->timeout_ms = sandbox->timeout_ms;
     params->envs = envs != NULL ? cJSON_Duplicate(envs, true) : NULL;
+    port_urls_close_provider(request->gateway, params);
     if (metadata != NULL) {
         struct strbuf text;
 
@@ -191,6 +195,23 @@ static int read_create(struct request *request, int64_t default_timeout_s, struc
         sandbox->metadata_json = strbuf_take(&text);
     }
     return 0;
+}
+
+/* At E2B whoever knows a sandbox's id reaches its ports, unless the create forbids it. Here the
+ * ports of services, which run commands, stay private all the same. */
+static int open_ports(struct request *request, const char *sandbox_id, struct error *err)
+{
+    const cJSON *network = cJSON_GetObjectItemCaseSensitive(request->body, "network");
+    struct store_port every;
+    bool is_public = true;
+
+    if (cJSON_IsObject(network) &&
+        json_get_bool(network, "allowPublicTraffic", true, &is_public, err) < 0) {
+        return -1;
+    }
+    return is_public
+               ? port_urls_expose(request->gateway, sandbox_id, 0, true, 0, false, &every, err)
+               : 0;
 }
 
 static void create(struct request *request, int64_t default_timeout_s)
@@ -213,7 +234,11 @@ static void create(struct request *request, int64_t default_timeout_s)
     params_json = job_params_format(&params);
     switch (lifecycle_create(request, &sandbox, params_json, false, &job, &err)) {
     case LIFECYCLE_ENDED:
-        respond_sandbox(request, sandbox.id, 201);
+        if (open_ports(request, sandbox.id, &err) < 0) {
+            respond_error(request, &err, 0);
+        } else {
+            respond_sandbox(request, sandbox.id, 201);
+        }
         break;
     case LIFECYCLE_PENDING:
         respond_pending(request, "start");

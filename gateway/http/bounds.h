@@ -35,6 +35,7 @@ enum {
     COMMAND_OUTPUT_PAGE_BYTES = 262144,
     COMMAND_OUTPUT_PAGE_MAX_BYTES = 1048576,
     PORT_MAX = 65535,
+    PORT_EXPIRY_MAX_S = 31536000, /* a year */
 };
 
 /* Of an offset in a command's output or stdin: what a double, and so any JSON reader, has exactly.

@@ -7,6 +7,7 @@
 
 #include "common/base/alloc.h"
 #include "common/domain/job_params.h"
+#include "gateway/data/port_urls.h"
 #include "gateway/data/services.h"
 #include "gateway/http/bounds.h"
 #include "gateway/http/handlers.h"
@@ -115,6 +116,7 @@ static int read_create(struct request *request, struct sandbox *sandbox, struct 
     sandbox->paused_ttl_ms = paused_ttl_s * 1000;
     params->timeout_ms = sandbox->timeout_ms;
     params->envs = envs != NULL ? cJSON_Duplicate(envs, true) : NULL;
+    port_urls_close_provider(gateway, params);
     if (metadata != NULL) {
         struct strbuf text;
 

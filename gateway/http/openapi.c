@@ -385,13 +385,13 @@ static void add_key_parameter(cJSON *list)
 static void add_parameters(cJSON *operation, int route, const struct gateway_config *config)
 {
     cJSON *list = cJSON_AddArrayToObject(operation, "parameters");
+    const char *path = served[route].path;
     unsigned flags = served[route].flags;
+    char name[32];
 
-    if (strstr(served[route].path, "{id}") != NULL) {
-        add_parameter(list, "path", "id", true, type_schema("uuid"));
-        if (strstr(served[route].path, "{command_id}") != NULL) {
-            add_parameter(list, "path", "command_id", true, type_schema("uuid"));
-        }
+    for (const char *hole = strchr(path, '{'); hole != NULL; hole = strchr(hole + 1, '{')) {
+        snprintf(name, sizeof(name), "%.*s", (int)strcspn(hole + 1, "}"), hole + 1);
+        add_parameter(list, "path", name, true, type_schema(*name == 'p' ? "integer" : "uuid"));
     }
     if ((flags & OPEN) == 0) {
         add_contract_header(list, "X-Request-ID", type_schema("uuid"),

@@ -62,7 +62,8 @@ void router_init(void)
 /* What stands where the pattern has `hole`. */
 static bool read_hole(const char *hole, const char *text, size_t length, char ret_id[UUID_BYTES])
 {
-    if (strncmp(hole, "{name}", strlen("{name}")) == 0) {
+    if (strncmp(hole, "{name}", strlen("{name}")) == 0 ||
+        strncmp(hole, "{port}", strlen("{port}")) == 0) {
         return true;
     }
     if (hole[1] != 's' && length != UUID_BYTES - 1) {

@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "gateway/data/port_urls.h"
+
 enum { URL_MAX_BYTES = 1024 };
 
 struct provider *view_provider(const struct request *request, const struct sandbox *sandbox,
@@ -45,14 +47,34 @@ int view_port_url(const struct request *request, const struct sandbox *sandbox, 
     return status;
 }
 
+/* The gateway's own URL of a service, with a token of its own. */
+static int own_url(const struct request *request, const struct sandbox *sandbox, int port,
+                   struct strbuf *ret, struct error *err)
+{
+    struct store_port exposed;
+
+    if (sandbox->provider_sandbox_id[0] == '\0') {
+        return error_set(err, ERR_CONFLICT, "the sandbox is not created yet");
+    }
+    if (port_urls_expose(request->gateway, sandbox->id, port, false, 0, true, &exposed, err) < 0) {
+        return -1;
+    }
+    port_urls_put(request->gateway, sandbox->id, &exposed, ret);
+    return 0;
+}
+
 static void add_url(const struct request *request, const struct sandbox *sandbox, cJSON *data,
                     const char *field, int64_t port)
 {
-    struct error ignored = ERROR_INIT; /* null says that there is no URL */
+    struct error ignored = ERROR_INIT; /* no URL: the field is null */
     struct strbuf url;
+    int status;
 
     strbuf_init(&url, URL_MAX_BYTES);
-    if (view_port_url(request, sandbox, (int)port, &url, &ignored) < 0) {
+    status = request->gateway->own_ports
+                 ? own_url(request, sandbox, (int)port, &url, &ignored)
+                 : view_port_url(request, sandbox, (int)port, &url, &ignored);
+    if (status < 0) {
         strbuf_reset(&url);
     }
     json_add_string_or_null(data, field, url.data);

@@ -348,18 +348,93 @@ def test_an_open_stream_keeps_an_idle_sandbox_awake(stack, alice):
     client.remove(box)
 
 
-def test_ports_need_the_sandboxs_traffic_token(stack, alice):
-    made = alice.create()
+def serve(client: Client, box: str, port: int, text: str) -> None:
+    """A server in the sandbox that answers every GET with `text`."""
+    client.run(box, f"mkdir -p /tmp/w{port} && cd /tmp/w{port} && echo {text} > index.html && exec python3 -m http.server {port}", background=True)
+
+
+def fetch(stack: Stack, host: str, gateway: int = 0, **headers: str) -> httpx.Response:
+    """GET / of a host name that only the gateways know."""
+    return httpx.get(f"http://127.0.0.1:{sandbox_port(stack, gateway)}/", headers={"Host": host} | headers, timeout=60, **LOCAL)
+
+
+def test_ports_are_open_as_at_e2b_but_for_those_that_run_commands(stack, alice):
     client = stack.client("alice")
-    client.run(str(uuid.UUID(made["sandboxID"])), "cd /tmp && echo page > page && exec python3 -m http.server 3000", background=True)
-    port = sandbox_port(stack)
+    for network, opened in (None, True), ({"allowPublicTraffic": True}, True), ({"allowPublicTraffic": False}, False):
+        made = alice.create(**({"network": network} if network else {}))
+        box = made["sandboxID"]
+        token = {"e2b-traffic-access-token": made["trafficAccessToken"]}
+        for port in 3000, 6060:
+            serve(client, str(uuid.UUID(box)), port, f"page{port}")
+            wait_until("the server", lambda: fetch(stack, f"{port}-{box}.localhost", **token).status_code == 200, 15)
+        assert fetch(stack, f"3000-{box}.localhost").status_code == (200 if opened else 404)
+        assert fetch(stack, f"6060-{box}.localhost").status_code == 404  # the tool server's
+        for wrong in made["envdAccessToken"], "x":
+            assert fetch(stack, f"6060-{box}.localhost", **{"e2b-traffic-access-token": wrong}).status_code == 403
+        assert alice.call("DELETE", f"/sandboxes/{box}").status_code == 204
 
-    def fetch(**headers: str) -> httpx.Response:
-        return httpx.get(f"http://127.0.0.1:{port}/page", headers={"Host": f"3000-{made['sandboxID']}.localhost:{port}"} | headers, **LOCAL)
 
-    right = {"e2b-traffic-access-token": made["trafficAccessToken"]}
-    wait_until("the server", lambda: fetch(**right).status_code == 200, 15)
-    assert fetch(**right).text == "page\n"
-    for wrong in {}, {"e2b-traffic-access-token": made["envdAccessToken"]}, {"X-Access-Token": made["trafficAccessToken"]}:
-        assert fetch(**wrong).status_code == 403
-    assert alice.call("DELETE", f"/sandboxes/{made['sandboxID']}").status_code == 204
+@pytest.fixture(scope="module")
+def two(tmp_path_factory, redis, postgres, host):
+    """Two gateways that hand out URLs of their own."""
+    with Stack(tmp_path_factory.mktemp("ports"), redis, postgres, host, gateways=2, env={"SANDBOX_DOMAIN": "box.localhost:8001"}) as running:
+        yield running
+
+
+def test_a_ports_url_is_private_expires_and_is_revoked_everywhere(two):
+    client = two.client("alice")
+    box = client.create()["sandbox_id"]
+    plain = uuid.UUID(box).hex
+    serve(client, box, 3000, "private-page")
+
+    def expose(**fields) -> dict:
+        return client.ok(client.post(f"{BASE}/expose-port", {"sandbox_id": box, "port": 3000} | fields))
+
+    first = expose()
+    host = re.fullmatch(r"http://(3000-[0-9a-f]{32}-[a-z0-9]{24}\.box\.localhost:8001)", first["url"])[1]
+    assert len(host.split(".")[0]) <= 63 and first["visibility"] == "private" and first["expires_at"] is None
+    wait_until("the server", lambda: fetch(two, host).status_code == 200, 15)
+    assert [fetch(two, host, g).text for g in (0, 1)] == ["private-page\n"] * 2
+    assert expose()["url"] == first["url"]  # it stays what it is
+    wrong = host[:-len(".box.localhost:8001") - 1] + ("a" if host.split(".")[0][-1] != "a" else "b") + ".box.localhost:8001"
+    for refused in f"3000-{plain}.box.localhost:8001", f"3001-{plain}.box.localhost:8001", wrong, host.replace("3000", "3001", 1):
+        assert fetch(two, refused).status_code in (403, 404), refused
+    # nobody else lists or closes it
+    mallory = two.client("mallory")
+    for answer in (mallory.get(f"{BASE}/{box}/ports"), mallory.delete(f"{BASE}/{box}/ports/3000"),
+                   mallory.post(f"{BASE}/expose-port", {"sandbox_id": box, "port": 3000})):
+        assert answer.status_code == 404 and answer.json()["error"]["type"] == "sandbox_not_found"
+    assert [(p["port"], p["url"]) for p in client.ok(client.get(f"{BASE}/{box}/ports"))["items"] if p["port"] == 3000] == [(3000, first["url"])]
+    assert client.delete(f"{BASE}/{box}/ports/3000").status_code == 200
+    for gateway in 0, 1:
+        wait_until("revoked", lambda: fetch(two, host, gateway).status_code == 404, 1.0, 0.05)
+    for port in "3000", "x", "70000":
+        assert client.delete(f"{BASE}/{box}/ports/{port}").json()["error"]["type"] == "not_found"
+    again = expose(expires_in_seconds=1)
+    assert again["url"] != first["url"] and again["expires_at"]
+    wait_until("expired", lambda: fetch(two, again["url"].removeprefix("http://")).status_code == 404, 10)
+    public = expose(visibility="public")
+    assert public["url"] == f"http://3000-{plain}.box.localhost:8001" and fetch(two, public["url"].removeprefix("http://")).status_code == 200
+    assert client.post(f"{BASE}/expose-port", {"sandbox_id": box, "port": 6060, "visibility": "public"}).status_code == 400
+    assert client.post(f"{BASE}/expose-port", {"sandbox_id": box, "port": 49983}).status_code == 400
+    client.remove(box)
+    assert fetch(two, public["url"].removeprefix("http://")).status_code == 502
+
+
+def test_service_urls_have_tokens_of_their_own_and_the_providers_open_nothing(two, host):
+    client = two.client("alice")
+    made = client.create()
+    box = made["sandbox_id"]
+    hosts = {port: made[name].removeprefix("http://") for port, name in ((6060, "mcp_url"), (9000, "vscode_url"))}
+    assert all(re.fullmatch(rf"{port}-[0-9a-f]{{32}}-[a-z0-9]{{24}}\.box\.localhost:8001", name) for port, name in hosts.items())
+    assert hosts[6060].split("-")[2] != hosts[9000].split("-")[2]
+    serve(client, box, 6060, "tools")
+    wait_until("the server", lambda: fetch(two, hosts[6060]).status_code == 200, 15)
+    assert client.ok(client.get(f"{BASE}/{box}/urls"))["mcp_url"] == made["mcp_url"] == client.connect(box)["mcp_url"]
+    assert fetch(two, hosts[6060].replace("6060", "9000", 1)).status_code == 404  # one token opens one port
+    direct = host.fetch(f"http://6060-{made['provider_sandbox_id']}.localhost:{host.port}/")
+    assert direct.status_code == 403, direct.text
+    # paused in between: the same URL resumes it
+    client.pause(box)
+    assert fetch(two, hosts[6060]).text == "tools\n" and client.status(box) == "running"
+    client.remove(box)

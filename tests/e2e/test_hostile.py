@@ -61,7 +61,8 @@ TAKES = {
     "handle_remove_file": ({"sandbox_id": ("id", True), "path": ("str", True), "recursive": ("bool", False),
                             "path_encoding": ("choice", False)},
                            {"sandbox_id": ID, "path": "/d"}),
-    "handle_expose_port": ({"sandbox_id": ("id", True), "port": ("int", True)}, {"sandbox_id": ID, "port": 80}),
+    "handle_expose_port": ({"sandbox_id": ("id", True), "port": ("int", True), "expires_in_seconds": ("int", False),
+                            "visibility": ("choice", False)}, {"sandbox_id": ID, "port": 80}),
 }
 
 # values that are wrong for each kind; null is "missing"

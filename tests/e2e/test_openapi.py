@@ -157,6 +157,9 @@ def test_answers_are_as_it_says(spec, stack):
     post("/remove-file", {"sandbox_id": box, "path": "/tmp/f"})
     post("/expose-port", {"sandbox_id": box, "port": 80})
     post("/schedule-timeout", {"sandbox_id": box, "timeout_seconds": 600})
+    stack.sql(f"insert into sandbox_ports (sandbox_id, port, visibility, token) values ('{box}', 80, 'private', 'x')")
+    assert check("GET", f"{BASE}/{{id}}/ports", client.get(f"{BASE}/{box}/ports"))["items"][0]["port"] == 80
+    check("DELETE", f"{BASE}/{{id}}/ports/{{port}}", client.delete(f"{BASE}/{box}/ports/80"))
     for what in ("status", "info", "urls", "events"):
         check("GET", f"{BASE}/{{id}}/{what}", client.get(f"{BASE}/{box}/{what}"))
     check("POST", f"{BASE}/{{id}}/pause", client.post(f"{BASE}/{box}/pause"))

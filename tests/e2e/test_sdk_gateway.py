@@ -14,7 +14,7 @@ from tests.e2e.test_sdk import SDK, check, declared, declared_in_python, node, p
 from tests.harness.node import npm_ci
 from tests.harness.stack import LOCAL, SandboxHost, Stack
 
-JAVASCRIPT = ("commands", "files", "pty", "lifecycle")
+JAVASCRIPT = ("commands", "files", "pty", "lifecycle", "ports")
 PYTHON = ("sync",)
 
 
@@ -29,8 +29,8 @@ class Door:
                     "E2B_DOMAIN": f"localhost:{port}"}
 
 
-# what is not equal: inside a sandbox its provider's id is known; a port needs the sandbox's traffic token
-DIFFERENT = {"an environment of the sandbox, of a command, of the host", "ports"}
+# what is not equal: inside a sandbox, and to its provider's proxy, the provider's id is known
+DIFFERENT = {"an environment of the sandbox, of a command, of the host", "a closed port is 502 and says so"}
 
 
 @pytest.fixture(scope="module")

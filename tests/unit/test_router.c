@@ -55,6 +55,12 @@ static void test_match(void **state)
         {"/a/{id}/b/{command_id}", "/a/" ID "/b/x", 1},
         {"/a/{id}/b/{command_id}", "/a/" ID "/b/" PLAIN, 1},
         {"/a/{id}/b/{command_id}", "/a/x/b/" ID, 1},
+        /* a second segment, of any kind */
+        {"/a/{id}/ports/{port}", "/a/" ID "/ports/80", 0},
+        {"/a/{id}/ports/{port}", "/a/" ID "/ports/", -1},
+        {"/a/{id}/ports/{port}", "/a/" ID "/ports", -1},
+        {"/a/{id}/ports/{port}", "/a/" ID "/ports/80/", -1},
+        {"/a/{id}/ports/{port}", "/a/x/ports/80", 1},
     };
 
     (void)state;
