@@ -29,7 +29,8 @@ class Dev:
         self.var, self.dotenv, self.port = folder / "var", folder / "dotenv", free_port()
         self.env = {name: value for name, value in os.environ.items() if not name.startswith("SANDBOX_")} | {
             "SANDBOX_VAR_DIR": str(self.var), "SANDBOX_DOTENV": str(self.dotenv), "BUILD_DIR": str(build_dir()),
-            "GATEWAY_LISTEN": f"127.0.0.1:{self.port}", "SANDBOX_HOST_PORT": str(free_port())}
+            "GATEWAY_LISTEN": f"127.0.0.1:{self.port}", "SANDBOX_HOST_PORT": str(free_port()),
+            "GATEWAY_SANDBOX_LISTEN": f"127.0.0.1:{free_port()}"}  # by default the port after the gateway's
         self.url = f"http://127.0.0.1:{self.port}"
 
     def call(self, verb: str, **env: str) -> subprocess.CompletedProcess:
