@@ -57,5 +57,5 @@ int event_cursor_parse(const char *text, struct store_event_cursor *ret, struct 
             return 0;
         }
     }
-    return error_set(err, ERR_INVALID, "the cursor is not one that was given out");
+    return error_set(err, ERR_INVALID, "after is not a cursor that was given out");
 }

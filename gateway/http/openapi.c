@@ -103,8 +103,7 @@ bool openapi_takes(const char *method, const char *path, const char *name)
     return false;
 }
 
-/* ---- schemas ------------------------------------------------------------------------------------
- */
+/* ---- schemas ---- */
 
 static void add_enum(cJSON *schema, const char *names)
 {
@@ -132,7 +131,6 @@ static cJSON *type_schema(const char *type)
     cJSON *schema = cJSON_CreateObject(), *either;
     char base[32];
     const char *format = NULL;
-    bool nullable = type[strlen(type) - 1] == '?';
 
     if (strncmp(type, "strings", 7) == 0) {
         cJSON *items;
@@ -146,11 +144,15 @@ static cJSON *type_schema(const char *type)
         }
         return schema;
     }
-    if (strncmp(type, "enum:", 5) == 0) {
-        cJSON_AddStringToObject(schema, "type", "string");
-        add_enum(schema, type + 5);
-        return schema;
+    if (strncmp(type, "pattern:", 8) == 0) {
+        cJSON_AddStringToObject(schema, "pattern", type + 8);
+        type = "string";
     }
+    if (strncmp(type, "enum:", 5) == 0) {
+        add_enum(schema, type + 5);
+        type = "string";
+    }
+    const bool nullable = type[strlen(type) - 1] == '?';
     snprintf(base, sizeof(base), "%.*s", (int)(strlen(type) - nullable), type);
     if (strcmp(base, "map") == 0) {
         cJSON_AddStringToObject(cJSON_AddObjectToObject(schema, "additionalProperties"), "type",
@@ -347,8 +349,7 @@ static cJSON *envelope_schema(cJSON *data)
     return schema;
 }
 
-/* ---- operations ---------------------------------------------------------------------------------
- */
+/* ---- operations ---- */
 
 static void add_parameter(cJSON *list, const char *in, const char *name, bool required,
                           cJSON *schema)
@@ -607,8 +608,7 @@ cJSON *openapi_json(const struct gateway_config *config)
     return root;
 }
 
-/* ---- the page -----------------------------------------------------------------------------------
- */
+/* ---- the page ---- */
 
 /* Our own texts contain only these characters of markup. */
 static void put_escaped(struct strbuf *out, const char *text)

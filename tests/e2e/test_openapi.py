@@ -191,6 +191,13 @@ def test_answers_are_as_it_says(spec, stack):
     assert seen == {(m.upper(), p) for p, ops in spec["paths"].items() for m in ops}
 
 
+def test_the_types_of_events_are_those_of_the_list(spec):
+    names = re.findall(r'^TYPE\(\w+, "([^"]+)"', open("common/domain/event_types.def").read(), re.M)
+    pattern = next(p for p in operation(spec, "GET", "/api/v1/events")["parameters"] if p["name"] == "types")["schema"]["pattern"]
+    assert len(names) > 10 and all(re.fullmatch(pattern, name) and re.fullmatch(pattern, f"{name},{names[0]}") for name in names)
+    assert not any(re.fullmatch(pattern, wrong) for wrong in ("sandbox", "sandbox.x", "sandbox.paused,", names[0].replace(".", "x")))
+
+
 def test_failures_are_as_it_says(spec, stack):
     types = resolve(spec, operation(spec, "GET", "/healthz")["responses"]["default"])["content"]["application/json"]["schema"][
         "properties"]["error"]["properties"]["type"]["enum"]
