@@ -19,7 +19,7 @@ static int setup(void **state)
 static int empty(void **state)
 {
     (void)state;
-    sql("TRUNCATE sandboxes, jobs, events, usage_intervals, usage_daily, usage_of_pruned");
+    sql("TRUNCATE sandboxes, jobs, events, usage_intervals, usage_daily, usage_of_pruned CASCADE");
     return 0;
 }
 
