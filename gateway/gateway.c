@@ -5,6 +5,7 @@
 
 #include "common/store/store_config.h"
 #include "gateway/http/router.h"
+#include "gateway/work/key_owner.h"
 
 struct store *gateway_store(const struct gateway_config *config)
 {
@@ -36,17 +37,6 @@ static struct auth *open_auth(const struct gateway_config *config, struct store 
     return auth_new(&options, store, err);
 }
 
-bool gateway_knows_owner(struct gateway *gateway)
-{
-    struct error err = ERROR_INIT;
-    char id[UUID_BYTES];
-
-    if (!atomic_load(&gateway->owner.known) && store_deployment_id(gateway->store, id, &err) == 0) {
-        queue_owner_set(&gateway->owner, id);
-    }
-    return atomic_load(&gateway->owner.known);
-}
-
 /* ERR_CONFIG: the Redis keys belong to another deployment. While PostgreSQL or Redis is away this
  * cannot be checked; upkeep.c repeats the check. */
 static int check_owner(struct gateway *gateway, const struct queue_options *redis,
@@ -54,7 +44,9 @@ static int check_owner(struct gateway *gateway, const struct queue_options *redi
 {
     struct queue *queue = queue_new(redis);
     bool present;
-    int status = gateway_knows_owner(gateway) ? queue_mark_present(queue, &present, err) : 0;
+    int status = key_owner_known(&gateway->owner, gateway->store)
+                     ? queue_mark_present(queue, &present, err)
+                     : 0;
 
     queue_free(queue);
     return status < 0 && err->code == ERR_CONFIG ? -1 : 0;

@@ -71,10 +71,6 @@ int gateway_open(struct gateway *gateway, const struct gateway_config *config,
                  struct error *err) MUST_CHECK;
 void gateway_close(struct gateway *gateway);
 
-/* Reads the deployment's id from PostgreSQL and gives it to the Redis connections. False: not known
- * yet. */
-bool gateway_knows_owner(struct gateway *gateway);
-
 /* Opens a store as configured, for a subcommand. */
 struct store *gateway_store(const struct gateway_config *config);
 

@@ -13,8 +13,10 @@
 #include "gateway/http/request_state.h"
 #include "gateway/http/router.h"
 
+/* The handler's name. Does not compile for a handler that does not exist. */
+#define NAME(handler) (&#handler[0 * sizeof(&(handler))])
 #define BOUND(handler, field, kind, outer, min, max, setting, name, value)                         \
-    {#handler, field, handler, kind, outer, min, max, setting, name, value, false},
+    {NAME(handler), field, kind, outer, min, max, setting, name, value, false},
 static const struct bound bounds[] = {
 #define TEXT(handler, field, min, max) BOUND(handler, field, BOUND_TEXT, false, min, max, 0, 0, 0)
 #define NUMBER(handler, field, min, max)                                                           \
@@ -25,7 +27,7 @@ static const struct bound bounds[] = {
 #define MAP(handler, field, entries, name, value)                                                  \
     BOUND(handler, field, BOUND_MAP, false, 0, entries, 0, name, value)
 #define VARIABLES(handler, field, entries, name, value)                                            \
-    {#handler, field, handler, BOUND_MAP, false, 0, entries, 0, name, value, true},
+    {NAME(handler), field, BOUND_MAP, false, 0, entries, 0, name, value, true},
 #define OUTER_TEXT(handler, field, min, max)                                                       \
     BOUND(handler, field, BOUND_TEXT, true, min, max, 0, 0, 0)
 #define OUTER_NUMBER(handler, field, min, max)                                                     \
@@ -110,7 +112,7 @@ int bounds_check(const struct request *request, struct error *err)
         const struct bound *bound = &bounds[i];
         const cJSON *value;
 
-        if (bound->of != request->state->route->handler || bound->outer) {
+        if (bound->outer || strcmp(bound->handler, request->state->route->handler_name) != 0) {
             continue;
         }
         value = cJSON_GetObjectItemCaseSensitive(request->body, bound->field);

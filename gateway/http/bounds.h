@@ -46,7 +46,6 @@ enum bound_kind { BOUND_TEXT, BOUND_NUMBER, BOUND_MAP };
 
 struct bound {
     const char *handler, *field;
-    void (*of)(struct request *request);
     enum bound_kind kind;
     bool outer;       /* the field is not in the JSON body */
     int64_t min, max; /* TEXT: bytes; NUMBER: the value; MAP: entries, min is 0 */

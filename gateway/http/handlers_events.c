@@ -7,8 +7,8 @@
 #include "common/base/clock.h"
 #include "common/store/event_json.h"
 #include "gateway/http/handlers.h"
-#include "gateway/http/router.h"
 #include "gateway/work/lifecycle.h"
+#include "gateway/work/work_place.h"
 
 enum {
     HISTORY_MAX = 1000,        /* events of a sandbox in one answer */
@@ -298,7 +298,7 @@ static void answer_stream(struct request *request, const struct store_event_filt
 
     stream.filter.limit = STREAM_PAGE;
     stream.written_ms = clock_mono_ms();
-    if (router_enter_work(request, &err) < 0 || event_watch_enter(watch, &err) < 0) {
+    if (work_place_take(request, &err) < 0 || event_watch_enter(watch, &err) < 0) {
         respond_error(request, &err, 0);
         return;
     }

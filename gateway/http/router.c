@@ -14,6 +14,7 @@
 #include "gateway/http/bounds.h"
 #include "gateway/http/handlers.h"
 #include "gateway/http/request_state.h"
+#include "gateway/work/work_place.h"
 
 const struct route route_table[] = {
 #define X(method, path, flags, handler) {method, path, flags, handler, #handler},
@@ -244,67 +245,6 @@ const char router_refusal_body[] =
     "{\"code\":503,\"msg\":\"too many connections\",\"data\":null,"
     "\"error\":{\"type\":\"overloaded\",\"detail\":\"too many connections\"}}";
 
-/* Counts the call in its caller's share. A lifecycle call beyond the share is accepted too, but
- * answered at once. */
-static int enter_user_share(struct request *request, struct error *err)
-{
-    struct gateway *gateway = request->gateway;
-
-    request->state->user = user_share_hold(gateway->users, request->principal.subject);
-    request->state->buffers.user_bytes = &request->state->user->bytes;
-    request->state->buffers.user_max_bytes = user_shares_max_bytes(gateway->users);
-    if ((request->state->route->flags & WORK) == 0) {
-        return 0;
-    }
-    if (user_share_enter(gateway->users, request->state->user, err) == 0) {
-        request->state->user_working = true;
-        return 0;
-    }
-    request->state->over_share = (request->state->route->flags & ASYNC) != 0;
-    return request->state->over_share ? 0 : -1;
-}
-
-/* Counts the call among those that may hold a thread for long. leave_work() ends that. */
-static int enter_work(struct request *request, struct error *err)
-{
-    struct gateway *gateway = request->gateway;
-
-    if (service_draining()) {
-        return error_set(err, ERR_DRAINING, "this gateway is shutting down");
-    }
-    if (atomic_fetch_add(&gateway->working, 1) >= gateway->max_work) {
-        atomic_fetch_sub(&gateway->working, 1);
-        return error_set(err, ERR_OVERLOADED, "%d calls are being served, which is all at once",
-                         gateway->max_work);
-    }
-    request->state->working = true;
-    return 0;
-}
-
-int router_enter_work(struct request *request, struct error *err)
-{
-    if (user_share_enter(request->gateway->users, request->state->user, err) < 0) {
-        return -1;
-    }
-    request->state->user_working = true;
-    return enter_work(request, err);
-}
-
-static void leave_work(struct request *request)
-{
-    if (request->state->working) {
-        atomic_fetch_sub(&request->gateway->working, 1);
-    }
-    budget_give(&request->gateway->buffers, &request->state->buffers,
-                request->state->buffers.bytes);
-    if (request->state->user_working) {
-        user_share_leave(request->state->user);
-    }
-    if (request->state->user != NULL) {
-        user_share_release(request->gateway->users, request->state->user);
-    }
-}
-
 /* Takes buffer bytes for a body as it arrives: a declared length costs nothing. */
 struct body_charge {
     struct request *request;
@@ -423,8 +363,8 @@ static int prepare(struct request *request, struct error *err)
     if (!open) {
         http_body_owner(request->http, request->principal.subject);
     }
-    if ((!open && enter_user_share(request, err) < 0) ||
-        ((request->state->route->flags & WORK) != 0 && enter_work(request, err) < 0)) {
+    if ((!open && work_place_open(request, err) < 0) ||
+        ((request->state->route->flags & WORK) != 0 && work_place_enter(request, err) < 0)) {
         return -1;
     }
     return read_json(request, err) < 0 ? -1 : bounds_check(request, err);
@@ -563,7 +503,7 @@ void router_handle(void *arg, struct http_exchange *http)
     }
     write_audit(&request);
     cJSON_Delete(request.body);
-    leave_work(&request);
+    work_place_leave(&request);
     account(&request, clock_mono_us() - start_us);
     log_context_clear();
 }

@@ -46,9 +46,6 @@ extern const int route_count;
 
 /* Registers the metrics. Call once, before threads start. */
 void router_init(void);
-/* Counts a call of a route without WORK as if it had it, until its answer: it will hold its thread.
- */
-int router_enter_work(struct request *request, struct error *err) MUST_CHECK;
 /* httpd's answer to a connection beyond the limit. */
 extern const char router_refusal_body[];
 /* httpd's handler; arg is the struct gateway. */

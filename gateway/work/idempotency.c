@@ -9,7 +9,7 @@
 #include "common/base/log.h"
 #include "gateway/http/request_state.h"
 #include "gateway/http/router.h"
-#include "gateway/work/lifecycle.h"
+#include "gateway/work/job_error.h"
 
 /* FIRST_POLL_MS: pause before the first request's key is read again; doubles up to MAX_POLL_MS.
  * KEEP_TRIES: attempts to store an answer. LOST_MARGIN_S: added to the longest command and two
@@ -167,7 +167,7 @@ static int claim(struct request *request, const char *hash, bool part, struct er
         .retention_ms = gateway->config->idempotency_s * 1000,
         .takeover_ms = gateway->config->idempotency_claim_ms,
         .once = runs_once(request),
-        .again = lifecycle_retryable_outcomes(),
+        .again = job_error_retryable_outcomes(),
     };
 
     id_uuid(fresh);

@@ -9,46 +9,9 @@
 #include "common/base/crashpoint.h"
 #include "common/base/log.h"
 #include "gateway/http/request_state.h"
+#include "gateway/work/job_error.h"
 
 enum { RUNNING_TRIES = 3, QUOTA_POLL_MS = 250 };
-
-/* The error that the caller gets for each outcome of a failed job. */
-static const enum error_code codes_of_outcome[OUTCOME_COUNT] = {
-    [OUTCOME_OK] = ERR_INTERNAL,
-    [OUTCOME_PERMANENT] = ERR_PROVIDER,
-    [OUTCOME_AUTH] = ERR_PROVIDER,
-    [OUTCOME_RATE_LIMITED] = ERR_PROVIDER_DOWN,
-    [OUTCOME_CAPACITY] = ERR_PROVIDER_DOWN,
-    [OUTCOME_TRANSIENT] = ERR_PROVIDER_DOWN,
-    [OUTCOME_AMBIGUOUS] = ERR_PROVIDER_DOWN,
-    [OUTCOME_SNOOZE] = ERR_PROVIDER_DOWN,
-};
-
-unsigned lifecycle_retryable_outcomes(void)
-{
-    unsigned outcomes = 0;
-
-    for (int i = 0; i < OUTCOME_COUNT; i++) {
-        if (error_code_http_status(codes_of_outcome[i]) == 503) {
-            outcomes |= 1u << i;
-        }
-    }
-    return outcomes;
-}
-
-int lifecycle_job_error(const struct job *job, struct error *err)
-{
-    const char *text = job->error[0] != '\0' ? job->error : "the job ended without success";
-
-    if (job->state == JOB_STATE_SUPERSEDED) {
-        return error_set(err, ERR_SANDBOX_NOT_FOUND, "no such sandbox");
-    }
-    /* the state machine refused the job, not the provider */
-    if (job->outcome == OUTCOME_PERMANENT && job->provider_http_status == 0) {
-        return error_set(err, ERR_CONFLICT, "%s", text);
-    }
-    return error_set(err, codes_of_outcome[job->outcome], "%s", text);
-}
 
 /* Reads the ended job from the store, because the reply says only that it has ended. If the store
  * is away, tries again: the job was accepted, and its caller must learn its end. */
@@ -80,7 +43,7 @@ static enum lifecycle_end read_end(struct request *request, const char *job_id, 
     /* a resume that only prepares a call into the sandbox is not bound to the key */
     request->state->idempotency.ended = request->state->idempotency.bound;
     if (job.state != JOB_STATE_DONE) {
-        lifecycle_job_error(&job, err);
+        job_error_set(&job, err);
         return LIFECYCLE_ERROR;
     }
     return LIFECYCLE_ENDED;

@@ -50,10 +50,4 @@ int lifecycle_confirm(struct request *request, struct sandbox *sandbox,
 int lifecycle_reconcile(struct request *request, const char *sandbox_id,
                         struct error *err) MUST_CHECK;
 
-/* Bit set over enum outcome: outcomes that are answered 503, so that the client may try again. */
-unsigned lifecycle_retryable_outcomes(void);
-
-/* Sets err from a finished job that did not succeed. Always -1. */
-int lifecycle_job_error(const struct job *job, struct error *err);
-
 #endif

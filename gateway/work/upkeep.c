@@ -11,6 +11,7 @@
 #include "common/base/log.h"
 #include "common/base/metrics.h"
 #include "gateway/gateway.h"
+#include "gateway/work/key_owner.h"
 
 enum { ROUND_MS = 1000, FLUSH_MS = 100 };
 
@@ -120,7 +121,7 @@ static void check_keys(struct upkeep *upkeep, bool *foreign)
     struct error err = ERROR_INIT;
     bool found;
 
-    if (!gateway_knows_owner(upkeep->gateway)) {
+    if (!key_owner_known(&upkeep->gateway->owner, upkeep->gateway->store)) {
         return;
     }
     found = readiness_keys_are_foreign(upkeep->gateway->readiness, &err);
