@@ -66,7 +66,7 @@ $(BUILD)/common/provider.a: $(BUILD)/gen/scripts.o $(BUILD)/gen/command_runner.o
 # and the program that runs them there: static and small, for whatever a sandbox is made of
 RUNNER_SRC := $(sort $(wildcard deploy/command-runner/*.c)) common/base/alloc.c
 RUNNER_CFLAGS := -std=c11 -Os -ffunction-sections -fdata-sections -fstack-protector-strong \
-            $(filter -W%,$(CFLAGS)) -Wno-format-truncation
+            $(filter -W%,$(CFLAGS)) -Wno-unknown-warning-option -Wno-format-truncation
 $(BUILD)/sandbox-command-runner: $(RUNNER_SRC) $(wildcard deploy/command-runner/*.h)
 	@mkdir -p $(@D); echo "  CC $@"; $(CC) -I. -D_GNU_SOURCE $(RUNNER_CFLAGS) -static -s -Wl,--gc-sections -o $@ $(RUNNER_SRC)
 $(BUILD)/gen/command_runner_path.o: $(BUILD)/sandbox-command-runner
