@@ -11,8 +11,7 @@
 #include "gateway/http/bounds.h"
 #include "gateway/http/router.h"
 
-/* no string field accepts U+0000 */
-#define NO_NUL "^[^\\u0000]*$"
+#define NO_NUL "^[^\\u0000]*$" /* no string field accepts U+0000 */
 #define UUID   "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 
 enum answer_kind {
@@ -363,8 +362,7 @@ static void add_parameter(cJSON *list, const char *in, const char *name, bool re
     cJSON_AddItemToArray(list, parameter);
 }
 
-/* Adds a header that the contract requires. It is documented as optional, because a setting makes
- * it so, and generated clients would otherwise take it as an argument of every call. */
+/* A header that the contract requires; told as optional, because a setting makes it so. */
 static void add_contract_header(cJSON *list, const char *name, cJSON *schema, const char *text)
 {
     cJSON_AddStringToObject(schema, "description", text);
@@ -446,16 +444,18 @@ static void add_responses(cJSON *operation, int route)
 
     cJSON_AddStringToObject(good, "description", "OK");
     switch (calls[call].kind) {
-    case ANSWER_OUTPUT:
-        add_content(good, "application/octet-stream", text_schema("binary"));
-        /* fall through */
-    case ANSWER_EVENTS:
-    case ANSWER_TABLE:
-        add_content(good, calls[call].kind == ANSWER_TABLE ? "text/csv" : "text/event-stream",
-                    text_schema(NULL));
-        /* fall through */
     case ANSWER_DATA:
+    case ANSWER_TABLE:
+    case ANSWER_EVENTS:
+    case ANSWER_OUTPUT: /* some programs that are made of it take the first */
         add_content(good, "application/json", envelope_schema(data));
+        if (calls[call].kind != ANSWER_DATA) {
+            add_content(good, calls[call].kind == ANSWER_TABLE ? "text/csv" : "text/event-stream",
+                        text_schema(NULL));
+        }
+        if (calls[call].kind == ANSWER_OUTPUT) {
+            add_content(good, "application/octet-stream", text_schema("binary"));
+        }
         break;
     case ANSWER_BARE:
         add_content(good, "application/json", data != NULL ? data : type_schema("object"));
