@@ -11,6 +11,7 @@
 #include <sys/random.h>
 
 #include "common/base/alloc.h"
+#include "common/base/cidr.h"
 #include "common/httpd/httpd_internal.h"
 
 enum { BUCKETS = 4096 };
@@ -109,14 +110,16 @@ static void wait_give(struct httpd *httpd, struct httpd_holder *holder)
 bool httpd_body_wait_begin(struct http_exchange *exchange)
 {
     struct httpd *httpd = exchange->httpd;
+    char client[CIDR_CLIENT_BYTES];
     bool good = false;
 
     if (httpd->max_holder_body_waits == 0 || exchange->wait_holders[0] != NULL) {
         return true;
     }
+    cidr_client(http_peer(exchange), client);
     pthread_mutex_lock(&httpd->lock);
     if (httpd->body_waits < httpd->max_body_waits) {
-        exchange->wait_holders[0] = wait_take(httpd, 'a', http_peer(exchange));
+        exchange->wait_holders[0] = wait_take(httpd, 'a', client);
         good = exchange->wait_holders[0] != NULL;
         if (good && exchange->owner != NULL) {
             exchange->wait_holders[1] = wait_take(httpd, 'o', exchange->owner);
