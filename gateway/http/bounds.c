@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "common/store/store_audit.h"
-#include "common/store/store_commands.h"
 #include "gateway/auth/password.h"
 #include "gateway/data/data_call.h"
 #include "gateway/gateway.h"
