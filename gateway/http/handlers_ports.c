@@ -34,9 +34,10 @@ static int read_expose(const struct request *request, struct expose_ask *ret, st
     }
     if (!request->gateway->own_ports &&
         (ret->ttl_s > 0 || (visibility != NULL && !ret->is_public))) {
-        return error_set(
-            err, ERR_NOT_IMPLEMENTED,
-            "the provider's URLs neither expire nor are private (SANDBOX_PORTS=direct)");
+        return error_set(err, ERR_INVALID,
+                         "%s is refused with SANDBOX_PORTS=direct: the provider's URLs are public "
+                         "and do not expire",
+                         ret->ttl_s > 0 ? "expires_in_seconds" : "visibility");
     }
     return 0;
 }
