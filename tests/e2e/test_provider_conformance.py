@@ -299,6 +299,9 @@ def test_expose_port_reaches_a_server_inside(alice, sandbox, provider):
     port = free_port()  # not every provider's double gives a sandbox a network of its own
     alice.run(sid, f"mkdir -p /tmp/www && echo served > /tmp/www/index.html && cd /tmp/www && exec python3 -m http.server {port}", background=True)
     url = alice.ok(alice.post(f"{BASE}/expose-port", {"sandbox_id": sid, "port": port}))["url"]
+    for field, value in ("visibility", "private"), ("expires_in_seconds", 60):  # a provider's URL keeps neither
+        refused = alice.post(f"{BASE}/expose-port", {"sandbox_id": sid, "port": port, field: value})
+        assert refused.status_code == 400 and refused.json()["msg"].startswith(field + " "), refused.text
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         answer = provider.fetch(url)
