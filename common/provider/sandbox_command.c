@@ -319,6 +319,12 @@ static int take_end(struct following *following, const struct command_answer *an
         following->unusable = true;
         return 0;
     }
+    /* a full disk, most likely: the runner could not begin, and without it the command may free
+     * some */
+    if (answer->end == COMMAND_ANSWER_FAILED && following->start != NULL && status->pid == 0) {
+        following->unusable = true;
+        return 0;
+    }
     if (answer->end == COMMAND_ANSWER_MISSING && following->start != NULL && !following->begun) {
         struct error why = ERROR_INIT;
 

@@ -16,7 +16,7 @@
 
 #define PLACE_ROOT "/tmp/.sandbox-commands"
 
-enum { ID_LENGTH = 36 };
+enum { ID_LENGTH = 36, SPARES = 3 /* states written in a life: it runs, it ended, all of it */ };
 
 static const char *const phase_names[PHASE_COUNT] = {"running", "exited", "timed_out", "killed",
                                                      "lost"};
@@ -63,6 +63,38 @@ static void remove_folder(const char *path)
     rmdir(path);
 }
 
+/* Writes the spare states, and allocates blocks behind the end of the first output file. */
+static int reserve(const char *folder)
+{
+    static const char empty[PLACE_STATE_MAX_BYTES];
+    char path[PLACE_BYTES + 32];
+    int fd, status = 0;
+
+    for (int i = 1; i <= SPARES && status == 0; i++) {
+        snprintf(path, sizeof(path), "%s/spare.%d", folder, i);
+        fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+        if (fd < 0) {
+            return -1;
+        }
+        status = write(fd, empty, sizeof(empty)) == (ssize_t)sizeof(empty) ? 0 : -1;
+        close(fd);
+    }
+    if (status < 0) {
+        return -1;
+    }
+    snprintf(path, sizeof(path), "%s/o.0", folder);
+    fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (fd < 0) {
+        return -1;
+    }
+    if (fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, PLACE_OUTPUT_BYTES) < 0 && errno == ENOSPC) {
+        status = -1; /* another error: a file system that cannot reserve */
+    }
+    close(fd);
+    errno = status < 0 ? ENOSPC : 0;
+    return status;
+}
+
 int place_make(const char *id)
 {
     char making[PLACE_BYTES + 16], path[PLACE_BYTES], lock[PLACE_BYTES + 32];
@@ -83,7 +115,8 @@ int place_make(const char *id)
     }
     snprintf(lock, sizeof(lock), "%s/lock", making);
     fd = open(lock, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0 && rename(making, path) == 0) {
+    if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0 && reserve(making) == 0 &&
+        rename(making, path) == 0) {
         return fd;
     }
     failed = errno == ENOTEMPTY ? EEXIST : errno;
@@ -137,12 +170,21 @@ int place_print_state(const struct command_state *state, char *out, size_t size)
 int place_write_state(const char *id, const struct command_state *state)
 {
     char line[PLACE_STATE_MAX_BYTES], path[PLACE_BYTES], next[PLACE_BYTES];
-    int length = place_print_state(state, line, sizeof(line) - 1), status = -1, fd;
+    int length = place_print_state(state, line, sizeof(line) - 1), status = -1, fd = -1;
 
     line[length++] = '\n';
     place_path(path, id, "state");
-    place_path(next, id, "state.new");
-    fd = open(next, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    for (int i = 1; i <= SPARES && fd < 0; i++) {
+        char name[16];
+
+        snprintf(name, sizeof(name), "spare.%d", i);
+        place_path(next, id, name);
+        fd = open(next, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+    }
+    if (fd < 0) {
+        place_path(next, id, "state.new");
+        fd = open(next, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    }
     if (fd < 0) {
         return -1;
     }

@@ -4,6 +4,7 @@
  *
  *   lock    locked while its supervisor lives
  *   state   one line: how far it is (struct command_state); replaced whole, never written in place
+ *   spare.N room for a later state, so that a full disk cannot lose the command's end
  *   o.N     output, from its Nth byte on (spool.h)
  *   ctl     socket of its supervisor (control.h)
  *
@@ -19,7 +20,12 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-enum { PLACE_BYTES = 96, PLACE_SURVIVORS_MAX = 32, PLACE_STATE_MAX_BYTES = 1024 };
+enum {
+    PLACE_BYTES = 96,
+    PLACE_SURVIVORS_MAX = 32,
+    PLACE_STATE_MAX_BYTES = 1024,
+    PLACE_OUTPUT_BYTES = 16 * 1024 /* room reserved for output, whatever fills the disk later */
+};
 
 enum phase { PHASE_RUNNING, PHASE_EXITED, PHASE_TIMED_OUT, PHASE_KILLED, PHASE_LOST, PHASE_COUNT };
 
@@ -40,7 +46,9 @@ struct command_state {
 bool place_is_id(const char *id);
 /* Folder of the command, or a file in it when `name` is not "". */
 void place_path(char ret[PLACE_BYTES], const char *id, const char *name);
-/* Makes the folder with its lock held. Returns the lock's descriptor; -1 + EEXIST: there is one. */
+/* Makes the folder with its lock held, and reserves room for its states and its first output.
+ * Returns the lock's descriptor; -1 + EEXIST: there is one; -1 + ENOSPC: the disk has no room for
+ * it. */
 int place_make(const char *id);
 bool place_exists(const char *id);
 /* Is a supervisor at work there? */

@@ -41,7 +41,8 @@ static void begin_file(struct spool *spool)
         unlink(path);
     }
     file_path(path, spool->id, spool->total);
-    spool->fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    /* not O_TRUNC: it would give up what place_make() has reserved for the first file */
+    spool->fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
     spool->file_bytes = 0;
     *slot = spool->total;
     spool->count++;
@@ -82,6 +83,20 @@ void spool_add(struct spool *spool, int stream, const char *data, size_t bytes)
         data += piece;
         bytes -= piece;
     }
+}
+
+void spool_end_writing(struct spool *spool)
+{
+    if (spool->fd < 0) {
+        begin_file(spool);
+    }
+    if (spool->fd >= 0) {
+        if (spool->file_bytes < spool->file_max) {
+            (void)!ftruncate(spool->fd, spool->file_bytes); /* frees the blocks behind its end */
+        }
+        close(spool->fd);
+    }
+    spool->fd = -1;
 }
 
 /* ---- reading ---- */

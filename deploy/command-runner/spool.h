@@ -29,6 +29,8 @@ struct spool {
 /* bound: most bytes of all files together. */
 void spool_init(struct spool *spool, const char *id, int64_t bound);
 void spool_add(struct spool *spool, int stream, const char *data, size_t bytes);
+/* No more output: frees what place_make() reserved and the output did not need. */
+void spool_end_writing(struct spool *spool);
 
 struct spool_reader {
     const char *id;

@@ -455,6 +455,7 @@ static void run(struct supervisor *self)
     }
     while (take_output(self, &self->out_fd, STDOUT_STREAM)) {}
     while (take_output(self, &self->err_fd, STDERR_STREAM)) {}
+    spool_end_writing(&self->spool);
     self->state.background = false;
     (void)place_write_state(self->options->id, &self->state);
 }
@@ -515,6 +516,7 @@ static void supervise(const struct supervise_options *options, int lock_fd)
         self.state.phase = PHASE_EXITED;
         self.state.code = 126;
         self.state.end_offset = 0;
+        spool_end_writing(&self.spool);
         (void)place_write_state(options->id, &self.state);
     }
     close(lock_fd);

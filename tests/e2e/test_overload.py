@@ -330,8 +330,8 @@ def test_logins_are_bounded(fault_stack):
 
 
 def runbook_command(beginning: str) -> str:
-    """The one that begins so in deploy/operations/overload.md."""
-    text = (ROOT / "deploy/operations/overload.md").read_text().replace("|\n", "|")
+    """The one that begins so in deploy/operations/queue.md."""
+    text = (ROOT / "deploy/operations/queue.md").read_text().replace("|\n", "|")
     (command,) = re.findall(rf"^\$ ({re.escape(beginning)}.*)$", text, re.M)
     return command
 
