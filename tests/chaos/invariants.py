@@ -238,7 +238,8 @@ def keys_mean_one_job(e: Evidence) -> Iterator[Violation]:
     by_request = collections.defaultdict(list)
     repeatable = {j["id"] for j in e.jobs if j["state"] in ("failed", "dead") and j["outcome"] in TRY_AGAIN}
     for job in e.jobs:
-        if job["op"] != "reconcile":  # a look on the way to an answer is not what a key stands for
+        # neither a look on the way to an answer nor an operator's redrive is what a key stands for
+        if job["op"] != "reconcile" and job["origin"] != "operator":
             by_request[job["request_id"]].append(job)
     by_key = collections.defaultdict(list)
     for r in e.requests:

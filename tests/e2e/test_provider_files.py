@@ -310,6 +310,7 @@ def cut_upload(alice, stack, sid: str, path: str, content: bytes, sent: int, **f
     with socket.create_connection((host, int(port))) as sock:
         sock.sendall(f"POST {BASE}/upload-file HTTP/1.1\r\nHost: t\r\n{head}Content-Length: {len(body)}\r\n\r\n".encode() + body[:sent])
         time.sleep(0.2)
+    time.sleep(1.2)  # the gauge of requests being served is set once a second
 
 
 def test_an_upload_that_breaks_off_leaves_the_old_file(alice, sid, stack, folder, files):

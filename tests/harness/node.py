@@ -9,11 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.services import ROOT
+from tests.harness.services import ROOT, installing
 
 
 def npm_ci(folder: Path) -> None:
-    """The pinned packages, exactly as the lock file says; fetched once."""
+    """The pinned packages, exactly as the lock file says; fetched once, whichever test process comes first."""
+    with installing(folder):
+        install(folder)
+
+
+def install(folder: Path) -> None:
     marker = folder / "node_modules" / ".package-lock.json"
     if marker.exists() and marker.stat().st_mtime >= (folder / "package-lock.json").stat().st_mtime:
         return

@@ -9,9 +9,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.services import installing
+
 
 def python_for(folder: Path) -> str:
-    """The interpreter of folder/.venv, with exactly what folder/requirements.txt names; made once."""
+    """The interpreter of folder/.venv, with exactly what folder/requirements.txt names; made once, whichever test
+    process comes first."""
+    with installing(folder):
+        return install(folder)
+
+
+def install(folder: Path) -> str:
     venv, pins = folder / ".venv", folder / "requirements.txt"
     marker = venv / "installed.txt"
     if marker.exists() and marker.read_text() == pins.read_text():

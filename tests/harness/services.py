@@ -8,7 +8,9 @@ Every start waits for readiness by asking the service, never by sleeping a fixed
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import glob
+import hashlib
 import json
 import os
 import pwd
@@ -64,6 +66,16 @@ def free_port() -> int:
         with socket.socket() as s, contextlib.suppress(OSError):
             s.bind(("127.0.0.1", _next_port()))
             return s.getsockname()[1]
+
+
+@contextlib.contextmanager
+def installing(folder: Path):
+    """Test processes side by side install the packages of one folder one after the other. The lock lies outside of
+    the folder, and is for the tree: two checkouts have two."""
+    name = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
+    with open(Path(tempfile.gettempdir()) / f"sandbox-install-{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def wait_until(what: str, check, seconds: float = 15.0, interval: float = 0.02):
