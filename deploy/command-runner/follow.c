@@ -274,5 +274,7 @@ void follow(const struct follow_options *options)
         }
     }
     spool_reader_done(&reader);
+    /* before the watch goes: the kernel closes one only after a grace period, some 10 ms */
+    follow_flush();
     close(watch);
 }

@@ -485,7 +485,8 @@ static void sweep(const struct supervise_options *options)
     }
 }
 
-static void supervise(const struct supervise_options *options, int lock_fd)
+/* started_fd is closed once the first state is there. */
+static void supervise(const struct supervise_options *options, int lock_fd, int started_fd)
 {
     struct supervisor self = {.options = options,
                               .state = {.end_offset = -1},
@@ -509,6 +510,7 @@ static void supervise(const struct supervise_options *options, int lock_fd)
     spool_init(&self.spool, options->id, options->bound_bytes);
     if (start_command(&self) == 0) {
         (void)place_write_state(options->id, &self.state);
+        close(started_fd);
         (void)control_open(&self.control, options->id);
         run(&self);
         control_close(&self.control);
@@ -518,6 +520,7 @@ static void supervise(const struct supervise_options *options, int lock_fd)
         self.state.end_offset = 0;
         spool_end_writing(&self.spool);
         (void)place_write_state(options->id, &self.state);
+        close(started_fd);
     }
     close(lock_fd);
     sweep(options);
@@ -526,13 +529,14 @@ static void supervise(const struct supervise_options *options, int lock_fd)
 
 int supervise_start(const struct supervise_options *options)
 {
-    int lock_fd = place_make(options->id), null;
+    int lock_fd = place_make(options->id), started[2] = {-1, -1}, null, failed;
+    char none;
     pid_t pid;
 
     if (lock_fd < 0) {
         return errno == EEXIST ? 1 : -1;
     }
-    pid = fork();
+    pid = pipe2(started, O_CLOEXEC) == 0 ? fork() : -1;
     if (pid == 0) {
         null = open("/dev/null", O_RDWR);
         dup2(null, STDIN_FILENO);
@@ -541,11 +545,19 @@ int supervise_start(const struct supervise_options *options)
         if (null > STDERR_FILENO) {
             close(null);
         }
-        supervise(options, lock_fd);
+        close(started[0]);
+        supervise(options, lock_fd, started[1]);
     }
+    failed = errno;
     close(lock_fd);
+    close(started[1]);
+    if (pid > 0) {
+        (void)!read(started[0], &none, 1); /* its end: the state is there, or the supervisor died */
+    }
+    close(started[0]);
     if (pid < 0) {
         place_remove(options->id);
+        errno = failed;
         return -1;
     }
     return 0;
