@@ -116,29 +116,47 @@ static const char write_body[] =
     "}\n"
     "commit; say ok\n";
 
-/* $1 = what came: put behind $2. Root has to own a file of another in a sticky directory before it
- * may open it with O_CREAT (fs.protected_regular). */
+/* Holds $1.lock, whose target is the pid of this shell, until the script ends. A lock whose process
+ * is gone is taken over. */
+static const char lock[] =
+    "lock() {\n"
+    "  n=0\n"
+    "  while ! m=$(ln -s $$ \"$1.lock\" 2>&1); do\n"
+    "    o=$(readlink -- \"$1.lock\" 2>/dev/null)\n"
+    "    [ -n \"$o\" ] || [ $n -lt 3 ] || fail \"$m\"\n"
+    "    [ -z \"$o\" ] || [ -d \"/proc/$o\" ] || rm -f -- \"$1.lock\"\n"
+    "    n=$((n+1)); [ $n -lt 300 ] || fail 'Resource busy'; sleep 0.1 2>/dev/null || sleep 1\n"
+    "  done\n"
+    "  locked=$1.lock; trap 'rm -f -- \"$locked\"' EXIT\n"
+    "}\n";
+
+/* Appends $1 to $2, and removes it. The name of $1 ends in .<offset>.<random>: if $2 has another
+ * size, another call has gone on with the upload, and $1 is only removed. $3 = nobody writes to $1
+ * any more. Root has to own a file of another in a sticky directory before it may open it with
+ * O_CREAT (fs.protected_regular). */
 static const char append[] =
     "append() {\n"
     "  [ -e \"$1\" ] || return 0\n"
-    "  if [ ! -e \"$2\" ]; then mv -- \"$1\" \"$2\"; return; fi\n"
-    "  chown \"$(id -u)\" \"$2\" 2>/dev/null\n"
+    "  a=${1%.*}; a=${a##*.}; s=$(stat -c %s -- \"$2\" 2>/dev/null || echo 0)\n"
+    "  if [ \"$a\" != \"$s\" ]; then rm -f -- \"$1\"; return; fi\n"
+    "  if [ -n \"$3\" ] && [ ! -e \"$2\" ]; then mv -- \"$1\" \"$2\"; return; fi\n"
+    "  [ ! -e \"$2\" ] || chown \"$(id -u)\" \"$2\" 2>/dev/null\n"
     "  m=$( { cat <\"$1\" >>\"$2\"; } 2>&1 ); n=$?; rm -f -- \"$1\"; [ $n = 0 ] || fail \"$m\"\n"
     "}\n";
 
-/* What an earlier call left beside the temporary file, because it ended before it could say so, has
- * come, too. */
+/* What an earlier call left beside the temporary file, because it ended before it could say so,
+ * counts. A call that is still sending loses its upload to this one. */
 static const char resume_body[] =
-    "target; make_dirs \"$d\"; stage \"$1\"; append \"$t.rest\" \"$t\"\n"
+    "target; make_dirs \"$d\"; stage \"$1\"; lock \"$t\"\n"
+    "for f in \"$t\".rest.*; do append \"$f\" \"$t\" ''; done\n"
     "have=$(stat -c %s -- \"$t\" 2>/dev/null || echo 0)\n"
     "[ \"$2\" -le \"$have\" ] || say short \"$have\"\n"
     "if [ \"$2\" = 0 ]; then rm -f -- \"$t\"\n"
     "elif [ \"$2\" -lt \"$have\" ]; then chown \"$(id -u)\" \"$t\" 2>/dev/null; m=$(truncate -s "
-    "\"$2\" "
-    "-- \"$t\" 2>&1) || fail \"$m\"; fi\n"
+    "\"$2\" -- \"$t\" 2>&1) || fail \"$m\"; fi\n"
     "say ok \"$(hex \"$t\")\" \"$(hex \"$p\")\"\n";
 
-static const char append_body[] = "decode \"$1\"; append \"$v\" \"$p\"\n"
+static const char append_body[] = "lock \"$p\"; decode \"$1\"; append \"$v\" \"$p\" ended\n"
                                   "say ok \"$(stat -c %s -- \"$p\" 2>/dev/null || echo 0)\"\n";
 
 static const char discard_body[] = "rm -f -- \"$p\"; say ok\n";
@@ -203,11 +221,12 @@ static const char list_body[] =
 
 void path_script_put(struct strbuf *out, enum path_verb verb)
 {
-    static const char *const bodies[PATH_VERB_COUNT][5] = {
+    enum { PARTS_MAX = 6 };
+    static const char *const bodies[PATH_VERB_COUNT][PARTS_MAX] = {
         [PATH_OPEN] = {open_body},
         [PATH_PREPARE] = {find_target, make_dirs, find_stage, prepare_body},
-        [PATH_RESUME] = {find_target, make_dirs, find_stage, append, resume_body},
-        [PATH_APPEND] = {append, append_body},
+        [PATH_RESUME] = {find_target, make_dirs, find_stage, lock, append, resume_body},
+        [PATH_APPEND] = {lock, append, append_body},
         [PATH_COMMIT] = {find_target, commit, commit_body},
         [PATH_WRITE] = {find_target, make_dirs, find_stage, commit, write_body},
         [PATH_DISCARD] = {discard_body},
@@ -217,7 +236,7 @@ void path_script_put(struct strbuf *out, enum path_verb verb)
     };
 
     strbuf_puts(out, prelude);
-    for (size_t i = 0; i < 5 && bodies[verb][i] != NULL; i++) {
+    for (size_t i = 0; i < PARTS_MAX && bodies[verb][i] != NULL; i++) {
         strbuf_puts(out, bodies[verb][i]);
     }
 }

@@ -26,18 +26,18 @@
 #include "common/base/strbuf.h"
 
 enum path_verb {
-    PATH_OPEN,    /* <copy name> <limit>: "ok <size> <hex path> <tag>"; "copy ..." when the file
-                     tells no size and its content was copied to the path that is named */
-    PATH_PREPARE, /* <temporary name> <offset>: makes the parents; "ok <hex temporary> <hex path>"
-                   */
-    PATH_RESUME,  /* <temporary name> <offset>: as PATH_PREPARE for the rest of a content, of which
-                     the  first `offset` bytes came before; "ok <hex temporary> <hex path>", or
-                     "short  <bytes>" when fewer are there */
-    PATH_APPEND,  /* <path of the rest>: puts it behind the temporary file at the path; "ok <bytes>"
-                   */
-    PATH_COMMIT,  /* <temporary path> <bytes>: puts the temporary in the path's place; "ok" */
-    PATH_WRITE,   /* <temporary name> <bytes:base64>: all three for a short content; "ok" */
-    PATH_DISCARD, /* removes a temporary file; "ok" */
+    PATH_OPEN,     /* <copy name> <limit>: "ok <size> <hex path> <tag>"; "copy ..." when the file
+                      tells no size and its content was copied to the path that is named */
+    PATH_PREPARE,  /* <temporary name> <offset>: makes the parents; "ok <hex temporary> <hex path>"
+                    */
+    PATH_RESUME,   /* <temporary name> <offset>: as PATH_PREPARE for the rest of a content, of which
+                      the  first `offset` bytes came before; "ok <hex temporary> <hex path>", or
+                      "short  <bytes>" when fewer are there */
+    PATH_APPEND,   /* <path of the rest, ending in .<offset>.<random>>: appends it to the temporary
+                      file at the path if that has `offset` bytes; "ok <bytes>" */
+    PATH_COMMIT,   /* <temporary path> <bytes>: puts the temporary in the path's place; "ok" */
+    PATH_WRITE,    /* <temporary name> <bytes:base64>: all three for a short content; "ok" */
+    PATH_DISCARD,  /* removes a temporary file; "ok" */
     PATH_MAKE_DIR, /* makes a directory and its parents; "ok", or "old" when it is there already */
     PATH_REMOVE,   /* <recursive 0|1>; "ok" */
     PATH_LIST,     /* <hex name to begin behind> <limit>: lines "<hex name> <hex fact>", then "end"

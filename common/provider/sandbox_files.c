@@ -20,6 +20,7 @@ enum {
     SHORT_CONTENT_BYTES = 64 * 1024,   /* in base64 it fits an argument, which may have 128 KiB */
     COPY_MAX_BYTES = 64 * 1024 * 1024, /* of a file that reports no size and may never end */
     NAME_BYTES = 40,
+    RANDOM_BYTES = 9,
 };
 
 /* ---- one script ------------------------------------------------------------------------------ */
@@ -335,6 +336,7 @@ int sandbox_files_resume(const struct sandbox_files *files, const char *path, co
     const struct provider_ops *ops = files->provider->ops;
     struct counted counted = {.read = read, .arg = arg};
     struct strbuf temporary, target, rest;
+    char random[RANDOM_BYTES];
     int rc;
 
     *ret_have = 0;
@@ -343,7 +345,8 @@ int sandbox_files_resume(const struct sandbox_files *files, const char *path, co
     strbuf_init(&rest, 2 * FILES_PATH_MAX_BYTES);
     rc = begin_rest(files, path, key, offset, &temporary, &target, ret_have, err);
     if (rc == 0) {
-        strbuf_printf(&rest, "%s.rest", temporary.data);
+        id_random_alnum(random, sizeof(random) - 1);
+        strbuf_printf(&rest, "%s.rest.%lld.%s", temporary.data, (long long)offset, random);
         /* unknown length: a rest that breaks off is kept as a shorter one */
         rc = ops->file_put(files->provider, files->client, files->target, rest.data, read_counted,
                            &counted, -1, err);
@@ -351,7 +354,7 @@ int sandbox_files_resume(const struct sandbox_files *files, const char *path, co
             rc = append_rest(files, temporary.data, rest.data, ret_have, err);
         }
         if (rc == 0 && *ret_have != offset + counted.bytes) {
-            rc = error_set(err, ERR_PROVIDER, "write: only a part of the content was kept");
+            rc = error_set(err, ERR_CONFLICT, "another call has gone on with this upload");
         } else if (rc == 0 && !*broken) {
             rc = put_in_place(files, target.data, temporary.data, *ret_have, err);
         } else if (rc != 0 && err->code == ERR_NO_SPACE) {

@@ -281,7 +281,8 @@ static void test_resume(void **state)
     expect(resume("f", 9, "x", &have), ERR_CONFLICT);
     assert_int_equal(have, 8);
     /* what a call left behind that was killed counts */
-    shell("printf 'three ' >.sandbox-upload-key.rest");
+    shell("printf 'three ' >.sandbox-upload-key.rest.8.dead && "
+          "printf 'stale' >.sandbox-upload-key.rest.3.dead");
     expect(resume("f", 99, "x", &have), ERR_CONFLICT);
     assert_int_equal(have, 14);
     expect(resume("f", 8, "3", &have), ERR_OK);
@@ -292,6 +293,41 @@ static void test_resume(void **state)
     expect(resume("new", 0, "all", &have), ERR_IS_DIRECTORY);
     assert_true(sandbox_files_key_is_valid("aZ0_-"));
     assert_false(sandbox_files_key_is_valid("a/b") || sandbox_files_key_is_valid(""));
+}
+
+/* Sends "one" and, before it ends, lets another call with the same key send all of its own. */
+static long read_overtaken(void *arg, void *buf, size_t bytes)
+{
+    int *calls = arg;
+    int64_t have;
+
+    assert_true(bytes > 3);
+    if (++*calls == 2) {
+        expect(resume("f", 0, "the other's", &have), ERR_OK);
+        expect_content(at("f"), "the other's");
+    }
+    memcpy(buf, "one", 3);
+    return *calls < 3 ? 3 : 0;
+}
+
+static void test_two_uploads_with_one_key_never_mix(void **state)
+{
+    static const bool whole = false;
+    int64_t have;
+    int calls = 0;
+
+    (void)state;
+    expect(sandbox_files_resume(&files, at("f"), "key", 0, read_overtaken, &calls, &whole, &have,
+                                &err),
+           ERR_CONFLICT);
+    assert_int_equal(calls, 3);
+    expect_content(at("f"), "the other's");
+    shell("test -z \"$(find . -name '.sandbox*')\"");
+    /* the lock of a script that was killed is taken over */
+    shell("ln -s 999999999 .sandbox-upload-key.lock");
+    expect(resume("f", 0, "again", &have), ERR_OK);
+    expect_content(at("f"), "again");
+    shell("test -z \"$(find . -name '.sandbox*')\"");
 }
 
 static void test_mode_links_and_owner_stay(void **state)
@@ -455,6 +491,8 @@ int main(void)
         {"write dash", test_write_and_read, setup, teardown, dash},
         {"resume dash", test_resume, setup, teardown, dash},
         {"resume bash", test_resume, setup, teardown, bash},
+        {"one key twice dash", test_two_uploads_with_one_key_never_mix, setup, teardown, dash},
+        {"one key twice bash", test_two_uploads_with_one_key_never_mix, setup, teardown, bash},
         {"mode dash", test_mode_links_and_owner_stay, setup, teardown, dash},
         {"mistakes dash", test_mistakes, setup, teardown, dash},
         {"no size dash", test_files_without_a_size, setup, teardown, dash},
