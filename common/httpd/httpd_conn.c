@@ -300,6 +300,12 @@ static void refuse(struct httpd *httpd, struct httpd_conn *conn)
     }
 }
 
+/* True when a request would get a thread at once. Caller holds the lock. */
+static bool has_thread(const struct httpd *httpd)
+{
+    return httpd->idle != NULL || httpd->wanted < httpd->options.threads;
+}
+
 /* Gives it a thread, or a place in the queue. Caller holds the lock; it is in no list. */
 static void dispatch(struct httpd *httpd, struct httpd_conn *conn)
 {
@@ -310,6 +316,10 @@ static void dispatch(struct httpd *httpd, struct httpd_conn *conn)
         conn->class = CONN_BUSY;
         worker->conn = conn;
         pthread_cond_signal(&worker->wake);
+    } else if (httpd->wanted < httpd->options.threads) {
+        httpd->wanted++;
+        list_in(httpd, conn, CONN_READY);
+        virtual_want(httpd);
     } else if (atomic_load(&httpd->waiting) < httpd->options.connection_queue) {
         list_in(httpd, conn, CONN_READY);
     } else {
@@ -435,7 +445,7 @@ static void expire(struct httpd *httpd, int64_t now_ms)
     while ((conn = TAILQ_FIRST(&httpd->parked[CONN_HEAD])) != NULL &&
            now_ms - conn->since_ms >= options->request_timeout_ms) {
         /* told only if that costs nobody anything */
-        if (conn->in_length > 0 && httpd->idle != NULL) {
+        if (conn->in_length > 0 && has_thread(httpd)) {
             take_back(httpd, conn);
             conn->verdict = VERDICT_TIMEOUT;
             dispatch(httpd, conn);

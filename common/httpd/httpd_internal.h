@@ -148,6 +148,7 @@ struct httpd {
     int connected, lingering, body_waits;
     size_t buffered_bytes; /* of parked connections */
     struct httpd_worker *idle;
+    int wanted; /* virtual connections asked for so far, at most one per thread */
     struct httpd_holder **holders; /* hash table */
     uint64_t hash_seed;
 };
@@ -235,6 +236,8 @@ int socket_send(struct http_exchange *exchange, const void *data, size_t bytes);
 /* Starts CivetWeb with these callbacks and its own; fills civetweb and listener. */
 int virtual_start(struct httpd *httpd, struct mg_callbacks *callbacks, const char **settings,
                   struct error *err) MUST_CHECK;
+/* Has CivetWeb give one more worker its virtual connection. */
+void virtual_want(struct httpd *httpd);
 /* Joins CivetWeb's threads; httpd->stopping is set. */
 void virtual_stop(struct httpd *httpd);
 /* In a callback about a request: the worker that this thread is. Its answer is ours to give. */

@@ -4,20 +4,19 @@
  * CivetWeb gives a thread to a connection before its first byte and takes it back only by closing
  * the connection, and no call of its API hands it a socket or gets one back. So it does not see the
  * clients. It sees one virtual connection per worker, with a client that never leaves and sends
- * one request after the other. Each of them is the request of some real connection, and gets there
- * when its head is whole (httpd_conn.c). That takes five functions of libc, which the program
- * defines itself and the linker exports to libcivetweb (see the Makefile):
- *   listen  in set_ports_option: its descriptor is noted. Before its threads start, init_context
- *           moves the listener to the acceptor and leaves an eventfd at that descriptor, so that
- *           poll() in master_thread_run waits for workers that lack a connection, not for clients;
- *   accept  in accept_new_connection: makes a virtual connection, a copy of a socket whose peer
- *           is closed, which is always readable;
- *   recv    in pull_inner: in read_message it waits for a request and returns its head; in mg_read
- *           it reads the body of the client whose turn it is; after the handler, what is left;
- *   send    in push_inner, for mg_write: sends to that client;
- *   pthread_attr_setstacksize  in mg_start_thread_with_id: Debian's build asks for 102,400 bytes,
- *           78 KB of which are left in a handler; libjwt, libpq and curl need more.
- * On any other thread, and while a handler runs, they are libc's.
+ * one request after the other. A worker gets its connection when a request first finds no idle one.
+ * Each of them is the request of some real connection, and gets there when its head is whole
+ * (httpd_conn.c). That takes five functions of libc, which the program defines itself and the
+ * linker exports to libcivetweb (see the Makefile): listen  in set_ports_option: its descriptor is
+ * noted. Before its threads start, init_context moves the listener to the acceptor and leaves an
+ * eventfd at that descriptor, so that poll() in master_thread_run waits for workers that lack a
+ * connection, not for clients; accept  in accept_new_connection: makes a virtual connection, a copy
+ * of a socket whose peer is closed, which is always readable; recv    in pull_inner: in
+ * read_message it waits for a request and returns its head; in mg_read it reads the body of the
+ * client whose turn it is; after the handler, what is left; send    in push_inner, for mg_write:
+ * sends to that client; pthread_attr_setstacksize  in mg_start_thread_with_id: Debian's build asks
+ * for 102,400 bytes, 78 KB of which are left in a handler; libjwt, libpq and curl need more. On any
+ * other thread, and while a handler runs, they are libc's.
  *
  * A virtual connection ends when CivetWeb could not read a request or its whole body; the worker
  * gets another one. Descriptors never change hands: the virtual ones are CivetWeb's alone, the real
@@ -111,7 +110,7 @@ int pthread_attr_setstacksize(pthread_attr_t *attributes, size_t bytes)
     return libc.setstacksize(attributes, starting != NULL ? (size_t)STACK_BYTES : bytes);
 }
 
-static void want_connection(struct httpd *httpd)
+void virtual_want(struct httpd *httpd)
 {
     const uint64_t one = 1;
 
@@ -130,7 +129,7 @@ static int virtual_connection(struct httpd *httpd)
     }
     fd = fcntl(httpd->virtual_fd, F_DUPFD_CLOEXEC, 0);
     if (fd < 0) {
-        want_connection(httpd); /* and try again */
+        virtual_want(httpd); /* and try again */
         clock_sleep_ms(EXHAUSTED_PAUSE_MS);
     }
     return fd;
@@ -301,7 +300,7 @@ static void on_connection_end(const struct mg_connection *mg)
         worker_finish(serving, false, false);
     }
     if (!atomic_load(&serving->httpd->stopping)) {
-        want_connection(serving->httpd);
+        virtual_want(serving->httpd);
     }
 }
 
@@ -339,8 +338,7 @@ int virtual_start(struct httpd *httpd, struct mg_callbacks *callbacks, const cha
                          "linked without the -Wl,--export-dynamic-symbol that "
                          "libcivetweb needs (Makefile)");
     }
-    httpd->wanted_fd =
-        eventfd((unsigned)httpd->options.threads, EFD_CLOEXEC | EFD_NONBLOCK | EFD_SEMAPHORE);
+    httpd->wanted_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK | EFD_SEMAPHORE);
     if (httpd->wanted_fd < 0 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) {
         return error_set_errno(err, ERR_LIMIT, errno, "socketpair");
     }
@@ -370,7 +368,7 @@ int virtual_start(struct httpd *httpd, struct mg_callbacks *callbacks, const cha
 void virtual_stop(struct httpd *httpd)
 {
     if (httpd->civetweb != NULL) {
-        want_connection(httpd); /* its accepting thread would look every two seconds */
+        virtual_want(httpd); /* its accepting thread would look every two seconds */
         mg_stop(httpd->civetweb);
     }
 }
