@@ -2,10 +2,8 @@
  * sandbox-gateway - the HTTP API: authenticates clients, checks requests, enqueues jobs, waits for
  * their end.
  *
- * Subcommands: serve (default), migrate, user, key, jobs, health, doctor. Configuration:
- * environment (config.c).
+ * Verbs: serve (default), migrate, user, key, jobs, health, doctor. Settings: config.def.
  */
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +14,7 @@
 #include "common/base/clock.h"
 #include "common/base/encode.h"
 #include "common/base/log.h"
+#include "common/base/service_main.h"
 #include "common/store/store_audit.h"
 #include "common/store/store_events.h"
 #include "gateway/cli/doctor.h"
@@ -36,21 +35,13 @@ enum {
     OWN_DESCRIPTORS = 64 /* listeners, logs, Redis, our own threads */
 };
 
-static const char usage[] = "usage: sandbox-gateway [serve | migrate | health | doctor | user ... "
-                            "| key ... | jobs ... | --help | --version]\n";
-
 /* Waits for a stop signal, then drains. */
 static void serve_until_stopped(struct httpd *httpd, struct waiters *waiters, int signal_fd,
                                 int64_t drain_ms)
 {
-    struct pollfd stop = {.fd = signal_fd, .events = POLLIN};
     int64_t until_ms;
 
-    while (!service_draining()) {
-        if (poll(&stop, 1, -1) > 0) {
-            service_read_signals(signal_fd);
-        }
-    }
+    service_wait_for_stop(signal_fd);
     log_event(LOG_INFO, "gateway.draining", LOG_I("active", httpd_active(httpd)));
     httpd_drain(httpd);
     until_ms = clock_mono_ms() + drain_ms;
@@ -181,74 +172,95 @@ static int audit_command(int argc, char **argv, struct store *store, int status,
     return status;
 }
 
-static int run(int argc, char **argv, const struct gateway_config *config, int signal_fd,
-               struct error *err)
-{
-    const char *verb = argc > 1 ? argv[1] : "serve";
-    struct queue_options redis = queue_config_options(&config->redis, NULL);
-    struct store *store;
-    int status;
+/* ---- verbs ---- */
 
-    if (strcmp(verb, "serve") == 0) {
-        return serve(config, signal_fd, err);
-    }
-    if (strcmp(verb, "migrate") == 0) {
-        return migrate(config, err);
-    }
-    if (strcmp(verb, "health") == 0) {
-        return health_cli_run(config->listen, err);
-    }
-    store = gateway_store(config);
-    if (strcmp(verb, "user") == 0) {
-        status = user_cli_run(argc - 2, argv + 2, store, err);
-        status = audit_command(argc, argv, store, status, err);
-    } else if (strcmp(verb, "key") == 0) {
-        status = key_cli_run(argc - 2, argv + 2, store, config->max_keys, err);
-        status = audit_command(argc, argv, store, status, err);
-    } else if (strcmp(verb, "jobs") == 0) {
-        status = jobs_cli_run(argc - 2, argv + 2, store, &redis, err);
-    } else if (strcmp(verb, "doctor") == 0) {
-        status = doctor_run(config, store, &redis, err);
-    } else {
-        status = error_set(err, ERR_INVALID, "unknown command %.40s\n%s", verb, usage);
-    }
+static int run_serve(const struct service_call *call, struct error *err)
+{
+    return serve(call->config, call->signal_fd, err);
+}
+
+static int run_migrate(const struct service_call *call, struct error *err)
+{
+    return migrate(call->config, err);
+}
+
+static int run_health(const struct service_call *call, struct error *err)
+{
+    const struct gateway_config *config = call->config;
+
+    return health_cli_run(config->listen, err);
+}
+
+static int run_doctor(const struct service_call *call, struct error *err)
+{
+    const struct gateway_config *config = call->config;
+    struct queue_options redis = queue_config_options(&config->redis, NULL);
+    struct store *store = gateway_store(config);
+    int status = doctor_run(config, store, &redis, err);
+
     store_free(store);
     return status;
 }
 
+static int run_user(const struct service_call *call, struct error *err)
+{
+    struct store *store = gateway_store(call->config);
+    int status = user_cli_run(call->argc - 2, call->argv + 2, store, err);
+
+    status = audit_command(call->argc, call->argv, store, status, err);
+    store_free(store);
+    return status;
+}
+
+static int run_key(const struct service_call *call, struct error *err)
+{
+    const struct gateway_config *config = call->config;
+    struct store *store = gateway_store(config);
+    int status = key_cli_run(call->argc - 2, call->argv + 2, store, config->max_keys, err);
+
+    status = audit_command(call->argc, call->argv, store, status, err);
+    store_free(store);
+    return status;
+}
+
+static int run_jobs(const struct service_call *call, struct error *err)
+{
+    const struct gateway_config *config = call->config;
+    struct queue_options redis = queue_config_options(&config->redis, NULL);
+    struct store *store = gateway_store(config);
+    int status = jobs_cli_run(call->argc - 2, call->argv + 2, store, &redis, err);
+
+    store_free(store);
+    return status;
+}
+
+static const struct service_verb verbs[] = {
+    {.name = "serve", .run = run_serve},
+    {.name = "migrate", .run = run_migrate},
+    {.name = "health", .run = run_health},
+    {.name = "doctor", .run = run_doctor},
+    {.name = "user", .run = run_user, .takes_words = true},
+    {.name = "key", .run = run_key, .takes_words = true},
+    {.name = "jobs", .run = run_jobs, .takes_words = true},
+};
+
+static const struct service_program program = {
+    .name = "sandbox-gateway",
+    .log_name = "gateway",
+    .event_name = "gateway",
+    .usage = "usage: sandbox-gateway [serve | migrate | health | doctor | user ... "
+             "| key ... | jobs ... | --help | --version]\n",
+    .about = "",
+    .log_level_name = "LOG_LEVEL",
+    .log_level_at = offsetof(struct gateway_config, log_level),
+    .settings = &gateway_config_schema,
+    .verbs = verbs,
+    .verb_count = sizeof(verbs) / sizeof(verbs[0]),
+};
+
 int main(int argc, char **argv)
 {
     struct gateway_config config;
-    struct error err = ERROR_INIT;
-    int signal_fd, status;
 
-    if (argc > 1 && strcmp(argv[1], "--help") == 0) {
-        fputs(usage, stdout);
-        gateway_config_help(stdout);
-        return EXIT_OK;
-    }
-    if (argc > 1 && strcmp(argv[1], "--version") == 0) {
-        puts("sandbox-gateway " VERSION);
-        return EXIT_OK;
-    }
-    if (gateway_config_load(&config, &err) < 0) {
-        fprintf(stderr, "sandbox-gateway: %s\n", err.message);
-        return EXIT_CONFIG;
-    }
-    status = log_init("gateway", config.log_level) < 0
-                 ? error_set(&err, ERR_CONFIG, "LOG_LEVEL is none of debug info warn error")
-                 : service_init(&signal_fd, &err);
-    if (status == 0) {
-        status = run(argc, argv, &config, signal_fd, &err);
-    }
-    if (status < 0) {
-        fprintf(stderr, "sandbox-gateway: %s\n", err.message);
-    }
-    gateway_config_free(&config);
-    if (status == 0) {
-        return EXIT_OK;
-    }
-    return err.code == ERR_CONFIG    ? EXIT_CONFIG
-           : err.code == ERR_INVALID ? EXIT_USAGE
-                                     : EXIT_RUNTIME;
+    return service_main(&program, &config, argc, argv);
 }

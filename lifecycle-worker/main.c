@@ -1,104 +1,74 @@
-/*
- * main - the lifecycle worker's edges: arguments, configuration, start, drain, exit status.
- *
- * Exit: 0 after a drain, 64 wrong arguments, 78 wrong configuration, 1 anything else.
- */
-#include <stdio.h>
+/* sandbox-worker - its verbs, and the worker's life from start to drain. */
 #include <string.h>
 
 #include "common/base/log.h"
-#include "common/base/service.h"
+#include "common/base/service_main.h"
 #include "common/provider/http.h"
 #include "common/store/store_config.h"
 #include "lifecycle-worker/config.h"
 #include "lifecycle-worker/worker.h"
 
-static void print_help(void)
+static int run(const struct service_call *call, struct error *err)
 {
-    printf("usage: sandbox-worker [health | --help | --version]\n\n"
-           "Takes sandbox jobs from Redis, calls the provider, writes PostgreSQL.\n"
-           "health: exit status 0 when a worker of this host is alive.\n"
-           "Configured by environment variables; <NAME>_FILE reads a text value from a file:\n\n");
-    worker_config_help(stdout);
-}
-
-static int health(const struct worker_config *config)
-{
-    struct queue_options redis = queue_config_options(&config->redis, NULL);
-    struct store_options database = store_config_options(config->database_url, "sandbox-worker", 1);
-    struct error err = ERROR_INIT, store_err = ERROR_INIT;
-
-    /* a Redis that is full takes no heartbeats */
-    if (queue_health(&redis, QUEUE_ROLE_WORKER, &err) != 0 &&
-        (err.code != ERR_NOT_FOUND ||
-         store_process_health(&database, STORE_ROLE_WORKER, &store_err) != 0)) {
-        fprintf(stderr, "sandbox-worker: %s; %s\n", err.message, store_err.message);
-        return EXIT_RUNTIME;
-    }
-    return EXIT_OK;
-}
-
-static int run(bool only_health, int signal_fd)
-{
-    struct worker_config config;
     struct worker worker;
-    struct error err = ERROR_INIT;
-    int status = EXIT_CONFIG;
+    int status;
 
-    if (worker_config_load(&config, &err) != 0) {
-        log_error(LOG_ERROR, "worker.config", &err);
-        return EXIT_CONFIG;
-    }
-    if (only_health) {
-        status = health(&config);
-        worker_config_free(&config);
-        return status;
+    if (http_global_init(err) < 0) {
+        return -1;
     }
     memset(&worker, 0, sizeof(worker));
-    if (log_init("worker", config.log_level) != 0) {
-        error_set(&err, ERR_CONFIG, "LOG_LEVEL: %s is none of debug, info, warn, error",
-                  config.log_level);
-        goto out;
-    }
-    if (http_global_init(&err) != 0) {
-        status = EXIT_RUNTIME;
-        goto out;
-    }
-    if (worker_init(&worker, &config, signal_fd, &err) != 0) {
-        goto out;
-    }
-    status = worker_run(&worker, &err) == 0 ? EXIT_OK : EXIT_CONFIG;
-out:
-    if (status != EXIT_OK) {
-        log_error(LOG_ERROR, "worker.start", &err);
+    status = worker_init(&worker, call->config, call->signal_fd, err);
+    if (status == 0) {
+        status = worker_run(&worker, err);
     }
     worker_done(&worker);
-    worker_config_free(&config);
     return status;
 }
 
+static int health(const struct service_call *call, struct error *err)
+{
+    const struct worker_config *config = call->config;
+    struct queue_options redis = queue_config_options(&config->redis, NULL);
+    struct store_options database = store_config_options(config->database_url, "sandbox-worker", 1);
+    struct error database_err = ERROR_INIT;
+
+    if (queue_health(&redis, QUEUE_ROLE_WORKER, err) == 0) {
+        return 0;
+    }
+    /* a Redis that is full takes no heartbeats: the database has them, too */
+    if (err->code == ERR_NOT_FOUND) {
+        if (store_process_health(&database, STORE_ROLE_WORKER, &database_err) == 0) {
+            return 0;
+        }
+        error_prefix(&database_err, "%s", err->message);
+        *err = database_err;
+    }
+    return -1;
+}
+
+static const struct service_verb verbs[] = {
+    {.name = NULL, .run = run, .logs_failure = true},
+    {.name = "health", .run = health},
+};
+
+static const struct service_program program = {
+    .name = "sandbox-worker",
+    .log_name = "worker",
+    .event_name = "worker",
+    .usage = "usage: sandbox-worker [health | --help | --version]\n",
+    .about = "\nTakes sandbox jobs from Redis, calls the provider, writes PostgreSQL.\n"
+             "health: exit status 0 when a worker of this host is alive.\n"
+             "Configured by environment variables; <NAME>_FILE reads a text value from a file:\n\n",
+    .log_level_name = "LOG_LEVEL",
+    .log_level_at = offsetof(struct worker_config, log_level),
+    .settings = &worker_config_schema,
+    .verbs = verbs,
+    .verb_count = sizeof(verbs) / sizeof(verbs[0]),
+};
+
 int main(int argc, char **argv)
 {
-    struct error err = ERROR_INIT;
-    int signal_fd;
+    struct worker_config config;
 
-    if (argc == 2 && strcmp(argv[1], "--help") == 0) {
-        print_help();
-        return EXIT_OK;
-    }
-    if (argc == 2 && strcmp(argv[1], "--version") == 0) {
-        printf("sandbox-worker %s\n", VERSION);
-        return EXIT_OK;
-    }
-    bool only_health = argc == 2 && strcmp(argv[1], "health") == 0;
-    if (argc != 1 && !only_health) {
-        fprintf(stderr, "sandbox-worker: takes no arguments but health, --help and --version\n");
-        return EXIT_USAGE;
-    }
-    log_init("worker", NULL);
-    if (service_init(&signal_fd, &err) != 0) {
-        log_error(LOG_ERROR, "worker.start", &err);
-        return EXIT_RUNTIME;
-    }
-    return run(only_health, signal_fd);
+    return service_main(&program, &config, argc, argv);
 }

@@ -214,3 +214,31 @@ void config_print_help(const struct config_entry *table, size_t count, FILE *out
         fputc('\n', out);
     }
 }
+
+int config_schema_load(const struct config_schema *schema, void *config, struct error *err)
+{
+    if (config_load(schema->table, schema->count, config, err) < 0) {
+        return -1;
+    }
+    if (schema->check != NULL && schema->check(config, err) < 0) {
+        config_schema_free(schema, config);
+        return -1;
+    }
+    return 0;
+}
+
+void config_schema_free(const struct config_schema *schema, void *config)
+{
+    if (schema->release != NULL) {
+        schema->release(config);
+    }
+    config_free(schema->table, schema->count, config);
+}
+
+void config_schema_help(const struct config_schema *schema, FILE *out)
+{
+    config_print_help(schema->table, schema->count, out);
+    if (schema->print_help != NULL) {
+        schema->print_help(out);
+    }
+}

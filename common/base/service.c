@@ -2,6 +2,7 @@
 #include "common/base/service.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <sodium.h>
 #include <stdatomic.h>
@@ -55,6 +56,17 @@ void service_read_signals(int signal_fd)
 bool service_draining(void)
 {
     return atomic_load_explicit(&draining, memory_order_relaxed);
+}
+
+void service_wait_for_stop(int signal_fd)
+{
+    struct pollfd stop = {.fd = signal_fd, .events = POLLIN};
+
+    while (!service_draining()) {
+        if (poll(&stop, 1, -1) > 0) {
+            service_read_signals(signal_fd);
+        }
+    }
 }
 
 void service_identity(char out[SERVICE_NAME_BYTES])

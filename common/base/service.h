@@ -19,6 +19,8 @@ int service_init(int *ret_signal_fd, struct error *err) MUST_CHECK;
 /* Reads pending signals. The first stop signal sets the drain flag, a second one exits 1. */
 void service_read_signals(int signal_fd);
 bool service_draining(void);
+/* Waits for a stop signal. */
+void service_wait_for_stop(int signal_fd);
 /* "<host>:<pid>:<boot>": unique per process start; used as consumer and lease owner. */
 #define SERVICE_NAME_BYTES 128
 void service_identity(char out[SERVICE_NAME_BYTES]);

@@ -1,11 +1,9 @@
 /*
  * sandbox-host - sandboxes on this machine behind E2B's own API. See README.md beside this file.
  *
- * Subcommands: serve (default), doctor; warden is its own (warden.h). Configuration: environment
- * (config.c).
+ * Verbs: serve (default), doctor; the host itself starts `warden` (warden.h). Settings: config.def.
  */
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -17,6 +15,7 @@
 
 #include "common/base/log.h"
 #include "common/base/service.h"
+#include "common/base/service_main.h"
 #include "common/proxy/proxy.h"
 #include "common/proxy/tls.h"
 #include "deploy/sandbox-host/api/api.h"
@@ -44,7 +43,6 @@ enum {
     WARDEN_LISTENER = 3,   /* where warden_client.c puts it */
 };
 
-static const char usage[] = "usage: sandbox-host [serve | doctor | --help | --version]\n";
 static _Atomic bool warden_lost;
 
 static void on_warden_lost(void *arg)
@@ -130,17 +128,6 @@ static int doctor(struct host_config *config, struct error *err)
 
 /* ---- serve ---- */
 
-static void wait_for_stop(int signal_fd)
-{
-    struct pollfd stop = {.fd = signal_fd, .events = POLLIN};
-
-    while (!service_draining()) {
-        if (poll(&stop, 1, -1) > 0) {
-            service_read_signals(signal_fd);
-        }
-    }
-}
-
 /* *ret is NULL where no certificate is set. */
 static int open_tls(const struct host_config *config, struct tls **ret, struct error *err)
 {
@@ -205,7 +192,7 @@ static int serve(struct host_config *config, int signal_fd, struct error *err)
     if (proxy != NULL) {
         log_event(LOG_INFO, "sandbox_host.started", LOG_S("listen", config->listen),
                   LOG_B("internet", egress_available()));
-        wait_for_stop(signal_fd);
+        service_wait_for_stop(signal_fd);
         status = atomic_load(&warden_lost)
                      ? error_set(err, ERR_INTERNAL, "the warden died, and all sandboxes with it")
                      : 0;
@@ -236,13 +223,18 @@ static void raise_descriptor_limit(void)
 
 /* Its user ids and its state folder are those of the host that started it, which the environment
  * need not say: what the warden removes at its end is in that folder. */
-static int warden(struct host_config *config, char **argv)
+static int run_warden(const struct service_call *call, struct error *err)
 {
+    struct host_config *config = call->config;
     char *own = config->state_dir;
     int status;
 
-    config->first_uid = strtoll(argv[2], NULL, 10);
-    config->state_dir = argv[3];
+    if (call->argc != 4) {
+        return error_set(err, ERR_INVALID, "warden is started by the host");
+    }
+    (void)log_init("sandbox-warden", config->log_level); /* a level that service_main() took */
+    config->first_uid = strtoll(call->argv[2], NULL, 10);
+    config->state_dir = call->argv[3];
     cgroup_detect();
     fcntl(WARDEN_LISTENER, F_SETFD, FD_CLOEXEC);
     fcntl(WARDEN_LISTENER + 1, F_SETFD, FD_CLOEXEC);
@@ -251,54 +243,40 @@ static int warden(struct host_config *config, char **argv)
     return status;
 }
 
-static int run(struct host_config *config, int argc, char **argv, struct error *err)
+static int run_serve(const struct service_call *call, struct error *err)
 {
-    const char *verb = argc > 1 ? argv[1] : "serve";
-    int signal_fd = -1;
-
-    if (log_init(strcmp(verb, "warden") == 0 ? "sandbox-warden" : "sandbox-host",
-                 config->log_level) < 0) {
-        return error_set(err, ERR_CONFIG, "LOG_LEVEL is none of debug info warn error");
-    }
-    if (strcmp(verb, "warden") == 0 && argc == 4) {
-        return warden(config, argv);
-    }
-    if (service_init(&signal_fd, err) < 0) {
-        return -1;
-    }
     raise_descriptor_limit();
-    if (strcmp(verb, "serve") == 0) {
-        return serve(config, signal_fd, err);
-    }
-    if (strcmp(verb, "doctor") == 0) {
-        return doctor(config, err);
-    }
-    return error_set(err, ERR_INVALID, "unknown command\n%s", usage);
+    return serve(call->config, call->signal_fd, err);
 }
+
+static int run_doctor(const struct service_call *call, struct error *err)
+{
+    raise_descriptor_limit();
+    return doctor(call->config, err);
+}
+
+static const struct service_verb verbs[] = {
+    {.name = "serve", .run = run_serve},
+    {.name = "doctor", .run = run_doctor},
+    {.name = "warden", .run = run_warden, .takes_words = true, .no_signals = true},
+};
+
+static const struct service_program program = {
+    .name = "sandbox-host",
+    .log_name = "sandbox-host",
+    .event_name = "sandbox_host",
+    .usage = "usage: sandbox-host [serve | doctor | --help | --version]\n",
+    .about = "",
+    .log_level_name = "LOG_LEVEL",
+    .log_level_at = offsetof(struct host_config, log_level),
+    .settings = &host_config_schema,
+    .verbs = verbs,
+    .verb_count = sizeof(verbs) / sizeof(verbs[0]),
+};
 
 int main(int argc, char **argv)
 {
     struct host_config config;
-    struct error err = ERROR_INIT;
-    int status;
 
-    if (argc > 1 && strcmp(argv[1], "--help") == 0) {
-        fputs(usage, stdout);
-        host_config_help(stdout);
-        return EXIT_OK;
-    }
-    if (argc > 1 && strcmp(argv[1], "--version") == 0) {
-        puts("sandbox-host " VERSION);
-        return EXIT_OK;
-    }
-    if (host_config_load(&config, &err) < 0) {
-        fprintf(stderr, "sandbox-host: %s\n", err.message);
-        return EXIT_CONFIG;
-    }
-    status = run(&config, argc, argv, &err);
-    if (status < 0) {
-        fprintf(stderr, "sandbox-host: %s\n", err.message);
-    }
-    host_config_free(&config);
-    return status >= 0 ? status : err.code == ERR_CONFIG ? EXIT_CONFIG : EXIT_RUNTIME;
+    return service_main(&program, &config, argc, argv);
 }

@@ -103,7 +103,7 @@ static void start_once(void)
     started = true;
     set_environment();
     must(sodium_init() >= 0 && log_init("fuzz", "error") == 0, &err);
-    must(gateway_config_load(&config, &err) == 0, &err);
+    must(config_schema_load(&gateway_config_schema, &config, &err) == 0, &err);
     must(gateway_open(&gateway, &config, &err) == 0, &err);
     must((server = httpd_start(&options, &err)) != NULL, &err);
     make_token();

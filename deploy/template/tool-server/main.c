@@ -1,24 +1,20 @@
 /*
  * sandbox-tool-server - what an MCP client finds on port 6060 of a sandbox.
  *
- * Owns: start-up order, waiting for the end. Configuration: environment (config.c).
+ * Owns: start-up order, waiting for the end. Settings: config.def.
  * Failure: anything missing at start is said and ends the program.
  */
 #include <malloc.h>
-#include <poll.h>
-#include <stdio.h>
-#include <string.h>
 #include <sys/prctl.h>
 
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/service.h"
+#include "common/base/service_main.h"
 #include "deploy/template/tool-server/command.h"
 #include "deploy/template/tool-server/door.h"
 #include "deploy/template/tool-server/notice.h"
 #include "deploy/template/tool-server/tools.h"
-
-#define USAGE "usage: sandbox-tool-server [--help | --version | --notice ADDRESS:PORT]"
 
 enum {
     HEAD_MAX_BYTES = 16384,
@@ -31,14 +27,9 @@ enum { GIVE_BACK_BYTES = 128 * 1024 };
 
 static void wait_for_end(struct httpd *httpd, int signal_fd, int64_t drain_ms)
 {
-    struct pollfd stop = {.fd = signal_fd, .events = POLLIN};
     int64_t until_ms;
 
-    while (!service_draining()) {
-        if (poll(&stop, 1, -1) > 0) {
-            service_read_signals(signal_fd);
-        }
-    }
+    service_wait_for_stop(signal_fd);
     httpd_drain(httpd);
     until_ms = clock_mono_ms() + drain_ms;
     while (httpd_active(httpd) > 0 && clock_mono_ms() < until_ms) {
@@ -48,11 +39,11 @@ static void wait_for_end(struct httpd *httpd, int signal_fd, int64_t drain_ms)
 }
 
 /* Serves the notice until the end is asked for. */
-static int serve_notice(const struct tool_config *config, const char *listen, int signal_fd,
-                        struct error *err)
+static int serve_notice(const struct service_call *call, struct error *err)
 {
+    const struct tool_config *config = call->config;
     const struct httpd_options options = {
-        .listen = listen,
+        .listen = call->argv[2],
         .threads = NOTICE_THREADS,
         .connection_queue = CONNECTION_QUEUE,
         .keep_alive_ms = (int)config->keep_alive_ms,
@@ -61,18 +52,23 @@ static int serve_notice(const struct tool_config *config, const char *listen, in
         .handler = notice_serve,
         .bad_request = notice_bad_request,
     };
-    struct httpd *httpd = httpd_start(&options, err);
+    struct httpd *httpd;
 
+    if (call->argc != 3) {
+        return error_set(err, ERR_INVALID, "--notice takes one ADDRESS:PORT");
+    }
+    httpd = httpd_start(&options, err);
     if (httpd == NULL) {
         return -1;
     }
-    wait_for_end(httpd, signal_fd, 0);
+    wait_for_end(httpd, call->signal_fd, 0);
     httpd_stop(httpd);
     return 0;
 }
 
-static int serve(const struct tool_config *config, int signal_fd, struct error *err)
+static int serve(const struct service_call *call, struct error *err)
 {
+    const struct tool_config *config = call->config;
     struct door door = {.config = config, .sessions = sessions_new((int)config->sessions)};
     const struct httpd_options options = {
         .listen = config->listen,
@@ -93,7 +89,7 @@ static int serve(const struct tool_config *config, int signal_fd, struct error *
         if (httpd != NULL) {
             log_event(LOG_INFO, "tool_server.ready", LOG_I("port", httpd_port(httpd)),
                       LOG_S("workdir", config->workdir), LOG_S("version", VERSION));
-            wait_for_end(httpd, signal_fd, config->drain_ms);
+            wait_for_end(httpd, call->signal_fd, config->drain_ms);
             status = 0;
         }
         commands_done(); /* who waits for one gets its end, and returns */
@@ -104,49 +100,34 @@ static int serve(const struct tool_config *config, int signal_fd, struct error *
     return status;
 }
 
+static const struct service_verb verbs[] = {
+    {.name = NULL, .run = serve, .logs_failure = true},
+    {.name = "--notice", .run = serve_notice, .logs_failure = true, .takes_words = true},
+};
+
+static const struct service_program program = {
+    .name = "sandbox-tool-server",
+    .log_name = "tool-server",
+    .event_name = "tool_server",
+    .usage = "usage: sandbox-tool-server [--help | --version | --notice ADDRESS:PORT]\n",
+    .about = "\n  --notice ADDRESS:PORT   serves only the page that says code-server is not "
+             "installed\n\n",
+    .log_level_name = "MCP_LOG_LEVEL",
+    .log_level_at = offsetof(struct tool_config, log_level),
+    .settings = &tool_config_schema,
+    .verbs = verbs,
+    .verb_count = sizeof(verbs) / sizeof(verbs[0]),
+};
+
 int main(int argc, char **argv)
 {
-    struct tool_config config = {.listen = NULL};
-    struct error err = ERROR_INIT;
-    const char *notice = NULL;
-    int signal_fd, status;
+    struct tool_config config;
 
-    if (argc == 2 && strcmp(argv[1], "--help") == 0) {
-        puts(USAGE "\n  --notice ADDRESS:PORT   serves only the page that says code-server is not "
-                   "installed\n");
-        tool_config_help(stdout);
-        return EXIT_OK;
-    }
-    if (argc == 2 && strcmp(argv[1], "--version") == 0) {
-        puts("sandbox-tool-server " VERSION);
-        return EXIT_OK;
-    }
-    if (argc == 3 && strcmp(argv[1], "--notice") == 0) {
-        notice = argv[2];
-    } else if (argc != 1) {
-        fputs(USAGE "\n", stderr);
-        return EXIT_USAGE;
-    }
     /* commands run under the same user id: they must not read the token out of this process */
     (void)prctl(PR_SET_DUMPABLE, 0L, 0L, 0L, 0L);
     /* once per sandbox: few arenas, and what a large answer took goes back */
     (void)mallopt(M_ARENA_MAX, ARENAS);
     (void)mallopt(M_MMAP_THRESHOLD, GIVE_BACK_BYTES);
     (void)mallopt(M_TRIM_THRESHOLD, GIVE_BACK_BYTES);
-    if (tool_config_load(&config, &err) != 0) {
-        fprintf(stderr, "sandbox-tool-server: %s\n", err.message);
-        return EXIT_CONFIG;
-    }
-    status = log_init("tool-server", config.log_level) != 0
-                 ? error_set(&err, ERR_CONFIG, "MCP_LOG_LEVEL is none of debug info warn error")
-                 : service_init(&signal_fd, &err);
-    if (status == 0) {
-        status = notice != NULL ? serve_notice(&config, notice, signal_fd, &err)
-                                : serve(&config, signal_fd, &err);
-    }
-    if (status != 0) {
-        log_error(LOG_ERROR, "tool_server.failed", &err);
-    }
-    tool_config_free(&config);
-    return status == 0 ? EXIT_OK : err.code == ERR_CONFIG ? EXIT_CONFIG : EXIT_RUNTIME;
+    return service_main(&program, &config, argc, argv);
 }
