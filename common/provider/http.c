@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/socket.h>
 
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
@@ -383,6 +384,17 @@ static void set_body(struct http_exchange *x, const struct http_request *request
     }
 }
 
+/* curl asks for a socket to one address of the host; it goes on with the next one if refused. */
+static curl_socket_t open_guarded(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
+{
+    struct http_exchange *x = arg;
+    if (purpose != CURLSOCKTYPE_IPCXN || !egress_guard_allows(x->guard, &address->addr)) {
+        x->refused = true;
+        return CURL_SOCKET_BAD;
+    }
+    return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+}
+
 int http_exchange_prepare(struct http_exchange *x, const struct http_request *request,
                           const struct http_stream *stream)
 {
@@ -393,7 +405,8 @@ int http_exchange_prepare(struct http_exchange *x, const struct http_request *re
     memset(&x->response, 0, sizeof(x->response));
     x->curl_error[0] = '\0';
     x->response.content_length = -1;
-    x->too_large = x->stopped = x->stalled = x->head_told = false;
+    x->too_large = x->stopped = x->stalled = x->head_told = x->refused = false;
+    x->guard = request->guard;
     x->stream = stream;
     x->sent = 0;
     x->moved = 0;
@@ -450,6 +463,14 @@ int http_exchange_prepare(struct http_exchange *x, const struct http_request *re
          * server had executed it */
         curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 1L);
         curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, 1L);
+    }
+    if (request->guard != NULL) {
+        /* a connection kept open for somebody else's request was not checked */
+        curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 1L);
+        curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, 1L);
+        curl_easy_setopt(easy, CURLOPT_PROXY, "");
+        curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, open_guarded);
+        curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, x);
     }
     set_body(x, request);
     curl_easy_setopt(easy, CURLOPT_HTTPHEADER, x->headers);
@@ -517,6 +538,8 @@ void http_exchange_complete(struct http_exchange *x, CURLcode code)
     const char *text = x->curl_error[0] ? x->curl_error : curl_easy_strerror(code);
     if (x->too_large) {
         text = "the answer is larger than allowed";
+    } else if (x->refused && response->transport == HTTP_NOT_SENT) {
+        text = "the address is not one that may be reached";
     } else if (x->stalled) {
         text = "no byte moved for too long";
     } else if (x->stopped) {

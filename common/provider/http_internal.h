@@ -21,7 +21,9 @@ struct http_exchange {
     char curl_error[CURL_ERROR_SIZE];
     bool is_https;
     bool too_large;
-    int64_t retry_at_ms; /* Retry-After as a date on the server's clock; 0 = none */
+    const struct egress_guard *guard; /* NULL = any address */
+    bool refused;                     /* by the guard */
+    int64_t retry_at_ms;              /* Retry-After as a date on the server's clock; 0 = none */
     /* streaming only */
     const struct http_stream *stream;
     bool head_told;            /* on_head was called */

@@ -16,6 +16,7 @@
 #include <stdio.h>
 
 #include "common/base/config.h"
+#include "common/base/egress_guard.h"
 #include "common/base/error.h"
 #include "common/base/json.h"
 #include "common/base/strbuf.h"
@@ -32,6 +33,9 @@ struct http_request {
     bool once;          /* must not be re-sent by the transport: fresh connection, no reuse */
     int64_t timeout_ms; /* whole exchange */
     size_t max_response_bytes;
+    /* borrowed, of a URL that a caller has given: only what it allows is connected to, by a fresh
+     * connection and no proxy; NULL = any address */
+    const struct egress_guard *guard;
 };
 void http_request_init(struct http_request *request);
 void http_request_done(struct http_request *request);

@@ -580,6 +580,34 @@ static void test_multi_chain_and_fds(void **state)
     http_multi_free(tally.multi);
 }
 
+/* Nothing is connected to, neither by a new connection nor by one that is open already. */
+static void test_a_guarded_request_reaches_only_what_is_allowed(void **state)
+{
+    (void)state;
+    struct error err = ERROR_INIT;
+    struct egress_guard nobody, loopback;
+    assert_int_equal(egress_guard_init(&nobody, "", &err), 0);
+    assert_int_equal(egress_guard_init(&loopback, "127.0.0.0/8", &err), 0);
+    perform("GET", "/echo", NULL);
+    assert_int_equal(response.transport, HTTP_ANSWERED);
+    int before = atomic_load(&server.connections);
+
+    set_request("GET", "/echo");
+    request.guard = &nobody;
+    http_client_perform(client, &request, &response);
+    assert_int_equal(response.transport, HTTP_NOT_SENT);
+    assert_string_equal(response.error, "the address is not one that may be reached");
+    assert_int_equal(atomic_load(&server.connections), before);
+
+    request.guard = &loopback;
+    http_client_perform(client, &request, &response);
+    assert_int_equal(response.transport, HTTP_ANSWERED);
+    assert_int_equal(response.status, 200);
+    assert_int_equal(atomic_load(&server.connections), before + 1);
+    egress_guard_done(&nobody);
+    egress_guard_done(&loopback);
+}
+
 static void test_multi_abandon(void **state)
 {
     (void)state;
@@ -603,11 +631,22 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(test_answers),       T(test_headers_sent), T(test_response_headers),
-        T(test_not_sent),      T(test_ambiguous),    T(test_connect_timeout),
-        T(test_deadlines),     T(test_bounded_body), T(test_once_is_once),
-        T(test_stream_down),   T(test_stream_up),    T(test_stream_idle),
-        T(test_multi_many),    T(test_multi_mixed),  T(test_multi_chain_and_fds),
+        T(test_answers),
+        T(test_headers_sent),
+        T(test_response_headers),
+        T(test_not_sent),
+        T(test_ambiguous),
+        T(test_connect_timeout),
+        T(test_deadlines),
+        T(test_bounded_body),
+        T(test_once_is_once),
+        T(test_stream_down),
+        T(test_stream_up),
+        T(test_stream_idle),
+        T(test_multi_many),
+        T(test_multi_mixed),
+        T(test_multi_chain_and_fds),
+        T(test_a_guarded_request_reaches_only_what_is_allowed),
         T(test_multi_abandon),
     };
     return cmocka_run_group_tests(tests, once_per_process, NULL);
