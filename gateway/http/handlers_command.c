@@ -32,7 +32,7 @@ struct command {
     bool paused;                         /* the sandbox was paused during the command */
     struct command_output all, out, err; /* whole */
     struct command_events events;        /* streamed */
-    bool kill_if_gone;
+    bool kill_if_gone;                   /* on_disconnect=kill */
     int64_t skipped_bytes;
 };
 
@@ -50,8 +50,17 @@ static int on_output(void *arg, enum exec_stream stream, const void *data, size_
     return 0;
 }
 
-/* Ends the call at once when its sandbox is paused. The runner in the sandbox still enforces the
- * command's timeout. */
+/* Does the caller want no command without itself, and has it gone? */
+static bool is_abandoned(struct command *command)
+{
+    if (command->kill_if_gone && http_peer_gone(command->caller->http)) {
+        command->events.gone = true;
+    }
+    return command->kill_if_gone && command->events.gone;
+}
+
+/* Ends the call at once when its sandbox is paused, or its caller has gone and wants the command to
+ * end with itself. The runner in the sandbox still enforces the command's timeout. */
 static int on_tick(void *arg)
 {
     struct command *command = arg;
@@ -62,7 +71,7 @@ static int on_tick(void *arg)
         command_call_note(command->caller, &command->row);
     }
     command->paused = data_call_paused(command->call, command->sandbox_id, false);
-    return command->paused;
+    return command->paused || is_abandoned(command);
 }
 
 /* ---- running it ---- */
@@ -482,8 +491,8 @@ static int read_command(struct request *request, char sandbox_id[UUID_BYTES],
  * ----------------------------------------------------------------------------------------------
  */
 
-/* A client that has gone, or reads too slowly, does not end the command unless it asked for that;
- * neither does one that waits for a whole answer. The remaining output is dropped. */
+/* A client that has gone, or reads too slowly, does not end the command unless it asked for that.
+ * The remaining output is dropped. */
 static int on_streamed(void *arg, enum exec_stream stream, const void *data, size_t bytes,
                        int64_t next)
 {
@@ -502,7 +511,7 @@ static int on_streamed_tick(void *arg)
     struct command *command = arg;
 
     command_events_tick(&command->events);
-    return (command->kill_if_gone && command->events.gone) || on_tick(arg);
+    return on_tick(arg);
 }
 
 static int run_streamed(const struct data_call *call, void *arg, struct error *err)

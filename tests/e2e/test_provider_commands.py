@@ -9,6 +9,7 @@ import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from http.client import HTTPConnection
 from urllib.parse import urlencode
 
 import pytest
@@ -364,6 +365,22 @@ def test_a_terminal_a_signal_and_an_end(alice, sandbox):
     killed = alice.ok(alice.delete(commands(sandbox, cid)))
     assert (killed["state"], killed["survivors"], alive(alice, sandbox, number)) == ("killed", [], 0)
     assert alice.ok(alice.delete(commands(sandbox, cid)))["state"] == "killed"
+
+
+@pytest.mark.parametrize("accept", ["application/json", "text/event-stream"], ids=["whole", "streamed"])
+@pytest.mark.parametrize("on_disconnect", ["kill", "continue"])
+def test_a_caller_who_goes_ends_its_command_only_when_it_asked_for_that(alice, sandbox, accept, on_disconnect):
+    cid, number = str(uuid.uuid4()), mark()
+    body = {"sandbox_id": sandbox, "command": f"sleep {number}", "command_id": cid, "timeout_seconds": 300}
+    caller = HTTPConnection(alice.http.base_url.host, alice.http.base_url.port)
+    caller.request("POST", f"{BASE}/run-cmd?on_disconnect={on_disconnect}", json.dumps(body),
+                   alice.headers(Accept=accept, **{"Content-Type": "application/json"}))
+    wait_until("the command has begun", lambda: alive(alice, sandbox, number) == 1, 30, 0.1)
+    caller.close()  # it has read nothing
+    ended = alice.ok(alice.get(commands(sandbox, cid, wait=30 if on_disconnect == "kill" else 1)))
+    assert ended["state"] == ("killed" if on_disconnect == "kill" else "running")
+    assert alive(alice, sandbox, number) == (0 if on_disconnect == "kill" else 1)
+    alice.delete(commands(sandbox, cid))
 
 
 def read_events(client, path: str, after: int, cut: int) -> tuple[bytes, int, dict | None]:
