@@ -144,21 +144,15 @@ int store_sandbox_get(struct store *store, const char *sandbox_id, const char *o
                       struct sandbox *ret, struct error *err)
 {
     struct params p = {.count = 0};
-    PGresult *result;
+    bool found;
 
     param_text(&p, sandbox_id);
     param_text(&p, owner);
     param_int(&p, admin || owner == NULL);
-    if (store_query(store, Q_SANDBOX_GET, &p, &result, err) < 0) {
+    if (select_row(store, Q_SANDBOX_GET, &p, &sandbox_rows, ret, &found, err) < 0) {
         return -1;
     }
-    if (PQntuples(result) == 0) {
-        PQclear(result);
-        return sandbox_not_found(err);
-    }
-    row_sandbox(result, 0, 0, ret);
-    PQclear(result);
-    return 0;
+    return found ? 0 : sandbox_not_found(err);
 }
 
 static enum query list_query(const struct store_list_filter *filter)
@@ -176,8 +170,6 @@ int store_sandbox_list(struct store *store, const struct store_list_filter *filt
                        struct error *err)
 {
     struct params p = {.count = 0};
-    PGresult *result;
-    size_t count;
 
     param_text(&p, filter->owner);
     param_text(&p,
@@ -186,22 +178,8 @@ int store_sandbox_list(struct store *store, const struct store_list_filter *filt
     param_int(&p, filter->before_created_us);
     param_text(&p, filter->before_id);
     param_int(&p, filter->limit + 1); /* one more tells whether there is more */
-    if (store_query(store, list_query(filter), &p, &result, err) < 0) {
-        return -1;
-    }
-    count = (size_t)PQntuples(result);
-    *ret_next_us = 0;
-    if (count > (size_t)filter->limit) {
-        count = (size_t)filter->limit;
-        *ret_next_us = row_int(result, (int)count - 1, PQnfields(result) - 1);
-    }
-    *ret = xcalloc(count, sizeof(**ret));
-    for (size_t i = 0; i < count; i++) {
-        row_sandbox(result, (int)i, 0, &(*ret)[i]);
-    }
-    *ret_count = count;
-    PQclear(result);
-    return 0;
+    return select_page(store, list_query(filter), &p, filter->limit, &sandbox_rows, ret, ret_count,
+                       ret_next_us, err);
 }
 
 int store_sandbox_touch(struct store *store, const char *const *sandbox_ids, size_t count,
@@ -281,58 +259,38 @@ int store_jobs_list(struct store *store, int state, int limit, struct job **ret,
                     struct error *err)
 {
     struct params p = {.count = 0};
-    PGresult *result;
 
     param_text(&p, state < 0 ? "" : job_state_name((enum job_state)state));
     param_int(&p, limit);
-    if (store_query(store, Q_JOBS_LIST, &p, &result, err) < 0) {
-        return -1;
-    }
-    *ret_count = (size_t)PQntuples(result);
-    *ret = xcalloc(*ret_count, sizeof(**ret));
-    for (size_t i = 0; i < *ret_count; i++) {
-        row_job(result, (int)i, 0, &(*ret)[i]);
-    }
-    PQclear(result);
-    return 0;
+    return select_rows(store, Q_JOBS_LIST, &p, &job_rows, ret, ret_count, err);
 }
 
 int store_job_get(struct store *store, const char *job_id, struct job *ret, struct error *err)
 {
     struct params p = {.count = 0};
-    PGresult *result;
+    bool found;
 
     param_text(&p, job_id);
-    if (store_query(store, Q_JOB_GET, &p, &result, err) < 0) {
+    if (select_row(store, Q_JOB_GET, &p, &job_rows, ret, &found, err) < 0) {
         return -1;
     }
-    if (PQntuples(result) == 0) {
-        PQclear(result);
-        return error_set(err, ERR_NOT_FOUND, "no job %.40s", job_id);
-    }
-    row_job(result, 0, 0, ret);
-    PQclear(result);
-    return 0;
+    return found ? 0 : error_set(err, ERR_NOT_FOUND, "no job %.40s", job_id);
 }
 
 int store_job_redrive(struct store *store, const char *job_id, const char *new_job_id,
                       struct wakeup *ret_wakeup, struct error *err)
 {
     struct params p = {.count = 0};
-    PGresult *result;
+    bool found;
 
     param_text(&p, job_id);
     param_text(&p, new_job_id);
-    if (store_query(store, Q_JOB_REDRIVE, &p, &result, err) < 0) {
+    if (select_row(store, Q_JOB_REDRIVE, &p, &wakeup_rows, ret_wakeup, &found, err) < 0) {
         return -1;
     }
-    if (PQntuples(result) == 0) {
-        PQclear(result);
-        return error_set(err, ERR_CONFLICT,
-                         "job %.40s is not there, neither dead nor failed, or its sandbox is gone",
-                         job_id);
-    }
-    row_wakeup(result, 0, 0, ret_wakeup);
-    PQclear(result);
-    return 0;
+    return found ? 0
+                 : error_set(err, ERR_CONFLICT,
+                             "job %.40s does not exist, or is neither dead nor failed, or its "
+                             "sandbox is gone",
+                             job_id);
 }

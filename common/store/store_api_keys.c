@@ -21,6 +21,13 @@ static int row_api_key(const PGresult *result, int row, struct store_api_key *re
     return 9;
 }
 
+static void read_key(const PGresult *result, int row, void *ret)
+{
+    (void)row_api_key(result, row, ret);
+}
+
+static const struct row_type key_rows = {sizeof(struct store_api_key), read_key};
+
 static void param_key(struct params *p, const struct store_api_key *key)
 {
     param_text(p, key->id);
@@ -42,15 +49,12 @@ static int no_such_key(struct error *err)
 static int change_key(struct store *store, enum query query, const struct params *p,
                       struct error *err)
 {
-    PGresult *result;
-    int found;
+    bool found;
 
-    if (store_query(store, query, p, &result, err) < 0) {
+    if (select_row(store, query, p, NULL, NULL, &found, err) < 0) {
         return -1;
     }
-    found = PQntuples(result);
-    PQclear(result);
-    return found > 0 ? 0 : no_such_key(err);
+    return found ? 0 : no_such_key(err);
 }
 
 int store_api_key_add(struct store *store, const struct store_api_key *key, int max,
@@ -74,41 +78,25 @@ int store_api_keys_list(struct store *store, const char *owner, const char *afte
                         struct store_api_key **ret, size_t *ret_count, struct error *err)
 {
     struct params p = {.count = 0};
-    PGresult *result;
 
     param_text(&p, owner);
     param_text(&p, after_id);
     param_int(&p, limit);
-    if (store_query(store, Q_API_KEYS_LIST, &p, &result, err) < 0) {
-        return -1;
-    }
-    *ret_count = (size_t)PQntuples(result);
-    *ret = xcalloc(*ret_count, sizeof(**ret));
-    for (size_t i = 0; i < *ret_count; i++) {
-        (void)row_api_key(result, (int)i, &(*ret)[i]);
-    }
-    PQclear(result);
-    return 0;
+    return select_rows(store, Q_API_KEYS_LIST, &p, &key_rows, ret, ret_count, err);
 }
 
 int store_api_key_get(struct store *store, const char *id, const char *owner,
                       struct store_api_key *ret, struct error *err)
 {
     struct params p = {.count = 0};
-    PGresult *result;
+    bool found;
 
     param_text(&p, id);
     param_text(&p, owner);
-    if (store_query(store, Q_API_KEY_GET, &p, &result, err) < 0) {
+    if (select_row(store, Q_API_KEY_GET, &p, &key_rows, ret, &found, err) < 0) {
         return -1;
     }
-    if (PQntuples(result) == 0) {
-        PQclear(result);
-        return no_such_key(err);
-    }
-    (void)row_api_key(result, 0, ret);
-    PQclear(result);
-    return 0;
+    return found ? 0 : no_such_key(err);
 }
 
 int store_api_key_revoke(struct store *store, const char *id, const char *owner, struct error *err)
@@ -132,28 +120,30 @@ int store_api_key_rotate(struct store *store, const char *id,
     return change_key(store, Q_API_KEY_ROTATE, &p, err);
 }
 
+static void read_holder(const PGresult *result, int row, void *arg)
+{
+    struct store_api_key_holder *ret = arg;
+    int column = row_api_key(result, row, &ret->key);
+
+    ret->is_user = row_int(result, row, column) != 0;
+    ret->admin = row_int(result, row, column + 1) != 0;
+    ret->disabled = row_int(result, row, column + 2) != 0;
+    ret->token_generation = row_int(result, row, column + 3);
+}
+
+static const struct row_type holder_rows = {sizeof(struct store_api_key_holder), read_holder};
+
 int store_api_key_find(struct store *store, const char *hash, struct store_api_key_holder *ret,
                        struct error *err)
 {
     struct params p = {.count = 0};
-    PGresult *result;
-    int column;
+    bool found;
 
     param_text(&p, hash);
-    if (store_query(store, Q_API_KEY_FIND, &p, &result, err) < 0) {
+    if (select_row(store, Q_API_KEY_FIND, &p, &holder_rows, ret, &found, err) < 0) {
         return -1;
     }
-    if (PQntuples(result) == 0) {
-        PQclear(result);
-        return no_such_key(err);
-    }
-    column = row_api_key(result, 0, &ret->key);
-    ret->is_user = row_int(result, 0, column) != 0;
-    ret->admin = row_int(result, 0, column + 1) != 0;
-    ret->disabled = row_int(result, 0, column + 2) != 0;
-    ret->token_generation = row_int(result, 0, column + 3);
-    PQclear(result);
-    return 0;
+    return found ? 0 : no_such_key(err);
 }
 
 int store_api_keys_used(struct store *store, const char *const *ids, size_t count,

@@ -47,8 +47,10 @@ int store_audit_add(struct store *store, const struct store_audit *const *record
     return status;
 }
 
-static void row_audit(const PGresult *result, int row, struct store_audit *ret)
+static void read_audit(const PGresult *result, int row, void *arg)
 {
+    struct store_audit *ret = arg;
+
     *ret = (struct store_audit){.id = row_int(result, row, 0),
                                 .at_ms = row_int(result, row, 1),
                                 .status = (int)row_int(result, row, 8)};
@@ -63,27 +65,19 @@ static void row_audit(const PGresult *result, int row, struct store_audit *ret)
     row_text(result, row, 11, ret->detail, sizeof(ret->detail));
 }
 
+static const struct row_type audit_rows = {sizeof(struct store_audit), read_audit};
+
 int store_audit_list(struct store *store, const struct store_audit_filter *filter,
                      struct store_audit **ret, size_t *ret_count, struct error *err)
 {
     struct params p = {.count = 0};
-    PGresult *result;
 
     param_text(&p, filter->actor);
     param_text(&p, filter->target);
     param_text(&p, filter->action);
     param_int(&p, filter->before_id > 0 ? filter->before_id : INT64_MAX);
     param_int(&p, filter->limit);
-    if (store_query(store, Q_AUDIT_LIST, &p, &result, err) < 0) {
-        return -1;
-    }
-    *ret_count = (size_t)PQntuples(result);
-    *ret = xcalloc(*ret_count, sizeof(**ret));
-    for (size_t i = 0; i < *ret_count; i++) {
-        row_audit(result, (int)i, &(*ret)[i]);
-    }
-    PQclear(result);
-    return 0;
+    return select_rows(store, Q_AUDIT_LIST, &p, &audit_rows, ret, ret_count, err);
 }
 
 int store_audit_prune(struct store *store, int64_t older_than_days, int limit, struct error *err)

@@ -6,8 +6,9 @@
 #include "common/base/alloc.h"
 #include "common/store/store_internal.h"
 
-static void row_command(const PGresult *result, int row, struct store_command *ret)
+static void read_command(const PGresult *result, int row, void *arg)
 {
+    struct store_command *ret = arg;
     char state[16];
     int parsed;
 
@@ -112,24 +113,19 @@ int store_command_forget(struct store *store, const char *id, struct error *err)
     return store_execute(store, Q_COMMAND_FORGET, &p, err);
 }
 
+static const struct row_type command_rows = {sizeof(struct store_command), read_command};
+
 int store_command_get(struct store *store, const char *id, struct store_command *ret,
                       struct error *err)
 {
     struct params p = {.count = 0};
-    PGresult *result;
-    int status = 0;
+    bool found;
 
     param_text(&p, id);
-    if (store_query(store, Q_COMMAND_GET, &p, &result, err) < 0) {
+    if (select_row(store, Q_COMMAND_GET, &p, &command_rows, ret, &found, err) < 0) {
         return -1;
     }
-    if (PQntuples(result) == 0) {
-        status = error_set(err, ERR_NOT_FOUND, "no such command");
-    } else {
-        row_command(result, 0, ret);
-    }
-    PQclear(result);
-    return status;
+    return found ? 0 : error_set(err, ERR_NOT_FOUND, "no such command");
 }
 
 int store_command_list(struct store *store, const char *sandbox_id, int64_t before_us,
@@ -137,20 +133,10 @@ int store_command_list(struct store *store, const char *sandbox_id, int64_t befo
                        size_t *ret_count, struct error *err)
 {
     struct params p = {.count = 0};
-    PGresult *result;
 
     param_text(&p, sandbox_id);
     param_int(&p, before_us);
     param_text(&p, before_id);
     param_int(&p, limit);
-    if (store_query(store, Q_COMMAND_LIST, &p, &result, err) < 0) {
-        return -1;
-    }
-    *ret_count = (size_t)PQntuples(result);
-    *ret = xcalloc(*ret_count + 1, sizeof(**ret));
-    for (size_t i = 0; i < *ret_count; i++) {
-        row_command(result, (int)i, &(*ret)[i]);
-    }
-    PQclear(result);
-    return 0;
+    return select_rows(store, Q_COMMAND_LIST, &p, &command_rows, ret, ret_count, err);
 }

@@ -29,30 +29,13 @@ int store_e2b_list(struct store *store, const struct store_e2b_filter *filter, s
                    size_t *ret_count, int64_t *ret_next_us, struct error *err)
 {
     struct params p = {.count = 0};
-    PGresult *result;
-    size_t count;
 
     param_filter(&p, filter, statuses_of(filter));
     param_int(&p, filter->after_created_us);
     param_text(&p, filter->after_id);
     param_int(&p, filter->limit + 1); /* one more tells whether there is more */
-    if (store_query(store, filter->oldest_first ? Q_E2B_LIST_OLDEST : Q_E2B_LIST_NEWEST, &p,
-                    &result, err) < 0) {
-        return -1;
-    }
-    count = (size_t)PQntuples(result);
-    *ret_next_us = 0;
-    if (count > (size_t)filter->limit) {
-        count = (size_t)filter->limit;
-        *ret_next_us = row_int(result, (int)count - 1, PQnfields(result) - 1);
-    }
-    *ret = xcalloc(count, sizeof(**ret));
-    for (size_t i = 0; i < count; i++) {
-        row_sandbox(result, (int)i, 0, &(*ret)[i]);
-    }
-    *ret_count = count;
-    PQclear(result);
-    return 0;
+    return select_page(store, filter->oldest_first ? Q_E2B_LIST_OLDEST : Q_E2B_LIST_NEWEST, &p,
+                       filter->limit, &sandbox_rows, ret, ret_count, ret_next_us, err);
 }
 
 int store_e2b_count_running(struct store *store, const struct store_e2b_filter *filter,

@@ -28,28 +28,25 @@ static void row_event(const PGresult *result, int row, int column, struct store_
     ret->settled = INT() != 0;
 }
 
+static void read_event(const PGresult *result, int row, void *ret)
+{
+    row_event(result, row, 0, ret);
+}
+
+static const struct row_type event_rows = {sizeof(struct store_event), read_event};
+
 int store_events(struct store *store, const char *sandbox_id,
                  const struct store_event_cursor *after, int limit, bool whole,
                  struct store_event **ret, size_t *ret_count, struct error *err)
 {
     struct params p = {.count = 0};
-    PGresult *result;
 
     param_text(&p, sandbox_id);
     param_int(&p, after->position);
     param_int(&p, after->id);
     param_int(&p, limit);
     param_int(&p, whole);
-    if (store_query(store, Q_EVENTS, &p, &result, err) < 0) {
-        return -1;
-    }
-    *ret_count = (size_t)PQntuples(result);
-    *ret = xcalloc(*ret_count, sizeof(**ret));
-    for (size_t i = 0; i < *ret_count; i++) {
-        row_event(result, (int)i, 0, &(*ret)[i]);
-    }
-    PQclear(result);
-    return 0;
+    return select_rows(store, Q_EVENTS, &p, &event_rows, ret, ret_count, err);
 }
 
 int store_event_feed(struct store *store, const struct store_event_filter *filter,

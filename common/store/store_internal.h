@@ -79,8 +79,27 @@ void row_text(const PGresult *result, int row, int column, char *out, size_t siz
 int row_sandbox(const PGresult *result, int row, int column, struct sandbox *ret);
 int row_job(const PGresult *result, int row, int column, struct job *ret);
 int row_wakeup(const PGresult *result, int row, int column, struct wakeup *ret);
-/* All rows as a heap array of wakeups. */
-void rows_wakeups(const PGresult *result, struct wakeup **ret, size_t *ret_count);
+
+/* ---- statements whose rows become structs (store_select.c) ---- */
+struct row_type {
+    size_t bytes; /* of the struct */
+    void (*read)(const PGresult *result, int row, void *ret);
+};
+/* All rows as a heap array; `ret` is a `struct x **`. */
+int select_rows(struct store *store, enum query query, const struct params *p,
+                const struct row_type *type, void *ret, size_t *ret_count,
+                struct error *err) MUST_CHECK;
+/* One page of a list. The statement takes `limit` + 1 rows; its last column is the key of the next
+ * page, in microseconds. *ret_next_us: that of the page's last row; 0 = no row follows. */
+int select_page(struct store *store, enum query query, const struct params *p, int limit,
+                const struct row_type *type, void *ret, size_t *ret_count, int64_t *ret_next_us,
+                struct error *err) MUST_CHECK;
+/* The first row, if any. type NULL = only *ret_found matters. */
+int select_row(struct store *store, enum query query, const struct params *p,
+               const struct row_type *type, void *ret, bool *ret_found,
+               struct error *err) MUST_CHECK;
+/* Rows that are a sandbox, a job, a wake-up, and nothing before it. */
+extern const struct row_type sandbox_rows, job_rows, wakeup_rows;
 
 /* ---- statements that give wake-ups (store_reap.c) ---- */
 int query_wakeups(struct store *store, enum query query, const struct params *p,

@@ -151,23 +151,20 @@ int store_create_sending(struct store *store, const char *job_id, int64_t lease_
     return 0;
 }
 
+static void read_id(const PGresult *result, int row, void *ret)
+{
+    row_text(result, row, 0, ret, UUID_BYTES);
+}
+
+static const struct row_type id_rows = {UUID_BYTES, read_id};
+
 int query_ids(struct store *store, enum query query, int limit, char (**ret_ids)[UUID_BYTES],
               size_t *ret_count, struct error *err)
 {
     struct params p = {.count = 0};
-    PGresult *result;
 
     param_int(&p, limit);
-    if (store_query(store, query, &p, &result, err) < 0) {
-        return -1;
-    }
-    *ret_count = (size_t)PQntuples(result);
-    *ret_ids = xcalloc(*ret_count, sizeof(**ret_ids));
-    for (size_t i = 0; i < *ret_count; i++) {
-        row_text(result, (int)i, 0, (*ret_ids)[i], UUID_BYTES);
-    }
-    PQclear(result);
-    return 0;
+    return select_rows(store, query, &p, &id_rows, ret_ids, ret_count, err);
 }
 
 int store_jobs_due(struct store *store, int limit, char (**ret_ids)[UUID_BYTES], size_t *ret_count,

@@ -43,24 +43,24 @@ int store_limit_set(struct store *store, const char *owner, enum user_limit limi
     return store_execute(store, Q_LIMIT_SET, &p, err);
 }
 
+static void read_owner_limit(const PGresult *result, int row, void *arg)
+{
+    struct store_owner_limit *ret = arg;
+
+    row_text(result, row, 0, ret->owner, sizeof(ret->owner));
+    ret->value = row_int(result, row, 1);
+}
+
+static const struct row_type owner_limit_rows = {sizeof(struct store_owner_limit),
+                                                 read_owner_limit};
+
 int store_limit_owners(struct store *store, enum user_limit limit, struct store_owner_limit **ret,
                        size_t *ret_count, struct error *err)
 {
     struct params p = {.count = 0};
-    PGresult *result;
 
     param_text(&p, user_limit_name(limit));
-    if (store_query(store, Q_LIMIT_OWNERS, &p, &result, err) < 0) {
-        return -1;
-    }
-    *ret_count = (size_t)PQntuples(result);
-    *ret = xcalloc(*ret_count, sizeof(**ret));
-    for (size_t i = 0; i < *ret_count; i++) {
-        row_text(result, (int)i, 0, (*ret)[i].owner, sizeof((*ret)[i].owner));
-        (*ret)[i].value = row_int(result, (int)i, 1);
-    }
-    PQclear(result);
-    return 0;
+    return select_rows(store, Q_LIMIT_OWNERS, &p, &owner_limit_rows, ret, ret_count, err);
 }
 
 int store_use_get(struct store *store, const char *owner, struct store_use *ret, struct error *err)

@@ -12,8 +12,10 @@ static int not_exposed(struct error *err)
 }
 
 /* Column order of PORT_COLUMNS. */
-static void row_port(const PGresult *result, int row, struct store_port *ret)
+static void read_port(const PGresult *result, int row, void *arg)
 {
+    struct store_port *ret = arg;
+
     *ret = (struct store_port){.port = (int)row_int(result, row, 0),
                                .is_public = row_int(result, row, 1) != 0,
                                .created_at_ms = row_int(result, row, 3),
@@ -21,22 +23,7 @@ static void row_port(const PGresult *result, int row, struct store_port *ret)
     row_text(result, row, 2, ret->token, sizeof(ret->token));
 }
 
-/* Runs a statement that gives one port, or none. */
-static int query_port(struct store *store, enum query query, const struct params *params,
-                      struct store_port *ret, bool *ret_found, struct error *err)
-{
-    PGresult *result;
-
-    if (store_query(store, query, params, &result, err) < 0) {
-        return -1;
-    }
-    *ret_found = PQntuples(result) > 0;
-    if (*ret_found) {
-        row_port(result, 0, ret);
-    }
-    PQclear(result);
-    return 0;
-}
+static const struct row_type port_rows = {sizeof(struct store_port), read_port};
 
 int store_port_expose(struct store *store, const struct store_port_expose *expose,
                       struct store_port *ret, struct error *err)
@@ -51,7 +38,7 @@ int store_port_expose(struct store *store, const struct store_port_expose *expos
     param_int(&p, expose->ttl_ms);
     param_int(&p, expose->max);
     param_int(&p, expose->keep);
-    if (query_port(store, Q_PORT_EXPOSE, &p, ret, &found, err) < 0) {
+    if (select_row(store, Q_PORT_EXPOSE, &p, &port_rows, ret, &found, err) < 0) {
         return -1;
     }
     if (!found) {
@@ -71,7 +58,7 @@ int store_port_find(struct store *store, const char *sandbox_id, int port, bool 
     param_text(&p, sandbox_id);
     param_int(&p, port);
     param_int(&p, any_port);
-    if (query_port(store, Q_PORT_FIND, &p, ret, &found, err) < 0) {
+    if (select_row(store, Q_PORT_FIND, &p, &port_rows, ret, &found, err) < 0) {
         return -1;
     }
     return found ? 0 : not_exposed(err);
@@ -81,19 +68,9 @@ int store_ports_list(struct store *store, const char *sandbox_id, struct store_p
                      size_t *ret_count, struct error *err)
 {
     struct params p = {.count = 0};
-    PGresult *result;
 
     param_text(&p, sandbox_id);
-    if (store_query(store, Q_PORTS_LIST, &p, &result, err) < 0) {
-        return -1;
-    }
-    *ret_count = (size_t)PQntuples(result);
-    *ret = xcalloc(*ret_count, sizeof(**ret));
-    for (size_t i = 0; i < *ret_count; i++) {
-        row_port(result, (int)i, &(*ret)[i]);
-    }
-    PQclear(result);
-    return 0;
+    return select_rows(store, Q_PORTS_LIST, &p, &port_rows, ret, ret_count, err);
 }
 
 int store_port_remove(struct store *store, const char *sandbox_id, int port, struct error *err)
@@ -104,7 +81,7 @@ int store_port_remove(struct store *store, const char *sandbox_id, int port, str
 
     param_text(&p, sandbox_id);
     param_int(&p, port);
-    if (query_port(store, Q_PORT_REMOVE, &p, &removed, &found, err) < 0) {
+    if (select_row(store, Q_PORT_REMOVE, &p, &port_rows, &removed, &found, err) < 0) {
         return -1;
     }
     return found ? 0 : not_exposed(err);

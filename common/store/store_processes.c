@@ -47,47 +47,43 @@ int store_processes_prune(struct store *store, int64_t silent_ms, struct error *
     return store_execute(store, Q_PROCESSES_PRUNE, &p, err);
 }
 
+static void read_process(const PGresult *result, int row, void *arg)
+{
+    struct store_process *ret = arg;
+
+    row_text(result, row, 0, ret->name, sizeof(ret->name));
+    ret->role = strcmp(PQgetvalue(result, row, 1), role_names[STORE_ROLE_REAPER]) == 0
+                    ? STORE_ROLE_REAPER
+                    : STORE_ROLE_WORKER;
+    ret->clock_offset_ms = row_int(result, row, 2);
+}
+
+static const struct row_type process_rows = {sizeof(struct store_process), read_process};
+
+static void read_figures(const PGresult *result, int row, void *arg)
+{
+    struct store_figures *ret = arg;
+
+    row_text(result, row, 0, ret->name, sizeof(ret->name));
+    ret->json = xstrdup(PQgetvalue(result, row, 1));
+}
+
+static const struct row_type figures_rows = {sizeof(struct store_figures), read_figures};
+
 int store_processes_live(struct store *store, struct store_process **ret, size_t *ret_count,
                          struct error *err)
 {
     struct params p = {.count = 0};
-    PGresult *result;
 
-    if (store_query(store, Q_PROCESSES_LIVE, &p, &result, err) < 0) {
-        return -1;
-    }
-    *ret_count = (size_t)PQntuples(result);
-    *ret = xcalloc(*ret_count, sizeof(**ret));
-    for (size_t i = 0; i < *ret_count; i++) {
-        struct store_process *process = &(*ret)[i];
-
-        row_text(result, (int)i, 0, process->name, sizeof(process->name));
-        process->role = strcmp(PQgetvalue(result, (int)i, 1), role_names[STORE_ROLE_REAPER]) == 0
-                            ? STORE_ROLE_REAPER
-                            : STORE_ROLE_WORKER;
-        process->clock_offset_ms = row_int(result, (int)i, 2);
-    }
-    PQclear(result);
-    return 0;
+    return select_rows(store, Q_PROCESSES_LIVE, &p, &process_rows, ret, ret_count, err);
 }
 
 int store_worker_figures(struct store *store, struct store_figures **ret, size_t *ret_count,
                          struct error *err)
 {
     struct params p = {.count = 0};
-    PGresult *result;
 
-    if (store_query(store, Q_WORKER_FIGURES, &p, &result, err) < 0) {
-        return -1;
-    }
-    *ret_count = (size_t)PQntuples(result);
-    *ret = xcalloc(*ret_count, sizeof(**ret));
-    for (size_t i = 0; i < *ret_count; i++) {
-        row_text(result, (int)i, 0, (*ret)[i].name, sizeof((*ret)[i].name));
-        (*ret)[i].json = xstrdup(PQgetvalue(result, (int)i, 1));
-    }
-    PQclear(result);
-    return 0;
+    return select_rows(store, Q_WORKER_FIGURES, &p, &figures_rows, ret, ret_count, err);
 }
 
 void store_figures_free(struct store_figures *figures, size_t count)

@@ -8,14 +8,7 @@
 int query_wakeups(struct store *store, enum query query, const struct params *p,
                   struct wakeup **ret_wakeups, size_t *ret_count, struct error *err)
 {
-    PGresult *result;
-
-    if (store_query(store, query, p, &result, err) < 0) {
-        return -1;
-    }
-    rows_wakeups(result, ret_wakeups, ret_count);
-    PQclear(result);
-    return 0;
+    return select_rows(store, query, p, &wakeup_rows, ret_wakeups, ret_count, err);
 }
 
 int store_reap_deadlines(struct store *store, int limit, struct wakeup **ret_wakeups,
@@ -74,26 +67,25 @@ int store_outbox(struct store *store, int limit, int64_t base_ms, bool all,
     return query_wakeups(store, Q_OUTBOX, &p, ret_wakeups, ret_count, err);
 }
 
+static void read_dead_letter(const PGresult *result, int row, void *arg)
+{
+    struct store_dead_letter *ret = arg;
+    int column = row_wakeup(result, row, 0, &ret->wakeup);
+
+    row_text(result, row, column, ret->error, sizeof(ret->error));
+}
+
+static const struct row_type dead_letter_rows = {sizeof(struct store_dead_letter),
+                                                 read_dead_letter};
+
 int store_dead_claim(struct store *store, int limit, int64_t claim_ms,
                      struct store_dead_letter **ret, size_t *ret_count, struct error *err)
 {
     struct params p = {.count = 0};
-    PGresult *result;
 
     param_int(&p, limit);
     param_int(&p, claim_ms);
-    if (store_query(store, Q_DEAD_CLAIM, &p, &result, err) < 0) {
-        return -1;
-    }
-    *ret_count = (size_t)PQntuples(result);
-    *ret = xcalloc(*ret_count, sizeof(**ret));
-    for (size_t i = 0; i < *ret_count; i++) {
-        int column = row_wakeup(result, (int)i, 0, &(*ret)[i].wakeup);
-
-        row_text(result, (int)i, column, (*ret)[i].error, sizeof((*ret)[i].error));
-    }
-    PQclear(result);
-    return 0;
+    return select_rows(store, Q_DEAD_CLAIM, &p, &dead_letter_rows, ret, ret_count, err);
 }
 
 int store_dead_listed(struct store *store, const struct store_dead_letter *letters, size_t count,

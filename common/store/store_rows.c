@@ -116,13 +116,21 @@ int row_wakeup(const PGresult *result, int row, int column, struct wakeup *ret)
     return column;
 }
 
-void rows_wakeups(const PGresult *result, struct wakeup **ret, size_t *ret_count)
+static void read_sandbox(const PGresult *result, int row, void *ret)
 {
-    size_t count = (size_t)PQntuples(result);
-
-    *ret = xcalloc(count, sizeof(**ret));
-    for (size_t i = 0; i < count; i++) {
-        row_wakeup(result, (int)i, 0, &(*ret)[i]);
-    }
-    *ret_count = count;
+    (void)row_sandbox(result, row, 0, ret);
 }
+
+static void read_job(const PGresult *result, int row, void *ret)
+{
+    (void)row_job(result, row, 0, ret);
+}
+
+static void read_wakeup(const PGresult *result, int row, void *ret)
+{
+    (void)row_wakeup(result, row, 0, ret);
+}
+
+const struct row_type sandbox_rows = {sizeof(struct sandbox), read_sandbox};
+const struct row_type job_rows = {sizeof(struct job), read_job};
+const struct row_type wakeup_rows = {sizeof(struct wakeup), read_wakeup};

@@ -4,11 +4,26 @@
 #include "common/base/alloc.h"
 #include "common/store/store_internal.h"
 
+static void read_usage(const PGresult *result, int row, void *arg)
+{
+    struct store_usage *ret = arg;
+
+    row_text(result, row, 0, ret->day, sizeof(ret->day));
+    row_text(result, row, 1, ret->provider, sizeof(ret->provider));
+    row_text(result, row, 2, ret->template_id, sizeof(ret->template_id));
+    row_text(result, row, 3, ret->label, sizeof(ret->label));
+    row_text(result, row, 4, ret->owner, sizeof(ret->owner));
+    ret->running_ms = row_int(result, row, 5);
+    ret->paused_ms = row_int(result, row, 6);
+    row_text(result, row, 7, ret->cost, sizeof(ret->cost));
+}
+
+static const struct row_type usage_rows = {sizeof(struct store_usage), read_usage};
+
 int store_usage(struct store *store, const struct store_usage_ask *ask, struct store_usage **ret,
                 size_t *ret_count, struct error *err)
 {
     struct params p = {.count = 0};
-    PGresult *result;
 
     param_text(&p, ask->owner);
     param_text(&p, ask->from);
@@ -16,24 +31,6 @@ int store_usage(struct store *store, const struct store_usage_ask *ask, struct s
     param_int(&p, ask->groups);
     param_text(&p, ask->prices_json);
     param_int(&p, ask->limit);
-    if (store_query(store, ask->owner != NULL ? Q_USAGE_OF_OWNER : Q_USAGE_OF_ALL, &p, &result,
-                    err) < 0) {
-        return -1;
-    }
-    *ret_count = (size_t)PQntuples(result);
-    *ret = xcalloc(*ret_count, sizeof(**ret));
-    for (size_t i = 0; i < *ret_count; i++) {
-        struct store_usage *row = &(*ret)[i];
-
-        row_text(result, (int)i, 0, row->day, sizeof(row->day));
-        row_text(result, (int)i, 1, row->provider, sizeof(row->provider));
-        row_text(result, (int)i, 2, row->template_id, sizeof(row->template_id));
-        row_text(result, (int)i, 3, row->label, sizeof(row->label));
-        row_text(result, (int)i, 4, row->owner, sizeof(row->owner));
-        row->running_ms = row_int(result, (int)i, 5);
-        row->paused_ms = row_int(result, (int)i, 6);
-        row_text(result, (int)i, 7, row->cost, sizeof(row->cost));
-    }
-    PQclear(result);
-    return 0;
+    return select_rows(store, ask->owner != NULL ? Q_USAGE_OF_OWNER : Q_USAGE_OF_ALL, &p,
+                       &usage_rows, ret, ret_count, err);
 }

@@ -5,8 +5,10 @@
 #include "common/base/alloc.h"
 #include "common/store/store_internal.h"
 
-static void row_user(const PGresult *result, int row, struct store_user *ret)
+static void read_user(const PGresult *result, int row, void *arg)
 {
+    struct store_user *ret = arg;
+
     *ret = (struct store_user){0};
     row_text(result, row, 0, ret->id, sizeof(ret->id));
     row_text(result, row, 1, ret->username, sizeof(ret->username));
@@ -15,6 +17,13 @@ static void row_user(const PGresult *result, int row, struct store_user *ret)
     ret->disabled = row_int(result, row, 4) != 0;
     ret->created_at_ms = row_int(result, row, 5);
     ret->token_generation = row_int(result, row, 6);
+}
+
+static const struct row_type user_rows = {sizeof(struct store_user), read_user};
+
+static int no_such_user(const char *username, struct error *err)
+{
+    return error_set(err, ERR_NOT_FOUND, "no user '%.64s'", username);
 }
 
 int store_user_add(struct store *store, const struct store_user *user, struct error *err)
@@ -37,19 +46,13 @@ int store_user_find(struct store *store, const char *username, struct store_user
                     struct error *err)
 {
     struct params p = {.count = 0};
-    PGresult *result;
+    bool found;
 
     param_text(&p, username);
-    if (store_query(store, Q_USER_FIND, &p, &result, err) < 0) {
+    if (select_row(store, Q_USER_FIND, &p, &user_rows, ret, &found, err) < 0) {
         return -1;
     }
-    if (PQntuples(result) == 0) {
-        PQclear(result);
-        return error_set(err, ERR_NOT_FOUND, "no user '%.64s'", username);
-    }
-    row_user(result, 0, ret);
-    PQclear(result);
-    return 0;
+    return found ? 0 : no_such_user(username, err);
 }
 
 int store_user_find_login(struct store *store, const char *username, const char *address,
@@ -65,9 +68,9 @@ int store_user_find_login(struct store *store, const char *username, const char 
     }
     if (PQntuples(result) == 0) {
         PQclear(result);
-        return error_set(err, ERR_NOT_FOUND, "no user '%.64s'", username);
+        return no_such_user(username, err);
     }
-    row_user(result, 0, ret);
+    read_user(result, 0, ret);
     *ret_known_address = row_int(result, 0, PQnfields(result) - 1) != 0;
     PQclear(result);
     return 0;
@@ -87,15 +90,12 @@ int store_login_address(struct store *store, const char *user_id, const char *ad
 static int change_user(struct store *store, enum query query, const struct params *p,
                        const char *username, struct error *err)
 {
-    PGresult *result;
-    int found;
+    bool found;
 
-    if (store_query(store, query, p, &result, err) < 0) {
+    if (select_row(store, query, p, NULL, NULL, &found, err) < 0) {
         return -1;
     }
-    found = PQntuples(result);
-    PQclear(result);
-    return found > 0 ? 0 : error_set(err, ERR_NOT_FOUND, "no user '%.64s'", username);
+    return found ? 0 : no_such_user(username, err);
 }
 
 int store_user_set_password(struct store *store, const char *username, const char *hash,
@@ -122,18 +122,8 @@ int store_user_list(struct store *store, struct store_user **ret, size_t *ret_co
                     struct error *err)
 {
     struct params p = {.count = 0};
-    PGresult *result;
 
-    if (store_query(store, Q_USER_LIST, &p, &result, err) < 0) {
-        return -1;
-    }
-    *ret_count = (size_t)PQntuples(result);
-    *ret = xcalloc(*ret_count, sizeof(**ret));
-    for (size_t i = 0; i < *ret_count; i++) {
-        row_user(result, (int)i, &(*ret)[i]);
-    }
-    PQclear(result);
-    return 0;
+    return select_rows(store, Q_USER_LIST, &p, &user_rows, ret, ret_count, err);
 }
 
 int store_token_revoke(struct store *store, const char *jti, int64_t expires_at_ms,
