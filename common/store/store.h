@@ -122,6 +122,8 @@ struct store_accept {
     /* Idempotency-Key to bind to the job, by a claim of store_key_claim(); NULL = none. A claim
      * that was taken over meanwhile makes the call ERR_FENCED, and nothing is accepted. */
     const char *key, *claim;
+    const char *waiter; /* of a create: has a place by store_create_line_wait(), given up when
+                         * accepted; NULL = has none */
 };
 
 /* A request that came with an Idempotency-Key. */

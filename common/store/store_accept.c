@@ -31,16 +31,17 @@ static void param_quota(struct params *p, const struct store_accept *accept, enu
     param_int(p, accept->quota.max_sandboxes);
     param_int(p, accept->quota.max_paused);
     param_int(p, accept->quota.creates_per_minute);
+    param_text(p, accept->waiter);
 }
 
 int store_accept_create(struct store *store, const struct sandbox *sandbox,
                         const struct store_accept *accept, const char *job_id,
                         struct wakeup *ret_wakeup, struct error *err)
 {
-    struct params quota = {.count = 0}, p = {.count = 0}, bind = {.count = 0};
-    struct statement statements[] = {{.query = Q_QUOTA_CHECK, .params = &quota},
-                                     {.query = Q_ACCEPT_CREATE, .params = &p},
-                                     {.query = Q_KEY_BIND, .params = &bind}};
+    struct params quota = {.count = 0}, p = {.count = 0}, bind = {.count = 0}, leave = {.count = 0};
+    struct statement statements[4] = {{.query = Q_QUOTA_CHECK, .params = &quota},
+                                      {.query = Q_ACCEPT_CREATE, .params = &p}};
+    size_t count = 2;
     struct wakeup wakeup = {.op = JOB_CREATE};
     PGresult *created;
 
@@ -64,12 +65,20 @@ int store_accept_create(struct store *store, const struct sandbox *sandbox,
     param_text(&bind, accept->claim);
     param_text(&bind, job_id);
     param_text(&bind, sandbox->id);
-    if (store_query_batch(store, statements, accept->key != NULL ? 3 : 2, err) < 0) {
+    param_text(&leave, sandbox->owner);
+    param_text(&leave, accept->waiter);
+    if (accept->key != NULL) {
+        statements[count++] = (struct statement){.query = Q_KEY_BIND, .params = &bind};
+    }
+    if (accept->waiter != NULL) {
+        statements[count++] = (struct statement){.query = Q_CREATE_LINE_LEAVE, .params = &leave};
+    }
+    if (store_query_batch(store, statements, count, err) < 0) {
         return -1;
     }
     created = statements[1].result;
     wakeup.enqueued_at_ms = row_int(created, 0, 0);
-    for (size_t i = 0; i < sizeof(statements) / sizeof(statements[0]); i++) {
+    for (size_t i = 0; i < count; i++) {
         PQclear(statements[i].result);
     }
     str_copy(wakeup.job_id, sizeof(wakeup.job_id), job_id);

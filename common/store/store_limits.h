@@ -32,4 +32,17 @@ struct store_use {
 int store_use_get(struct store *store, const char *owner, struct store_use *ret,
                   struct error *err) MUST_CHECK;
 
+/*
+ * The line of an owner's creates that wait for room, first in, first out. `waiter` is the request's
+ * Idempotency-Key or its job: with the key, a request that is repeated at another gateway has its
+ * place again. Wait is called at least once a second; who is silent for 10 s holds nobody up.
+ */
+int store_create_line_wait(struct store *store, const char *owner, const char *waiter,
+                           struct error *err) MUST_CHECK;
+/* Keeps a place that there may be, and makes none. */
+int store_create_line_keep(struct store *store, const char *owner, const char *waiter,
+                           struct error *err) MUST_CHECK;
+int store_create_line_leave(struct store *store, const char *owner, const char *waiter,
+                            struct error *err) MUST_CHECK;
+
 #endif

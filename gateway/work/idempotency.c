@@ -7,6 +7,7 @@
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
 #include "common/base/log.h"
+#include "common/store/store_limits.h"
 #include "gateway/http/request_state.h"
 #include "gateway/http/router.h"
 #include "gateway/work/job_error.h"
@@ -179,6 +180,10 @@ static int claim(struct request *request, const char *hash, bool part, struct er
         }
         if (service_draining()) {
             return error_set(err, ERR_DRAINING, "this gateway is shutting down");
+        }
+        /* the gateway of the first request may have died while it waited for its owner's quota */
+        if (store_create_line_keep(gateway->store, ask.owner, ask.key, err) < 0) {
+            return -1;
         }
         if (clock_mono_ms() >= until_ms) {
             return error_set(err, ERR_TIMEOUT,

@@ -8,10 +8,15 @@
 #include "common/base/clock.h"
 #include "common/base/crashpoint.h"
 #include "common/base/log.h"
+#include "common/store/store_limits.h"
 #include "gateway/http/request_state.h"
 #include "gateway/work/job_error.h"
 
-enum { RUNNING_TRIES = 3, QUOTA_POLL_MS = 250 };
+enum {
+    RUNNING_TRIES = 3,
+    LINE_LOOK_MS = 1000, /* a waiter keeps its place, and notices what no event tells, this often */
+    LINE_POLL_MS = 250   /* without the watch of events, because too many follow them */
+};
 
 /* Reads the ended job from the store, because the reply says only that it has ended. If the store
  * is away, tries again: the job was accepted, and its caller must learn its end. */
@@ -99,31 +104,99 @@ static struct store_quota default_quota(const struct gateway_config *config)
                                 .creates_per_minute = config->creates_per_minute};
 }
 
-/* `Prefer: wait=N`: repeats a create that exceeds its owner's quota, for up to N seconds. */
-static int accept_create(struct request *request, const struct sandbox *sandbox,
-                         const struct store_accept *accept, const char *job_id,
-                         struct wakeup *ret_wakeup, struct error *err)
+static int try_create(struct request *request, const struct sandbox *sandbox,
+                      const struct store_accept *accept, const char *job_id,
+                      struct wakeup *ret_wakeup, struct error *err)
 {
-    struct gateway *gateway = request->gateway;
-    int64_t until_ms = clock_mono_ms() + request_wait_s(request, gateway->config->wait_s) * 1000;
+    int status;
 
-    for (;;) {
-        int64_t left_ms;
-        int status;
+    user_share_accept_begin(request->state->user);
+    status = store_accept_create(request->gateway->store, sandbox, accept, job_id, ret_wakeup, err);
+    user_share_accept_end(request->state->user);
+    return status;
+}
 
-        user_share_accept_begin(request->state->user);
-        status = store_accept_create(gateway->store, sandbox, accept, job_id, ret_wakeup, err);
-        user_share_accept_end(request->state->user);
-        if (status == 0) {
-            return 0;
-        }
-        left_ms = until_ms - clock_mono_ms();
-        if (err->code != ERR_QUOTA || left_ms <= 0 || service_draining() ||
-            http_peer_gone(request->http)) {
-            return -1;
-        }
-        clock_sleep_ms(left_ms < QUOTA_POLL_MS ? left_ms : QUOTA_POLL_MS);
+/* Says that this request still waits in its place. */
+static int keep_place(struct request *request, const char *owner, const char *waiter,
+                      struct error *err)
+{
+    int status;
+
+    user_share_accept_begin(request->state->user);
+    status = store_create_line_wait(request->gateway->store, owner, waiter, err);
+    user_share_accept_end(request->state->user);
+    return status;
+}
+
+/* A place that cannot be given up now holds others up for 10 s. */
+static void leave_line(struct request *request, const char *owner, const char *waiter)
+{
+    struct error err = ERROR_INIT;
+
+    if (store_create_line_leave(request->gateway->store, owner, waiter, &err) < 0) {
+        log_error(LOG_WARN, "create_line.leave_failed", &err);
     }
+}
+
+/* Waits in the owner's line, and tries again whenever something has happened. */
+static int accept_in_turn(struct request *request, const struct sandbox *sandbox,
+                          struct store_accept *accept, const char *job_id, int64_t until_ms,
+                          struct wakeup *ret_wakeup, struct error *err)
+{
+    struct event_watch *watch = request->gateway->event_watch;
+    struct error watch_err = ERROR_INIT;
+    bool watching = event_watch_enter(watch, &watch_err) == 0;
+    bool ended = false, comes_back;
+    int status = -1;
+
+    accept->waiter = accept->key != NULL ? accept->key : job_id;
+    while (status < 0 && err->code == ERR_QUOTA && !ended) {
+        const uint64_t state = event_watch_state(watch);
+        const int64_t now_ms = clock_mono_ms();
+
+        if (keep_place(request, sandbox->owner, accept->waiter, err) < 0) {
+            break;
+        }
+        /* the last try is at the end of the time */
+        ended = now_ms >= until_ms || service_draining() || http_peer_gone(request->http);
+        status = try_create(request, sandbox, accept, job_id, ret_wakeup, err);
+        if (status < 0 && err->code == ERR_QUOTA && !ended) {
+            const int64_t left_ms = until_ms - clock_mono_ms();
+            const int64_t pause_ms = left_ms < LINE_LOOK_MS ? left_ms : LINE_LOOK_MS;
+
+            if (watching) {
+                event_watch_wait(watch, state, pause_ms > 0 ? pause_ms : 0);
+            } else if (pause_ms > 0) {
+                clock_sleep_ms(pause_ms < LINE_POLL_MS ? pause_ms : LINE_POLL_MS);
+            }
+        }
+    }
+    if (watching) {
+        event_watch_leave(watch);
+    }
+    /* the same request may come again, through another gateway: its place is kept for it */
+    comes_back = accept->key != NULL && (service_draining() || http_peer_gone(request->http));
+    if (status < 0 && !comes_back) {
+        leave_line(request, sandbox->owner, accept->waiter);
+    }
+    return status;
+}
+
+/* `Prefer: wait=N`: a create that exceeds its owner's quota waits for its turn, up to N seconds. */
+static int accept_create(struct request *request, const struct sandbox *sandbox,
+                         struct store_accept *accept, const char *job_id, struct wakeup *ret_wakeup,
+                         struct error *err)
+{
+    const int64_t wait_ms = request_wait_s(request, request->gateway->config->wait_s) * 1000;
+    const int64_t until_ms = clock_mono_ms() + wait_ms;
+
+    if (try_create(request, sandbox, accept, job_id, ret_wakeup, err) == 0) {
+        return 0;
+    }
+    if (err->code != ERR_QUOTA || wait_ms == 0) {
+        return -1;
+    }
+    return accept_in_turn(request, sandbox, accept, job_id, until_ms, ret_wakeup, err);
 }
 
 /* This request stalled for so long that another one took over its Idempotency-Key. */

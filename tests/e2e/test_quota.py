@@ -4,6 +4,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import pytest
 
 from tests.harness.services import wait_until
@@ -78,6 +79,53 @@ def test_wait_in_line_and_resume(fault_stack):
     refused(client.post(f"{BASE}/{fourth}/pause"), "max_paused", 2)
     assert client.connect(second)["status"] == "running"
     assert {client.status(s) for s in (second, fourth)} == {"running"}
+
+
+def in_line(stack) -> list[str]:
+    return [owner for owner, in stack.sql("select owner from create_line order by place")]
+
+
+def test_waiting_creates_are_served_first_in_first_out(fault_stack):
+    """Over two gateways: none overtakes, and a dead gateway's request has its place again."""
+    stack = fault_stack(gateways=2, env={"SANDBOX_MAX_PER_USER": "1", "SANDBOX_IDEMPOTENCY_CLAIM_MS": "12000"})
+    users = [stack.client("alice", gateway=g) for g in (0, 1)]
+    box = users[0].create()["sandbox_id"]
+    served: list[tuple[int, str]] = []
+
+    def create(number: int, gateway: int) -> None:
+        try:
+            answer = users[gateway].post(CREATE, BODY, Prefer="wait=25", **{"Idempotency-Key": f"line-{number}"})
+        except httpx.HTTPError:
+            return  # its gateway is killed
+        served.append((number, users[gateway].ok(answer)["sandbox_id"]))
+
+    def wait_in_line(number: int, gateway: int) -> threading.Thread:
+        places = len(in_line(stack))
+        thread = threading.Thread(target=create, args=(number, gateway))
+        thread.start()
+        wait_until("a place in line", lambda: len(in_line(stack)) > places)
+        return thread
+
+    threads = [wait_in_line(number, number % 2) for number in range(5)]
+    # who does not wait overtakes nobody, not even in the moment in which there is room
+    users[0].remove(box)
+    for number in range(2):
+        wait_until("the next one is served", lambda: len(served) > number)
+        refused(users[1].post(CREATE, BODY), "max_sandboxes", 1)
+        if number == 0:
+            users[0].remove(served[0][1])
+    assert [number for number, _ in served] == [0, 1]
+    # 3 waits at gateway 1, which dies; its client asks again at gateway 0, and is still before 4
+    stack.gateways[1].kill9()
+    threads.append(threading.Thread(target=create, args=(3, 0)))
+    threads[-1].start()
+    for place in range(1, 4):
+        users[0].remove(served[place][1])
+        wait_until("the next one is served", lambda: len(served) > place + 1, 30)
+    for thread in threads:
+        thread.join()
+    assert [number for number, _ in served] == [0, 1, 2, 3, 4]
+    assert in_line(stack) == []
 
 
 def test_creates_a_minute_and_a_users_own_limits(fault_stack):
