@@ -95,6 +95,19 @@ def test_at_its_time_all_that_a_command_started_is_dead(alice, sandbox, start, s
     assert alive(alice, sandbox, number) == 0
 
 
+def test_servers_that_make_themselves_daemons_are_dead_at_the_commands_time(alice, sandbox):
+    number = mark()
+    shell = f"/tmp/{number}"
+    started = (f"tmux -S {shell}.tmux -f /dev/null new-session -d sleep {number}\n"
+               f"redis-server --daemonize yes --port 0 --save '' --dir /tmp --unixsocket {shell}.redis >/dev/null\n"
+               f"until redis-cli -s {shell}.redis ping >/dev/null 2>&1 && pgrep -f '^sleep {number}$' >/dev/null; do sleep 0.1; done\n")
+    data = run(alice, sandbox, f"{started}echo begun; sleep 60", timeout_seconds=6)
+    assert data == TIMED_OUT | {"output": "begun\n", "stdout": "begun\n"}
+    # the brackets keep the pattern from finding the shell that asks
+    left = alice.run(sandbox, f"pgrep -fa '[{number[0]}]{number[1:]}'; rm -f /tmp/[{number[0]}]{number[1:]}.*")
+    assert left["stdout"] == ""
+
+
 def test_a_timeout_is_answered_at_its_time_however_much_is_printed(alice, sandbox, slow):
     for left in (2, 1, 0):  # again where the machine is too busy
         begin = time.monotonic()
