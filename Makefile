@@ -27,7 +27,7 @@ CFLAGS   += -std=c11 $(OPT) -g -fno-omit-frame-pointer -pthread \
             -Wundef -Wswitch-enum $(WERROR) $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all,-D_FORTIFY_SOURCE=2) \
             -fstack-protector-strong
 LDFLAGS  += -pthread $(if $(SAN),-fsanitize=$(SAN))
-# libcivetweb gets these of common/httpd/httpd_virtual.c
+# libcivetweb gets these of common/httpd/httpd_libc.c
 LDFLAGS  += $(addprefix -Wl$(comma)--export-dynamic-symbol=,listen accept recv send pthread_attr_setstacksize)
 
 LIB_base     := -lcjson -lsodium -lm

@@ -20,7 +20,13 @@
 
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
+#include "common/httpd/httpd_conn.h"
+#include "common/httpd/httpd_holder.h"
 #include "common/httpd/httpd_internal.h"
+#include "common/httpd/httpd_io.h"
+#include "common/httpd/httpd_request.h"
+#include "common/httpd/httpd_virtual.h"
+#include "common/httpd/httpd_worker.h"
 
 enum { HEAD_GROWTH = 2 /* of a head that CivetWeb gets: escapes in the query, a longer Host */ };
 

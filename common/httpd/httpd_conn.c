@@ -9,6 +9,8 @@
  * refusals. Threads: see httpd_internal.h. Failure: a refusal that cannot be sent is a closed
  * connection.
  */
+#include "common/httpd/httpd_conn.h"
+
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/tcp.h>
@@ -23,6 +25,8 @@
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
 #include "common/base/metrics.h"
+#include "common/httpd/httpd_head.h"
+#include "common/httpd/httpd_holder.h"
 #include "common/httpd/httpd_internal.h"
 
 enum {
@@ -300,6 +304,13 @@ static void refuse(struct httpd *httpd, struct httpd_conn *conn)
     }
 }
 
+void httpd_want_virtual(struct httpd *httpd)
+{
+    const uint64_t one = 1;
+
+    (void)!write(httpd->wanted_fd, &one, sizeof(one)); /* never full */
+}
+
 /* True when a request would get a thread at once. Caller holds the lock. */
 static bool has_thread(const struct httpd *httpd)
 {
@@ -319,7 +330,7 @@ static void dispatch(struct httpd *httpd, struct httpd_conn *conn)
     } else if (httpd->wanted < httpd->options.threads) {
         httpd->wanted++;
         list_in(httpd, conn, CONN_READY);
-        virtual_want(httpd);
+        httpd_want_virtual(httpd);
     } else if (atomic_load(&httpd->waiting) < httpd->options.connection_queue) {
         list_in(httpd, conn, CONN_READY);
     } else {

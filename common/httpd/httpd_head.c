@@ -9,6 +9,8 @@
  * a query. So a head is checked here and written anew in the one form that both read alike.
  * Failure: error text names the header and never quotes a value.
  */
+#include "common/httpd/httpd_head.h"
+
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -5,6 +5,8 @@
  * Owns: the table of holders, the places among those that wait for bodies. A holder exists while it
  * holds something. Threads: the table is under httpd->lock.
  */
+#include "common/httpd/httpd_holder.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +15,7 @@
 #include "common/base/alloc.h"
 #include "common/base/cidr.h"
 #include "common/httpd/httpd_internal.h"
+#include "common/httpd/httpd_peer.h"
 
 enum { BUCKETS = 4096 };
 

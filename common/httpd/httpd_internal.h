@@ -1,9 +1,9 @@
 /*
- * httpd_internal - what the files of common/httpd share.
+ * httpd_internal - the structures that the files of common/httpd share.
  *
  * Owns: the server, its connections, the exchange. Nothing here is visible outside the module.
  * Calls go down only: httpd, httpd_io, httpd_virtual, httpd_worker and httpd_socket, httpd_conn,
- * httpd_holder, httpd_request, httpd_peer, httpd_head.
+ * httpd_holder, httpd_request, httpd_peer, httpd_head, httpd_libc.
  * Threads: a connection belongs to whom its state says: the acceptor (parked, lingering), the queue
  * (ready) or one worker (busy). State, lists and counts are under httpd->lock. Only the acceptor
  * frees parked connections, so what epoll reported in one turn stays valid during that turn.
@@ -19,6 +19,7 @@
 
 #include "common/base/cidr.h"
 #include "common/httpd/httpd.h"
+#include "common/httpd/httpd_head.h"
 
 enum {
     HTTPD_HEADERS_MAX = 64, /* fewer than this many are accepted */
@@ -30,29 +31,6 @@ enum {
     HTTPD_WRITE_PIECE_BYTES = 256 * 1024, /* each has its own deadline */
     HTTPD_JOINED_BYTES = 65536, /* of a body, leave in one packet with what is before it */
 };
-
-/* ---- heads (httpd_head.c) ---- */
-
-enum head_scan { HEAD_PARTIAL, HEAD_WHOLE, HEAD_MALFORMED };
-/* Looks for the head's end from *at on, where an earlier call stopped (0 at first). HEAD_WHOLE:
- * *ret_bytes of data are the head. HEAD_MALFORMED: holds a bare CR or LF or a control character. */
-enum head_scan head_scan(const char *data, size_t length, size_t *at, size_t *ret_bytes);
-/* The Content-Length of a whole head, as far as it may be waited for before a thread is given:
- * 0 = no body, or one that a thread must read (after 100-continue, or malformed); -1 = chunked. */
-int64_t head_body_ahead(const char *head, size_t bytes);
-
-/* What CivetWeb is not told of a head. */
-struct head_facts {
-    char method[24]; /* as sent, cut where it is longer than any that means something */
-    bool http_1_0;
-    bool close;               /* Connection lists it */
-    const char *target_fault; /* what is wrong with the target; NULL = nothing */
-};
-/* Checks a whole head and writes it to `buf` as CivetWeb is to get it: HTTP/1.1, a method that it
- * knows, the target as a path, Host from an absolute target (RFC 9112 3.2.2), no Connection, no
- * blanks around values. Returns its length. */
-long head_for_civetweb(const char *head, size_t bytes, char *buf, size_t size,
-                       struct head_facts *facts, struct error *err) MUST_CHECK;
 
 /* ---- connections ---- */
 
@@ -183,73 +161,5 @@ struct http_exchange {
     bool streaming, stream_chunked, stream_ended, write_failed;
     int64_t stream_length, stream_written;
 };
-
-/* ---- httpd_conn.c ---- */
-/* Before anything else runs: what the acceptor and the workers share. */
-int httpd_acceptor_open(struct httpd *httpd, struct error *err) MUST_CHECK;
-int httpd_acceptor_start(struct httpd *httpd, struct error *err) MUST_CHECK;
-/* Joins the acceptor. Workers may still park connections; they lie there. */
-void httpd_acceptor_stop(struct httpd *httpd);
-/* Ends every connection without a worker, once there are neither acceptor nor workers. */
-void httpd_connections_end(struct httpd *httpd);
-void httpd_acceptor_wake(struct httpd *httpd);
-/* The connection's head is whole, its short body too (or its time is over). */
-bool conn_is_ready(const struct httpd *httpd, struct httpd_conn *conn);
-struct httpd_conn *conn_new(struct httpd *httpd, int fd, const struct sockaddr_in *address);
-/* Gives a busy connection back to the acceptor. */
-void conn_park(struct httpd *httpd, struct httpd_worker *worker, struct httpd_conn *conn,
-               enum conn_class class);
-/* Ends a busy connection. */
-void conn_close(struct httpd *httpd, struct httpd_worker *worker, struct httpd_conn *conn);
-/* Makes room for `bytes` behind in_length. */
-void conn_reserve(struct httpd_conn *conn, size_t bytes);
-/* Drops the request that was served; what was read of the next one stays. */
-void conn_next_request(struct httpd_conn *conn);
-
-/* ---- httpd_holder.c ---- */
-int httpd_holders_init(struct httpd *httpd, struct error *err) MUST_CHECK;
-void httpd_holders_free(struct httpd *httpd);
-/* One more reference to the holder of this key. Both: the caller holds the lock. */
-struct httpd_holder *holder_take(struct httpd *httpd, uint64_t key);
-void holder_give(struct httpd *httpd, struct httpd_holder *holder);
-/* Takes a place among the bodies that threads wait for; false: there is none. */
-bool httpd_body_wait_begin(struct http_exchange *exchange);
-void httpd_body_wait_end(struct http_exchange *exchange);
-
-/* ---- httpd_worker.c ---- */
-/* Waits for the next request; NULL: the server stops. */
-struct httpd_conn *worker_next_request(struct httpd_worker *worker);
-/* Writes the request's head to `buf` for CivetWeb. 0: worker->refusal says why not. */
-size_t worker_read_head(struct httpd_worker *worker, char *buf, size_t size);
-/* The request is answered: its connection stays with the worker (`keep`), or ends. */
-void worker_finish(struct httpd_worker *worker, bool keep, bool linger);
-
-/* ---- httpd_socket.c ---- */
-/* Some bytes of what the client sent, by until_ms. 0 its end; -1 broken, late, or too many wait. */
-long socket_receive(struct http_exchange *exchange, void *buf, size_t bytes, int64_t until_ms);
-/* The same, bytes that are here already first. */
-long socket_take(struct http_exchange *exchange, void *buf, size_t bytes, int64_t until_ms);
-/* Sends all of it; each HTTPD_WRITE_PIECE_BYTES have request_timeout_ms. */
-int socket_send(struct http_exchange *exchange, const void *data, size_t bytes);
-
-/* ---- httpd_virtual.c ---- */
-/* Starts CivetWeb with these callbacks and its own; fills civetweb and listener. */
-int virtual_start(struct httpd *httpd, struct mg_callbacks *callbacks, const char **settings,
-                  struct error *err) MUST_CHECK;
-/* Has CivetWeb give one more worker its virtual connection. */
-void virtual_want(struct httpd *httpd);
-/* Joins CivetWeb's threads; httpd->stopping is set. */
-void virtual_stop(struct httpd *httpd);
-/* In a callback about a request: the worker that this thread is. Its answer is ours to give. */
-struct httpd_worker *virtual_request_begin(void);
-/* The answer is given; CivetWeb may look for the rest of the request's body. */
-void virtual_request_end(struct httpd_worker *worker, bool chunked);
-/* mg_read and mg_write on the exchange's client. */
-long virtual_read(struct http_exchange *exchange, void *buf, size_t bytes);
-int virtual_write(struct http_exchange *exchange, const void *data, size_t bytes);
-
-/* ---- httpd_request.c ---- */
-/* Fills body_length, close, expects_continue. */
-int httpd_check_request(struct http_exchange *exchange, struct error *err) MUST_CHECK;
 
 #endif

@@ -6,6 +6,8 @@
  * Failure: a broken body makes the connection end after the answer; a failed write is remembered,
  * later writes do nothing.
  */
+#include "common/httpd/httpd_io.h"
+
 #include <ctype.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -15,7 +17,10 @@
 
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
+#include "common/httpd/httpd_holder.h"
 #include "common/httpd/httpd_internal.h"
+#include "common/httpd/httpd_socket.h"
+#include "common/httpd/httpd_virtual.h"
 
 enum {
     READ_PIECE_BYTES = 65536,

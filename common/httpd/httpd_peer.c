@@ -7,12 +7,15 @@
  * both are there, because proxies that write only it pass a client's Forwarded on.
  * Threads: one exchange a thread. Failure: what is no address ends the walk at the last good one.
  */
+#include "common/httpd/httpd_peer.h"
+
 #include <arpa/inet.h>
 #include <string.h>
 #include <strings.h>
 
 #include "common/base/alloc.h"
 #include "common/httpd/httpd_internal.h"
+#include "common/httpd/httpd_request.h"
 
 /* The bare address of "1.2.3.4", "1.2.3.4:5", "[::1]:5", "::1". false: none of these. */
 static bool take_address(const char *text, size_t length, char ret[INET6_ADDRSTRLEN])

@@ -6,6 +6,8 @@
  * client's address behind trusted proxies. Threads: one exchange a thread. Failure: error text
  * names the header and never quotes a value.
  */
+#include "common/httpd/httpd_request.h"
+
 #include <arpa/inet.h>
 #include <stdlib.h>
 #include <string.h>

@@ -5,6 +5,8 @@
  * blocks but poll() with a deadline. Threads: one exchange a thread. Failure: -1; a failed write is
  * remembered, later ones do nothing.
  */
+#include "common/httpd/httpd_socket.h"
+
 #include <errno.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -12,6 +14,7 @@
 #include <sys/socket.h>
 
 #include "common/base/clock.h"
+#include "common/httpd/httpd_holder.h"
 #include "common/httpd/httpd_internal.h"
 
 /* 1 ready, 0 time is over, -1 broken. */

@@ -6,24 +6,27 @@
  * clients. It sees one virtual connection per worker, with a client that never leaves and sends
  * one request after the other. A worker gets its connection when a request first finds no idle one.
  * Each of them is the request of some real connection, and gets there when its head is whole
- * (httpd_conn.c). That takes five functions of libc, which the program defines itself and the
- * linker exports to libcivetweb (see the Makefile): listen  in set_ports_option: its descriptor is
- * noted. Before its threads start, init_context moves the listener to the acceptor and leaves an
- * eventfd at that descriptor, so that poll() in master_thread_run waits for workers that lack a
- * connection, not for clients; accept  in accept_new_connection: makes a virtual connection, a copy
- * of a socket whose peer is closed, which is always readable; recv    in pull_inner: in
- * read_message it waits for a request and returns its head; in mg_read it reads the body of the
- * client whose turn it is; after the handler, what is left; send    in push_inner, for mg_write:
- * sends to that client; pthread_attr_setstacksize  in mg_start_thread_with_id: Debian's build asks
- * for 102,400 bytes, 78 KB of which are left in a handler; libjwt, libpq and curl need more. On any
- * other thread, and while a handler runs, they are libc's.
+ * (httpd_conn.c). That takes five functions of libc, which httpd_libc.c replaces on the threads of
+ * CivetWeb:
+ *   listen  in set_ports_option: its descriptor is noted. Before its threads start, init_context
+ *           moves the listener to the acceptor and leaves an eventfd at that descriptor, so that
+ *           poll() in master_thread_run waits for workers that lack a connection, not for clients;
+ *   accept  in accept_new_connection: makes a virtual connection, a copy of a socket whose peer is
+ *           closed, which is always readable;
+ *   recv    in pull_inner: in read_message it waits for a request and returns its head; in mg_read
+ *           it reads the body of the client whose turn it is; after the handler, what is left;
+ *   send    in push_inner, for mg_write: sends to that client;
+ *   pthread_attr_setstacksize  in mg_start_thread_with_id: Debian's build asks for 102,400 bytes,
+ *           78 KB of which are left in a handler; libjwt, libpq and curl need more.
+ * On any other thread, and while a handler runs, they are libc's.
  *
  * A virtual connection ends when CivetWeb could not read a request or its whole body; the worker
  * gets another one. Descriptors never change hands: the virtual ones are CivetWeb's alone, the real
  * ones ours alone. Threads: all state is of one thread, but for httpd and its eventfd. Failure:
  * virtual_start reports.
  */
-#include <dlfcn.h>
+#include "common/httpd/httpd_virtual.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -35,7 +38,11 @@
 #include <unistd.h>
 
 #include "common/base/clock.h"
+#include "common/httpd/httpd_conn.h"
 #include "common/httpd/httpd_internal.h"
+#include "common/httpd/httpd_libc.h"
+#include "common/httpd/httpd_socket.h"
+#include "common/httpd/httpd_worker.h"
 
 enum {
     STACK_BYTES = 512 * 1024,
@@ -49,77 +56,17 @@ static _Thread_local struct httpd *accepting;       /* this is its accepting thr
 static _Thread_local struct httpd_worker *serving;  /* this is its worker */
 static _Thread_local struct http_exchange *calling; /* mg_read or mg_write runs here */
 
-/* ---- libc's own ----------------------------------------------------------------------------- */
-
-static struct {
-    int (*listen)(int, int);
-    int (*accept)(int, struct sockaddr *, socklen_t *);
-    ssize_t (*recv)(int, void *, size_t, int);
-    ssize_t (*send)(int, const void *, size_t, int);
-    int (*setstacksize)(pthread_attr_t *, size_t);
-} libc;
-
-/* A sanitizer's, where there is one: it learns from them who has waited for whom. */
-static void look_up(const char *name, void *ret_function)
-{
-    char interceptor[64];
-    void *symbol;
-
-    snprintf(interceptor, sizeof(interceptor), "__interceptor_%s", name);
-    symbol = dlsym(RTLD_DEFAULT, interceptor);
-    if (symbol == NULL) {
-        symbol = dlsym(RTLD_NEXT, name);
-    }
-    if (symbol == NULL) {
-        abort();
-    }
-    /* ISO C has no cast from object to function pointer */
-    memcpy(ret_function, &symbol, sizeof(symbol));
-}
-
-static void look_up_all(void)
-{
-    look_up("listen", &libc.listen);
-    look_up("accept", &libc.accept);
-    look_up("recv", &libc.recv);
-    look_up("send", &libc.send);
-    look_up("pthread_attr_setstacksize", &libc.setstacksize);
-}
-
-static void need_libc(void)
-{
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-
-    pthread_once(&once, look_up_all);
-}
-
 /* ---- what CivetWeb calls instead ------------------------------------------------------------ */
 
-int listen(int fd, int backlog)
+static void note_listener(int fd)
 {
-    need_libc();
-    if (starting != NULL) {
-        starting->civetweb_listener = fd;
-    }
-    return libc.listen(fd, backlog);
+    starting->civetweb_listener = fd;
 }
 
-int pthread_attr_setstacksize(pthread_attr_t *attributes, size_t bytes)
+/* Replaces accept(). -1: a descriptor is lacking, or no worker needs one. */
+static int accept_virtual(void)
 {
-    need_libc();
-    return libc.setstacksize(attributes, starting != NULL ? (size_t)STACK_BYTES : bytes);
-}
-
-void virtual_want(struct httpd *httpd)
-{
-    const uint64_t one = 1;
-
-    (void)!write(httpd->wanted_fd, &one, sizeof(one)); /* never full */
-}
-
-/* -1: a descriptor is lacking, or no worker needs one. */
-static int virtual_connection(struct httpd *httpd)
-{
+    struct httpd *httpd = accepting;
     uint64_t one;
     int fd;
 
@@ -129,16 +76,10 @@ static int virtual_connection(struct httpd *httpd)
     }
     fd = fcntl(httpd->virtual_fd, F_DUPFD_CLOEXEC, 0);
     if (fd < 0) {
-        virtual_want(httpd); /* and try again */
+        httpd_want_virtual(httpd); /* and try again */
         clock_sleep_ms(EXHAUSTED_PAUSE_MS);
     }
     return fd;
-}
-
-int accept(int fd, struct sockaddr *address, socklen_t *bytes)
-{
-    need_libc();
-    return accepting != NULL ? virtual_connection(accepting) : libc.accept(fd, address, bytes);
 }
 
 /* CivetWeb reads a refused head, too, and finds it malformed: its http_error tells the client. */
@@ -179,70 +120,50 @@ static ssize_t piece_of_body(struct http_exchange *exchange, void *buf, size_t b
     return got;
 }
 
-ssize_t recv(int fd, void *buf, size_t bytes, int flags)
+static bool recv_virtual(void *buf, size_t bytes, ssize_t *ret_got)
 {
     struct http_exchange *exchange = calling;
-    const enum virtual_recv meant = serving != NULL ? serving->recv : RECV_NOTHING;
-    ssize_t got;
+    const enum virtual_recv meant = serving->recv;
 
-    need_libc();
     if (exchange == NULL && meant == RECV_NOTHING) {
-        return libc.recv(fd, buf, bytes, flags);
+        return false;
     }
-    /* whoever calls recv() below means his own descriptor */
+    /* the functions called here call recv() on their own descriptors */
     if (exchange != NULL) {
         calling = NULL;
-        got = piece_of_body(exchange, buf, bytes);
+        serving->recv = RECV_NOTHING;
+        *ret_got = piece_of_body(exchange, buf, bytes);
         calling = exchange;
-        return got;
+    } else {
+        serving->recv = RECV_NOTHING;
+        *ret_got = (ssize_t)(meant == RECV_HEAD ? next_head(serving, buf, bytes)
+                                                : rest_of_body(serving, buf, bytes));
     }
-    serving->recv = RECV_NOTHING;
-    got = (ssize_t)(meant == RECV_HEAD ? next_head(serving, buf, bytes)
-                                       : rest_of_body(serving, buf, bytes));
     serving->recv = meant;
-    return got;
-}
-
-ssize_t send(int fd, const void *data, size_t bytes, int flags)
-{
-    struct http_exchange *exchange = calling;
-    int status;
-
-    need_libc();
-    if (exchange == NULL) {
-        return libc.send(fd, data, bytes, flags);
-    }
-    calling = NULL;
-    status = socket_send(exchange, data, bytes);
-    calling = exchange;
-    if (status < 0) {
-        errno = EPIPE; /* at EAGAIN CivetWeb would try again */
-        return -1;
-    }
-    return (ssize_t)bytes;
-}
-
-/* Whether the linker made these five known to libcivetweb. */
-static bool are_exported(void)
-{
-    static const struct {
-        const char *name;
-        void (*function)(void);
-    } own[] = {{"listen", (void (*)(void))listen},
-               {"accept", (void (*)(void))accept},
-               {"recv", (void (*)(void))recv},
-               {"send", (void (*)(void))send},
-               {"pthread_attr_setstacksize", (void (*)(void))pthread_attr_setstacksize}};
-
-    for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++) {
-        void *symbol = dlsym(RTLD_DEFAULT, own[i].name);
-
-        if (memcmp(&symbol, &own[i].function, sizeof(symbol)) != 0) {
-            return false;
-        }
-    }
     return true;
 }
+
+static bool send_virtual(const void *data, size_t bytes, ssize_t *ret_sent)
+{
+    struct http_exchange *exchange = calling;
+
+    if (exchange == NULL) {
+        return false;
+    }
+    calling = NULL;
+    *ret_sent = (ssize_t)bytes;
+    if (socket_send(exchange, data, bytes) < 0) {
+        *ret_sent = -1;
+        errno = EPIPE; /* at EAGAIN CivetWeb would try again */
+    }
+    calling = exchange;
+    return true;
+}
+
+static const struct httpd_libc_calls starting_calls = {.listening = note_listener,
+                                                       .stack_bytes = STACK_BYTES};
+static const struct httpd_libc_calls accepting_calls = {.accept = accept_virtual};
+static const struct httpd_libc_calls worker_calls = {.recv = recv_virtual, .send = send_virtual};
 
 /* ---- what CivetWeb tells -------------------------------------------------------------------- */
 
@@ -264,6 +185,7 @@ static void *on_thread(const struct mg_context *civetweb, int type)
 
     if (type == 0) {
         accepting = httpd;
+        httpd_libc_replace(&accepting_calls);
         return NULL;
     }
     pthread_mutex_lock(&httpd->lock);
@@ -273,6 +195,7 @@ static void *on_thread(const struct mg_context *civetweb, int type)
     strbuf_init(&serving->out, OUT_MAX_BYTES);
     atomic_fetch_add(&httpd->worker_count, 1);
     pthread_mutex_unlock(&httpd->lock);
+    httpd_libc_replace(&worker_calls);
     return NULL;
 }
 
@@ -300,7 +223,7 @@ static void on_connection_end(const struct mg_connection *mg)
         worker_finish(serving, false, false);
     }
     if (!atomic_load(&serving->httpd->stopping)) {
-        virtual_want(serving->httpd);
+        httpd_want_virtual(serving->httpd);
     }
 }
 
@@ -333,7 +256,7 @@ int virtual_start(struct httpd *httpd, struct mg_callbacks *callbacks, const cha
     struct sigaction child;
     int pair[2];
 
-    if (!are_exported()) {
+    if (!httpd_libc_is_exported()) {
         return error_set(err, ERR_CONFIG,
                          "linked without the -Wl,--export-dynamic-symbol that "
                          "libcivetweb needs (Makefile)");
@@ -352,7 +275,9 @@ int virtual_start(struct httpd *httpd, struct mg_callbacks *callbacks, const cha
     callbacks->log_message = on_log;
     sigaction(SIGCHLD, NULL, &child); /* its manual says it may ignore it */
     starting = httpd;
+    httpd_libc_replace(&starting_calls);
     httpd->civetweb = mg_start(callbacks, httpd, settings);
+    httpd_libc_replace(NULL);
     starting = NULL;
     sigaction(SIGCHLD, &child, NULL);
     if (httpd->civetweb == NULL || httpd->listener < 0) {
@@ -368,7 +293,7 @@ int virtual_start(struct httpd *httpd, struct mg_callbacks *callbacks, const cha
 void virtual_stop(struct httpd *httpd)
 {
     if (httpd->civetweb != NULL) {
-        virtual_want(httpd); /* its accepting thread would look every two seconds */
+        httpd_want_virtual(httpd); /* its accepting thread would look every two seconds */
         mg_stop(httpd->civetweb);
     }
 }

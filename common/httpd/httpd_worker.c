@@ -6,10 +6,14 @@
  * acceptor sets under httpd->lock while the worker is idle. Failure: a head that is refused is
  * told in worker->refusal.
  */
+#include "common/httpd/httpd_worker.h"
+
 #include <errno.h>
 #include <sys/socket.h>
 
 #include "common/base/clock.h"
+#include "common/httpd/httpd_conn.h"
+#include "common/httpd/httpd_head.h"
 #include "common/httpd/httpd_internal.h"
 
 enum { READ_BYTES = 4096 /* at once, of a connection that has a thread */ };

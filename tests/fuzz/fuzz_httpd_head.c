@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/httpd/httpd_head.h"
 #include "common/httpd/httpd_internal.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
