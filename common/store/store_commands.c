@@ -128,6 +128,32 @@ int store_command_get(struct store *store, const char *id, struct store_command 
     return found ? 0 : error_set(err, ERR_NOT_FOUND, "no such command");
 }
 
+int store_command_take_terminal(struct store *store, const char *id, const char *session,
+                                struct error *err)
+{
+    struct params p = {.count = 0};
+
+    param_text(&p, id);
+    param_text(&p, session);
+    return store_execute(store, Q_COMMAND_TERMINAL_TAKE, &p, err);
+}
+
+int store_command_has_terminal(struct store *store, const char *id, const char *session, bool *ret,
+                               struct error *err)
+{
+    struct params p = {.count = 0};
+    PGresult *result;
+
+    param_text(&p, id);
+    param_text(&p, session);
+    if (store_query(store, Q_COMMAND_TERMINAL_HELD, &p, &result, err) < 0) {
+        return -1;
+    }
+    *ret = PQntuples(result) > 0;
+    PQclear(result);
+    return 0;
+}
+
 int store_command_list(struct store *store, const char *sandbox_id, int64_t before_us,
                        const char *before_id, int limit, struct store_command **ret,
                        size_t *ret_count, struct error *err)

@@ -49,6 +49,12 @@ int store_command_forget(struct store *store, const char *id, struct error *err)
 /* ERR_NOT_FOUND. */
 int store_command_get(struct store *store, const char *id, struct store_command *ret,
                       struct error *err) MUST_CHECK;
+/* The terminal of the command belongs to this session from now on; an earlier one has lost it. */
+int store_command_take_terminal(struct store *store, const char *id, const char *session,
+                                struct error *err) MUST_CHECK;
+/* *ret: no later session has taken it. */
+int store_command_has_terminal(struct store *store, const char *id, const char *session, bool *ret,
+                               struct error *err) MUST_CHECK;
 /* Those of a sandbox, the newest first, behind (before_us, before_id) when before_us is not 0. *ret
  * is a heap array. */
 int store_command_list(struct store *store, const char *sandbox_id, int64_t before_us,

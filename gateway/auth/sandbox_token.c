@@ -53,7 +53,10 @@ static int read_key(struct sandbox_tokens *tokens, char ret[STORE_TOKEN_KEY_BYTE
 int sandbox_token_make(struct sandbox_tokens *tokens, const char *sandbox_id,
                        enum sandbox_token_use use, char ret[SANDBOX_TOKEN_BYTES], struct error *err)
 {
-    const char *purpose = use == SANDBOX_TOKEN_ENVD ? "envd " : "traffic ";
+    static const char *const purposes[] = {[SANDBOX_TOKEN_ENVD] = "envd ",
+                                           [SANDBOX_TOKEN_TRAFFIC] = "traffic ",
+                                           [SANDBOX_TOKEN_TERMINAL] = "terminal "};
+    const char *purpose = purposes[use];
     unsigned char hash[crypto_auth_hmacsha256_BYTES];
     crypto_auth_hmacsha256_state state;
     char key[STORE_TOKEN_KEY_BYTES];

@@ -19,10 +19,11 @@ struct sandbox_tokens;
 struct sandbox_tokens *sandbox_tokens_new(struct store *store);
 void sandbox_tokens_free(struct sandbox_tokens *tokens); /* NULL-safe */
 
-/* What a token opens: the agent, which runs commands, or the sandbox's other ports. */
-enum sandbox_token_use { SANDBOX_TOKEN_ENVD, SANDBOX_TOKEN_TRAFFIC };
+/* What a token opens: the agent, which runs commands, the sandbox's other ports, or the terminal of
+ * one command. */
+enum sandbox_token_use { SANDBOX_TOKEN_ENVD, SANDBOX_TOKEN_TRAFFIC, SANDBOX_TOKEN_TERMINAL };
 
-/* The token of that sandbox, hexadecimal. */
+/* The token of that sandbox, hexadecimal. Of a terminal: of its command and its end. */
 int sandbox_token_make(struct sandbox_tokens *tokens, const char *sandbox_id,
                        enum sandbox_token_use use, char ret[SANDBOX_TOKEN_BYTES],
                        struct error *err) MUST_CHECK;

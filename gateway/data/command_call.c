@@ -7,12 +7,30 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "gateway/gateway.h"
+#include "gateway/work/lifecycle.h"
 
 static const enum command_state state_of[COMMAND_PHASE_COUNT] = {
     [COMMAND_PHASE_RUNNING] = COMMAND_RUNNING,     [COMMAND_PHASE_EXITED] = COMMAND_EXITED,
     [COMMAND_PHASE_TIMED_OUT] = COMMAND_TIMED_OUT, [COMMAND_PHASE_KILLED] = COMMAND_KILLED,
     [COMMAND_PHASE_LOST] = COMMAND_LOST,
 };
+
+int command_call_find(struct request *request, struct sandbox *ret_sandbox,
+                      struct command_call *ret, struct error *err)
+{
+    *ret = (struct command_call){.begun = true};
+    if (lifecycle_get(request, request->path_id, ret_sandbox, err) < 0) {
+        return -1;
+    }
+    if (store_command_get(request->gateway->store, request->command_id, &ret->row, err) < 0 ||
+        strcmp(ret->row.sandbox_id, request->path_id) != 0) {
+        sandbox_done(ret_sandbox);
+        return err->code == ERR_OK || err->code == ERR_NOT_FOUND
+                   ? error_set(err, ERR_NOT_FOUND, "this sandbox has no such command")
+                   : -1;
+    }
+    return 0;
+}
 
 int command_call_begin(struct request *request, struct command_call *call, struct error *err)
 {

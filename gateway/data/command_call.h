@@ -21,6 +21,10 @@ struct command_call {
     bool seen;                    /* the command was seen to run, or to have ended */
 };
 
+/* The row of the path's command, of a sandbox that is the caller's. sandbox_done() frees
+ * *ret_sandbox. ERR_NOT_FOUND. */
+int command_call_find(struct request *request, struct sandbox *ret_sandbox,
+                      struct command_call *ret, struct error *err) MUST_CHECK;
 /* What the caller asked for, in `row`: adds the row, or finds the one of an earlier request.
  * ERR_IDEMPOTENCY: the id stands for another request. ERR_CONFLICT: it is not a command of this
  * sandbox. ERR_QUOTA. */

@@ -36,11 +36,39 @@ static int run_watched(const struct data_call *call, data_fn run, void *arg, str
     return status;
 }
 
-static int call_once(struct request *request, const struct sandbox *sandbox, data_fn run, void *arg,
-                     struct error *err)
+struct work {
+    data_fn run;
+    void *arg;
+    bool shares; /* it takes a part of the provider's share */
+};
+
+static int call_in(struct data_call *call, const struct sandbox *sandbox, const struct work *work,
+                   struct error *err)
+{
+    struct request *request = call->request;
+    struct gateway *gateway = request->gateway;
+    int status = activity_begin(gateway->activity, sandbox, err);
+
+    if (status == 0) {
+        call->client = client_pool_take(gateway->clients);
+        call->pauses = activity_pauses(gateway->activity, sandbox->id);
+        call->files = (struct sandbox_files){call->provider, call->client, &call->target};
+        request->state->idempotency.started = true;
+        status = run_watched(call, work->run, work->arg, err);
+        if (status < 0 && err->code == ERR_SANDBOX_NOT_FOUND) {
+            request->state->idempotency.started = false; /* the call had no effect */
+        }
+        client_pool_give(gateway->clients, call->client);
+        activity_end(gateway->activity, sandbox->id);
+    }
+    return status;
+}
+
+static int call_once(struct request *request, const struct sandbox *sandbox,
+                     const struct work *work, struct error *err)
 {
     struct data_call call = {.request = request};
-    struct gateway *gateway = request->gateway;
+    struct provider_shares *shares = &request->gateway->provider_shares;
     int status;
 
     call.provider = view_provider(request, sandbox, err);
@@ -48,31 +76,22 @@ static int call_once(struct request *request, const struct sandbox *sandbox, dat
     if (call.provider == NULL) {
         return -1;
     }
-    if (!provider_share_take(&gateway->provider_shares, sandbox->provider)) {
+    if (!work->shares) {
+        return call_in(&call, sandbox, work, err);
+    }
+    if (!provider_share_take(shares, sandbox->provider)) {
         return error_set(err, ERR_OVERLOADED,
                          "%d calls into sandboxes at %s are being served, "
                          "which is all at once",
-                         gateway->provider_shares.max, sandbox->provider);
+                         shares->max, sandbox->provider);
     }
-    status = activity_begin(gateway->activity, sandbox, err);
-    if (status == 0) {
-        call.client = client_pool_take(gateway->clients);
-        call.pauses = activity_pauses(gateway->activity, sandbox->id);
-        call.files = (struct sandbox_files){call.provider, call.client, &call.target};
-        request->state->idempotency.started = true;
-        status = run_watched(&call, run, arg, err);
-        if (status < 0 && err->code == ERR_SANDBOX_NOT_FOUND) {
-            request->state->idempotency.started = false; /* the call had no effect */
-        }
-        client_pool_give(gateway->clients, call.client);
-        activity_end(gateway->activity, sandbox->id);
-    }
-    provider_share_give(&gateway->provider_shares, sandbox->provider);
+    status = call_in(&call, sandbox, work, err);
+    provider_share_give(shares, sandbox->provider);
     return status;
 }
 
-int data_call_run(struct request *request, const char *sandbox_id, data_fn run, void *arg,
-                  struct error *err)
+static int run_twice(struct request *request, const char *sandbox_id, const struct work *work,
+                     struct error *err)
 {
     struct sandbox sandbox;
     int status;
@@ -80,7 +99,7 @@ int data_call_run(struct request *request, const char *sandbox_id, data_fn run, 
     if (lifecycle_get_running(request, sandbox_id, &sandbox, err) < 0) {
         return -1;
     }
-    status = call_once(request, &sandbox, run, arg, err);
+    status = call_once(request, &sandbox, work, err);
     sandbox_done(&sandbox);
     if (status < 0) {
         idempotency_spend(request, err);
@@ -96,7 +115,7 @@ int data_call_run(struct request *request, const char *sandbox_id, data_fn run, 
     status = sandbox.missing_since_ms > 0
                  ? error_set(err, ERR_PROVIDER_DOWN,
                              "the provider does not know the sandbox at the moment")
-                 : call_once(request, &sandbox, run, arg, err);
+                 : call_once(request, &sandbox, work, err);
     sandbox_done(&sandbox);
     if (status < 0) {
         idempotency_spend(request, err);
@@ -106,6 +125,18 @@ int data_call_run(struct request *request, const char *sandbox_id, data_fn run, 
                          "the provider lists the sandbox as running but does not reach it");
     }
     return status;
+}
+
+int data_call_run(struct request *request, const char *sandbox_id, data_fn run, void *arg,
+                  struct error *err)
+{
+    return run_twice(request, sandbox_id, &(struct work){run, arg, true}, err);
+}
+
+int data_call_attend(struct request *request, const char *sandbox_id, data_fn run, void *arg,
+                     struct error *err)
+{
+    return run_twice(request, sandbox_id, &(struct work){run, arg, false}, err);
 }
 
 bool data_call_paused(const struct data_call *call, const char *sandbox_id, bool failed)

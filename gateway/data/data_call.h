@@ -31,6 +31,11 @@ typedef int (*data_fn)(const struct data_call *call, void *arg, struct error *er
 int data_call_run(struct request *request, const char *sandbox_id, data_fn run, void *arg,
                   struct error *err) MUST_CHECK;
 
+/* The same for a session that may last for hours: it takes no part of the provider's share of
+ * calls. Bound their number. */
+int data_call_attend(struct request *request, const char *sandbox_id, data_fn run, void *arg,
+                     struct error *err) MUST_CHECK;
+
 /* True when the sandbox was paused after the call began, or is being paused. `failed`: the call
  * lost its sandbox, so read the row now instead of waiting for activity_watch(). */
 bool data_call_paused(const struct data_call *call, const char *sandbox_id, bool failed);

@@ -39,18 +39,16 @@ int port_urls_remove(struct gateway *gateway, const char *sandbox_id, int port, 
     return status;
 }
 
-/* A name that leads to this machine needs no certificate; every other is behind HTTPS. */
-static const char *scheme_of(const char *domain)
+bool port_urls_is_local(const struct gateway *gateway)
 {
     static const char local[] = "localhost";
+    const char *domain = gateway->sandbox_domain;
     const size_t length = strcspn(domain, ":");
     const size_t local_length = sizeof(local) - 1;
 
     return length >= local_length &&
-                   strncmp(domain + length - local_length, local, local_length) == 0 &&
-                   (length == local_length || domain[length - local_length - 1] == '.')
-               ? "http"
-               : "https";
+           strncmp(domain + length - local_length, local, local_length) == 0 &&
+           (length == local_length || domain[length - local_length - 1] == '.');
 }
 
 void port_urls_put(const struct gateway *gateway, const char *sandbox_id,
@@ -59,8 +57,8 @@ void port_urls_put(const struct gateway *gateway, const char *sandbox_id,
     char id[UUID_PLAIN_BYTES];
 
     id_uuid_plain(sandbox_id, id);
-    strbuf_printf(out, "%s://%d-%s%s%s.%s", scheme_of(gateway->sandbox_domain), port->port, id,
-                  port->is_public ? "" : "-", port->is_public ? "" : port->token,
+    strbuf_printf(out, "%s://%d-%s%s%s.%s", port_urls_is_local(gateway) ? "http" : "https",
+                  port->port, id, port->is_public ? "" : "-", port->is_public ? "" : port->token,
                   gateway->sandbox_domain);
 }
 

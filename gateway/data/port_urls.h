@@ -21,6 +21,9 @@ int port_urls_remove(struct gateway *gateway, const char *sandbox_id, int port,
 /* Appends the URL of an exposed port. */
 void port_urls_put(const struct gateway *gateway, const char *sandbox_id,
                    const struct store_port *port, struct strbuf *out);
+/* Does the domain lead to this machine? Then it needs no certificate; every other is behind HTTPS.
+ */
+bool port_urls_is_local(const struct gateway *gateway);
 /* The port is that of a service in the sandbox, which runs commands for whoever reaches it. */
 bool port_urls_is_service(const struct gateway *gateway, int port);
 /* Of a new sandbox: where the URLs are the gateway's, the provider's own open nothing. */

@@ -12,7 +12,10 @@
 #include "common/proxy/error_answers.h"
 #include "common/proxy/head.h"
 #include "common/proxy/proxy.h"
+#include "common/store/store_commands.h"
 #include "gateway/data/sandbox_access.h"
+#include "gateway/data/terminal.h"
+#include "gateway/data/terminal_url.h"
 #include "gateway/http/request_state.h"
 #include "gateway/http/views.h"
 #include "gateway/work/lifecycle.h"
@@ -38,6 +41,7 @@ static struct metric relayed = {.name = "sandbox_gateway_relayed_total",
 struct sandbox_proxy {
     struct gateway *gateway;
     struct proxy *proxy;
+    struct terminals *terminals;
     char listen[LISTEN_BYTES];
 };
 
@@ -45,6 +49,8 @@ struct sandbox_proxy {
 struct exchange {
     char sandbox_id[UUID_BYTES];
     struct route_target route;
+    bool is_terminal; /* it ends here, in `terminal`; the session is its activity */
+    struct terminal_open terminal;
 };
 
 /* ---- bringing the sandbox up -------------------------------------------------------------------
@@ -238,6 +244,75 @@ static bool begin_exchange(struct gateway *gateway, const char *head, struct san
     return true;
 }
 
+static void refuse_terminal(struct strbuf *answer, const char *head, const struct error *err)
+{
+    switch ((int)err->code) {
+    case ERR_FORBIDDEN:
+        error_answer_plain(answer, head, 403, "Forbidden", err->message);
+        break;
+    case ERR_INVALID:
+        error_answer_plain(answer, head, 400, "Bad Request", err->message);
+        break;
+    case ERR_NOT_FOUND:
+    case ERR_CONFLICT:
+        error_answer_plain(answer, head, 404, "Not Found", "there is no such terminal");
+        break;
+    case ERR_QUOTA:
+        error_answer_plain(answer, head, 429, "Too Many Requests", err->message);
+        break;
+    default:
+        log_error(LOG_WARN, "sandbox_proxy.no_terminal", err);
+        error_answer_plain(answer, head, 503, "Service Unavailable", "try again");
+    }
+}
+
+static int find_terminal(struct gateway *gateway, const char *head, struct terminal_open *ret,
+                         struct error *err)
+{
+    struct store_command command;
+    struct terminal_url url;
+    struct sandbox sandbox;
+
+    if (terminal_url_check(gateway, head, &url, err) < 0) {
+        return -1;
+    }
+    if (!head_lists(head, "Upgrade", "websocket") || !head_has(head, "Sec-WebSocket-Key")) {
+        return error_set(err, ERR_INVALID, "a terminal is opened as a WebSocket");
+    }
+    if (store_command_get(gateway->store, url.command_id, &command, err) < 0) {
+        return -1;
+    }
+    if (!command.tty || !command.kept) {
+        return error_set(err, ERR_NOT_FOUND, "the command has no terminal");
+    }
+    if (store_sandbox_get(gateway->store, command.sandbox_id, "", true, &sandbox, err) < 0) {
+        return -1;
+    }
+    *ret = (struct terminal_open){.after = url.after};
+    memcpy(ret->command_id, command.id, sizeof(ret->command_id));
+    memcpy(ret->sandbox_id, command.sandbox_id, sizeof(ret->sandbox_id));
+    str_copy(ret->owner, sizeof(ret->owner), sandbox.owner);
+    sandbox_done(&sandbox);
+    return 0;
+}
+
+/* The URL is the right: no cookie is read, so a page of any origin may open one that it knows. */
+static enum proxy_decision resolve_terminal(struct gateway *gateway, const char *head,
+                                            struct proxy_target *target, struct strbuf *answer)
+{
+    struct exchange *exchange = xcalloc(1, sizeof(*exchange));
+    struct error err = ERROR_INIT;
+
+    exchange->is_terminal = true;
+    if (find_terminal(gateway, head, &exchange->terminal, &err) < 0) {
+        free(exchange);
+        refuse_terminal(answer, head, &err);
+        return PROXY_ANSWER;
+    }
+    target->context = exchange;
+    return PROXY_RELAY;
+}
+
 static enum proxy_decision resolve(void *arg, const struct proxy_request *request,
                                    struct proxy_target *target, struct strbuf *answer)
 {
@@ -249,6 +324,9 @@ static enum proxy_decision resolve(void *arg, const struct proxy_request *reques
     if (error_answer_is_preflight(request->head)) {
         error_answer_preflight(answer, request->head);
         return PROXY_ANSWER;
+    }
+    if (terminal_url_is(request->head)) {
+        return resolve_terminal(gateway, request->head, target, answer);
     }
     access = xcalloc(1, sizeof(*access));
     strbuf_init(&access->path, PATH_MAX_BYTES);
@@ -264,10 +342,18 @@ static enum proxy_decision resolve(void *arg, const struct proxy_request *reques
 static int connect_upstream(void *arg, const struct proxy_request *request,
                             const struct proxy_target *target, struct strbuf *answer)
 {
+    struct sandbox_proxy *proxy = arg;
+    const struct exchange *exchange = target->context;
     struct error err = ERROR_INIT;
     int fd;
 
-    (void)arg;
+    if (exchange->is_terminal) {
+        fd = terminals_open(proxy->terminals, &exchange->terminal, &err);
+        if (fd < 0) {
+            refuse_terminal(answer, request->head, &err);
+        }
+        return fd;
+    }
     if (http_connect(target->key, CONNECT_TIMEOUT_MS, &fd, &err) < 0) {
         log_error(LOG_WARN, "sandbox_proxy.not_connected", &err);
         error_answer_plain(answer, request->head, 502, "Bad Gateway",
@@ -291,7 +377,9 @@ static void ended(void *arg, struct proxy_target *target)
     struct sandbox_proxy *proxy = arg;
     struct exchange *exchange = target->context;
 
-    activity_end(proxy->gateway->activity, exchange->sandbox_id);
+    if (!exchange->is_terminal) {
+        activity_end(proxy->gateway->activity, exchange->sandbox_id);
+    }
     free(exchange);
 }
 
@@ -367,10 +455,12 @@ int sandbox_proxy_start(struct gateway *gateway, struct sandbox_proxy **ret, str
     }
     proxy = xcalloc(1, sizeof(*proxy));
     proxy->gateway = gateway;
+    proxy->terminals = terminals_new(gateway);
     options.listen = proxy->listen;
     options.arg = proxy;
     if (choose_listen(config, proxy->listen, err) < 0 ||
         (proxy->proxy = proxy_start(&options, err)) == NULL) {
+        terminals_free(proxy->terminals);
         free(proxy);
         return -1;
     }
@@ -393,7 +483,9 @@ int sandbox_proxy_port(const struct sandbox_proxy *proxy)
 void sandbox_proxy_stop(struct sandbox_proxy *proxy)
 {
     if (proxy != NULL) {
+        terminals_stop(proxy->terminals);
         proxy_stop(proxy->proxy);
+        terminals_free(proxy->terminals);
         free(proxy);
     }
 }

@@ -42,24 +42,6 @@ static int on_look_tick(void *arg)
     return look->paused;
 }
 
-/* The row of the path's command, of a sandbox that is the caller's. */
-static int find_command(struct request *request, struct sandbox *ret_sandbox,
-                        struct command_call *ret, struct error *err)
-{
-    *ret = (struct command_call){.begun = true};
-    if (lifecycle_get(request, request->path_id, ret_sandbox, err) < 0) {
-        return -1;
-    }
-    if (store_command_get(request->gateway->store, request->command_id, &ret->row, err) < 0 ||
-        strcmp(ret->row.sandbox_id, request->path_id) != 0) {
-        sandbox_done(ret_sandbox);
-        return err->code == ERR_OK || err->code == ERR_NOT_FOUND
-                   ? error_set(err, ERR_NOT_FOUND, "this sandbox has no such command")
-                   : -1;
-    }
-    return 0;
-}
-
 static int look_at(const struct data_call *data, void *arg, struct error *err)
 {
     struct look *look = arg;
@@ -180,7 +162,7 @@ void handle_command_get(struct request *request)
     int status;
 
     if (query_number(request, "wait", 0, COMMAND_WAIT_MAX_S, 0, &wait_s, &err) < 0 ||
-        find_command(request, &sandbox, &look.command, &err) < 0) {
+        command_call_find(request, &sandbox, &look.command, &err) < 0) {
         respond_error(request, &err, 0);
         return;
     }
@@ -477,7 +459,7 @@ void handle_command_output(struct request *request)
     struct sandbox sandbox;
 
     if (read_output_request(request, &output, &err) < 0 ||
-        find_command(request, &sandbox, &output.command, &err) < 0) {
+        command_call_find(request, &sandbox, &output.command, &err) < 0) {
         respond_error(request, &err, 0);
         return;
     }
@@ -523,7 +505,7 @@ static int ask(struct request *request, struct asking *asking, struct error *err
 {
     struct sandbox sandbox;
 
-    if (find_command(request, &sandbox, &asking->command, err) < 0) {
+    if (command_call_find(request, &sandbox, &asking->command, err) < 0) {
         return -1;
     }
     sandbox_done(&sandbox);
@@ -672,7 +654,7 @@ void handle_command_kill(struct request *request)
     struct look look = {.wait_ms = 0};
     struct sandbox sandbox;
 
-    if (find_command(request, &sandbox, &look.command, &err) < 0) {
+    if (command_call_find(request, &sandbox, &look.command, &err) < 0) {
         respond_error(request, &err, 0);
         return;
     }

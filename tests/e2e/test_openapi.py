@@ -140,6 +140,7 @@ def test_answers_are_as_it_says(spec, stack):
     one, of = f"{BASE}/{{id}}/commands/{{command_id}}", f"{BASE}/{box}/commands/{command}"
     for what, body in (("stdin", {"data": "x\n", "offset": 0}), ("resize", {"rows": 9, "columns": 9}), ("signal", {"signal": "INT"})):
         check("POST", f"{one}/{what}", client.post(f"{of}/{what}", body))
+    check("POST", f"{one}/terminal", client.post(f"{of}/terminal"))
     for accept in ("application/json", "application/octet-stream", "text/event-stream"):
         check("GET", f"{one}/output", client.get(f"{of}/output", Accept=accept))
     item = check("GET", one, client.get(f"{of}?wait=20"))

@@ -5,6 +5,7 @@ import base64
 import hashlib
 import json
 import random
+import signal
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ import pytest
 from tests.harness import providers
 from tests.harness.services import wait_until
 from tests.harness.stack import BASE, Stack
+from tests.harness.websocket import WebSocket
 
 VERSIONS = getattr(providers, "PROVIDER_VERSIONS", providers.PROVIDERS)
 ENDED = {"success": True, "output": "", "stdout": "", "stderr": "", "exit_code": 0, "timed_out": False, "paused": False,
@@ -378,6 +380,66 @@ def test_a_terminal_a_signal_and_an_end(alice, sandbox):
     killed = alice.ok(alice.delete(commands(sandbox, cid)))
     assert (killed["state"], killed["survivors"], alive(alice, sandbox, number)) == ("killed", [], 0)
     assert alice.ok(alice.delete(commands(sandbox, cid)))["state"] == "killed"
+
+
+def terminal_url(client, sandbox: str, command_id: str) -> str:
+    return client.ok(client.post(commands(sandbox, command_id, "terminal")))["url"]
+
+
+def test_a_terminal_is_left_and_come_back_to(stack, alice, sandbox):
+    """Through a WebSocket: bytes, size, another client that takes it over at another gateway, the end."""
+    cid = alice.run(sandbox, "stty -echo; echo ready; while read -r line; do echo \"<$line>\"; [ \"$line\" = size ] && stty size; "
+                             "[ \"$line\" = end ] && exit 7; done", tty=True, wait_seconds=0)["command_id"]
+    with WebSocket(terminal_url(alice, sandbox, cid), Origin="https://console.example") as first:
+        assert first.status == 101
+        first.until(b"ready\r\n")
+        first.send("gr\u00fcn\n".encode())
+        first.until("<gr\u00fcn>\r\n".encode())
+        first.send({"type": "resize", "rows": 33, "columns": 99})
+        first.send(b"size\n")
+        first.until(b"33 99\r\n")
+        seen = len(first.output)
+    other = stack.start_gateway()  # the page was reloaded, and another gateway answers
+    there = type(alice)(other.url, alice.token)
+    with WebSocket(terminal_url(there, sandbox, cid) + f"?after={seen}") as second:
+        with WebSocket(terminal_url(alice, sandbox, cid)) as third:
+            assert third.until(b"99\r\n") == first.output  # all of it again
+            assert second.end() == ["ready", "taken_over"] and (second.output, second.code) == (b"", 4001)
+            with WebSocket(terminal_url(there, sandbox, cid) + f"?after={seen}") as fourth:
+                assert third.end() == ["ready", "taken_over"]
+                other.send(signal.SIGTERM)
+                assert fourth.end() == ["ready", "moved"] and fourth.code == 1012
+    assert other.stop() == 0
+    with WebSocket(terminal_url(alice, sandbox, cid) + f"?after={seen}") as last:
+        last.send(b"end\n")
+        assert last.end() == ["ready", "exit"] and (last.output, last.code) == (b"<end>\r\n", 1000)
+        assert last.said[1] == {"type": "exit", "state": "exited", "exit_code": 7}
+    with WebSocket(terminal_url(alice, sandbox, cid) + f"?after={seen}") as late:  # its output is kept
+        assert late.end() == ["ready", "exit"] and late.output == b"<end>\r\n" and late.said[0]["offset"] == seen
+    plain = alice.run(sandbox, "true")["command_id"]
+    assert alice.post(commands(sandbox, plain, "terminal")).status_code == 409
+
+
+def test_a_terminals_url_opens_that_terminal_alone_and_ends(alice, sandbox):
+    cid = alice.run(sandbox, "exec sleep 60", tty=True, wait_seconds=0, timeout_seconds=60)["command_id"]
+    made = alice.ok(alice.post(commands(sandbox, cid, "terminal")))
+    left = datetime.fromisoformat(made["expires_at"]).timestamp() - time.time()
+    assert 30 < left <= 61 and set(made) == {"success", "message", "command_id", "url", "expires_at"}
+    base, end, mac = made["url"].rsplit("/", 2)
+    another = base.replace(cid, str(uuid.uuid4()))
+    for url, status in [(f"{base}/{end}/{mac[:-1]}{'0' if mac[-1] != '0' else '1'}", 403), (f"{base}/{int(end) + 1}/{mac}", 403),
+                        (f"{another}/{end}/{mac}", 403), (f"{base}/{end}", 403), (made["url"] + "?after=x", 400)]:
+        with WebSocket(url) as refused:
+            assert refused.status == status, url
+    with WebSocket(made["url"], Upgrade="other") as refused:
+        assert refused.status == 400
+    with WebSocket(made["url"]) as opened:  # what is no message of ours ends the session, not the command
+        opened.send({"type": "what"})
+        assert opened.end() == ["ready", "error"] and opened.code == 1002
+    assert alice.ok(alice.get(commands(sandbox, cid)))["state"] == "running"
+    with WebSocket(made["url"]) as opened:
+        alice.ok(alice.delete(commands(sandbox, cid)))
+        assert opened.end() == ["ready", "exit"] and opened.said[1]["state"] == "killed"
 
 
 @pytest.mark.parametrize("accept", ["application/json", "text/event-stream"], ids=["whole", "streamed"])
