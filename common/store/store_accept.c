@@ -149,21 +149,6 @@ int store_accept_job(struct store *store, const struct store_accept *accept, con
     return 0;
 }
 
-int store_sandbox_get(struct store *store, const char *sandbox_id, const char *owner, bool admin,
-                      struct sandbox *ret, struct error *err)
-{
-    struct params p = {.count = 0};
-    bool found;
-
-    param_text(&p, sandbox_id);
-    param_text(&p, owner);
-    param_int(&p, admin || owner == NULL);
-    if (select_row(store, Q_SANDBOX_GET, &p, &sandbox_rows, ret, &found, err) < 0) {
-        return -1;
-    }
-    return found ? 0 : sandbox_not_found(err);
-}
-
 static enum query list_query(const struct store_list_filter *filter)
 {
     bool own = filter->owner != NULL && filter->owner[0] != '\0';

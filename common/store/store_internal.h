@@ -7,6 +7,7 @@
 #define STORE_INTERNAL_H
 
 #include <libpq-fe.h>
+#include <pthread.h>
 #include <stdint.h>
 
 #include "common/store/store.h"
@@ -64,6 +65,14 @@ void store_return(struct store *store, struct connection *connection);
 /* After one dead connection the idle ones are as dead: a restarted server killed them all. */
 void store_drop_idle(struct store *store);
 int store_statement_timeout_ms(const struct store *store);
+int store_pool_wait_ms(const struct store *store);
+/* Reads of sandboxes that wait to share a statement (store_reads.c). */
+struct store_reads {
+    pthread_mutex_t lock;
+    int readers;                     /* callers that run a statement */
+    struct store_read *first, *last; /* the others, oldest first */
+};
+struct store_reads *store_reads(struct store *store);
 /* ERR_DATABASE_DOWN with the first line of libpq's message, which may name hosts but never a
  * password; returns -1. */
 int store_connection_failed(PGconn *pg, struct error *err);

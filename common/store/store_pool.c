@@ -23,6 +23,7 @@ enum { CONNECT_BACKOFF_MS = 250 };
 struct store {
     struct store_options options;
     char *conninfo, *application;
+    struct store_reads reads;
     pthread_mutex_t lock;
     pthread_cond_t returned;
     struct connection *idle;
@@ -41,6 +42,7 @@ struct store *store_new(const struct store_options *options)
     store->conninfo = xstrdup(options->conninfo);
     store->application = xstrdup(options->application);
     store->options = *options;
+    pthread_mutex_init(&store->reads.lock, NULL);
     pthread_mutex_init(&store->lock, NULL);
     clock_cond_init(&store->returned);
     return store;
@@ -68,6 +70,7 @@ void store_free(struct store *store)
         return;
     }
     connections_free(store->idle);
+    pthread_mutex_destroy(&store->reads.lock);
     pthread_cond_destroy(&store->returned);
     pthread_mutex_destroy(&store->lock);
     free(store->conninfo);
@@ -78,6 +81,16 @@ void store_free(struct store *store)
 int store_statement_timeout_ms(const struct store *store)
 {
     return store->options.statement_timeout_ms;
+}
+
+int store_pool_wait_ms(const struct store *store)
+{
+    return store->options.pool_wait_ms;
+}
+
+struct store_reads *store_reads(struct store *store)
+{
+    return &store->reads;
 }
 
 /* ---- connecting ---------------------------------------------------------------------------- */

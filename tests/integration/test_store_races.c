@@ -506,6 +506,123 @@ static void test_throughput(void **state)
                   (double)load.finish_us / 1000 / ((double)LOAD_JOBS / LOAD_BATCH));
 }
 
+/* ---- combined reads ------------------------------------------------------------------------ */
+
+enum { READ_THREADS = 16, READ_ROUNDS = 150, READ_BOXES = 4 };
+
+struct readers {
+    const struct sandbox *sandboxes; /* READ_BOXES of alice's */
+    char deleted[UUID_BYTES];
+    atomic_int ready, next, wrong;
+};
+
+static bool read_is(const char *id, const char *owner, bool admin, enum error_code expected)
+{
+    struct error local = ERROR_INIT;
+    struct sandbox row;
+    bool right;
+
+    if (store_sandbox_get(store, id, owner, admin, &row, &local) < 0) {
+        return local.code == expected;
+    }
+    right = expected == 0 && strcmp(row.id, id) == 0 && strcmp(row.owner, "alice") == 0 &&
+            row.metadata_json != NULL && strstr(row.metadata_json, "\"v\"") != NULL;
+    free(row.metadata_json);
+    return right;
+}
+
+static void *read_thread(void *arg)
+{
+    struct readers *readers = arg;
+    int self = atomic_fetch_add(&readers->next, 1);
+
+    meet(&readers->ready, READ_THREADS);
+    for (int i = 0; i < READ_ROUNDS; i++) {
+        const char *id = readers->sandboxes[(self + i) % READ_BOXES].id;
+        bool right = false;
+
+        switch ((self + i) % 5) {
+        case 0:
+            right = read_is(id, "alice", false, 0);
+            break;
+        case 1:
+            right = read_is(id, "bob", false, ERR_SANDBOX_NOT_FOUND);
+            break;
+        case 2:
+            right = read_is(id, "bob", true, 0);
+            break;
+        case 3:
+            right = read_is(readers->deleted, NULL, true, ERR_SANDBOX_NOT_FOUND);
+            break;
+        default:
+            right = read_is("no-uuid", "alice", false, ERR_INVALID);
+            break;
+        }
+        if (!right) {
+            atomic_fetch_add(&readers->wrong, 1);
+        }
+    }
+    return NULL;
+}
+
+/* Another's sandbox, a deleted one and a malformed id fail their own read and nobody else's. */
+static void test_combined_reads_give_each_caller_its_own_answer(void **state)
+{
+    struct sandbox sandboxes[READ_BOXES], deleted;
+    struct readers readers = {.sandboxes = sandboxes};
+    pthread_t threads[READ_THREADS];
+    struct wakeup wakeup;
+
+    (void)state;
+    for (int i = 0; i < READ_BOXES; i++) {
+        new_sandbox(&sandboxes[i], &wakeup);
+    }
+    new_sandbox(&deleted, &wakeup);
+    str_copy(readers.deleted, sizeof(readers.deleted), deleted.id);
+    sql("UPDATE sandboxes SET status = 'deleted' WHERE id = '%s'", deleted.id);
+    for (int i = 0; i < READ_THREADS; i++) {
+        pthread_create(&threads[i], NULL, read_thread, &readers);
+    }
+    for (int i = 0; i < READ_THREADS; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    assert_int_equal(readers.wrong, 0);
+}
+
+/* A read that is asked for after a commit sees it, whichever statement it shares. */
+static void *read_own_write_thread(void *arg)
+{
+    atomic_int *stale = arg;
+    struct error local = ERROR_INIT;
+    struct sandbox sandbox, row;
+    struct wakeup wakeup;
+
+    for (int i = 0; i < 20; i++) {
+        if (try_new_sandbox(&sandbox, &wakeup, &local) < 0 ||
+            store_sandbox_get(store, sandbox.id, "alice", false, &row, &local) < 0) {
+            atomic_fetch_add(stale, 1);
+            continue;
+        }
+        free(row.metadata_json);
+    }
+    return NULL;
+}
+
+static void test_combined_reads_see_what_their_caller_committed(void **state)
+{
+    pthread_t threads[READ_THREADS];
+    atomic_int stale = 0;
+
+    (void)state;
+    for (int i = 0; i < READ_THREADS; i++) {
+        pthread_create(&threads[i], NULL, read_own_write_thread, &stale);
+    }
+    for (int i = 0; i < READ_THREADS; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    assert_int_equal(stale, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -515,6 +632,8 @@ int main(void)
         cmocka_unit_test(test_no_delete_waits_for_a_retry),
         cmocka_unit_test(test_activity_against_the_deadline),
         cmocka_unit_test(test_a_deadline_that_moved_does_nothing),
+        cmocka_unit_test(test_combined_reads_give_each_caller_its_own_answer),
+        cmocka_unit_test(test_combined_reads_see_what_their_caller_committed),
         cmocka_unit_test(test_throughput),
     };
 
