@@ -27,6 +27,7 @@
 #include "deploy/sandbox-host/isolation/filter.h"
 #include "deploy/sandbox-host/isolation/spawn.h"
 #include "deploy/sandbox-host/isolation/warden.h"
+#include "deploy/sandbox-host/isolation/warden_client.h"
 #include "deploy/sandbox-host/sandbox/build.h"
 #include "deploy/sandbox-host/sandbox/claims.h"
 #include "deploy/sandbox-host/sandbox/sandbox.h"

@@ -1,15 +1,15 @@
 /*
- * egress - a sandbox's way out: slirp4netns, and where it must not lead.
+ * egress - connects a sandbox to networks outside it: starts slirp4netns and changes what it
+ * reaches.
  *
- * A sandbox has a network namespace of its own. Without egress it holds loopback alone. With it,
- * slirp4netns carries what leaves through this machine's network, as an ordinary user, in the
- * sandbox's cgroup. What must not be reached (this machine's own addresses, private and link-local
- * networks with their metadata services, what the create denied) is unreachable by routes in the
- * sandbox's namespace, which nothing in the sandbox has the right to change; this machine's
- * loopback is closed by slirp4netns itself. IPv6 does not leave.
- * A running sandbox's routes are replaced the same way: new ones first, so that at no time more is
- * open than before or after.
- * Owns: the plan, the routes, starting slirp4netns. Threads: any.
+ * A sandbox has a network namespace of its own. Without egress the namespace has only loopback.
+ * With egress, slirp4netns relays its connections through this machine's network. slirp4netns runs
+ * as an ordinary user in the sandbox's cgroup, and closes this machine's loopback itself
+ * (--disable-host-loopback). Routes in the namespace close other networks (egress_routes.h). IPv6
+ * is not relayed. A change of a running sandbox adds the new routes before it removes old ones, so
+ * that nothing is open in between that was closed before and after. Owns: slirp4netns. Does not
+ * own: which networks are closed (egress_policy.h), forking (warden.h). Threads: egress_init()
+ * once; then any.
  */
 #ifndef SANDBOX_HOST_EGRESS_H
 #define SANDBOX_HOST_EGRESS_H
@@ -18,42 +18,30 @@
 #include <sys/types.h>
 
 #include "common/base/error.h"
-#include "common/base/json.h"
 #include "common/base/strbuf.h"
 #include "deploy/sandbox-host/config.h"
-
-struct egress_wish {
-    bool internet;                     /* allow_internet_access */
-    const cJSON *allow_out, *deny_out; /* arrays of networks, or NULL; allowed ones win */
-};
+#include "deploy/sandbox-host/isolation/egress_policy.h"
 
 struct egress_sandbox {
     const char *id;
     pid_t init_pid; /* its first process */
-    int init_fd;    /* a pidfd of that: the number alone may be another process' by now */
+    int init_fd;    /* its pidfd: the kernel may have given the number to another process */
     uid_t uid;
 };
 
 /* Checks the settings and whether this machine has slirp4netns. */
 int egress_init(const struct host_config *config, struct error *err) MUST_CHECK;
 bool egress_available(void);
-/* Appends the networks to close; *ret_connected false = no way out at all. ERR_INVALID names a bad
- * entry (domain names are not supported). */
-int egress_plan(const struct egress_wish *wish, struct strbuf *ret_closed, bool *ret_connected,
-                struct error *err) MUST_CHECK;
-/* Connects a sandbox, and waits until the way is open. */
+/* egress_policy_plan() for this machine. */
+int egress_plan(const struct egress_request *request, struct strbuf *ret_closed,
+                bool *ret_connected, struct error *err) MUST_CHECK;
+/* Connects a sandbox and waits until slirp4netns is ready. */
 int egress_start(const struct egress_sandbox *sandbox, const char *closed,
                  struct error *err) MUST_CHECK;
 
-/* Makes a new plan true of a running sandbox, whose way out may have to be opened for it. A failure
- * leaves at most what the old or the new plan leaves open. */
+/* Applies a new plan to a running sandbox; starts slirp4netns where the sandbox has none. After a
+ * failure nothing is open that both the old and the new plan close. */
 int egress_change(const struct egress_sandbox *sandbox, const char *closed, bool connected,
                   struct error *err) MUST_CHECK;
-
-/* In the warden's child that becomes slirp4netns, before it gives up root: closes the networks. */
-int egress_prepare(const char *closed, struct error *err) MUST_CHECK;
-/* In a child of the warden that does nothing else: closes these networks and opens what else was
- * closed, where there is a way out; answers on descriptor 3. */
-int egress_replace(const char *closed, struct error *err) MUST_CHECK;
 
 #endif

@@ -29,7 +29,7 @@
 #include "deploy/sandbox-host/isolation/layers.h"
 #include "deploy/sandbox-host/isolation/proc_files.h"
 #include "deploy/sandbox-host/isolation/sandbox_tools.h"
-#include "deploy/sandbox-host/isolation/warden.h"
+#include "deploy/sandbox-host/isolation/warden_client.h"
 
 enum {
     /* where the warden puts the descriptors of an order; 3, 4 and 5 are the agent's contract */

@@ -3,7 +3,7 @@
  *
  * Owns: the order of starting, the agent's settings, killing, the sandbox's folder. Does not own:
  * what a sandbox sees (bwrap_argv.h), its disk (disk.h), its network (egress.h), forking
- * (warden.h), when it starts and ends (sandbox.c). Threads: spawn_init() once; then any.
+ * (warden_client.h), when it starts and ends (sandbox.c). Threads: spawn_init() once; then any.
  */
 #ifndef SANDBOX_HOST_SPAWN_H
 #define SANDBOX_HOST_SPAWN_H

@@ -24,6 +24,7 @@
 #include "deploy/sandbox-host/isolation/cgroup.h"
 #include "deploy/sandbox-host/isolation/files.h"
 #include "deploy/sandbox-host/isolation/spawn.h"
+#include "deploy/sandbox-host/isolation/warden_child.h"
 #include "deploy/sandbox-host/isolation/warden_wire.h"
 
 enum { END_MS = 5000, REMOVE_AGAIN_MS = 100 };

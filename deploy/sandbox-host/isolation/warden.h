@@ -1,15 +1,15 @@
 /*
- * warden - the small process that owns the sandboxes' processes, so that they outlive a crash of
- * the host by a bounded time and never for ever.
+ * warden - the small process that owns the sandboxes' processes. Sandboxes outlive a crash of the
+ * host by a bounded time.
  *
- * Owns: forking what runs in and beside sandboxes, reaping it, ending all of it. The host asks it
- * over a socket in the state folder. When the host is gone, it waits SANDBOX_HOST_ADOPT_SECONDS for
- * the next one, which finds its sandboxes alive; then it ends them, removes what they leave and
- * goes. When the warden itself is gone, the kernel ends all sandboxes with it (--die-with-parent),
- * and the lifeline those whose first process had not asked for that yet.
- * Does not own: which sandboxes there are and what they may do (sandbox.c, spawn.c).
- * Threads: the warden is one thread, and forks from one thread only; the client side is safe from
- * any thread. Failure: -1 with the reason; a warden that dies is told to the client's callback.
+ * Owns: forking what runs in and beside sandboxes, reaping it, killing all of it. The host sends
+ * orders over a socket in the state folder (warden_client.h). When the host is gone, the warden
+ * waits SANDBOX_HOST_ADOPT_SECONDS for the next host, which adopts the running sandboxes. Then it
+ * kills them, removes their files and exits. When the warden itself dies, the kernel kills every
+ * sandbox (--die-with-parent); a closed lifeline ends those whose first process had not requested
+ * that yet.
+ * Does not own: which sandboxes exist and what they may do (sandbox.c, spawn.c).
+ * Threads: one, so that it may fork.
  */
 #ifndef SANDBOX_HOST_WARDEN_H
 #define SANDBOX_HOST_WARDEN_H
@@ -50,30 +50,7 @@ struct warden_order {
     pid_t *pid;
 };
 
-struct warden_events {
-    void (*exited)(void *arg, pid_t pid, int wait_status);
-    void (*lost)(void *arg); /* the warden is gone, and every sandbox with it */
-    void *arg;
-};
-
-/* ---- the host's side ---- */
-
-/* Finds the warden of this state folder or starts one. *ret_adopted: it was there already, and its
- * sandboxes may be alive. *ret_first_uid: where this host's user ids begin. */
-int warden_open(const struct host_config *config, const struct warden_events *events,
-                bool *ret_adopted, int64_t *ret_first_uid, struct error *err) MUST_CHECK;
-int warden_run(const struct warden_order *order, struct error *err) MUST_CHECK;
-/* Kills what it runs for a sandbox, by its id. */
-void warden_kill(const char *id);
-/* Ends it: whatever still runs is killed. */
-void warden_close(void);
-
-/* ---- the process ---- */
-
 /* Runs until told to end; `listener` is its socket. Returns a program exit status. */
 int warden_main(const struct host_config *config, int listener);
-
-/* In the child between fork and exec of the single-threaded warden; never returns. */
-_Noreturn void warden_child(const struct warden_order *order);
 
 #endif

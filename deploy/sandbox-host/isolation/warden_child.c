@@ -1,9 +1,6 @@
-/*
- * warden_child - what a child of the warden does before it becomes another program.
- *
- * Runs in a fork of a single-threaded process, so it may do anything. A failure is said on stderr,
- * in the host's log, and ends the child with 126.
- */
+/* warden_child - see warden_child.h. */
+#include "deploy/sandbox-host/isolation/warden_child.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
@@ -24,8 +21,7 @@
 #include "common/base/log.h"
 #include "deploy/sandbox-host/isolation/cgroup.h"
 #include "deploy/sandbox-host/isolation/disk.h"
-#include "deploy/sandbox-host/isolation/egress.h"
-#include "deploy/sandbox-host/isolation/warden.h"
+#include "deploy/sandbox-host/isolation/egress_routes.h"
 
 enum { FIRST_FD = 3, SAFE_FD = 64, CANNOT = 126 };
 
@@ -135,8 +131,8 @@ static void prepare_network(const struct warden_order *order)
     const char *closed = order->text != NULL ? order->text : "";
     struct error err = ERROR_INIT;
 
-    if ((order->kind == WARDEN_NETWORK && egress_prepare(closed, &err) < 0) ||
-        (order->kind == WARDEN_ROUTES && egress_replace(closed, &err) < 0)) {
+    if ((order->kind == WARDEN_NETWORK && egress_routes_close(closed, &err) < 0) ||
+        (order->kind == WARDEN_ROUTES && egress_routes_replace(closed, &err) < 0)) {
         log_error(LOG_ERROR, "warden.child_failed", &err);
         _exit(CANNOT);
     }

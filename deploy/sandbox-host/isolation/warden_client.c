@@ -1,4 +1,6 @@
-/* warden_client - the host's side of the warden; see warden.h. */
+/* warden_client - see warden_client.h. */
+#include "deploy/sandbox-host/isolation/warden_client.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -17,7 +19,6 @@
 #include "common/base/alloc.h"
 #include "common/base/strbuf.h"
 #include "deploy/sandbox-host/isolation/uids.h"
-#include "deploy/sandbox-host/isolation/warden.h"
 #include "deploy/sandbox-host/isolation/warden_wire.h"
 
 enum { BACKLOG = 4, HELLO_MS = 10000, PACKET_BYTES = 1 << 20 };

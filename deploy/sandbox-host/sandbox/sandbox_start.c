@@ -55,10 +55,10 @@ int sandbox_start_processes(struct sandbox *sandbox, const struct template *temp
 int sandbox_start_plan_network(enum sandbox_internet internet, const cJSON *network,
                                struct strbuf *closed, bool *ret_connected, struct error *err)
 {
-    const struct egress_wish wish = {
+    const struct egress_request request = {
         .internet = internet != SANDBOX_INTERNET_NO,
         .allow_out = cJSON_GetObjectItemCaseSensitive(network, "allowOut"),
         .deny_out = cJSON_GetObjectItemCaseSensitive(network, "denyOut")};
 
-    return egress_plan(&wish, closed, ret_connected, err);
+    return egress_plan(&request, closed, ret_connected, err);
 }

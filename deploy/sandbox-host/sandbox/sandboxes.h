@@ -17,7 +17,7 @@
  * what is dead. */
 int sandboxes_init(const struct host_config *config, int64_t first_uid, bool warden_lives,
                    struct error *err) MUST_CHECK;
-/* The warden's news (warden.h): a process it ran has ended. */
+/* `exited` of struct warden_events: a process of the warden has ended. */
 void sandboxes_exited(void *arg, pid_t pid, int wait_status);
 /* Kills all. Nothing is left but the disks of paused ones. */
 void sandboxes_done(void);
