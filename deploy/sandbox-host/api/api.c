@@ -15,6 +15,8 @@
 #include "deploy/sandbox-host/api/api_list.h"
 #include "deploy/sandbox-host/api/api_observe.h"
 #include "deploy/sandbox-host/api/api_template.h"
+#include "deploy/sandbox-host/sandbox/sandbox_copy.h"
+#include "deploy/sandbox-host/sandbox/sandbox_query.h"
 
 enum {
     REFRESH_MAX_MS = 3600 * 1000,

@@ -14,6 +14,7 @@
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
 #include "common/base/encode.h"
+#include "deploy/sandbox-host/sandbox/sandbox_query.h"
 #include "deploy/sandbox-host/sandbox/template.h"
 
 enum { LIST_MAX = 100, QUERY_BYTES = 4096, CURSOR_BYTES = 64 };

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "common/base/clock.h"
+#include "deploy/sandbox-host/sandbox/sandbox_query.h"
 
 enum { LOGS_MAX = 1000, SEARCH_BYTES = 257, IDS_BYTES = 8192 };
 

@@ -16,6 +16,7 @@
 #include "deploy/sandbox-host/api/api_build.h"
 #include "deploy/sandbox-host/api/api_names.h"
 #include "deploy/sandbox-host/isolation/disk.h"
+#include "deploy/sandbox-host/sandbox/sandbox_copy.h"
 #include "deploy/sandbox-host/sandbox/saved.h"
 #include "deploy/sandbox-host/sandbox/template.h"
 

@@ -16,6 +16,7 @@
 #include "common/proxy/route.h"
 #include "deploy/sandbox-host/isolation/spawn.h"
 #include "deploy/sandbox-host/sandbox/sandbox.h"
+#include "deploy/sandbox-host/sandbox/sandbox_query.h"
 
 /* ---- the sandbox ---- */
 

@@ -11,6 +11,7 @@
 #include "deploy/sandbox-host/sandbox/build_steps.h"
 #include "deploy/sandbox-host/sandbox/build_upload.h"
 #include "deploy/sandbox-host/sandbox/sandbox.h"
+#include "deploy/sandbox-host/sandbox/sandbox_copy.h"
 
 enum {
     STEPS_MAX = 512,

@@ -8,7 +8,8 @@
 #include "deploy/sandbox-host/isolation/cgroup.h"
 #include "deploy/sandbox-host/isolation/proc_files.h"
 #include "deploy/sandbox-host/sandbox/cleaner.h"
-#include "deploy/sandbox-host/sandbox/sandbox_internal.h"
+#include "deploy/sandbox-host/sandbox/sandbox.h"
+#include "deploy/sandbox-host/sandbox/sandbox_table.h"
 
 enum { TICK_MS = 50 };
 

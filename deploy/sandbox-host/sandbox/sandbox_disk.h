@@ -1,6 +1,11 @@
 /*
- * sandbox_disk - sandboxes that are a disk alone: paused without memory, or left over by a host
- * that ended. Does not own: disks (isolation/disk.h). Threads: with the transition lock held.
+ * sandbox_disk - sandboxes that have a disk and no processes: paused without memory, or left by a
+ * host that ended or a machine that stopped.
+ *
+ * A resume boots such a sandbox anew over its disk: new processes, a new boot id, the template's
+ * start command again. Its layers are ID-mapped, so it may get another user id than it had.
+ * Does not own: disks (isolation/disk.h), copies of disks (sandbox_copy.h). Threads: with the
+ * transition lock held.
  */
 #ifndef SANDBOX_HOST_SANDBOX_DISK_H
 #define SANDBOX_HOST_SANDBOX_DISK_H

@@ -47,22 +47,9 @@ struct sandbox *table_first(void)
     return sandboxes;
 }
 
-void sandbox_view_done(struct sandbox_view *view)
-{
-    cJSON_Delete(view->metadata);
-    cJSON_Delete(view->network);
-    cJSON_Delete(view->envs);
-    view->metadata = view->network = view->envs = NULL;
-}
-
 void table_copy_view(const struct sandbox *sandbox, struct sandbox_view *ret)
 {
-    *ret = sandbox->view;
-    ret->metadata =
-        sandbox->view.metadata != NULL ? cJSON_Duplicate(sandbox->view.metadata, true) : NULL;
-    ret->network =
-        sandbox->view.network != NULL ? cJSON_Duplicate(sandbox->view.network, true) : NULL;
-    ret->envs = sandbox->view.envs != NULL ? cJSON_Duplicate(sandbox->view.envs, true) : NULL;
+    sandbox_view_copy(&sandbox->view, ret);
 }
 
 void sandbox_free(struct sandbox *sandbox)

@@ -1,15 +1,19 @@
 /*
- * sandbox_table - the sandboxes that there are: entries, references, user ids, journals.
+ * sandbox_table - every sandbox of the host: entries, references, user ids, journals.
  *
- * Owns: the list and its lock. Does not own: what changes a sandbox (sandbox_internal.h).
+ * Owns: the list and its lock. Does not own: what changes a sandbox (sandbox.h).
  */
 #ifndef SANDBOX_HOST_SANDBOX_TABLE_H
 #define SANDBOX_HOST_SANDBOX_TABLE_H
 
 #include <pthread.h>
 
+#include "common/base/error.h"
+#include "deploy/sandbox-host/config.h"
 #include "deploy/sandbox-host/isolation/spawn.h"
-#include "deploy/sandbox-host/sandbox/sandbox.h"
+#include "deploy/sandbox-host/sandbox/journal.h"
+#include "deploy/sandbox-host/sandbox/meter.h"
+#include "deploy/sandbox-host/sandbox/sandbox_view.h"
 
 /* `view`, `died`, the journal and the meter are guarded by the table's lock; `processes` and all
  * changes of `view.state` by `transition`. */

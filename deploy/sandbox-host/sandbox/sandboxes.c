@@ -11,8 +11,11 @@
 #include "deploy/sandbox-host/sandbox/cleaner.h"
 #include "deploy/sandbox-host/sandbox/deadlines.h"
 #include "deploy/sandbox-host/sandbox/record.h"
+#include "deploy/sandbox-host/sandbox/sandbox.h"
+#include "deploy/sandbox-host/sandbox/sandbox_copy.h"
 #include "deploy/sandbox-host/sandbox/sandbox_disk.h"
-#include "deploy/sandbox-host/sandbox/sandbox_internal.h"
+#include "deploy/sandbox-host/sandbox/sandbox_query.h"
+#include "deploy/sandbox-host/sandbox/sandbox_table.h"
 
 /* The sandbox as an earlier host left it: running and thawed, or paused and frozen. Without the
  * warden that started it, it is dead or, when it is frozen, will be as soon as it is thawed. */

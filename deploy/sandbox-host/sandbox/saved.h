@@ -5,7 +5,7 @@
  * it, names with tags, start and ready command, environment. It outlives the host and the sandbox
  * it comes from. A name with a tag belongs to one template; who takes it over leaves the other
  * without. Owns: that folder, names and tags. Does not own: templates of SANDBOX_HOST_TEMPLATES
- * (template.h), copying disks (sandbox.h). Threads: any. Failure: -1 with the reason.
+ * (template.h), copying disks (sandbox_copy.h). Threads: any. Failure: -1 with the reason.
  */
 #ifndef SANDBOX_HOST_SAVED_H
 #define SANDBOX_HOST_SAVED_H

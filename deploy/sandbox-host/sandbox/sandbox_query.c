@@ -1,4 +1,6 @@
-/* sandbox_look - what is known of sandboxes, as copies: one, all, their lines and samples. */
+/* sandbox_query - see sandbox_query.h. */
+#include "deploy/sandbox-host/sandbox/sandbox_query.h"
+
 #include <stdlib.h>
 #include <string.h>
 
