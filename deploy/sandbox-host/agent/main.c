@@ -28,6 +28,7 @@
 #include "deploy/sandbox-host/agent/agent.h"
 #include "deploy/sandbox-host/agent/answers.h"
 #include "deploy/sandbox-host/agent/process.h"
+#include "deploy/sandbox-host/agent/process_loop.h"
 #include "deploy/sandbox-host/agent/relay.h"
 #include "deploy/sandbox-host/agent/root.h"
 #include "deploy/sandbox-host/agent/routes.h"
@@ -196,7 +197,8 @@ int main(int argc, char **argv)
     /* a sandbox's memory is its commands': few arenas, and what a large request took goes back */
     (void)mallopt(M_ARENA_MAX, 4);
     (void)mallopt(M_MMAP_THRESHOLD, 256 * 1024);
-    if (service_init(&signal_fd, &err) != 0 || process_init(&err) != 0 || watch_init(&err) != 0) {
+    if (service_init(&signal_fd, &err) != 0 || process_loop_init(&err) != 0 ||
+        watch_init(&err) != 0) {
         goto out;
     }
     snprintf(listen, sizeof(listen), "127.0.0.1:%d", (int)env.port);

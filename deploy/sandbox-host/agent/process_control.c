@@ -1,6 +1,6 @@
-/*
- * process_control - listing, signals, input and terminal size; see process.h.
- */
+/* process_control - see process_control.h. */
+#include "deploy/sandbox-host/agent/process_control.h"
+
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "common/base/clock.h"
-#include "deploy/sandbox-host/agent/process_internal.h"
+#include "deploy/sandbox-host/agent/process_table.h"
 
 #define WRITE_SLICE_MS 100
 #define KILL_WAIT_MS   1000 /* for a killed process to be gone; one in the kernel's hands is not */
@@ -61,8 +61,8 @@ int process_signal(const struct process_selector *selector, int signal, struct c
     }
     if (signal == SIGKILL) {
         process_kill(process);
-        process_loop_wake();
-        /* who hears that it was killed must not find it alive, nor as a zombie */
+        process_table_wake();
+        /* the caller must not find it alive, or as a zombie, after the answer */
         process->refs++;
         await_end(process);
         process_unref(process);
@@ -71,7 +71,7 @@ int process_signal(const struct process_selector *selector, int signal, struct c
             (void)kill(process->pid, signal);
         }
         process->killed = true;
-        process_loop_wake();
+        process_table_wake();
     }
     pthread_mutex_unlock(&process_table.lock);
     return 0;

@@ -17,6 +17,7 @@
 #include "common/base/encode.h"
 #include "common/base/json.h"
 #include "deploy/sandbox-host/agent/process.h"
+#include "deploy/sandbox-host/agent/process_control.h"
 #include "deploy/sandbox-host/agent/rpc_process.h"
 
 #define LOOK_MS         1000 /* how soon a client that left is noticed */
