@@ -99,10 +99,10 @@ def test_at_its_time_all_that_a_command_started_is_dead(alice, sandbox, start, s
 
 def test_servers_that_make_themselves_daemons_are_dead_at_the_commands_time(alice, sandbox):
     number = mark()
-    shell = f"/tmp/{number}"
-    started = (f"tmux -S {shell}.tmux -f /dev/null new-session -d sleep {number}\n"
-               f"redis-server --daemonize yes --port 0 --save '' --dir /tmp --unixsocket {shell}.redis >/dev/null\n"
-               f"until redis-cli -s {shell}.redis ping >/dev/null 2>&1 && pgrep -f '^sleep {number}$' >/dev/null; do sleep 0.1; done\n")
+    place = f"/tmp/{number}"
+    started = (f"tmux -S {place}.tmux -f /dev/null new-session -d sleep {number}\n"
+               f"redis-server --daemonize yes --port 0 --save '' --dir /tmp --unixsocket {place}.redis >/dev/null\n"
+               f"until redis-cli -s {place}.redis ping >/dev/null 2>&1 && pgrep -f '^sleep {number}$' >/dev/null; do sleep 0.1; done\n")
     data = run(alice, sandbox, f"{started}echo begun; sleep 60", timeout_seconds=6)
     assert data == TIMED_OUT | {"output": "begun\n", "stdout": "begun\n"}
     # the brackets keep the pattern from finding the shell that asks
@@ -331,6 +331,31 @@ def test_a_command_is_come_back_to(alice, sandbox):
     assert [item["command_id"] for item in newest["items"] + older["items"]] == [rest, touch, cid]
     raw = alice.get(commands(sandbox, cid, "output", stream="stdout"), Accept="application/octet-stream")
     assert (raw.content, raw.headers["X-Command-ID"]) == (b"a\nb\n", cid)
+
+
+def test_where_the_runner_cannot_be_run_commands_are_bounded_and_their_output_is_not_kept(alice):
+    sandbox = alice.create()["sandbox_id"]
+    # what is left by the first command where /tmp is mounted noexec or the processor is another one
+    alice.run(sandbox, 'for r in /tmp/.sandbox-commands/runner-*; do mv "$r" "$r.no"; done')
+    data = alice.run(sandbox, "echo out; echo err >&2; exit 3")
+    assert (data["stdout"], data["stderr"], data["exit_code"], data["state"]) == ("out\n", "err\n", 3, "exited")
+    cid = data["command_id"]
+    known = alice.ok(alice.get(commands(sandbox, cid)))
+    assert (known["output_kept"], known["state"], known["exit_code"]) == (False, "exited", 3)
+    service = alice.run(sandbox, "sleep 600", background=True)["command_id"]
+    for answer, expected in ((alice.get(commands(sandbox, cid, "output")), (404, "not_found")),
+                             (alice.delete(commands(sandbox, service)), (409, "conflict")),
+                             (alice.post(commands(sandbox, service, "signal"), {"signal": "INT"}), (409, "conflict")),
+                             (alice.post(f"{BASE}/run-cmd", {"sandbox_id": sandbox, "command": "cat", "stdin": "x"}),
+                              (501, "not_implemented"))):
+        assert (answer.status_code, answer.json()["error"]["type"]) == expected, answer.text
+    number = mark()
+    forms = f"setsid -f sleep {number}; {DAEMON} {number}; (env -i setsid sleep {number} &)"
+    data = run(alice, sandbox, f"{forms}; until [ $(pgrep -fc '^sleep {number}$') = 3 ]; do sleep 0.1; done; echo begun; sleep 60",
+               timeout_seconds=6)
+    assert data == TIMED_OUT | {"output": "begun\n", "stdout": "begun\n"}
+    assert alive(alice, sandbox, number) == 0
+    alice.remove(sandbox)
 
 
 def test_output_of_the_background_is_kept(alice, sandbox):
