@@ -80,7 +80,7 @@ $(foreach m,$(MODULES),$(eval $(call MODULE,$(m))))
 
 # sources of a program: its folder and the rooms in it
 program_src = $(sort $(wildcard $(1)/*.c $(foreach r,$(ROOMS_$(1)),$(1)/$(r)/*.c)))
-ROOMS_gateway := http e2b auth work data cli
+ROOMS_gateway := http e2b auth work data cli console
 ROOMS_deploy/sandbox-host := api sandbox isolation
 
 # program: folder, binary, modules in link order, extra libraries, objects it shares with another
@@ -102,6 +102,9 @@ build: $(PROGRAMS)
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
 	@echo "  CC $<"; $(CC) $(CPPFLAGS) $(CPPFLAGS_$(patsubst %/,%,$(dir $<))) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+# the console's files are built in
+$(BUILD)/gateway/console/console.o: $(wildcard gateway/console/*)
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
@@ -177,7 +180,7 @@ clean:
 # WITH_CODE_SERVER=1: sandboxes of this machine come up with VS Code in the browser
 STACK := WITH_CODE_SERVER='$(WITH_CODE_SERVER)' BUILD_DIR='$(BUILD)' deploy/dev/stack.sh
 
-.PHONY: run start stop status logs env test test-all mutation takeover isolation fuzz fuzz-keep chaos soak bench scale-reaper dashboard-shot lint format format-check install-build install-run install-test help
+.PHONY: run start stop status logs env test test-all mutation takeover isolation fuzz fuzz-keep chaos soak bench scale-reaper dashboard-shot console-shot lint format format-check install-build install-run install-test help
 install-build:
 	@deploy/dev/install.sh build
 install-run:
@@ -248,6 +251,12 @@ dashboard-shot:
 	@$(MAKE) --no-print-directory -j2 -s build
 	@BUILD_DIR='$(BUILD)' /usr/bin/python3 tests/dashboard/main.py --out '$(OUT)'
 
+# each view of the console in light, in dark and on a phone
+console-shot: install-test
+	@$(MAKE) --no-print-directory -j2 -s build
+	@mkdir -p build/console && CONSOLE_PICTURES='$(CURDIR)/build/console' PYTHONPATH=. BUILD_DIR='$(BUILD)' \
+	    /usr/bin/python3 -m pytest -q -p no:cacheprovider tests/e2e/test_console.py && ls build/console/*.png
+
 # schemathesis sends what /openapi.json allows and forbids: SCHEMA_EXAMPLES of each call, from SCHEMA_SEED
 SCHEMA_EXAMPLES ?= 50
 SCHEMA_SEED     ?= $(shell date +%s)
@@ -289,4 +298,4 @@ format-check:
 	@clang-format --dry-run -Werror $(FORMATTED)
 
 help:
-	@sed -n 's/^#   //p' Makefile; echo "targets: build run start stop status logs env test test-all mutation takeover isolation fuzz fuzz-keep chaos soak bench scale-reaper host-bench host-churn test-large-files dashboard-shot lint format format-check clean"
+	@sed -n 's/^#   //p' Makefile; echo "targets: build run start stop status logs env test test-all mutation takeover isolation fuzz fuzz-keep chaos soak bench scale-reaper host-bench host-churn test-large-files dashboard-shot console-shot lint format format-check clean"

@@ -1,5 +1,8 @@
-/* handlers_ops - the index page, health, readiness, metrics, documents. */
+/* handlers_ops - the console's files, health, readiness, metrics, documents. */
+#include <string.h>
+
 #include "common/base/metrics.h"
+#include "gateway/console/console.h"
 #include "gateway/http/handlers.h"
 #include "gateway/http/openapi.h"
 
@@ -10,24 +13,40 @@ enum { METRICS_MAX_BYTES = 16 << 20, PAGE_MAX_BYTES = 1 << 18 };
     "Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; "                     \
     "frame-ancestors 'none'\r\n"
 
+/* Scripts and styles come from this server's own files only, so that text of a sandbox runs
+ * nowhere. */
+#define CONSOLE_HEADERS                                                                            \
+    "Cache-Control: no-cache\r\nX-Content-Type-Options: nosniff\r\nReferrer-Policy: "              \
+    "no-referrer\r\n"                                                                              \
+    "Content-Security-Policy: default-src 'none'; script-src 'self'; style-src 'self'; img-src "   \
+    "'self'; connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'\r\n"
+
+static void respond_console_file(struct request *request, const char *name)
+{
+    struct console_asset asset;
+    struct strbuf text;
+
+    if (console_asset_find(name, &asset) == NULL) {
+        struct error err = ERROR_INIT;
+
+        error_set(&err, ERR_ROUTE_NOT_FOUND, "the console has no file of this name");
+        respond_error(request, &err, 0);
+        return;
+    }
+    strbuf_init(&text, asset.bytes + 1);
+    strbuf_append(&text, asset.data, asset.bytes);
+    respond_text(request, 200, asset.content_type, &text, CONSOLE_HEADERS);
+    strbuf_done(&text);
+}
+
 void handle_front_page(struct request *request)
 {
-    struct strbuf page;
+    respond_console_file(request, "index.html");
+}
 
-    strbuf_init(&page, PAGE_MAX_BYTES);
-    strbuf_puts(
-        &page,
-        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>Sandbox "
-        "Server</title><meta name=\"viewport\" content=\"width=device-width\"><style>body{font:"
-        "16px/1.5 system-ui,sans-serif;max-width:40rem;margin:2rem auto;padding:0 1rem}</style>"
-        "</head><body><h1>Sandbox Server</h1><p>This server makes sandboxes, in which programs run "
-        "commands and keep files, and ends them in time. It is an HTTP API; there is nothing to "
-        "log in to here.</p><ul><li><a href=\"/docs\">The API, field by field</a>, and <a "
-        "href=\"/openapi.json\">the same for programs</a></li><li><a href=\"/readyz\">Is it able "
-        "to serve?</a></li></ul><p>The first call is <code>POST /api/v1/auth/login</code>; the "
-        "token it answers with goes into every other.</p></body></html>\n");
-    respond_text(request, 200, "text/html; charset=utf-8", &page, PAGE_HEADERS);
-    strbuf_done(&page);
+void handle_console_file(struct request *request)
+{
+    respond_console_file(request, strrchr(http_path(request->http), '/') + 1);
 }
 
 void handle_healthz(struct request *request)

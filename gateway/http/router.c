@@ -18,6 +18,7 @@
 
 const struct route route_table[] = {
 #define X(method, path, flags, handler) {method, path, flags, handler, #handler},
+#include "gateway/http/console_routes.def"
 #include "gateway/http/routes.def"
 #undef X
 #define X(method, path, flags, handler) {method, path, (flags) | E2B, handler, #handler},
