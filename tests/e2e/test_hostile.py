@@ -132,7 +132,7 @@ class Watch:
         return self.stack.sql("select (select count(*) from sandboxes), (select count(*) from jobs)")
 
     def __enter__(self) -> "Watch":
-        self.mark, self.fds, self.thread_count = len(self.gateway.events()), self.gateway.fd_count(), self.threads()
+        self.mark, self.fds, self.thread_count = len(self.gateway.events()), self.gateway.fd_count_once(), self.threads()
         self.rss, self.before = self.gateway.rss_bytes(), self.rows()
         return self
 
@@ -146,7 +146,7 @@ class Watch:
         assert not loud, loud[:3]
         text = json.dumps(lines)
         assert SECRET not in text and "Bearer" not in text
-        wait_until("descriptors are given back", lambda: self.gateway.fd_count() <= self.fds + 2, 10)
+        wait_until("descriptors are given back", lambda: self.gateway.fd_count_once() <= self.fds + 2, 10)
         assert self.threads() <= self.thread_count
         if "san-" not in str(self.gateway.argv[0]):  # quarantine keeps what is freed
             assert self.gateway.rss_bytes() < self.rss + 40_000_000
