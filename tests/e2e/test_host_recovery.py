@@ -26,6 +26,25 @@ def alive(pid: int) -> bool:
         return False
 
 
+def forget_what_a_reboot_forgets(host: SandboxHost, ids: set[str]) -> None:
+    """Control groups, loop devices, mounts and sockets: all that is in memory once every process is gone."""
+    for group in [path for path in Path("/sys/fs/cgroup").glob("**/sandbox-host/*") if path.name in ids]:
+        for path in sorted((path for path in group.glob("**/") if path.is_dir()), reverse=True):
+            wait_until("the last process of a group", lambda path=path: not (path / "cgroup.procs").read_text(), 10)
+            path.rmdir()
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        if str(host.state) in line.split()[1]:
+            subprocess.run(["umount", "-l", line.split()[1]], check=True)
+    for line in lines("losetup", "-l", "-n", "-O", "NAME,BACK-FILE"):
+        if str(host.state) in line and "/s/" in line:  # one may go by itself, after its last mount
+            subprocess.run(["losetup", "-d", line.split()[0]], check=False)
+    wait_until("the loop devices to go", lambda: loops(host) == 0, 10)
+    assert not cgroups(ids) and str(host.state) not in Path("/proc/self/mounts").read_text()
+    for path in host.state.rglob("*"):
+        if path.is_socket():
+            path.unlink()
+
+
 def restart(host: SandboxHost) -> None:
     """The same program with the same settings, over the folder of the one that is gone."""
     host.process.start()
@@ -151,7 +170,7 @@ def test_pauses_outlive_the_host_and_the_machine(make):
     boot = frozen.ok("cat /proc/sys/kernel/random/boot_id")
     assert frozen.call("pause").status_code == 204 and cold.call("pause", {"memory": False}).status_code == 204
     before = {box.id: box.get().json() for box in (frozen, cold)}
-    for ending in ("stopped", "killed"):
+    for ending in ("stopped", "killed", "rebooted"):
         if ending == "stopped":
             assert host.process.stop(15) == 0
         else:
@@ -159,6 +178,8 @@ def test_pauses_outlive_the_host_and_the_machine(make):
             host.process.kill9()
             os.kill(warden, signal.SIGKILL)
             wait_until("the warden to end", lambda pid=warden: not alive(pid), 10)
+        if ending == "rebooted":
+            forget_what_a_reboot_forgets(host, {frozen.id, cold.id})
         restart(host)
         assert client.ids() == {frozen.id, cold.id}, ending
         for box in (frozen, cold):
