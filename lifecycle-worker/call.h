@@ -11,11 +11,11 @@
 
 #include "lifecycle-worker/flight.h"
 
-/* Makes flight->call anew: no request of it has been made. */
+/* Resets flight->call: it has sent no request. */
 void call_init(struct flight *flight, enum provider_op op);
 /* Enters the gate, which must be open, and takes the first step of flight->call. */
 void call_begin(struct flight *flight, struct gate *gate);
-/* The wait of a FLIGHT_WAITING that has entered its gate is over. */
+/* Continues a FLIGHT_WAITING call, inside its gate, after its wait. */
 void call_resume(struct flight *flight);
 /* Gives the place in the gate back, with what the call has shown of the provider; no effect when
  * none is held. */

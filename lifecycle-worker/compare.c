@@ -49,7 +49,7 @@ static void add_finding(struct compare *compare, enum compare_kind kind,
     }
 }
 
-/* Whether the row has come to rest in a state that the provider's contradicts. */
+/* True when the status contradicts the state at the provider, and no job is changing it. */
 static bool differs(enum sandbox_status status, enum provider_state state)
 {
     switch (status) {
@@ -87,7 +87,7 @@ static bool unnamed(const struct store_sweep_row *owner, enum compare_kind *ret)
     return false; /* a delete that finds it by its tags, or was refused for good */
 }
 
-/* Whether a row of this provider names a sandbox there. */
+/* True when the row names a sandbox at this provider. */
 static bool names_one(const struct store_sweep_row *row)
 {
     return row->provider_sandbox_id[0] != '\0' && !row->elsewhere;

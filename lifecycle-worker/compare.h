@@ -41,7 +41,7 @@ struct compare_finding {
     int64_t missing_since_ms, missing_ms; /* of the row, as in store_sweep_row */
 };
 
-/* One sweep under way; zeroed at first. */
+/* A running sweep; the caller zeroes it first. */
 struct compare {
     struct idset listed_ids;
     struct compare_finding *findings; /* owned */

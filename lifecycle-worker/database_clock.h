@@ -18,8 +18,8 @@ struct database_clock {
 /* The database's clock showed database_ms in the answer to a query sent at sent_ms (monotonic). */
 void database_clock_update(struct database_clock *clock, int64_t database_ms, int64_t sent_ms);
 int64_t database_clock_now_ms(const struct database_clock *clock);
-/* The same, and no earlier than at_ms, which the database's clock has shown: what had passed then
- * has passed. */
+/* The same, but at least at_ms. The database's clock has already shown at_ms, so an estimate
+ * before it is wrong. */
 int64_t database_clock_after_ms(const struct database_clock *clock, int64_t at_ms);
 
 #endif

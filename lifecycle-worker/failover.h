@@ -21,7 +21,7 @@
 #include "common/domain/retry.h"
 #include "lifecycle-worker/flight.h"
 
-/* Whether another provider may make this create. */
+/* True when another provider may run this create. */
 bool failover_is_possible(const struct flight *flight);
 
 /* The flight's call at this gate has ended like this: does the provider answer what becomes of
@@ -36,7 +36,7 @@ bool failover_when_blocked(struct flight *flight, const struct gate *gate, int64
 /* The attempt has failed like this; `decision` is what would follow without a move. */
 bool failover_when_failed(struct flight *flight, const struct provider_step *step,
                           const struct retry_decision *decision);
-/* It is proved that no earlier attempt made anything. */
+/* A lookup has proved that no earlier attempt created a sandbox. */
 bool failover_when_settled(struct flight *flight);
 
 #endif

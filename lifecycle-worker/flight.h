@@ -110,7 +110,7 @@ void flight_become_kill(struct flight *flight, const struct flight_kill *kill);
 /* Log lines name the flight's request, job and sandbox until log_context_clear(). */
 void flight_log_context(const struct flight *flight);
 
-/* Of a FLIGHT_JOB. */
+/* Fields of a FLIGHT_JOB. */
 const struct job *flight_job(const struct flight *flight);
 const struct sandbox *flight_sandbox(const struct flight *flight);
 /* When an earlier attempt last may have sent a create, by the database's clock; 0 = none did. */

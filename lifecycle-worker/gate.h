@@ -18,7 +18,7 @@
 
 enum gate_state { GATE_CLOSED, GATE_PROBING, GATE_OPEN };
 
-/* What a call has shown of its provider. */
+/* The state of the provider that a finished call implies. */
 enum gate_verdict {
     GATE_VERDICT_NONE,
     GATE_VERDICT_WORKS,
@@ -40,7 +40,7 @@ struct gate_policy {
 enum { GATE_OP_KILL = JOB_OP_COUNT, GATE_OP_SWEEP, GATE_OPS };
 const char *gate_op_name(int op);
 
-/* Since this process began. */
+/* Counters since this process started. */
 struct gate_counts {
     int64_t ended[GATE_OPS][OUTCOME_COUNT];         /* attempts, by how they ended */
     int64_t requests[GATE_OPS][METRIC_BUCKETS + 1]; /* HTTP requests, by how long they took */
@@ -84,7 +84,7 @@ int gate_limit(const struct gate *gate);
 int64_t gate_blocked_ms(const struct gate *gate, int64_t now_ms);
 /* How many calls may start now. */
 int gate_room(const struct gate *gate, int64_t now_ms);
-/* Whether the retry budget lets an attempt start; counts it if so. */
+/* True when the retry budget lets an attempt start; then counts the attempt. */
 bool gate_take_attempt(struct gate *gate, const struct gate_policy *policy, int64_t now_ms,
                        bool is_retry);
 /* Takes a place; only when gate_blocked_ms() is 0. The first call after an open time is a probe. */
@@ -92,7 +92,7 @@ void gate_enter(struct gate *gate);
 /* Gives back the place taken at began_ms. True when this opened the breaker. */
 bool gate_leave(struct gate *gate, const struct gate_policy *policy, int64_t now_ms,
                 int64_t began_ms, enum gate_verdict verdict);
-/* What an outcome shows of the provider. */
+/* The verdict that an outcome implies. */
 enum gate_verdict gate_verdict_of(enum outcome outcome, int http_status);
 /* Takes over the hold that all workers share; left_ms 0 = there is none. */
 void gate_hold(struct gate *gate, int64_t now_ms, int64_t left_ms, bool key_refused);

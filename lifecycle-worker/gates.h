@@ -13,7 +13,7 @@
 void gates_init(struct worker *worker);
 /* The gate of this provider; NULL = it is not configured on this worker. */
 struct gate *gates_find(struct worker *worker, const char *provider);
-/* What operators call this provider; its own id when it is not configured on this worker. */
+/* The provider's label for operators; its id when this worker does not call it. */
 const char *gates_label(struct worker *worker, const char *provider);
 /* Stops all calls to a provider for hold_ms, in this worker and in the others. */
 void gates_hold(struct worker *worker, const char *provider, int64_t hold_ms, enum outcome outcome);

@@ -19,7 +19,7 @@ static bool is_due(const struct flight *flight, const struct provider_step *step
            flight->attempt_end_ms - clock_mono_ms() >= START_MIN_MS;
 }
 
-/* As the answer gave it, else as the row has it. */
+/* Takes each value from the answer, or from the row where the answer has none. */
 static struct provider_target target_of(const struct flight *flight)
 {
     const struct provider_result *result = &flight->call.result;

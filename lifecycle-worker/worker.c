@@ -382,7 +382,7 @@ static void take_over(struct worker *worker, int64_t now_ms)
     }
 }
 
-/* While Redis is away or refuses writes, reads from PostgreSQL what is due. */
+/* Reads the due jobs from PostgreSQL while Redis is away or refuses writes. */
 static void poll_due(struct worker *worker, int64_t now_ms)
 {
     bool degraded = dependencies_queue_is_degraded(worker, now_ms);

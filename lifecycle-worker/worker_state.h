@@ -54,8 +54,8 @@ struct worker {
     char identity[SERVICE_NAME_BYTES];
     char deployment_id[UUID_BYTES]; /* "" until PostgreSQL has answered */
     struct queue_owner owner;       /* of the Redis keys: the same id */
-    bool keys_ours;                 /* seen once: another's mark is then no reason to end */
-    struct error refusal;           /* why this worker must not run; ERR_OK = it may */
+    bool keys_ours; /* the mark was ours once; a foreign mark then no longer ends the worker */
+    struct error refusal; /* why this worker must not run; ERR_OK = it may */
     struct retry_policy policy;
     struct absence_policy absence;
     struct gate_policy gate_policy;

@@ -90,7 +90,7 @@ static bool knows_owner(struct sweep *sweep)
     return true;
 }
 
-/* What cannot be sent now is found by the outbox later. Frees the array. */
+/* Sends the wake-ups and frees the array. The outbox later finds those that Redis did not take. */
 static void send_wakeups(struct sweep *sweep, struct wakeup *wakeups, size_t count)
 {
     struct error err = ERROR_INIT;
@@ -352,7 +352,7 @@ static void run_reconcile(struct sweep *sweep, int64_t now_ms)
 
 /* ---- housekeeping ------------------------------------------------------------------------- */
 
-/* One batch of everything that only grows. *ret_more: of something there is more. */
+/* Prunes one batch of each growing table. *ret_more: at least one table has more to prune. */
 static int prune_batches(struct sweep *sweep, bool *ret_more, struct error *err)
 {
     const struct reaper_config *config = sweep->config;
@@ -376,7 +376,7 @@ static int prune_batches(struct sweep *sweep, bool *ret_more, struct error *err)
     return 0;
 }
 
-/* While there is more it goes on, for half of the time at most: deadlines come first. */
+/* Goes on while rows remain, for at most half of the time, because deadlines come first. */
 static void run_prune(struct sweep *sweep, int64_t now_ms)
 {
     struct error err = ERROR_INIT;

@@ -24,13 +24,13 @@ struct sweep {
     struct queue *queue;
     char identity[SERVICE_NAME_BYTES];
     bool store_up, queue_up;
-    struct queue_owner owner;               /* of the Redis keys: this database's deployment id */
-    bool keys_ours;                         /* seen once: another's mark is then no reason to end */
+    struct queue_owner owner; /* of the Redis keys: this database's deployment id */
+    bool keys_ours; /* the mark was ours once; a foreign mark then no longer ends the reaper */
     struct error refusal;                   /* why this reaper must not run; ERR_OK = it may */
     int64_t store_retry_ms, queue_retry_ms; /* monotonic, as are all below */
     int64_t next_deadlines_ms, next_outbox_ms, next_lifetimes_ms, next_prune_ms, next_reconcile_ms;
     int64_t next_stats_ms, next_heartbeat_ms, next_beat_ms, next_dead_look_ms;
-    int64_t queue_refused_ms; /* Redis is up and last refused something; 0 = works */
+    int64_t queue_refused_ms; /* when Redis, though up, last refused a command; 0 = it works */
     bool prune_goes_on;       /* the last batch was full */
     bool refill;              /* Redis was wiped and not every job is back on its stream */
     int64_t started_wall_ms;

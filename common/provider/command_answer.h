@@ -24,7 +24,7 @@ enum command_answer_end {
 struct command_answer {
     const char *id; /* of the command asked about; borrowed */
     bool base64;    /* how bytes come */
-    /* As struct command_follow has it; NULL: bytes are dropped. */
+    /* Receives output as in struct command_follow; NULL = drop the output. */
     int (*on_output)(void *arg, enum exec_stream stream, const void *data, size_t bytes,
                      int64_t next);
     void *arg;

@@ -40,7 +40,7 @@ static void send_page(const struct daytona *daytona, struct provider_call *call,
     strbuf_done(&labels);
 }
 
-/* As the other operations see them: what does not run and can be looked at is paused. */
+/* Maps states as the other operations do: a sandbox that exists and does not run is paused. */
 static enum provider_state state_of(enum daytona_kind kind)
 {
     switch (kind) {

@@ -14,7 +14,7 @@
 
 #include "common/provider/provider.h"
 
-/* In the environment of a command and of what it starts: an id of its own. */
+/* Environment variable with the command's id; the processes that it starts inherit it. */
 #define PROVIDER_EXEC_ID "SANDBOX_EXEC_ID"
 
 extern const char provider_script_boot[];
@@ -27,30 +27,30 @@ enum {
     EXEC_MARK_MAX_BYTES = 1024
 };
 
-/* What the runner wrote into one command's output. */
+/* Separates a command's output from the marks that its runner writes into it. */
 struct exec_marks {
     const char *id; /* borrowed; PROVIDER_EXEC_ID of the command */
     struct {
-        char held[EXEC_MARK_MAX_BYTES]; /* the beginning of what may be a mark */
+        char held[EXEC_MARK_MAX_BYTES]; /* bytes that may begin a mark */
         size_t held_bytes;
         bool ended;
     } streams[2];
     struct exec_result *result;
-    char refused; /* the first letter of why there is no such cwd; '\0' = it is there */
+    char refused; /* first letter of the reason why the cwd is unusable; '\0' = it is usable */
     bool stopped; /* on_output asked to stop */
 };
 /* Takes output in any split; gives what belongs to the command to on_output. Bytes behind the end
  * of the command's own process are dropped. -1: on_output asked to stop. */
 int exec_marks_feed(struct exec_marks *marks, enum exec_stream stream, const char *data,
                     size_t bytes, exec_output_fn on_output, void *arg);
-/* No more will come: what is held was no mark. */
+/* The output has ended: gives held bytes, which were no mark, to on_output. */
 int exec_marks_flush(struct exec_marks *marks, exec_output_fn on_output, void *arg);
-/* Both streams have told how it ended; *result says it. */
+/* True when both streams have ended with a mark; *result then holds the exit. */
 bool exec_marks_complete(const struct exec_marks *marks);
 /* -1 + ERR_INVALID when the command could not be started in its cwd. */
 int exec_marks_check(const struct exec_marks *marks, struct error *err) MUST_CHECK;
 
-/* What kill.sh printed into ret->survivors; -1: it did not get to its end. */
+/* Reads the survivors that kill.sh printed into ret->survivors. -1: kill.sh did not finish. */
 int exec_take_left(struct exec_result *ret, const char *text) MUST_CHECK;
 
 /* LIMIT of runner.sh: hundredths of a second, rounded up. */

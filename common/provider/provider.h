@@ -325,7 +325,7 @@ size_t provider_set_count(const struct provider_set *set);
 /* How many of `total` places one provider may hold: three quarters where there are several, so that
  * one that answers nothing leaves room for the others. */
 int provider_set_share(const struct provider_set *set, int total);
-/* In that order; NULL behind the last. */
+/* The providers in configured order; NULL behind the last one. */
 struct provider *provider_set_at(struct provider_set *set, size_t index);
 struct provider *provider_set_default(struct provider_set *set);
 struct provider *provider_set_find(struct provider_set *set, const char *name); /* or NULL */

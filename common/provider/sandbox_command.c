@@ -62,7 +62,7 @@ static void add_number(struct arguments *args, int64_t number)
     add_text(args, text);
 }
 
-/* In pieces, none of which ends within a character. */
+/* Delivers the text in pieces that never split a UTF-8 character. */
 static void add_pieces(struct arguments *args, const char *text, size_t left)
 {
     do {
@@ -308,7 +308,7 @@ static bool wait_to_try(struct following *following, const struct error *err)
     return true;
 }
 
-/* What a whole answer means: 1 = ask again, 0 = over, -1 with err. */
+/* Judges a complete answer: 1 = poll again, 0 = the command has ended, -1 with err. */
 static int take_end(struct following *following, const struct command_answer *answer,
                     struct error *err)
 {

@@ -51,7 +51,7 @@ void sandbox_files_close(const struct sandbox_files *files, struct sandbox_files
  * before leaves the old file. Follows a link. A replaced file keeps its mode and owner. */
 int sandbox_files_write(const struct sandbox_files *files, const char *path, file_read_fn read,
                         void *arg, int64_t bytes /* -1 = unknown */, struct error *err) MUST_CHECK;
-/* The same for content in memory; a short content needs one call. */
+/* Writes a file from memory; short content needs one provider call. */
 int sandbox_files_write_bytes(const struct sandbox_files *files, const char *path, const void *data,
                               size_t bytes, struct error *err) MUST_CHECK;
 

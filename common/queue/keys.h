@@ -14,7 +14,7 @@
 #define QUEUE_KEY_WORKER     "workers:"  /* + consumer: heartbeat with TTL */
 #define QUEUE_KEY_REAPER     "reapers:"  /* + name: heartbeat with TTL */
 #define QUEUE_KEY_RATE       "rate:"     /* + hash of a user: bucket of calls, with TTL */
-#define QUEUE_KEY_MARK       "mark"      /* whose keys these are; absent = Redis was wiped */
+#define QUEUE_KEY_MARK       "mark"      /* id of the owning deployment; absent = Redis was wiped */
 #define QUEUE_GROUP          "lifecycle-workers"
 
 /* Longest key: the prefix, a name from above, and what follows it. */
@@ -32,7 +32,7 @@ enum { QUEUE_PREFIX_BYTES = 65, QUEUE_KEY_BYTES = QUEUE_PREFIX_BYTES + 16 + 256 
 #define QUEUE_FIELD_ENQUEUED "enqueued_at"
 #define QUEUE_FIELD_REPLY    "reply_to"
 #define QUEUE_FIELD_TRACE    "traceparent"
-/* Beside job_id: of a reply, and of a dead letter. */
+/* Further fields: a reply has a state, a dead letter has an error. */
 #define QUEUE_FIELD_STATE "state"
 #define QUEUE_FIELD_ERROR "error"
 

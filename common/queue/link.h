@@ -34,7 +34,7 @@ const char *queue_key(const struct queue_keys *keys, const char *kind, const cha
 
 struct queue_link {
     struct queue_keys keys;
-    struct queue_owner *owner; /* borrowed; NULL = whoever's keys they are */
+    struct queue_owner *owner; /* borrowed; NULL = the owner is not checked */
     char *host;
     int port;
     int database;
@@ -51,8 +51,9 @@ struct queue_link {
 void queue_link_init(struct queue_link *link, const struct queue_options *options);
 void queue_link_done(struct queue_link *link);
 void queue_link_drop(struct queue_link *link);
-/* Between commands. Connects when there is no connection, or one beyond its age, which is kept
- * while no better one is to be had. *ret_fresh (may be NULL) tells that it just did. */
+/* Call it between commands. Connects when there is no connection, or when the connection is
+ * older than max_age_ms; an old connection stays in use while a new one fails. *ret_fresh (may
+ * be NULL) = a new connection was made. */
 int queue_link_open(struct queue_link *link, bool *ret_fresh, struct error *err) MUST_CHECK;
 
 /* A command under construction; text is borrowed until queue_link_append(). */
@@ -85,9 +86,9 @@ int queue_link_skip(struct queue_link *link, size_t count, struct error *err) MU
 /* One command, one reply. */
 int queue_link_call(struct queue_link *link, const struct queue_args *args, redisReply **ret,
                     struct error *err) MUST_CHECK;
-/* What an error reply means. Returns -1. */
+/* Translates an error reply into `err`. Returns -1. */
 int queue_reply_error(const redisReply *reply, struct error *err);
-/* After an error reply that means this the connection is still good. */
+/* True when the connection is still usable after this error. */
 bool queue_link_kept(const struct error *err);
 bool queue_reply_begins(const redisReply *reply, const char *prefix);
 
@@ -96,8 +97,8 @@ void queue_args_wakeup(struct queue_args *args, const struct queue_keys *keys,
                        const struct wakeup *wakeup);
 /* The op of a stream key, or -1. */
 int queue_stream_op(const struct queue_keys *keys, const redisReply *key);
-/* Is the mark's value another deployment's id? Then ERR_CONFIG names both. The value of a version
- * that wrote no id is nobody's. */
+/* Checks the value of the mark. ERR_CONFIG names both deployments when it is another
+ * deployment's id. Old versions wrote a value without an id; it matches every deployment. */
 int queue_owner_check(struct queue_owner *owner, const char *mark, const char *prefix,
                       struct error *err) MUST_CHECK;
 /* Reads one [id, [field, value ...]] of the stream of `op`. -1 when it is not even an entry. A

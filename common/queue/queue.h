@@ -74,16 +74,16 @@ int queue_settle(struct queue *queue, const struct queue_entry *acks, size_t ack
 /* Adds a dead letter (job_id op sandbox_id error). `error` is secret-free. */
 int queue_add_dead(struct queue *queue, const struct wakeup *wakeup, const char *error,
                    struct error *err) MUST_CHECK;
-/* Is the list of the dead there, if only empty? */
+/* Sets *ret to true when the dead-letter stream exists, even if it is empty. */
 int queue_dead_present(struct queue *queue, bool *ret, struct error *err) MUST_CHECK;
 
 /* Creates all streams and the group at 0 where missing, and the mark with our id. *ret_was_wiped:
  * the mark was absent, so every unfinished job must be enqueued again. ERR_CONFIG: the mark is
  * another deployment's, and nothing was made. Needs the owner's id. */
 int queue_prepare(struct queue *queue, bool *ret_was_wiped, struct error *err) MUST_CHECK;
-/* Only looks at the mark. ERR_CONFIG: it is another deployment's. */
+/* Reads the mark without making it. ERR_CONFIG: the mark is another deployment's. */
 int queue_mark_present(struct queue *queue, bool *ret, struct error *err) MUST_CHECK;
-/* The keys' prefix, for people. */
+/* The prefix of every key, for log lines and error texts. */
 const char *queue_prefix(const struct queue *queue);
 
 /* Hold of a provider: set for ms (never shortens one) with a word why, and ms left (0 = none, and
@@ -99,17 +99,17 @@ enum { QUEUE_RATE_KEY_BYTES = 65 };
 struct queue_rate {
     char key[QUEUE_RATE_KEY_BYTES];
     int64_t per_second, burst;
-    int64_t used;     /* taken since the last call */
-    int64_t ret_left; /* what is left of it, of all takers; < 0 = more was taken than there was */
+    int64_t used;     /* tokens that this gateway took since the last call */
+    int64_t ret_left; /* tokens left in the shared bucket; < 0 = gateways took too many */
 };
-/* All in one command. */
+/* Takes from every bucket with one command. */
 int queue_rates(struct queue *queue, struct queue_rate *rates, size_t count,
                 struct error *err) MUST_CHECK;
 
 int queue_heartbeat(struct queue *queue, const char *consumer, int64_t ttl_ms,
                     const char *info_json, struct error *err) MUST_CHECK;
 int queue_heartbeat_remove(struct queue *queue, const char *consumer, struct error *err) MUST_CHECK;
-/* The same for reapers, under keys of their own: a reaper is no worker. */
+/* Heartbeats of reapers. Their keys differ, so that no reaper counts as a worker. */
 int queue_reaper_heartbeat(struct queue *queue, const char *name, int64_t ttl_ms,
                            const char *info_json, struct error *err) MUST_CHECK;
 int queue_reaper_heartbeat_remove(struct queue *queue, const char *name,
@@ -121,7 +121,7 @@ enum queue_role { QUEUE_ROLE_WORKER, QUEUE_ROLE_REAPER };
  * (the first part of service_identity()). */
 int queue_alive(struct queue *queue, enum queue_role role, const char *host, int *ret,
                 struct error *err) MUST_CHECK;
-/* What the live processes of that role say of themselves. */
+/* The heartbeat of one live process. */
 struct queue_beat {
     char name[160];  /* service_identity() */
     char *info_json; /* heap */
@@ -135,7 +135,8 @@ void queue_beats_free(struct queue_beat *beats, size_t count);
 int queue_health(const struct queue_options *options, enum queue_role role,
                  struct error *err) MUST_CHECK;
 
-/* What an operator wants to know of Redis. Texts are "" where Redis did not tell. */
+/* Facts about Redis that `doctor` and the health checks report. A text is "" when Redis did not
+ * send it. */
 struct queue_facts {
     char version[32];
     char role[16];             /* "master", "slave" */
@@ -145,8 +146,8 @@ struct queue_facts {
     int64_t wall_ms;                            /* its clock */
     int64_t dead_letters;
 };
-/* What keeps parts of it from working, "" when nothing does: a Redis that takes no more writes,
- * keys of ours that are of another type. */
+/* Describes why parts of Redis do not work: it takes no more writes, or a key of ours has
+ * another type. "" = everything works. */
 enum { QUEUE_CONDITION_BYTES = 256 };
 int queue_condition(struct queue *queue, char ret[QUEUE_CONDITION_BYTES],
                     struct error *err) MUST_CHECK;
@@ -189,8 +190,8 @@ int queue_reader_fd(const struct queue_reader *reader); /* -1 when not connected
  * and UNBLOCKED are ERR_NOT_FOUND: call queue_prepare(). */
 int queue_reader_take(struct queue_reader *reader, struct queue_entry *ret, size_t max,
                       size_t *ret_count, bool *ret_done, struct error *err) MUST_CHECK;
-/* The stream that cannot be read, and why; NULL = none. It is left out, and looked at again after
- * every block time. */
+/* The stream that the reader cannot read, and why; NULL = none. The reader leaves it out and
+ * retries it after every block time. */
 const char *queue_reader_fault(const struct queue_reader *reader);
 
 /* ---- replies (gateway's dispatcher thread) -------------------------------------------------- */

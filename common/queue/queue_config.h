@@ -29,7 +29,7 @@ struct queue_config {
      "0", false, false, "Redis database number"},                                                  \
     {"REDIS_PREFIX", CONFIG_STRING, (at_) + offsetof(struct queue_config, prefix), 1, 64,          \
      "sandbox:", false, false,                                                                     \
-     "begins every key; deployments that share a Redis database need one each"},                   \
+     "prefix of every key; each deployment in a shared Redis database needs its own"},                   \
     {"REDIS_USERNAME", CONFIG_STRING, (at_) + offsetof(struct queue_config, username), 0, 255,     \
      NULL, false, false, "Redis ACL user; empty = default user"},                                  \
     {"REDIS_PASSWORD", CONFIG_STRING, (at_) + offsetof(struct queue_config, password), 0, 4096,    \

@@ -33,7 +33,7 @@ struct store_options {
     int pool_wait_ms;         /* 2000 */
 };
 
-/* Never connects itself: a process starts while the database is away. */
+/* Does not connect, so that a process can start while the database is away. */
 struct store *store_new(const struct store_options *options);
 void store_free(struct store *store);
 /* One round trip; also the schema check: ERR_CONFIG when migrations are missing. */
@@ -65,10 +65,10 @@ int store_user_find(struct store *store, const char *username, struct store_user
 int store_user_find_login(struct store *store, const char *username, const char *address,
                           struct store_user *ret, bool *ret_known_address,
                           struct error *err) MUST_CHECK;
-/* The right password came from `address`. */
+/* Records that the user logged in with the right password from `address`. */
 int store_login_address(struct store *store, const char *user_id, const char *address,
                         struct error *err) MUST_CHECK;
-/* Both end every token that the user has. */
+/* This call and the next one end every token that the user has. */
 int store_user_set_password(struct store *store, const char *username, const char *hash,
                             struct error *err) MUST_CHECK;
 int store_user_set_disabled(struct store *store, const char *username, bool disabled,
@@ -99,7 +99,7 @@ int store_users_changed(struct store *store, int64_t after,
 
 /* ---- accepting work (gateway) ------------------------------------------------------------ */
 
-/* What an owner may have who has no limit of its own; 0 = no limit. */
+/* Default limits of an owner that has no limit of its own; 0 = no limit. */
 struct store_quota {
     int64_t max_sandboxes, max_paused, creates_per_minute;
 };
@@ -137,9 +137,9 @@ struct store_key_ask {
     unsigned
         again; /* bit per enum outcome: after a job that failed so, the request may run again */
 };
-/* What is known of one caller's Idempotency-Key. */
+/* The state of one caller's Idempotency-Key. */
 struct store_key {
-    bool mine; /* nobody had it: the caller works on it now */
+    bool mine; /* the caller has just claimed it */
     char request_hash[SHA256_HEX_BYTES];
     char job_id[UUID_BYTES], sandbox_id[UUID_BYTES]; /* "" until a job was accepted */
     int status;                                      /* 0 until it was answered */
@@ -147,7 +147,7 @@ struct store_key {
     bool once;
     int64_t claimed_ago_ms;
 };
-/* Claims the key, or tells what became of it. */
+/* Claims the key for the caller, or returns the state that an earlier claim left. */
 int store_key_claim(struct store *store, const struct store_key_ask *ask, struct store_key *ret,
                     struct error *err) MUST_CHECK;
 void store_key_done(struct store_key *key);
@@ -156,7 +156,7 @@ void store_key_done(struct store_key *key);
 int store_key_answer(struct store *store, const struct store_key_ask *ask, const char *job_id,
                      int status, const char *body, struct store_key *ret,
                      struct error *err) MUST_CHECK;
-/* Gives back a claim that came to nothing, so that the key may be tried again. */
+/* Releases the claim of a request that accepted no job, so that the client may retry the key. */
 int store_key_release(struct store *store, const char *owner, const char *key, const char *claim,
                       struct error *err) MUST_CHECK;
 /* Inserts the sandbox row (status creating) and its create job (seq 1) in one statement. `sandbox`
@@ -172,7 +172,8 @@ int store_accept_create(struct store *store, const struct sandbox *sandbox,
 int store_accept_job(struct store *store, const struct store_accept *accept, const char *job_id,
                      struct wakeup *ret_wakeup, bool *ret_joined, struct error *err) MUST_CHECK;
 
-/* owner NULL or admin: any owner. Deleted ones are ERR_SANDBOX_NOT_FOUND. */
+/* Reads one sandbox. `owner` NULL or `admin` matches any owner. A deleted sandbox is
+ * ERR_SANDBOX_NOT_FOUND. */
 int store_sandbox_get(struct store *store, const char *sandbox_id, const char *owner, bool admin,
                       struct sandbox *ret, struct error *err) MUST_CHECK;
 struct store_list_filter {
@@ -212,16 +213,16 @@ enum store_role { STORE_ROLE_WORKER, STORE_ROLE_REAPER };
 int store_process_beat(struct store *store, enum store_role role, const char *name,
                        int64_t interval_ms, int64_t wall_ms, const char *figures,
                        int64_t *ret_database_ms, struct error *err) MUST_CHECK;
-/* At the process's end. */
+/* A process that stops removes its own heartbeat. */
 int store_process_end(struct store *store, const char *name, struct error *err) MUST_CHECK;
-/* Removes those that have been dead for silent_ms. */
+/* Removes the heartbeats of processes that have been dead for silent_ms. */
 int store_processes_prune(struct store *store, int64_t silent_ms, struct error *err) MUST_CHECK;
 struct store_process {
     char name[160];
     enum store_role role;
     int64_t clock_offset_ms; /* its clock minus the database's */
 };
-/* The live workers that cannot tell Redis their figures, and these. Heap array. */
+/* Reads the figures that live workers could not send to Redis. *ret is a heap array. */
 struct store_figures {
     char name[160];
     char *json;
@@ -233,7 +234,7 @@ void store_figures_free(struct store_figures *figures, size_t count);
  * ERR_NOT_FOUND, ERR_DATABASE_DOWN. */
 int store_process_health(const struct store_options *options, enum store_role role,
                          struct error *err) MUST_CHECK;
-/* Those whose heartbeats come. *ret heap array. */
+/* Lists the processes whose heartbeats still come. *ret is a heap array. */
 int store_processes_live(struct store *store, struct store_process **ret, size_t *ret_count,
                          struct error *err) MUST_CHECK;
 
@@ -346,8 +347,8 @@ int store_reap_deadlines(struct store *store, int limit, struct wakeup **ret_wak
 /* The same for those whose delete_at has come: inserts their delete job (origin lifetime). */
 int store_reap_lives(struct store *store, int limit, struct wakeup **ret_wakeups, size_t *ret_count,
                      struct error *err) MUST_CHECK;
-/* Whether any job was ever accepted and is still kept: without one, a queue without its mark is
- * new. */
+/* Sets *ret to true when the database still keeps a job. Without a job, a queue that lacks its
+ * mark is new rather than wiped. */
 int store_has_jobs(struct store *store, bool *ret, struct error *err) MUST_CHECK;
 /* ms until the earliest expires_at that is not due yet; max_ms when none is nearer. */
 int store_next_deadline_ms(struct store *store, int64_t max_ms, int64_t *ret_ms,
@@ -359,7 +360,7 @@ int store_next_deadline_ms(struct store *store, int64_t max_ms, int64_t *ret_ms,
 int store_outbox(struct store *store, int limit, int64_t base_ms, bool all,
                  struct wakeup **ret_wakeups, size_t *ret_count, struct error *err) MUST_CHECK;
 
-/* A dead job that is not in the list of the dead in Redis. */
+/* A dead job whose dead letter is not in Redis yet. */
 struct store_dead_letter {
     struct wakeup wakeup;
     char error[256]; /* secret-free */
@@ -371,7 +372,7 @@ int store_dead_claim(struct store *store, int limit, int64_t claim_ms,
                      struct error *err) MUST_CHECK;
 int store_dead_listed(struct store *store, const struct store_dead_letter *letters, size_t count,
                       struct error *err) MUST_CHECK;
-/* Redis was wiped: all of them again. */
+/* Marks every dead job as not listed, because Redis was wiped. */
 int store_dead_relist(struct store *store, struct error *err) MUST_CHECK;
 
 /* Running sandboxes whose provider_expires_at is nearer than horizon_ms and too early:
@@ -384,15 +385,15 @@ int store_reap_lifetimes(struct store *store, const char *provider, int limit, i
                          struct wakeup **ret_wakeups, size_t *ret_count,
                          struct error *err) MUST_CHECK;
 
-/* What only grows. Each call removes one small batch of what is older than age_ms, so that its
- * locks are short; *ret_full = there may be more. */
+/* Tables that only grow. Each call deletes one small batch of rows older than age_ms, so that it
+ * holds its locks for a short time. *ret_full = more such rows may exist. */
 enum store_prunable {
     STORE_PRUNE_KEYS,      /* Idempotency-Keys, by their creation */
     STORE_PRUNE_TOKENS,    /* revoked tokens, by their own end */
-    STORE_PRUNE_EVENTS,    /* history of sandboxes that no row names */
+    STORE_PRUNE_EVENTS,    /* events whose sandbox has no row */
     STORE_PRUNE_SANDBOXES, /* ended ones with jobs and events; their usage figures are kept */
     STORE_PRUNE_COMMANDS,  /* ended ones, by the end of their retention */
-    STORE_PRUNE_COMMANDS_OF_ENDED, /* open ones of sandboxes that have ended */
+    STORE_PRUNE_COMMANDS_OF_ENDED, /* unfinished ones of ended sandboxes */
     STORE_PRUNABLE_COUNT
 };
 int store_prune(struct store *store, enum store_prunable what, int64_t age_ms, bool *ret_full,
@@ -411,10 +412,11 @@ int store_sweep_ask(struct store *store, const char *provider, int64_t interval_
 int store_sweep_claim(struct store *store, const char *sweep_id, const char *owner,
                       int64_t lease_ms, char ret_provider[PROVIDER_BYTES],
                       struct error *err) MUST_CHECK;
-/* Sweeps that nobody has taken, for a worker that Redis cannot wake. *ret_ids heap array. */
+/* Lists the sweeps that no worker has claimed, for a worker that Redis cannot wake. *ret_ids is
+ * a heap array. */
 int store_sweeps_asked(struct store *store, int limit, char (**ret_ids)[UUID_BYTES],
                        size_t *ret_count, struct error *err) MUST_CHECK;
-/* `error` NULL: every page was seen and judged. */
+/* Ends the sweep. `error` NULL = the sweep compared every page. */
 int store_sweep_end(struct store *store, const char *sweep_id, const char *error,
                     struct error *err) MUST_CHECK;
 
@@ -496,7 +498,7 @@ struct store_stats {
 };
 int store_stats(struct store *store, struct store_stats *ret, struct error *err) MUST_CHECK;
 
-/* What an operator wants to know of PostgreSQL. */
+/* Facts about PostgreSQL that `doctor` and the health checks report. */
 struct store_facts {
     char version[64];
     int schema_version;
@@ -512,7 +514,7 @@ int store_jobs_list(struct store *store, int state /* or -1 */, int limit, struc
                     size_t *ret_count, struct error *err) MUST_CHECK;
 int store_job_get(struct store *store, const char *job_id, struct job *ret,
                   struct error *err) MUST_CHECK;
-/* A dead or failed job again, as a new job with a new seq. */
+/* Repeats a dead or failed job as a new job with a new seq. */
 int store_job_redrive(struct store *store, const char *job_id, const char *new_job_id,
                       struct wakeup *ret_wakeup, struct error *err) MUST_CHECK;
 

@@ -10,7 +10,7 @@ static int sandbox_not_found(struct error *err)
     return error_set(err, ERR_SANDBOX_NOT_FOUND, "no such sandbox");
 }
 
-/* What a job is made with, whatever it is for: six parameters. */
+/* Adds the six parameters that every new job has. */
 static void param_job(struct params *p, const struct store_accept *accept)
 {
     param_text(p, accept->params_json != NULL ? accept->params_json : "{}");

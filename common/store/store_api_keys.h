@@ -30,10 +30,10 @@ int store_api_key_add(struct store *store, const struct store_api_key *key, int 
 int store_api_keys_list(struct store *store, const char *owner, const char *after_id, int limit,
                         struct store_api_key **ret, size_t *ret_count,
                         struct error *err) MUST_CHECK;
-/* The unrevoked key of that id; `owner` NULL = of anybody. ERR_NOT_FOUND. */
+/* Reads the unrevoked key with this id; `owner` NULL matches any owner. ERR_NOT_FOUND. */
 int store_api_key_get(struct store *store, const char *id, const char *owner,
                       struct store_api_key *ret, struct error *err) MUST_CHECK;
-/* Ends it: every gateway refuses it with its next refresh. ERR_NOT_FOUND. */
+/* Revokes the key: every gateway refuses it after its next refresh. ERR_NOT_FOUND. */
 int store_api_key_revoke(struct store *store, const char *id, const char *owner,
                          struct error *err) MUST_CHECK;
 /* Adds `replacement`, and lets the key `id` expire after overlap_ms if it would not sooner. */
@@ -41,17 +41,17 @@ int store_api_key_rotate(struct store *store, const char *id,
                          const struct store_api_key *replacement, int64_t overlap_ms,
                          struct error *err) MUST_CHECK;
 
-/* Whoever a key stands for. */
+/* The owner on whose behalf a key acts. */
 struct store_api_key_holder {
     struct store_api_key key;
     bool is_user; /* the owner is a user of ours; the rest is then that user's */
     bool admin, disabled;
     int64_t token_generation;
 };
-/* By the SHA-256 of the key, unrevoked. ERR_NOT_FOUND. */
+/* Finds the unrevoked key with this SHA-256. ERR_NOT_FOUND. */
 int store_api_key_find(struct store *store, const char *hash, struct store_api_key_holder *ret,
                        struct error *err) MUST_CHECK;
-/* These were used just now; kept to the minute. */
+/* Records that these keys were used now, with a precision of one minute. */
 int store_api_keys_used(struct store *store, const char *const *ids, size_t count,
                         struct error *err) MUST_CHECK;
 

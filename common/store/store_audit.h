@@ -30,7 +30,7 @@ struct store_audit {
     char detail[AUDIT_DETAIL_BYTES];
 };
 
-/* One statement for all. */
+/* Writes all records with one statement. */
 int store_audit_add(struct store *store, const struct store_audit *const *records, size_t count,
                     struct error *err) MUST_CHECK;
 
@@ -39,10 +39,10 @@ struct store_audit_filter {
     int64_t before_id;                   /* 0 = from the newest */
     int limit;
 };
-/* The newest first. *ret is a heap array. */
+/* Lists matching records, newest first. *ret is a heap array. */
 int store_audit_list(struct store *store, const struct store_audit_filter *filter,
                      struct store_audit **ret, size_t *ret_count, struct error *err) MUST_CHECK;
-/* Removes up to `limit` records older than that. */
+/* Deletes up to `limit` records older than older_than_days. */
 int store_audit_prune(struct store *store, int64_t older_than_days, int limit,
                       struct error *err) MUST_CHECK;
 

@@ -19,7 +19,7 @@ struct store_command {
     char request_hash[SHA256_HEX_BYTES];
     enum command_state state;
     bool background, tty, kept;
-    char run_as[COMMAND_USER_BYTES]; /* "" = whom commands run as */
+    char run_as[COMMAND_USER_BYTES]; /* "" = the sandbox's default user */
     int64_t timeout_ms;              /* 0 = none */
     int64_t pid;                     /* 0 = not known */
     int exit_code, signal;           /* -1 = none */
@@ -36,27 +36,27 @@ struct store_command {
  */
 int store_command_begin(struct store *store, const struct store_command *command, int64_t max_open,
                         bool *ret_new, struct error *err) MUST_CHECK;
-/* What was seen of a command that has not ended: state, pid, counts. */
+/* Updates state, pid and counts of a command that has not ended. */
 int store_command_see(struct store *store, const struct store_command *command,
                       struct error *err) MUST_CHECK;
-/* The one place where a command ends: state, exit code, counts. The row is kept for retention_s.
- * What held its sandbox awake is over. *ret_first false: it had ended before. */
+/* Ends a command: writes state, exit code and counts. The row is kept for retention_s, and the
+ * command no longer keeps its sandbox awake. *ret_first false: an earlier call had ended it. */
 int store_command_end(struct store *store, const struct store_command *command, int64_t retention_s,
                       bool *ret_first, struct error *err) MUST_CHECK;
-/* Removes a row that stands for nothing: it was refused before it was started. */
+/* Deletes the row of a command that was refused before it started. */
 int store_command_forget(struct store *store, const char *id, struct error *err) MUST_CHECK;
 
 /* ERR_NOT_FOUND. */
 int store_command_get(struct store *store, const char *id, struct store_command *ret,
                       struct error *err) MUST_CHECK;
-/* The terminal of the command belongs to this session from now on; an earlier one has lost it. */
+/* Gives the terminal of the command to this session; an earlier session loses it. */
 int store_command_take_terminal(struct store *store, const char *id, const char *session,
                                 struct error *err) MUST_CHECK;
-/* *ret: no later session has taken it. */
+/* Sets *ret to true when no later session has taken the terminal. */
 int store_command_has_terminal(struct store *store, const char *id, const char *session, bool *ret,
                                struct error *err) MUST_CHECK;
-/* Those of a sandbox, the newest first, behind (before_us, before_id) when before_us is not 0. *ret
- * is a heap array. */
+/* Lists the commands of a sandbox, newest first. before_us > 0 = only those behind the cursor
+ * (before_us, before_id). *ret is a heap array. */
 int store_command_list(struct store *store, const char *sandbox_id, int64_t before_us,
                        const char *before_id, int limit, struct store_command **ret,
                        size_t *ret_count, struct error *err) MUST_CHECK;

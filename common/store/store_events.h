@@ -16,7 +16,7 @@ struct store_event_cursor {
 
 struct store_event {
     struct store_event_cursor cursor;
-    char sandbox_id[UUID_BYTES]; /* "" = of none that has a row */
+    char sandbox_id[UUID_BYTES]; /* "" = its sandbox has no row */
     char type[48];               /* one of event_types.def */
     char from[16], to[16], reason[REASON_BYTES], job_id[UUID_BYTES];
     char actor[64];      /* the process that wrote it; of an accepted create `client` */
@@ -26,8 +26,8 @@ struct store_event {
     bool settled;
 };
 
-/* Of one sandbox behind `after`, oldest first, at most `limit`. `whole`: also those not settled.
- * *ret is a heap array. */
+/* Reads up to `limit` events of one sandbox that follow `after`, oldest first. `whole` includes
+ * events that are not settled. *ret is a heap array. */
 int store_events(struct store *store, const char *sandbox_id,
                  const struct store_event_cursor *after, int limit, bool whole,
                  struct store_event **ret, size_t *ret_count, struct error *err) MUST_CHECK;
@@ -38,18 +38,19 @@ struct store_event_filter {
     struct store_event_cursor after;
     int limit;
 };
-/* Oldest first. *ret is a heap array. *ret_next: where to go on, also when nothing was found;
- * *ret_more: there may be more behind it now. */
+/* Reads settled events, oldest first. *ret is a heap array. *ret_next is the cursor of the next
+ * call, even when no event was found. *ret_more: more events may follow already. */
 int store_event_feed(struct store *store, const struct store_event_filter *filter,
                      struct store_event **ret, size_t *ret_count,
                      struct store_event_cursor *ret_next, bool *ret_more,
                      struct error *err) MUST_CHECK;
-/* *ret_end: behind every settled event. *ret_newest_id: of the last of them; 0 = there is none. */
+/* Returns the cursor behind every settled event, and the id of the newest one; 0 = there is
+ * none. */
 int store_events_end(struct store *store, struct store_event_cursor *ret_end,
                      int64_t *ret_newest_id, struct error *err) MUST_CHECK;
 
-/* After a dump was restored into another cluster positions would begin again: makes them go on.
- * Changes nothing otherwise. */
+/* Makes positions go on where they ended after a dump was restored into another cluster, where
+ * they would begin again. Changes nothing otherwise. */
 int store_event_clock_mend(struct store *store, struct error *err) MUST_CHECK;
 
 #endif

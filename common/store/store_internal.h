@@ -36,7 +36,7 @@ char *param_id_array(const char *const *ids, size_t count);
 /* Runs one prepared statement on a pooled connection. *ret is owned by the caller (PQclear). */
 int store_query(struct store *store, enum query query, const struct params *params, PGresult **ret,
                 struct error *err) MUST_CHECK;
-/* The same when the rows do not matter. */
+/* Runs a statement whose rows the caller does not need. */
 int store_execute(struct store *store, enum query query, const struct params *params,
                   struct error *err) MUST_CHECK;
 /* One statement of a batch. */
@@ -53,7 +53,7 @@ int store_query_batch(struct store *store, struct statement *statements, size_t 
 /* ---- the pool (store_pool.c) ---- */
 struct connection {
     PGconn *pg;       /* NULL once given up in the middle of a statement */
-    bool demoted;     /* its server takes no more writes */
+    bool demoted;     /* its server has become a read-only standby */
     bool took_writes; /* when it was opened */
     bool prepared[QUERY_COUNT];
     struct connection *next;

@@ -25,7 +25,7 @@ struct store_owner_limit {
 int store_limit_owners(struct store *store, enum user_limit limit, struct store_owner_limit **ret,
                        size_t *ret_count, struct error *err) MUST_CHECK;
 
-/* What is counted against the first three limits. */
+/* The owner's usage that counts against the first three limits. */
 struct store_use {
     int64_t alive, paused, created_within_minute;
 };
@@ -39,7 +39,7 @@ int store_use_get(struct store *store, const char *owner, struct store_use *ret,
  */
 int store_create_line_wait(struct store *store, const char *owner, const char *waiter,
                            struct error *err) MUST_CHECK;
-/* Keeps a place that there may be, and makes none. */
+/* Keeps the waiter's place alive, if it has one; does not make one. */
 int store_create_line_keep(struct store *store, const char *owner, const char *waiter,
                            struct error *err) MUST_CHECK;
 int store_create_line_leave(struct store *store, const char *owner, const char *waiter,

@@ -30,10 +30,11 @@ struct store_port_expose {
 /* Exposes the port; an exposed one keeps its token. ERR_QUOTA. */
 int store_port_expose(struct store *store, const struct store_port_expose *expose,
                       struct store_port *ret, struct error *err) MUST_CHECK;
-/* The exposed port; with `any_port`, else the row of port 0. ERR_NOT_FOUND. */
+/* Finds the exposed port; with `any_port`, the row of port 0 if the port has none.
+ * ERR_NOT_FOUND. */
 int store_port_find(struct store *store, const char *sandbox_id, int port, bool any_port,
                     struct store_port *ret, struct error *err) MUST_CHECK;
-/* In order of their numbers; *ret is a heap array. */
+/* Lists the exposed ports of a sandbox by number. *ret is a heap array. */
 int store_ports_list(struct store *store, const char *sandbox_id, struct store_port **ret,
                      size_t *ret_count, struct error *err) MUST_CHECK;
 /* ERR_NOT_FOUND. */

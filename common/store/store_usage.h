@@ -20,18 +20,18 @@ struct store_usage_ask {
     const char *owner;       /* NULL = all */
     const char *from, *to;   /* days as YYYY-MM-DD; `to` itself does not count */
     unsigned groups;         /* enum store_usage_group */
-    const char *prices_json; /* by provider, and provider.paused: of a second; "{}" = none */
+    const char *prices_json; /* price per second; keys: provider, provider.paused; "{}" = none */
     int limit;
 };
 
-/* What is not grouped by is "". */
+/* One row of the answer. A field that `groups` does not select is "". */
 struct store_usage {
     char day[16], provider[PROVIDER_BYTES], template_id[TEMPLATE_BYTES], label[LABEL_BYTES];
     char owner[OWNER_BYTES];
     int64_t running_ms, paused_ms;
     char cost[48]; /* decimal, six places */
 };
-/* In the order of the groups, at most `limit`. *ret is a heap array. */
+/* Sums the ledger by `groups`, in that order, at most `limit` rows. *ret is a heap array. */
 int store_usage(struct store *store, const struct store_usage_ask *ask, struct store_usage **ret,
                 size_t *ret_count, struct error *err) MUST_CHECK;
 

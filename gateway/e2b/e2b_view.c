@@ -6,7 +6,7 @@
 #include "gateway/auth/api_key.h"
 #include "gateway/work/lifecycle.h"
 
-/* E2B's clients want one, and none uses it. */
+/* E2B's SDKs require a client id in the answer and never use it. */
 #define CLIENT_ID "6532622b"
 
 int e2b_get_visible(struct request *request, struct sandbox *ret, struct error *err)
