@@ -39,6 +39,9 @@ struct http_exchange {
     bool over; /* is_over() has returned true */
 };
 
+/* Sets URL, protocols, TLS checks and TCP options: the same for every connection of this program.
+ */
+void http_connection_options(CURL *easy, const char *url);
 void http_exchange_init(struct http_exchange *exchange);
 void http_exchange_done(struct http_exchange *exchange);
 /* Sets every option for this request; what curl needs later is copied (stream is borrowed). -1: the

@@ -11,6 +11,7 @@
 #include "common/provider/command_answer.h"
 #include "common/provider/exec_script.h"
 #include "common/provider/http.h"
+#include "common/provider/memory_source.h"
 
 /* The runner as it was built: what is linked in (Makefile). */
 extern const char _binary_sandbox_command_runner_start[];
@@ -153,22 +154,6 @@ static int call(const struct sandbox_command *command, const struct arguments *a
 
 /* ---- putting the runner there ---------------------------------------------------------------- */
 
-struct image {
-    const char *at;
-    size_t left;
-};
-
-static long read_image(void *arg, void *buf, size_t bytes)
-{
-    struct image *image = arg;
-    size_t piece = bytes < image->left ? bytes : image->left;
-
-    memcpy(buf, image->at, piece);
-    image->at += piece;
-    image->left -= piece;
-    return (long)piece;
-}
-
 static int put_runner(const struct sandbox_command *command, struct error *err)
 {
     /* a machine of another kind, or a /tmp that nothing can be run from, is remembered */
@@ -176,9 +161,9 @@ static int put_runner(const struct sandbox_command *command, struct error *err)
         "d=${2%/*}; [ -d \"$d\" ] || mkdir -m 1777 \"$d\"; if chmod 755 \"$1\" && \"$1\" check -; "
         "then mv -f \"$1\" \"$2\"; else rm -f \"$1\"; : >\"$2.no\"; exit 1; fi";
     const struct provider_ops *ops = command->provider->ops;
-    struct image image = {.at = _binary_sandbox_command_runner_start,
-                          .left = (size_t)(_binary_sandbox_command_runner_end -
-                                           _binary_sandbox_command_runner_start)};
+    struct memory_source image = {.data = _binary_sandbox_command_runner_start,
+                                  .left = (size_t)(_binary_sandbox_command_runner_end -
+                                                   _binary_sandbox_command_runner_start)};
     char upload[128], unique[UUID_BYTES];
     const char *const argv[] = {place, upload, command_runner_path, NULL};
     struct strbuf said;
@@ -187,8 +172,8 @@ static int put_runner(const struct sandbox_command *command, struct error *err)
     id_uuid(unique);
     snprintf(upload, sizeof(upload), "/tmp/.sandbox-upload-%s", unique);
     strbuf_init(&said, 1024);
-    rc = ops->file_put(command->provider, command->client, command->target, upload, read_image,
-                       &image, (int64_t)image.left, err);
+    rc = ops->file_put(command->provider, command->client, command->target, upload,
+                       memory_source_read, &image, (int64_t)image.left, err);
     if (rc == 0) {
         rc = ops->run_script(command->provider, command->client, command->target, argv, UPLOAD_MS,
                              &said, err);

@@ -8,6 +8,7 @@
 #include "common/base/alloc.h"
 #include "common/base/encode.h"
 #include "common/base/id.h"
+#include "common/provider/memory_source.h"
 #include "common/provider/path_script.h"
 
 enum {
@@ -250,32 +251,16 @@ out:
     return rc;
 }
 
-struct memory {
-    const char *data;
-    size_t left;
-};
-
-static long read_memory(void *arg, void *buf, size_t bytes)
-{
-    struct memory *memory = arg;
-    size_t now = bytes < memory->left ? bytes : memory->left;
-
-    memcpy(buf, memory->data, now);
-    memory->data += now;
-    memory->left -= now;
-    return (long)now;
-}
-
 int sandbox_files_write_bytes(const struct sandbox_files *files, const char *path, const void *data,
                               size_t bytes, struct error *err)
 {
-    struct memory memory = {.data = data, .left = bytes};
+    struct memory_source memory = {.data = data, .left = bytes};
     struct strbuf encoded;
     char name[NAME_BYTES], word[8];
     int rc;
 
     if (bytes > SHORT_CONTENT_BYTES) {
-        return sandbox_files_write(files, path, read_memory, &memory, (int64_t)bytes, err);
+        return sandbox_files_write(files, path, memory_source_read, &memory, (int64_t)bytes, err);
     }
     strbuf_init(&encoded, SHORT_CONTENT_BYTES / 3 * 4 + 32);
     strbuf_printf(&encoded, "%zu:", bytes);

@@ -38,6 +38,16 @@ static void add_cursor(cJSON *tree, const char *name, const struct store_event_c
 
 /* ---- of one sandbox ------------------------------------------------------------------------ */
 
+/* The answer to a list request, whose items the caller adds to *ret_items. */
+static cJSON *page_new(cJSON **ret_items)
+{
+    cJSON *page = cJSON_CreateObject();
+
+    cJSON_AddTrueToObject(page, "success");
+    *ret_items = cJSON_AddArrayToObject(page, "items");
+    return page;
+}
+
 static cJSON *history_json(const struct store_event *event)
 {
     cJSON *item = cJSON_CreateObject();
@@ -92,9 +102,7 @@ void handle_events(struct request *request)
         respond_error(request, &err, 0);
         return;
     }
-    data = cJSON_CreateObject();
-    cJSON_AddTrueToObject(data, "success");
-    items = cJSON_AddArrayToObject(data, "items");
+    data = page_new(&items);
     for (size_t i = 0; i < count; i++) {
         cJSON_AddItemToArray(items, history_json(&events[i]));
         if (events[i].settled) {
@@ -196,9 +204,7 @@ static void answer_page(struct request *request, const struct store_event_filter
         respond_error(request, &err, 0);
         return;
     }
-    data = cJSON_CreateObject();
-    cJSON_AddTrueToObject(data, "success");
-    items = cJSON_AddArrayToObject(data, "items");
+    data = page_new(&items);
     for (size_t i = 0; i < count; i++) {
         cJSON_AddItemToArray(items, event_json(&events[i]));
     }
