@@ -1,10 +1,8 @@
 /* cgroup - see cgroup.h. */
 #include "deploy/sandbox-host/isolation/cgroup.h"
 
-#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,10 +12,12 @@
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
 #include "common/base/log.h"
+#include "deploy/sandbox-host/isolation/kernel_file.h"
+#include "deploy/sandbox-host/isolation/process_stop.h"
 
 #define PARENT "sandbox-host"
 
-enum { ROOTS = 5, PATH_BYTES = 256, FREEZE_TIMEOUT_MS = 5000, STOP_ROUNDS = 200, KILL_ROUNDS = 50 };
+enum { ROOTS = 5, PATH_BYTES = 256, FREEZE_TIMEOUT_MS = 5000, KILL_ROUNDS = 50 };
 
 /* Where each controller lives; "" = not usable. On v2 all are the same folder. */
 static struct {
@@ -25,46 +25,6 @@ static struct {
     char cpuacct[PATH_BYTES]; /* often the same folder as cpu */
     bool v2, freezer_v2;
 } roots;
-
-static int write_text(const char *folder, const char *file, const char *text)
-{
-    char path[PATH_BYTES + 64];
-    int fd, status;
-
-    snprintf(path, sizeof(path), "%s/%s", folder, file);
-    fd = open(path, O_WRONLY | O_CLOEXEC);
-    if (fd < 0) {
-        return -1;
-    }
-    status = write(fd, text, strlen(text)) < 0 ? -1 : 0;
-    close(fd);
-    return status;
-}
-
-static int write_number(const char *folder, const char *file, int64_t value)
-{
-    char text[32];
-
-    snprintf(text, sizeof(text), "%lld", (long long)value);
-    return write_text(folder, file, text);
-}
-
-static int read_text(const char *folder, const char *file, char *out, size_t size)
-{
-    char path[PATH_BYTES + 64];
-    int fd;
-    ssize_t n;
-
-    snprintf(path, sizeof(path), "%s/%s", folder, file);
-    fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) {
-        return -1;
-    }
-    n = read(fd, out, size - 1);
-    close(fd);
-    out[n > 0 ? n : 0] = '\0';
-    return n < 0 ? -1 : 0;
-}
 
 /* Takes `base` as a root if we can make our parent group there and it has `probe`. */
 static void try_root(char root[PATH_BYTES], const char *base, const char *probe, int access_mode)
@@ -90,14 +50,14 @@ void cgroup_detect(void)
     memset(&roots, 0, sizeof(roots));
     if (access("/sys/fs/cgroup/cgroup.controllers", R_OK) == 0) {
         /* what our parent does not hand down cannot be limited; each write may fail on its own */
-        write_text("/sys/fs/cgroup", "cgroup.subtree_control", "+memory");
-        write_text("/sys/fs/cgroup", "cgroup.subtree_control", "+pids");
-        write_text("/sys/fs/cgroup", "cgroup.subtree_control", "+cpu");
+        kernel_file_write("/sys/fs/cgroup", "cgroup.subtree_control", "+memory");
+        kernel_file_write("/sys/fs/cgroup", "cgroup.subtree_control", "+pids");
+        kernel_file_write("/sys/fs/cgroup", "cgroup.subtree_control", "+cpu");
         try_root(roots.freezer, "/sys/fs/cgroup", "cgroup.freeze", W_OK);
         if (roots.freezer[0] != '\0') {
-            write_text(roots.freezer, "cgroup.subtree_control", "+memory");
-            write_text(roots.freezer, "cgroup.subtree_control", "+pids");
-            write_text(roots.freezer, "cgroup.subtree_control", "+cpu");
+            kernel_file_write(roots.freezer, "cgroup.subtree_control", "+memory");
+            kernel_file_write(roots.freezer, "cgroup.subtree_control", "+pids");
+            kernel_file_write(roots.freezer, "cgroup.subtree_control", "+cpu");
         }
         try_root(roots.memory, "/sys/fs/cgroup", "memory.max", W_OK);
         try_root(roots.pids, "/sys/fs/cgroup", "pids.max", W_OK);
@@ -168,22 +128,23 @@ void cgroup_create(const char *id, const struct cgroup_limits *limits)
     }
     if (roots.memory[0] != '\0') {
         group_path(path, roots.memory, id);
-        write_number(path, roots.v2 ? "memory.max" : "memory.limit_in_bytes", limits->memory_bytes);
-        write_number(path, roots.v2 ? "memory.swap.max" : "memory.memsw.limit_in_bytes",
-                     roots.v2 ? 0 : limits->memory_bytes);
+        kernel_file_write_number(path, roots.v2 ? "memory.max" : "memory.limit_in_bytes",
+                                 limits->memory_bytes);
+        kernel_file_write_number(path, roots.v2 ? "memory.swap.max" : "memory.memsw.limit_in_bytes",
+                                 roots.v2 ? 0 : limits->memory_bytes);
     }
     if (roots.pids[0] != '\0') {
         group_path(path, roots.pids, id);
-        write_number(path, "pids.max", limits->processes);
+        kernel_file_write_number(path, "pids.max", limits->processes);
     }
     if (roots.cpu[0] != '\0') {
         group_path(path, roots.cpu, id);
         if (roots.v2) {
             snprintf(text, sizeof(text), "%lld 100000", (long long)limits->cpu_percent * 1000);
-            write_text(path, "cpu.max", text);
+            kernel_file_write(path, "cpu.max", text);
         } else {
-            write_number(path, "cpu.cfs_period_us", 100000);
-            write_number(path, "cpu.cfs_quota_us", limits->cpu_percent * 1000);
+            kernel_file_write_number(path, "cpu.cfs_period_us", 100000);
+            kernel_file_write_number(path, "cpu.cfs_quota_us", limits->cpu_percent * 1000);
         }
     }
 }
@@ -195,7 +156,7 @@ void cgroup_enter(const char *id)
     for (int i = 0; i < ROOTS; i++) {
         if (all_roots()[i][0] != '\0') {
             group_path(path, all_roots()[i], id);
-            write_text(path, "cgroup.procs", "0");
+            kernel_file_write(path, "cgroup.procs", "0");
         }
     }
 }
@@ -204,8 +165,8 @@ static void kill_group(const char *path)
 {
     char text[65536], *save = NULL;
 
-    if (write_text(path, "cgroup.kill", "1") == 0 ||
-        read_text(path, "cgroup.procs", text, sizeof(text)) < 0) {
+    if (kernel_file_write(path, "cgroup.kill", "1") == 0 ||
+        kernel_file_read(path, "cgroup.procs", text, sizeof(text)) < 0) {
         return;
     }
     for (char *line = strtok_r(text, "\n", &save); line != NULL;
@@ -224,8 +185,8 @@ void cgroup_let_die(const char *id)
 
     if (roots.freezer[0] != '\0') {
         group_path(path, roots.freezer, id);
-        write_text(path, roots.freezer_v2 ? "cgroup.freeze" : "freezer.state",
-                   roots.freezer_v2 ? "0" : "THAWED");
+        kernel_file_write(path, roots.freezer_v2 ? "cgroup.freeze" : "freezer.state",
+                          roots.freezer_v2 ? "0" : "THAWED");
     }
 }
 
@@ -236,7 +197,7 @@ static bool is_killed(pid_t pid)
     char folder[64], text[8192];
 
     snprintf(folder, sizeof(folder), "/proc/%ld", (long)pid);
-    if (read_text(folder, "status", text, sizeof(text)) < 0) {
+    if (kernel_file_read(folder, "status", text, sizeof(text)) < 0) {
         return false;
     }
     for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
@@ -263,7 +224,7 @@ void cgroup_thaw_killed(void)
         }
         group_path(path, roots.freezer, entry->d_name);
         /* one process is enough: all of a sandbox are killed together */
-        if (read_text(path, "cgroup.procs", text, sizeof(text)) == 0 &&
+        if (kernel_file_read(path, "cgroup.procs", text, sizeof(text)) == 0 &&
             is_killed((pid_t)strtol(text, NULL, 10))) {
             struct error err = ERROR_INIT;
 
@@ -309,7 +270,7 @@ static int64_t read_counter(const char *root, const char *id, const char *file, 
     size_t length = strlen(name);
 
     group_path(path, root, id);
-    if (read_text(path, file, text, sizeof(text)) < 0) {
+    if (kernel_file_read(path, file, text, sizeof(text)) < 0) {
         return -1;
     }
     if (length == 0) {
@@ -342,8 +303,7 @@ int cgroup_usage(const char *id, int64_t *ret_cpu_ns, int64_t *ret_memory_bytes,
     return 0;
 }
 
-/* ---- freezing -----------------------------------------------------------------------------------
- */
+/* ---- freezing ---- */
 
 static int freeze_group(const char *id, bool frozen, struct error *err)
 {
@@ -352,18 +312,19 @@ static int freeze_group(const char *id, bool frozen, struct error *err)
     const char *file = roots.freezer_v2 ? "cgroup.freeze" : "freezer.state";
 
     group_path(path, roots.freezer, id);
-    if (write_text(path, file,
-                   roots.freezer_v2 ? (frozen ? "1" : "0") : (frozen ? "FROZEN" : "THAWED")) < 0) {
+    if (kernel_file_write(path, file,
+                          roots.freezer_v2 ? (frozen ? "1" : "0")
+                                           : (frozen ? "FROZEN" : "THAWED")) < 0) {
         return error_set_errno(err, ERR_INTERNAL, errno, "%s", path);
     }
     for (;;) {
         bool done;
 
         if (roots.freezer_v2) {
-            done = read_text(path, "cgroup.events", text, sizeof(text)) == 0 &&
+            done = kernel_file_read(path, "cgroup.events", text, sizeof(text)) == 0 &&
                    strstr(text, frozen ? "frozen 1" : "frozen 0") != NULL;
         } else {
-            done = read_text(path, "freezer.state", text, sizeof(text)) == 0 &&
+            done = kernel_file_read(path, "freezer.state", text, sizeof(text)) == 0 &&
                    strncmp(text, frozen ? "FROZEN" : "THAWED", 6) == 0;
         }
         if (done) {
@@ -377,79 +338,8 @@ static int freeze_group(const char *id, bool frozen, struct error *err)
     }
 }
 
-static ino_t pid_namespace(pid_t pid)
-{
-    char path[64];
-    struct stat status;
-
-    snprintf(path, sizeof(path), "/proc/%ld/ns/pid", (long)pid);
-    return stat(path, &status) == 0 ? status.st_ino : 0;
-}
-
-static bool is_stopped(pid_t pid)
-{
-    char folder[64], text[512];
-    const char *after_name;
-
-    snprintf(folder, sizeof(folder), "/proc/%ld", (long)pid);
-    if (read_text(folder, "stat", text, sizeof(text)) < 0 ||
-        (after_name = strrchr(text, ')')) == NULL) {
-        return true; /* gone */
-    }
-    return strchr("TtZX", after_name[2]) != NULL;
-}
-
-/* Signals every process of the namespace; returns how many were not stopped yet. */
-static int signal_namespace(ino_t namespace, int signal)
-{
-    DIR *proc = opendir("/proc");
-    struct dirent *entry;
-    int moving = 0;
-
-    if (proc == NULL) {
-        return -1;
-    }
-    while ((entry = readdir(proc)) != NULL) {
-        pid_t pid =
-            isdigit((unsigned char)entry->d_name[0]) ? (pid_t)strtol(entry->d_name, NULL, 10) : 0;
-
-        if (pid > 0 && pid_namespace(pid) == namespace) {
-            if (signal == SIGCONT || !is_stopped(pid)) {
-                moving += signal == SIGSTOP;
-                kill(pid, signal);
-            }
-        }
-    }
-    closedir(proc);
-    return moving;
-}
-
-/* A process may fork while we walk: walk until a whole round finds nothing that moves. */
-static int stop_walk(pid_t init_pid, bool frozen, struct error *err)
-{
-    ino_t namespace = pid_namespace(init_pid);
-
-    if (namespace == 0) {
-        return error_set(err, ERR_INTERNAL, "the sandbox's processes are gone");
-    }
-    if (!frozen) {
-        return signal_namespace(namespace, SIGCONT) < 0
-                   ? error_set(err, ERR_INTERNAL, "/proc cannot be read")
-                   : 0;
-    }
-    for (int round = 0; round < STOP_ROUNDS; round++) {
-        int moving = signal_namespace(namespace, SIGSTOP);
-
-        if (moving <= 0) {
-            return moving < 0 ? error_set(err, ERR_INTERNAL, "/proc cannot be read") : 0;
-        }
-        clock_sleep_ms(1);
-    }
-    return error_set(err, ERR_INTERNAL, "the sandbox's processes did not stop");
-}
-
 int cgroup_freeze(const char *id, pid_t init_pid, bool frozen, struct error *err)
 {
     return roots.freezer[0] != '\0' ? freeze_group(id, frozen, err)
-                                    : stop_walk(init_pid, frozen, err);
+                                    : process_stop(init_pid, frozen, err);
 }

@@ -1,10 +1,11 @@
 /*
- * cgroup - limits and freezing of one sandbox through whatever cgroups this machine lets us use.
+ * cgroup - limits, measures and freezes one sandbox through the cgroups that this machine lets the
+ * host use.
  *
- * Owns: detection (v1 controllers, v2 unified, or nothing), the groups <root>/sandbox-host/<id>.
- * Without a usable hierarchy limits are not enforced beyond rlimits (said once at start), and
- * freezing is a SIGSTOP walk over the sandbox's pid namespace. Threads: detection once; afterwards
- * every function only touches its own sandbox's group.
+ * Owns: detection (v1 controllers, v2 unified, or none), the groups <root>/sandbox-host/<id>.
+ * Without a usable hierarchy only rlimits limit a sandbox (cgroup_report() says so), and freezing
+ * is process_stop.h. Threads: detection once; after it any, each function changes only the group of
+ * its own sandbox.
  */
 #ifndef SANDBOX_HOST_CGROUP_H
 #define SANDBOX_HOST_CGROUP_H
