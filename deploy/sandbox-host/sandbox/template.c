@@ -1,84 +1,29 @@
 /* template - see template.h. */
 #include "deploy/sandbox-host/sandbox/template.h"
 
-#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <limits.h>
 #include <pthread.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "common/base/alloc.h"
 #include "common/base/encode.h"
-#include "common/base/id.h"
-#include "common/base/log.h"
+#include "common/base/strbuf.h"
 #include "deploy/sandbox-host/isolation/etc.h"
 #include "deploy/sandbox-host/isolation/files.h"
+#include "deploy/sandbox-host/sandbox/template_archive.h"
+#include "deploy/sandbox-host/sandbox/template_description.h"
 
-enum {
-    DESCRIPTION_MAX_BYTES = 1 << 20,
-    COMMAND_MAX_BYTES = 65536,
-    ALIASES_MAX = 64,
-    ENTRIES_MAX = 256,
-    NAME_MAX_BYTES = 255,
-    VALUE_MAX_BYTES = 131071,
-    READY_TIMEOUT_MAX_MS = 600000,
-    READY_TIMEOUT_MS = 30000,
-};
 #define BASE "base"
 
 static const struct host_config *config;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct template *templates;
-extern char **environ;
-
-/* ---- names ---- */
-
-static bool is_name(const char *text, size_t length)
-{
-    if (length == 0 || length >= TEMPLATE_NAME_BYTES) {
-        return false;
-    }
-    for (size_t i = 0; i < length; i++) {
-        if (!islower((unsigned char)text[i]) && !isdigit((unsigned char)text[i]) &&
-            strchr("-_", text[i]) == NULL) {
-            return false;
-        }
-    }
-    return true;
-}
-
-int template_normalize(const char *reference, char out[TEMPLATE_NAME_BYTES], struct error *err)
-{
-    const char *slash;
-    size_t length;
-
-    while (isspace((unsigned char)*reference)) {
-        reference++;
-    }
-    slash = strchr(reference, '/');
-    if (slash != NULL) {
-        reference = slash + 1;
-    }
-    length = strcspn(reference, ":");
-    while (length > 0 && isspace((unsigned char)reference[length - 1])) {
-        length--;
-    }
-    if (length >= TEMPLATE_NAME_BYTES) {
-        return error_set(err, ERR_INVALID, "Invalid template reference");
-    }
-    memcpy(out, reference, length);
-    out[length] = '\0';
-    id_lower(out);
-    return is_name(out, length) ? 0 : error_set(err, ERR_INVALID, "Invalid template reference");
-}
 
 /* ---- the folder ---- */
 
@@ -88,20 +33,6 @@ static void in_folder(char out[PATH_MAX], const char *name, const char *suffix)
         snprintf(out, PATH_MAX, "%s/%s%s", config->templates, name, suffix) >= PATH_MAX) {
         out[0] = '\0';
     }
-}
-
-/* The packed root of `name`, if there is one. */
-static bool find_archive(const char *name, char out[PATH_MAX], struct stat *status)
-{
-    static const char *const suffixes[] = {".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.zst"};
-
-    for (size_t i = 0; i < sizeof(suffixes) / sizeof(suffixes[0]); i++) {
-        in_folder(out, name, suffixes[i]);
-        if (stat(out, status) == 0 && S_ISREG(status->st_mode)) {
-            return true;
-        }
-    }
-    return false;
 }
 
 static void add_stamp(struct strbuf *text, const struct stat *status)
@@ -123,7 +54,7 @@ static void stamp_of(const char *name, char out[96])
         /* a folder's content may change without its time: its /etc is taken as it was */
         add_stamp(&text, &status);
     }
-    if (find_archive(name, path, &status)) {
+    if (template_archive_find(config->templates, name, path, &status)) {
         add_stamp(&text, &status);
     }
     in_folder(path, name, ".json");
@@ -132,169 +63,6 @@ static void stamp_of(const char *name, char out[96])
     }
     str_copy(out, 96, text.data);
     strbuf_done(&text);
-}
-
-/* Unpacks with the system's tar, which knows the compressions. */
-static int unpack(const char *archive, const char *out, struct error *err)
-{
-    char *argv[] = {"tar", "-x", "--no-same-owner", "-f", (char *)archive, "-C", (char *)out, NULL};
-    pid_t pid;
-    int status, failure;
-
-    failure = posix_spawnp(&pid, "tar", NULL, NULL, argv, environ);
-    if (failure != 0) {
-        return error_set_errno(err, ERR_CONFIG, failure, "tar, to unpack %s", archive);
-    }
-    while (waitpid(pid, &status, 0) < 0) {
-        if (errno != EINTR) {
-            return error_set_errno(err, ERR_INTERNAL, errno, "tar");
-        }
-    }
-    return status == 0 ? 0
-                       : error_set(err, ERR_CONFIG, "template archive %s: tar failed (status %d)",
-                                   archive, WIFEXITED(status) ? WEXITSTATUS(status) : -1);
-}
-
-/* The unpacked root of an archive, kept in the state folder under a name that changes with it. */
-static int unpacked_root(const char *name, const char *archive, const struct stat *status,
-                         char **ret, struct error *err)
-{
-    char folder[PATH_MAX], fresh[PATH_MAX];
-    int result;
-
-    snprintf(folder, sizeof(folder), "%s/t/%s.%lld.%lld", config->state_dir, name,
-             (long long)status->st_mtim.tv_sec, (long long)status->st_size);
-    if (access(folder, F_OK) != 0) {
-        snprintf(fresh, sizeof(fresh), "%s/t/%s.unpacking", config->state_dir, name);
-        result = files_remove_tree(fresh, err) < 0 ? -1 : files_make_dir(fresh, 0755, err);
-        if (result == 0) {
-            result = unpack(archive, fresh, err);
-        }
-        if (result == 0 && (chmod(fresh, 0755) < 0 || rename(fresh, folder) < 0)) {
-            result = error_set_errno(err, ERR_INTERNAL, errno, "%s", folder);
-        }
-        if (result < 0) {
-            struct error left = ERROR_INIT;
-
-            if (files_remove_tree(fresh, &left) < 0) { /* the next unpacking tries again */
-                log_error(LOG_WARN, "template.not_removed", &left);
-            }
-            return -1;
-        }
-    }
-    *ret = xstrdup(folder);
-    return 0;
-}
-
-/* ---- descriptions ---- */
-
-static int check_aliases(const cJSON *aliases, struct error *err)
-{
-    const cJSON *alias;
-
-    if (aliases == NULL || cJSON_IsNull(aliases)) {
-        return 0;
-    }
-    if (!cJSON_IsArray(aliases) || cJSON_GetArraySize(aliases) > ALIASES_MAX) {
-        return error_set(err, ERR_INVALID, "aliases: not an array of at most %d names",
-                         ALIASES_MAX);
-    }
-    cJSON_ArrayForEach(alias, aliases)
-    {
-        if (!cJSON_IsString(alias) || !is_name(alias->valuestring, strlen(alias->valuestring))) {
-            return error_set(err, ERR_INVALID, "aliases: each is a name of [a-z0-9_-]");
-        }
-    }
-    return 0;
-}
-
-static int check_mounts(const cJSON *mounts, struct error *err)
-{
-    const cJSON *mount;
-
-    cJSON_ArrayForEach(mount, mounts)
-    {
-        if (mount->string[0] != '/' || strstr(mount->string, "..") != NULL) {
-            return error_set(err, ERR_INVALID, "mounts: %.64s is no absolute path inside",
-                             mount->string);
-        }
-        if (mount->valuestring[0] != '/' || access(mount->valuestring, F_OK) != 0) {
-            return error_set(err, ERR_INVALID, "mounts: %.128s is not there", mount->valuestring);
-        }
-    }
-    return 0;
-}
-
-static int read_fields(struct template *template, struct error *err)
-{
-    static const char *const known[] = {
-        "aliases", "startCommand", "readyCommand", "readyPort", "readyTimeoutMs", "envs", "mounts"};
-    const char *start = NULL, *ready = NULL;
-    const cJSON *tree = template->description, *aliases, *field;
-    int64_t port = 0;
-
-    if (!cJSON_IsObject(tree)) {
-        return error_set(err, ERR_INVALID, "not a JSON object");
-    }
-    cJSON_ArrayForEach(field, tree)
-    {
-        bool found = false;
-
-        for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
-            found = found || strcmp(field->string, known[i]) == 0;
-        }
-        if (!found) {
-            return error_set(err, ERR_INVALID, "%.64s: no such field", field->string);
-        }
-    }
-    aliases = cJSON_GetObjectItemCaseSensitive(tree, "aliases");
-    if (check_aliases(aliases, err) < 0 ||
-        json_get_string(tree, "startCommand", COMMAND_MAX_BYTES, NULL, &start, err) < 0 ||
-        json_get_string(tree, "readyCommand", COMMAND_MAX_BYTES, NULL, &ready, err) < 0 ||
-        json_get_int(tree, "readyPort", 1, 65535, 0, &port, err) < 0 ||
-        json_get_int(tree, "readyTimeoutMs", 1, READY_TIMEOUT_MAX_MS, READY_TIMEOUT_MS,
-                     &template->ready_timeout_ms, err) < 0 ||
-        json_get_string_map(tree, "envs", ENTRIES_MAX, NAME_MAX_BYTES, VALUE_MAX_BYTES,
-                            &template->envs, err) < 0 ||
-        json_get_string_map(tree, "mounts", ENTRIES_MAX, PATH_MAX / 2, PATH_MAX / 2,
-                            &template->mounts, err) < 0 ||
-        check_mounts(template->mounts, err) < 0) {
-        return -1;
-    }
-    template->start_command = start != NULL &&*start != '\0' ? xstrdup(start) : NULL;
-    template->ready_command = ready != NULL &&*ready != '\0' ? xstrdup(ready) : NULL;
-    template->ready_port = (int)port;
-    if (cJSON_GetArraySize(aliases) > 0) {
-        str_copy(template->alias, sizeof(template->alias),
-                 cJSON_GetArrayItem(aliases, 0)->valuestring);
-    }
-    return 0;
-}
-
-static int read_description(struct template *template, struct error *err)
-{
-    struct strbuf text;
-    char path[PATH_MAX];
-    int status;
-
-    template->ready_timeout_ms = READY_TIMEOUT_MS;
-    in_folder(path, template->id, ".json");
-    if (path[0] == '\0' || access(path, F_OK) != 0) {
-        return 0;
-    }
-    strbuf_init(&text, DESCRIPTION_MAX_BYTES);
-    status = files_read(path, &text, err);
-    if (status == 0) {
-        template->description = json_parse(text.data, text.length, err);
-        status = template->description == NULL || read_fields(template, err) < 0
-                     ? error_prefix(err, "%s", path)
-                     : 0;
-    }
-    strbuf_done(&text);
-    if (status < 0) {
-        err->code = ERR_CONFIG;
-    }
-    return status;
 }
 
 /* ---- loading ---- */
@@ -323,12 +91,14 @@ static int load(const char *name, const char *stamp, struct template **ret, stru
     in_folder(path, name, "");
     if (path[0] != '\0' && stat(path, &status) == 0 && S_ISDIR(status.st_mode)) {
         template->root = realpath(path, NULL);
-    } else if (find_archive(name, path, &status)) {
-        result = unpacked_root(name, path, &status, &template->root, err);
+    } else if (template_archive_find(config->templates, name, path, &status)) {
+        result =
+            template_archive_unpack(config->state_dir, name, path, &status, &template->root, err);
     }
     snprintf(path, sizeof(path), "%s/t/%s.etc", config->state_dir, name);
     template->etc = xstrdup(path);
-    if (result < 0 || read_description(template, err) < 0 ||
+    in_folder(path, name, ".json");
+    if (result < 0 || template_description_read(template, path, err) < 0 ||
         etc_prepare(template->root, template->etc, err) < 0) {
         template_free(template);
         return -1;
@@ -377,7 +147,7 @@ static bool name_of(const char *file, char out[TEMPLATE_NAME_BYTES])
 {
     size_t length = strcspn(file, ".");
 
-    if (!is_name(file, length)) {
+    if (!template_name_valid(file, length)) {
         return false;
     }
     memcpy(out, file, length);
@@ -464,21 +234,6 @@ struct template **template_list(void)
     return &templates;
 }
 
-/* The tag behind the name of a reference, or "default". */
-static void tag_of(const char *reference, char out[TEMPLATE_NAME_BYTES])
-{
-    const char *colon = strchr(reference, ':');
-    size_t length;
-
-    if (colon == NULL) {
-        str_copy(out, TEMPLATE_NAME_BYTES, TEMPLATE_TAG);
-        return;
-    }
-    colon += 1 + strspn(colon + 1, " \t");
-    length = strcspn(colon, " \t");
-    snprintf(out, TEMPLATE_NAME_BYTES, "%.*s", (int)length, colon);
-}
-
 /* Whether the settings make it a name of base. */
 static bool is_base_alias(const char *name)
 {
@@ -552,7 +307,7 @@ int template_take(const char *reference, const struct template **ret, struct err
     if (template_normalize(reference, name, err) < 0) {
         return -1;
     }
-    tag_of(reference, tag);
+    template_name_tag(reference, tag);
     pthread_mutex_lock(&lock);
     found = find(name, tag);
     if (found == NULL) {

@@ -1,14 +1,15 @@
 /*
- * template - what a sandbox starts from: a userland, an /etc, a command that comes up with it.
+ * template - what a sandbox starts from: a root file system, an /etc, a start command.
  *
- * Owns: the folder SANDBOX_HOST_TEMPLATES, names and aliases, unpacking, the prepared copies of
- * /etc. A template `name` is any of these files of that folder, alone or together:
+ * Owns: the list of templates, aliases, the prepared copies of /etc. A template `name` is any of
+ * these files of the folder SANDBOX_HOST_TEMPLATES, alone or together:
  *   name/            a root file system, used read-only (its home/user is copied to each sandbox)
  *   name.tar[.*]     the same, packed; unpacked once into the state folder
- *   name.json        what is described in README.md: aliases, start command, readiness, envs,
- * mounts Without the first two the userland is this machine's own, as for `base`, which is always
- * there. Does not own: starting anything (spawn.h). Threads: any; a template that changed on disk
- * is read again at its next use, and one in use stays as it is until it is released.
+ *   name.json        its description (template_description.h)
+ * Without the first two the root file system is this machine's own, as for `base`, which always
+ * exists. Does not own: references (template_name.h), archives (template_archive.h), starting
+ * anything (spawn.h). Threads: any. A template that changed on disk is read again at its next use;
+ * one in use stays as it is until it is released.
  */
 #ifndef SANDBOX_HOST_TEMPLATE_H
 #define SANDBOX_HOST_TEMPLATE_H
@@ -16,9 +17,7 @@
 #include "common/base/error.h"
 #include "common/base/json.h"
 #include "deploy/sandbox-host/config.h"
-
-enum { TEMPLATE_NAME_BYTES = 128 };
-#define TEMPLATE_TAG "default" /* of a reference that names none */
+#include "deploy/sandbox-host/sandbox/template_name.h"
 
 struct template
 {
@@ -53,10 +52,6 @@ int templates_refresh(struct error *err) MUST_CHECK;
  * ERR_INVALID: no reference at all; ERR_NOT_FOUND. Release what was taken. */
 int template_take(const char *reference, const struct template **ret, struct error *err) MUST_CHECK;
 void template_release(const struct template *template);
-/* The id of a reference: lower case, without namespace and tag; -1 when it is none. */
-int template_normalize(const char *reference, char out[TEMPLATE_NAME_BYTES],
-                       struct error *err) MUST_CHECK;
-
 /* ---- with the lock held, for saved.c and the list of templates ---- */
 
 void template_lock(void);
