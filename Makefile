@@ -129,6 +129,7 @@ TEST_EXTRA_test_waiters := $(BUILD)/gateway/work/waiter.o
 TEST_EXTRA_test_login_limit := $(BUILD)/gateway/auth/login_limit.o
 TEST_EXTRA_test_router := $(filter-out %/main.o,$(patsubst %.c,$(BUILD)/%.o,$(call program_src,gateway)))
 TEST_EXTRA_test_compare := $(BUILD)/lifecycle-worker/compare.o
+TEST_EXTRA_test_spool := $(patsubst %,$(BUILD)/deploy/command-runner/%.o,place spool)
 TEST_EXTRA_test_tool_server := $(filter-out %/main.o,$(patsubst %.c,$(BUILD)/%.o,$(sort $(wildcard deploy/template/tool-server/*.c))))
 $(foreach t,$(UNIT_SRC) $(INTEGRATION_SRC),$(eval $(call CTEST,$(t))))
 UNIT_BIN        := $(patsubst %.c,$(BUILD)/%,$(UNIT_SRC))
