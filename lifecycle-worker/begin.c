@@ -131,7 +131,9 @@ static void begin_call(struct flight *flight, struct gate *gate)
                            ? flight->job.claimed.create_maybe_sent
                            : box->provider_sandbox_id[0] == '\0' && box->create_sent_at_ms > 0;
     if (call->maybe_sent) {
-        call->settle_until_ms = flight_create_sent_before_ms(flight) + worker->config->settle_ms;
+        int64_t sent_ms = flight_create_sent_before_ms(flight);
+        call->settle_until_ms = sent_ms + worker->config->settle_ms;
+        call->unproven_until_ms = sent_ms + worker->config->settle_unproven_ms;
     }
     call->settle_only = settles_first(flight, gate->provider);
     flight->gate_op = (int)flight_job(flight)->op;

@@ -19,8 +19,9 @@
 enum phase {
     PHASE_START,
     PHASE_CREATE,
-    PHASE_FIND, /* by name */
-    PHASE_POLL, /* by id */
+    PHASE_FIND,  /* by name */
+    PHASE_PROOF, /* a list that shows a sandbox of ours */
+    PHASE_POLL,  /* by id */
     PHASE_START_BOX,
     PHASE_STOP_BOX,
     PHASE_PAUSE_BOX,
@@ -44,6 +45,7 @@ enum {
     RECOVERED = 1 << 7,
     AUTOSTOP_SET = 1 << 8,
     CONFLICT = 1 << 9, /* the create was answered with a 409 */
+    PROVEN = 1 << 10,  /* a list has shown a sandbox of ours: key and URL are right */
     POLL_SHIFT = 16,
 };
 
@@ -53,7 +55,6 @@ enum {
     POLL_FAST_COUNT = 20,
     POLL_SLOW_MS = 500,
     DELETE_RETRY_MS = 500,
-    SETTLE_POLL_MS = 2000,
     CONFLICT_RETRY_MS = 1000,
 };
 
@@ -385,14 +386,16 @@ static void after_create(const struct daytona *daytona, struct provider_call *ca
 static void find_empty(const struct daytona *daytona, struct provider_call *call,
                        struct http_request *request, struct provider_step *ret)
 {
-    int64_t rest_ms = call->settle_until_ms - call->now_ms;
-    if (call->op != PROVIDER_CREATE) {
-        if (call->maybe_sent && rest_ms > 0) {
-            step_fail(ret, OUTCOME_SNOOZE, rest_ms < SETTLE_POLL_MS ? rest_ms : SETTLE_POLL_MS,
-                      "daytona: an earlier create may still appear");
-        } else {
-            step_done(call, ret, PROVIDER_STATE_ABSENT);
-        }
+    bool settles = call->op == PROVIDER_CREATE ? call->settle_only : call->maybe_sent;
+    if (settles && call->now_ms < call->settle_until_ms) {
+        step_fail_unsettled(ret, call, call->settle_until_ms,
+                            "daytona: an earlier create may still appear");
+    } else if (call->settle_only && !(call->scratch & PROVEN) &&
+               call->now_ms < call->unproven_until_ms) {
+        call->phase = PHASE_PROOF;
+        daytona_list_step(daytona, call, NULL, request, ret);
+    } else if (call->op != PROVIDER_CREATE || call->settle_only) {
+        step_done(call, ret, PROVIDER_STATE_ABSENT);
     } else if (call->scratch & REFUSED) {
         fail_remembered(call, ret);
     } else if (call->scratch & CONFLICT) {
@@ -401,14 +404,35 @@ static void find_empty(const struct daytona *daytona, struct provider_call *call
     } else if (call->scratch & MAY_EXIST) {
         step_fail(ret, OUTCOME_AMBIGUOUS, 0, "daytona create: no answer, and no such sandbox yet");
         ret->looked = true;
-    } else if (call->settle_only && rest_ms > 0) {
-        step_fail(ret, OUTCOME_SNOOZE, rest_ms < SETTLE_POLL_MS ? rest_ms : SETTLE_POLL_MS,
-                  "daytona: an earlier create may still appear");
-    } else if (call->settle_only) {
-        step_done(call, ret, PROVIDER_STATE_ABSENT);
     } else {
         send_create(daytona, call, request, ret);
     }
+}
+
+/* The not-found may be another organization's: it counts when the list shows a sandbox of ours and
+ * the name is not found after it either. */
+static void after_proof(const struct daytona *daytona, struct provider_call *call,
+                        const struct http_response *last, struct http_request *request,
+                        struct provider_step *ret)
+{
+    call->listed_count = 0;
+    daytona_list_step(daytona, call, last, request, ret);
+    if (ret->verdict == PROVIDER_FAILED ||
+        (ret->verdict == PROVIDER_SEND && call->listed_count == 0)) {
+        return;
+    }
+    if (call->listed_count == 0) {
+        step_fail_unsettled(ret, call, call->unproven_until_ms,
+                            "daytona: no list shows a sandbox of ours, so none proves that an "
+                            "earlier create made nothing");
+        return;
+    }
+    if (ret->verdict == PROVIDER_SEND) { /* of the next page, which is not needed */
+        http_request_done(request);
+        http_request_init(request);
+    }
+    call->scratch |= PROVEN;
+    send_find(daytona, call, request, ret);
 }
 
 static void after_find(const struct daytona *daytona, struct provider_call *call,
@@ -609,6 +633,9 @@ static void take_answer(const struct daytona *daytona, struct provider_call *cal
     case PHASE_FIND:
         after_find(daytona, call, last, request, ret);
         break;
+    case PHASE_PROOF:
+        after_proof(daytona, call, last, request, ret);
+        break;
     case PHASE_POLL:
         after_poll(daytona, call, last, request, ret);
         break;
@@ -660,7 +687,8 @@ void daytona_step(struct provider *provider, struct provider_call *call,
     }
 
     /* a create of an earlier attempt that was not looked up yet, or of this attempt */
-    bool unproved = call->maybe_sent && (call->phase == PHASE_START || call->phase == PHASE_FIND);
+    bool unproved = call->maybe_sent && (call->phase == PHASE_START || call->phase == PHASE_FIND ||
+                                         call->phase == PHASE_PROOF);
     ret->may_exist = call->op == PROVIDER_CREATE && (unproved || call->scratch & MAY_EXIST);
     if (ret->verdict == PROVIDER_FAILED && ret->may_exist && ret->outcome != OUTCOME_SNOOZE &&
         ret->outcome != OUTCOME_AUTH && ret->outcome != OUTCOME_RATE_LIMITED) {

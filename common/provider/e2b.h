@@ -65,6 +65,11 @@ int64_t e2b_take_time(const struct provider_call *call, const cJSON *object, con
 /* A page of the list into call->listed, in place of the last one. -1: no such page. */
 int e2b_take_listed(const cJSON *root, struct provider_call *call) MUST_CHECK;
 
+/* The class of an answer that is not a success. `creating`: the request was the create, so a server
+ * error may hide its effect; `starting`: that or the connect. */
+enum outcome e2b_classify(int status, const char *code, bool creating, bool starting,
+                          int64_t *retry_after_ms);
+
 /* e2b_control.c */
 void e2b_step(struct provider *provider, struct provider_call *call,
               const struct http_response *last, struct http_request *ret_request,

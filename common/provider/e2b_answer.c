@@ -1,5 +1,6 @@
 /*
- * e2b_answer - reads and checks the fields of the API's Sandbox, SandboxDetail and ListedSandbox.
+ * e2b_answer - reads and checks the fields of the API's Sandbox, SandboxDetail and ListedSandbox,
+ * and classifies its refusals.
  *
  * Owns: which values may go into URLs, headers and rows. Does not own: what the operations do with
  * them. Threads: no shared state. Failure: -1, 0 or UNKNOWN; the result is then unchanged.
@@ -90,4 +91,52 @@ int e2b_take_sandbox(const cJSON *root, struct provider_result *result)
     }
     *result = found;
     return 0;
+}
+
+static bool is_capacity_code(const char *code)
+{
+    static const char *const codes[] = {"sandbox_capacity_unavailable", "sandbox_placement_timeout",
+                                        "sandbox_no_compatible_node"};
+    for (size_t i = 0; i < sizeof(codes) / sizeof(codes[0]); i++) {
+        if (strcmp(code, codes[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+enum outcome e2b_classify(int status, const char *code, bool creating, bool starting,
+                          int64_t *retry_after_ms)
+{
+    switch (status) {
+    case 401:
+        return OUTCOME_AUTH;
+    case 408:
+        return creating ? OUTCOME_AMBIGUOUS : OUTCOME_TRANSIENT;
+    case 409:
+        return !creating                                      ? OUTCOME_TRANSIENT
+               : strcmp(code, "sandbox_start_in_flight") == 0 ? OUTCOME_AMBIGUOUS
+                                                              : OUTCOME_PERMANENT;
+    case 429:
+        /* E2B sends Retry-After with its rate limit, but not with its concurrency limit */
+        if (*retry_after_ms > 0) {
+            return OUTCOME_RATE_LIMITED;
+        }
+        if (starting) {
+            return OUTCOME_CAPACITY;
+        }
+        *retry_after_ms = 1000;
+        return OUTCOME_RATE_LIMITED;
+    case 503:
+        if (starting && is_capacity_code(code)) {
+            return OUTCOME_CAPACITY;
+        }
+        return creating ? OUTCOME_AMBIGUOUS : OUTCOME_TRANSIENT;
+    default:
+        break;
+    }
+    if (status >= 500) {
+        return creating ? OUTCOME_AMBIGUOUS : OUTCOME_TRANSIENT;
+    }
+    return OUTCOME_PERMANENT;
 }

@@ -19,6 +19,7 @@
 enum phase {
     PHASE_START,
     PHASE_LOOKUP,
+    PHASE_PROOF,
     PHASE_KILL_EXTRA,
     PHASE_KILL_FOUND,
     PHASE_CONNECT,
@@ -33,10 +34,11 @@ enum phase {
 enum {
     RESPONSE_MAX_BYTES = 1024 * 1024,
     LIST_MAX_BYTES = 4 * 1024 * 1024,
-    SETTLE_POLL_MS = 2000,
     TRANSITION_POLL_MS = 1000,
     EXTRAS_MAX = 4,
-    EXTRAS_MORE = 1 << 8, /* bit of call->scratch: there are more copies than extras[] holds */
+    /* bits of call->scratch */
+    EXTRAS_MORE = 1 << 8, /* there are more copies than extras[] holds */
+    PROVEN = 1 << 9,      /* a list has shown a sandbox of ours: key and URL are right */
 };
 
 /* field of an error body that repeats the HTTP status */
@@ -67,56 +69,6 @@ static void read_error_body(const struct http_response *response, char *code, si
     if (cJSON_IsString(message)) {
         *ret_message = message->valuestring;
     }
-}
-
-static bool is_capacity_code(const char *code)
-{
-    static const char *const codes[] = {"sandbox_capacity_unavailable", "sandbox_placement_timeout",
-                                        "sandbox_no_compatible_node"};
-    for (size_t i = 0; i < sizeof(codes) / sizeof(codes[0]); i++) {
-        if (strcmp(code, codes[i]) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* Classifies an answer that is not a success. `creating`: the request was the create, so a server
- * error may hide its effect. */
-static enum outcome classify(int status, const char *code, bool creating, bool starting,
-                             int64_t *retry_after_ms)
-{
-    switch (status) {
-    case 401:
-        return OUTCOME_AUTH;
-    case 408:
-        return creating ? OUTCOME_AMBIGUOUS : OUTCOME_TRANSIENT;
-    case 409:
-        return !creating                                      ? OUTCOME_TRANSIENT
-               : strcmp(code, "sandbox_start_in_flight") == 0 ? OUTCOME_AMBIGUOUS
-                                                              : OUTCOME_PERMANENT;
-    case 429:
-        /* E2B sends Retry-After with its rate limit, but not with its concurrency limit */
-        if (*retry_after_ms > 0) {
-            return OUTCOME_RATE_LIMITED;
-        }
-        if (starting) {
-            return OUTCOME_CAPACITY;
-        }
-        *retry_after_ms = 1000;
-        return OUTCOME_RATE_LIMITED;
-    case 503:
-        if (starting && is_capacity_code(code)) {
-            return OUTCOME_CAPACITY;
-        }
-        return creating ? OUTCOME_AMBIGUOUS : OUTCOME_TRANSIENT;
-    default:
-        break;
-    }
-    if (status >= 500) {
-        return creating ? OUTCOME_AMBIGUOUS : OUTCOME_TRANSIENT;
-    }
-    return OUTCOME_PERMANENT;
 }
 
 /* True while an earlier create may have had an effect: the step can only look again. */
@@ -163,7 +115,8 @@ static void fail_response(const struct e2b *e2b, const struct provider_call *cal
     const char *message = "";
     int64_t retry_after_ms = response->retry_after_ms;
     read_error_body(response, code, sizeof(code), &root, &message);
-    enum outcome outcome = classify(response->status, code, creating, starting, &retry_after_ms);
+    enum outcome outcome =
+        e2b_classify(response->status, code, creating, starting, &retry_after_ms);
     provider_clean_text(text, sizeof(text), message, strlen(message), secrets, secret_count);
     cJSON_Delete(root);
     step_fail(ret, outcome, retry_after_ms, "e2b %s: HTTP %d%s%s", what, response->status,
@@ -243,12 +196,12 @@ static void send_connect(const struct e2b *e2b, struct provider_call *call, cons
                  ret);
 }
 
-static void send_lookup(const struct e2b *e2b, struct provider_call *call,
-                        struct http_request *request, struct provider_step *ret)
+/* Asks for our sandboxes: for `all` that carry the deployment's tag, else for the call's. */
+static void send_list(const struct e2b *e2b, struct provider_call *call, enum phase phase, bool all,
+                      struct http_request *request, struct provider_step *ret)
 {
     const char *const pairs[][2] = {{PROVIDER_TAG_DEPLOYMENT, step_text(call->deployment_id)},
                                     {PROVIDER_TAG_SANDBOX, step_text(call->sandbox_id)}};
-    bool all = call->op == PROVIDER_LIST;
     begin(e2b, "GET", request);
     request->max_response_bytes = all ? PROVIDER_PAGE_MAX_BYTES : LIST_MAX_BYTES;
     strbuf_puts(&request->url, "/v2/sandboxes?");
@@ -258,7 +211,13 @@ static void send_lookup(const struct e2b *e2b, struct provider_call *call,
         strbuf_puts(&request->url, "&nextToken=");
         strbuf_put_urlencoded(&request->url, call->page.data, false);
     }
-    step_send(call, PHASE_LOOKUP, request, "e2b", ret);
+    step_send(call, phase, request, "e2b", ret);
+}
+
+static void send_lookup(const struct e2b *e2b, struct provider_call *call,
+                        struct http_request *request, struct provider_step *ret)
+{
+    send_list(e2b, call, PHASE_LOOKUP, call->op == PROVIDER_LIST, request, ret);
 }
 
 static void send_create(const struct e2b *e2b, struct provider_call *call,
@@ -434,9 +393,13 @@ static void lookup_finished(const struct e2b *e2b, struct provider_call *call,
         return;
     }
     if (!found && call->maybe_sent && call->now_ms < call->settle_until_ms) {
-        int64_t rest_ms = call->settle_until_ms - call->now_ms;
-        step_fail(ret, OUTCOME_SNOOZE, rest_ms < SETTLE_POLL_MS ? rest_ms : SETTLE_POLL_MS,
-                  "e2b: an earlier create may still appear");
+        step_fail_unsettled(ret, call, call->settle_until_ms,
+                            "e2b: an earlier create may still appear");
+        return;
+    }
+    if (!found && is_undecided(call) && !(call->scratch & PROVEN) &&
+        call->now_ms < call->unproven_until_ms) {
+        send_list(e2b, call, PHASE_PROOF, true, request, ret);
         return;
     }
     if (call->op == PROVIDER_CREATE && found) {
@@ -491,6 +454,33 @@ static void step_lookup(const struct e2b *e2b, struct provider_call *call,
         return;
     }
     next_extra(e2b, call, request, ret);
+}
+
+/*
+ * The lookup has found nothing. That may be another team's answer, or another server's: it counts
+ * when this list shows a sandbox of ours and a second lookup, after it, finds nothing either.
+ */
+static void step_proof(const struct e2b *e2b, struct provider_call *call,
+                       const struct http_response *last, struct http_request *request,
+                       struct provider_step *ret)
+{
+    if (!step_succeeded(last)) {
+        fail_response(e2b, call, last, "list", ret);
+        return;
+    }
+    cJSON *root = parse_body(last);
+    int status = e2b_take_listed(root, call);
+    cJSON_Delete(root);
+    if (status != 0) {
+        fail_garbage(call, last, "list", ret);
+    } else if (call->listed_count > 0) {
+        call->scratch |= PROVEN;
+        send_lookup(e2b, call, request, ret);
+    } else {
+        step_fail_unsettled(ret, call, call->unproven_until_ms,
+                            "e2b: no list shows a sandbox of ours, so none proves that an earlier "
+                            "create made nothing");
+    }
 }
 
 static void step_get(const struct e2b *e2b, struct provider_call *call,
@@ -634,6 +624,9 @@ void e2b_step(struct provider *provider, struct provider_call *call,
         break;
     case PHASE_LOOKUP:
         step_lookup(e2b, call, last, request, ret);
+        break;
+    case PHASE_PROOF:
+        step_proof(e2b, call, last, request, ret);
         break;
     case PHASE_KILL_EXTRA:
         if (!is_gone(last)) {

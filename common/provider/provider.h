@@ -123,10 +123,11 @@ struct provider_call {
     bool no_internet;          /* create: no outgoing traffic */
     bool maybe_sent;           /* create/delete: an earlier create may have had its effect */
     int64_t settle_until_ms; /* on the clock of now_ms; before it, an empty lookup proves nothing */
-    bool settle_only;        /* create: look up only; PROVIDER_STATE_ABSENT = it never happened */
-    int64_t now_ms;          /* the driver's clock; provider_call_tick() sets it before each step */
-    bool clock_told;         /* some answer had a Date */
-    int64_t clock_ahead_ms;  /* of the provider, by its Date; 0 within what a Date can tell */
+    int64_t unproven_until_ms; /* create: the same while no list shows any sandbox of ours */
+    bool settle_only;          /* create: look up only; PROVIDER_STATE_ABSENT = it never happened */
+    int64_t now_ms;         /* the driver's clock; provider_call_tick() sets it before each step */
+    bool clock_told;        /* some answer had a Date */
+    int64_t clock_ahead_ms; /* of the provider, by its Date; 0 within what a Date can tell */
     /* backend's own progress; zero at start */
     int phase;
     int scratch;

@@ -23,6 +23,15 @@ void step_fail(struct provider_step *ret, enum outcome outcome, int64_t retry_af
     va_end(args);
 }
 
+void step_fail_unsettled(struct provider_step *ret, const struct provider_call *call,
+                         int64_t until_ms, const char *text)
+{
+    enum { POLL_MS = 2000 };
+    int64_t rest_ms = until_ms - call->now_ms;
+    int64_t delay_ms = rest_ms < POLL_MS ? rest_ms : POLL_MS;
+    step_fail(ret, OUTCOME_SNOOZE, delay_ms > 0 ? delay_ms : 1, "%s", text);
+}
+
 void step_fail_garbage(struct provider_step *ret, enum outcome outcome,
                        const struct http_response *last, const char *name, const char *what)
 {

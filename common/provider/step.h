@@ -20,6 +20,10 @@ void step_fail_garbage(struct provider_step *ret, enum outcome outcome,
 /* Fails with OUTCOME_TRANSIENT for a refusal that is not the provider's own (step_is_foreign). */
 void step_fail_foreign(struct provider_step *ret, const struct http_response *last,
                        const char *name, const char *what);
+/* Fails for now, with this text: an earlier create is looked for again, at until_ms at the latest.
+ */
+void step_fail_unsettled(struct provider_step *ret, const struct provider_call *call,
+                         int64_t until_ms, const char *text);
 /* Ends the operation with the sandbox's current state. */
 void step_done(struct provider_call *call, struct provider_step *ret, enum provider_state state);
 /* Sends `request`; its answer belongs to `phase`. OUTCOME_PERMANENT: the request is too large.

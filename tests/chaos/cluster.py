@@ -33,7 +33,7 @@ ENV = {
     "E2B_REQUEST_TIMEOUT_MS": "1500", "E2B_MAX_TIMEOUT_SECONDS": str(MAX_LIFE_S), "SANDBOX_TIMEOUT_SECONDS": "25",
     "SANDBOX_LIFETIME_GRACE_MS": "15000", "REAPER_LIFETIMES_MS": "1000",
     # longer than most faults delay a create's effect, shorter than one of them
-    "SANDBOX_SETTLE_MS": str(int(SETTLE_S * 1000)),
+    "SANDBOX_SETTLE_MS": str(int(SETTLE_S * 1000)), "SANDBOX_SETTLE_UNPROVEN_MS": "30000",
     "WORKER_MAX_CRASHES": "2",
     "REAPER_RECONCILE_MS": "1500", "WORKER_RECONCILE_MIN_AGE_MS": "8000", "WORKER_RECONCILE_SWEEP_MS": "3000",
     # shorter than the longest time for which the provider hides sandboxes: some rows end, and are given back

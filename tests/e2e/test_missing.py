@@ -107,6 +107,25 @@ def test_a_wrong_url_or_key_ends_nothing(fault_stack, fault_provider, fault):
     assert deletes(fault_provider) == [] and live(fault_provider) == named(stack)
 
 
+def test_another_teams_empty_list_does_not_settle_a_create(fault_stack, fault_provider):
+    """The answer to a create is lost, and every list shows another team's account when its worker looks for it."""
+    stack = fault_stack(env=SCALED | {"SANDBOX_SETTLE_MS": "500", "SANDBOX_SETTLE_UNPROVEN_MS": "600000", "SANDBOX_WAIT_SECONDS": "1"})
+    client = stack.client()
+    client.create()
+    fault_provider.faults({"route": "create", "mode": "reset_after", "times": 1}, {"route": "list", "mode": "stranger", "times": -1})
+    answer = client.post(f"{BASE}/create", {"user_id": "tests"})
+    assert answer.status_code == 202, answer.text
+    sid = answer.json()["data"]["sandbox_id"]
+    wait_until("looked for, and not believed", lambda: stack.sql(
+        f"select 1 from jobs where sandbox_id = '{sid}' and error like '%no list shows%' or (select count(*) from jobs where "
+        f"sandbox_id = '{sid}' and state = 'done') > 0") != [])
+    assert client.status(sid) == "creating"
+    fault_provider.faults()
+    wait_until("found", lambda: client.status(sid) == "running")
+    assert live(fault_provider) == named(stack)
+    assert [e["effect"] for e in fault_provider.effects() if e["effect"] in ("create", "delete")] == ["create"] * 2
+
+
 def test_a_part_of_the_fleet_that_comes_back_is_given_back(fault_stack, fault_provider):
     """A node out of reach for longer than we believe it: its rows end, and its sandboxes get them back."""
     stack = fault_stack(env=SCALED, workers=2, reapers=2)

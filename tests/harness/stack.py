@@ -31,7 +31,8 @@ LOCAL = {"trust_env": False, "verify": False}
 # Production leases scaled down, so that a takeover takes seconds and a test can wait for it.
 QUICK = {
     "WORKER_ATTEMPT_MS": "2500", "WORKER_LEASE_MS": "4000", "WORKER_MIN_IDLE_MS": "4500",
-    "SANDBOX_SETTLE_MS": "2000", "WORKER_RETRY_BASE_MS": "100", "WORKER_RETRY_CAP_MS": "1000",
+    # a create that is settled finds no other sandbox in most tests, and they do not wait for proof
+    "SANDBOX_SETTLE_MS": "2000", "SANDBOX_SETTLE_UNPROVEN_MS": "2000", "WORKER_RETRY_BASE_MS": "100", "WORKER_RETRY_CAP_MS": "1000",
     "E2B_REQUEST_TIMEOUT_MS": "2000", "WORKER_HEARTBEAT_MS": "500",
 }
 

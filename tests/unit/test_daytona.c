@@ -80,6 +80,8 @@ static void first(enum provider_op op)
     provider_call_init(&call);
     fresh.page = call.page;
     fresh.phase = fresh.scratch = 0;
+    fresh.listed = NULL;
+    fresh.listed_count = fresh.listed_capacity = 0;
     memset(&fresh.result, 0, sizeof(fresh.result));
     call = fresh;
     call.op = op;
@@ -399,6 +401,46 @@ static void test_create_again_looks_by_name_first(void **state)
     answer(404, NOT_FOUND);
     expect_failed(OUTCOME_SNOOZE);
     call.settle_until_ms = NOW;
+    first(PROVIDER_CREATE);
+    answer(404, NOT_FOUND);
+    expect_done(PROVIDER_STATE_ABSENT);
+}
+
+/* A not-found may be another organization's: it counts once a list has shown a sandbox of ours, or
+ * after a longer time. */
+static void test_settle_takes_proof(void **state)
+{
+    (void)state;
+    call.maybe_sent = call.settle_only = true;
+    call.settle_until_ms = NOW;
+    call.unproven_until_ms = NOW + 1500;
+    first(PROVIDER_CREATE);
+    answer(404, NOT_FOUND);
+    assert_non_null(strstr(request.url.data, "/sandbox?limit="));
+    answer(503, "");
+    expect_failed(OUTCOME_AMBIGUOUS);
+    first(PROVIDER_CREATE);
+    answer(404, NOT_FOUND);
+    answer(200, "{\"items\":[],\"nextCursor\":\"n\"}");
+    assert_non_null(strstr(request.url.data, "&cursor=n"));
+    answer(200, "{\"items\":[],\"nextCursor\":null}");
+    expect_failed(OUTCOME_SNOOZE);
+    assert_true(step.retry_after_ms == 1500 && step.may_exist);
+    for (size_t i = 0; i < 2; i++) { /* one page, and the first of several */
+        static const char *const next[] = {"null", "\"n\""};
+        char page[512];
+        snprintf(page, sizeof(page),
+                 "{\"items\":[{\"id\":\"" ID "\",\"state\":\"started\"," TAGS
+                 "}],\"nextCursor\":%s}",
+                 next[i]);
+        first(PROVIDER_CREATE);
+        answer(404, NOT_FOUND);
+        answer(200, page);
+        expect_send("GET", BY_NAME); /* the first may have been another's still */
+        answer(404, NOT_FOUND);
+        expect_done(PROVIDER_STATE_ABSENT);
+    }
+    call.unproven_until_ms = NOW;
     first(PROVIDER_CREATE);
     answer(404, NOT_FOUND);
     expect_done(PROVIDER_STATE_ABSENT);
@@ -793,6 +835,7 @@ int main(void)
         T(test_create_lost_answer_is_adopted_by_name),
         T(test_create_unknown_end_claims_nothing),
         T(test_create_again_looks_by_name_first),
+        T(test_settle_takes_proof),
         T(test_create_name_of_another),
         T(test_create_refusals),
         T(test_create_failed_leaves_nothing),

@@ -131,6 +131,7 @@ static void expect_done(enum provider_state state)
 #define LOOKUP                                                                                     \
     API "/v2/sandboxes?metadata=sandbox_deployment%3Ddep-1%26sandbox_id%3D"                        \
         "11111111-2222-4333-8444-555555555555&state=running,paused&limit=100"
+#define LIST API "/v2/sandboxes?metadata=sandbox_deployment%3Ddep-1&state=running,paused&limit=50"
 #define TAGS                                                                                       \
     "\"metadata\":{\"sandbox_deployment\":\"dep-1\",\"sandbox_id\":"                               \
     "\"11111111-2222-4333-8444-555555555555\"}"
@@ -449,6 +450,43 @@ static void test_settle_only(void **state)
     maybe_sent(0);
     answer(500, "");
     expect_failed(OUTCOME_AMBIGUOUS);
+}
+
+#define LISTED(deployment)                                                                         \
+    "[{\"sandboxID\":\"iother\",\"state\":\"running\",\"metadata\":{\"sandbox_deployment\":"       \
+    "\"" deployment "\",\"sandbox_id\":\"22222222-2222-4222-8222-222222222222\"}}]"
+
+/* An empty lookup may be another team's: it counts once a list has shown a sandbox of ours, or
+ * after a longer time. */
+static void test_settle_takes_proof(void **state)
+{
+    (void)state;
+    static const char *const proves_nothing[] = {"[]", LISTED("another")};
+    call.settle_only = true;
+    call.unproven_until_ms = NOW + 1500;
+    for (size_t i = 0; i < 2; i++) {
+        maybe_sent(0);
+        answer(200, "[]");
+        expect_send("GET", LIST);
+        answer(200, proves_nothing[i]);
+        expect_failed(OUTCOME_SNOOZE);
+        assert_true(step.retry_after_ms == 1500 && step.may_exist);
+    }
+    maybe_sent(0);
+    answer(200, "[]");
+    answer(503, "");
+    expect_failed(OUTCOME_AMBIGUOUS);
+    maybe_sent(0);
+    answer(200, "[]");
+    answer(200, LISTED("dep-1"));
+    expect_send("GET", LOOKUP); /* the first one may have been another team's still */
+    answer(200, "[]");
+    expect_done(PROVIDER_STATE_ABSENT);
+    call.unproven_until_ms = NOW;
+    call.scratch = 0;
+    maybe_sent(0);
+    answer(200, "[]");
+    expect_done(PROVIDER_STATE_ABSENT);
 }
 
 /* What an unproven lookup ends with must not say "without effect". */
@@ -905,6 +943,7 @@ int main(void)
         T(test_error_text),
         T(test_lookup_none),
         T(test_settle_only),
+        T(test_settle_takes_proof),
         T(test_lookup_undecided),
         T(test_lookup_adopts_one),
         T(test_lookup_pages_and_extras),
