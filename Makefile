@@ -122,6 +122,7 @@ TEST_EXTRA_test_auth := $(AUTH_OBJECTS)
 TEST_EXTRA_test_login := $(AUTH_OBJECTS)
 TEST_EXTRA_test_gate := $(BUILD)/lifecycle-worker/gate.o
 TEST_EXTRA_test_placement := $(BUILD)/gateway/data/placement.o
+TEST_EXTRA_test_network_rules := $(BUILD)/gateway/data/network_rules.o
 TEST_EXTRA_test_files := $(BUILD)/deploy/sandbox-host/isolation/files.o
 TEST_EXTRA_test_usage_prices := $(BUILD)/gateway/work/usage_prices.o
 TEST_EXTRA_test_activity := $(BUILD)/gateway/work/activity.o

@@ -111,6 +111,7 @@ const struct provider_ops daytona_provider_ops = {
     .port_request = daytona_port_request,
     .start_request = daytona_start_request,
     .start_check = daytona_start_check,
+    .network_check = daytona_network_check,
     .max_lifetime_ms = daytona_max_lifetime_ms,
     .default_template = daytona_default_template,
 };

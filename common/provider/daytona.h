@@ -45,6 +45,10 @@ void daytona_api_request(const struct daytona *daytona, const char *method,
 /* The body of POST /sandbox; the caller deletes it. NULL: the user's metadata is not a JSON object.
  */
 cJSON *daytona_create_body(const struct daytona *daytona, const struct provider_call *call);
+/* ERR_UNSUPPORTED: Daytona has a list of at most DAYTONA_NETWORKS_MAX IPv4 networks that a sandbox
+ * may reach, or everything, or nothing. */
+enum { DAYTONA_NETWORKS_MAX = 10 };
+int daytona_network_check(const cJSON *network, bool no_internet, struct error *err) MUST_CHECK;
 /* The idle minutes for Daytona, rounded up so that they never end before our deadline and are never
  * 0, which means no limit. */
 int64_t daytona_autostop_minutes(const struct provider_call *call);

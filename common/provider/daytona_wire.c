@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "common/base/alloc.h"
+#include "common/base/cidr.h"
 #include "common/base/clock.h"
 #include "common/provider/daytona.h"
 #include "common/provider/step.h"
@@ -34,6 +35,96 @@ int64_t daytona_autostop_minutes(const struct provider_call *call)
     return call->timeout_ms <= 0 ? 1 : (call->timeout_ms - 1) / 60000 + 1;
 }
 
+/* ---- outgoing traffic ------------------------------------------------------------------------ */
+
+static const cJSON *rules_of(const cJSON *network, const char *field)
+{
+    return cJSON_GetObjectItemCaseSensitive(network, field);
+}
+
+/* E2B's form of no internet, beside its own field. */
+static bool is_everything(const cJSON *rule)
+{
+    return cJSON_IsString(rule) && strcmp(rule->valuestring, "0.0.0.0/0") == 0;
+}
+
+/* True when only the allow list may be reached. */
+static bool is_closed(const cJSON *network, bool no_internet)
+{
+    const cJSON *rule;
+
+    cJSON_ArrayForEach(rule, rules_of(network, "denyOut"))
+    {
+        no_internet = no_internet || is_everything(rule);
+    }
+    return no_internet;
+}
+
+int daytona_network_check(const cJSON *network, bool no_internet, struct error *err)
+{
+    static const char *const known[] = {"allowOut", "denyOut", "allowPublicTraffic"};
+    const cJSON *rule;
+
+    cJSON_ArrayForEach(rule, network)
+    {
+        size_t i = 0;
+
+        while (i < sizeof(known) / sizeof(known[0]) && strcmp(rule->string, known[i]) != 0) {
+            i++;
+        }
+        if (i == sizeof(known) / sizeof(known[0])) {
+            return error_set(err, ERR_UNSUPPORTED, "network: daytona cannot keep this field");
+        }
+    }
+    cJSON_ArrayForEach(rule, rules_of(network, "denyOut"))
+    {
+        if (!is_everything(rule)) {
+            return error_set(err, ERR_UNSUPPORTED,
+                             "network: daytona cannot deny single networks, only all of them");
+        }
+    }
+    if (!is_closed(network, no_internet)) {
+        return 0; /* everything is allowed already */
+    }
+    if (cJSON_GetArraySize(rules_of(network, "allowOut")) > DAYTONA_NETWORKS_MAX) {
+        return error_set(err, ERR_UNSUPPORTED, "network: daytona allows at most %d networks",
+                         DAYTONA_NETWORKS_MAX);
+    }
+    cJSON_ArrayForEach(rule, rules_of(network, "allowOut"))
+    {
+        struct cidr ignored;
+
+        if (!cJSON_IsString(rule) ||
+            !cidr_parse(rule->valuestring, strlen(rule->valuestring), &ignored)) {
+            return error_set(err, ERR_UNSUPPORTED,
+                             "network: daytona allows IPv4 networks only, no names, no IPv6");
+        }
+    }
+    return 0;
+}
+
+static void add_network(cJSON *body, const struct provider_call *call)
+{
+    const cJSON *rule;
+    struct strbuf list;
+
+    if (!is_closed(call->network, call->no_internet)) {
+        return;
+    }
+    strbuf_init(&list, DAYTONA_NETWORKS_MAX * 20); /* "255.255.255.255/32," each */
+    cJSON_ArrayForEach(rule, rules_of(call->network, "allowOut"))
+    {
+        strbuf_printf(&list, "%s%s%s", list.length > 0 ? "," : "", rule->valuestring,
+                      strchr(rule->valuestring, '/') != NULL ? "" : "/32");
+    }
+    if (list.length == 0 || list.overflow) { /* the check refuses longer lists */
+        cJSON_AddTrueToObject(body, "networkBlockAll");
+    } else {
+        cJSON_AddStringToObject(body, "networkAllowList", list.data);
+    }
+    strbuf_done(&list);
+}
+
 cJSON *daytona_create_body(const struct daytona *daytona, const struct provider_call *call)
 {
     const struct daytona_config *config = &daytona->config;
@@ -52,6 +143,7 @@ cJSON *daytona_create_body(const struct daytona *daytona, const struct provider_
         cJSON_AddStringToObject(body, "target", config->target);
     }
     cJSON_AddItemToObject(body, "labels", labels);
+    add_network(body, call);
     cJSON_AddItemToObject(body, "env",
                           call->envs ? cJSON_Duplicate(call->envs, 1) : cJSON_CreateObject());
     json_add_int64(body, "autoStopInterval", daytona_autostop_minutes(call));

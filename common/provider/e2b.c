@@ -147,6 +147,15 @@ static int e2b_port_request(struct provider *provider, struct http_client *clien
     return 0;
 }
 
+/* The rules are in E2B's own form. */
+static int e2b_network_check(const cJSON *network, bool no_internet, struct error *err)
+{
+    (void)network;
+    (void)no_internet;
+    (void)err;
+    return 0;
+}
+
 const struct provider_ops e2b_provider_ops = {
     .name = "e2b",
     .pause_keeps_memory = true,
@@ -167,6 +176,7 @@ const struct provider_ops e2b_provider_ops = {
     .start_request = e2b_start_request,
     .start_check = e2b_start_check,
     .e2b_call = e2b_call,
+    .network_check = e2b_network_check,
     .max_lifetime_ms = e2b_max_lifetime_ms,
     .default_template = e2b_default_template,
 };

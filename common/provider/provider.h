@@ -307,6 +307,9 @@ struct provider_ops {
     int (*e2b_call)(struct provider *, struct http_client *, const struct provider_target *,
                     const struct provider_e2b_call *, struct strbuf *ret, struct error *err);
 
+    /* Whether a create here keeps these rules of outgoing traffic (E2B's form, or NULL) and
+     * no_internet. ERR_UNSUPPORTED says what it cannot keep. No I/O in it. */
+    int (*network_check)(const cJSON *network, bool no_internet, struct error *err);
     int64_t (*max_lifetime_ms)(struct provider *); /* longest life from start or resume */
     const char *(*default_template)(struct provider *);
 };

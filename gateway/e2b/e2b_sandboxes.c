@@ -9,6 +9,7 @@
 
 #include "common/base/alloc.h"
 #include "common/domain/job_params.h"
+#include "gateway/data/network_rules.h"
 #include "gateway/data/port_urls.h"
 #include "gateway/e2b/e2b_relay.h"
 #include "gateway/e2b/e2b_view.h"
@@ -102,7 +103,7 @@ static int refuse_unsupported(const cJSON *body, struct error *err)
                               "autoPauseMemory false: this server does not support it");
 }
 
-/* Where the sandbox may go. Every provider at which it may be made must be able to keep it. */
+/* Where the sandbox may go. Providers that cannot keep it are left out. */
 static int read_network(const struct request *request, struct job_params *params, struct error *err)
 {
     const cJSON *network = cJSON_GetObjectItemCaseSensitive(request->body, "network");
@@ -119,17 +120,12 @@ static int read_network(const struct request *request, struct job_params *params
     if (asks(network) && !cJSON_IsObject(network)) {
         return error_set(err, ERR_INVALID, "network must be an object");
     }
-    for (int i = 0; i < params->place_count; i++) {
-        const struct provider *provider =
-            provider_set_find(request->gateway->providers, params->places[i].provider);
-
-        if (provider == NULL || provider->ops->e2b_call == NULL) {
-            return error_set(err, ERR_NOT_IMPLEMENTED, "network: provider %s cannot keep it",
-                             params->places[i].provider);
-        }
-    }
     params->no_internet = !internet;
     params->network = asks(network) ? cJSON_Duplicate(network, true) : NULL;
+    if (network_rules_place(request->gateway->providers, params, err) < 0) {
+        err->code = ERR_NOT_IMPLEMENTED; /* E2B has no answer for it */
+        return -1;
+    }
     return 0;
 }
 

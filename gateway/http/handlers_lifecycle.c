@@ -7,6 +7,7 @@
 
 #include "common/base/alloc.h"
 #include "common/domain/job_params.h"
+#include "gateway/data/network_rules.h"
 #include "gateway/data/port_urls.h"
 #include "gateway/data/services.h"
 #include "gateway/http/bounds.h"
@@ -104,7 +105,9 @@ static int read_create(struct request *request, struct sandbox *sandbox, struct 
             return error_set(err, ERR_INVALID, "envs has a name with '=' in it");
         }
     }
-    if (placement_choose(gateway->placement, template_id, provider_name, params, err) < 0) {
+    if (placement_choose(gateway->placement, template_id, provider_name, params, err) < 0 ||
+        network_rules_read(request->body, params, err) < 0 ||
+        network_rules_place(gateway->providers, params, err) < 0) {
         return -1;
     }
     id_uuid(sandbox->id);

@@ -174,6 +174,17 @@ def test_metrics_logs_and_network_are_the_providers(alice, box):
     assert error(alice.call("GET", f"/sandboxes/{box}/metrics?start=x"), 400)
 
 
+def test_the_contracts_create_closes_the_network(stack, alice):
+    client = stack.client("alice")
+    body = {"user_id": "u", "network": {"allow_internet": False, "allow_out": ["192.0.2.0/24"]}}
+    made = client.create(**body)
+    seen = alice.get(uuid.UUID(made["sandbox_id"]).hex)
+    assert seen["allowInternetAccess"] is False and seen["network"]["allowOut"] == ["192.0.2.0/24"], seen
+    alice.call("DELETE", f"/sandboxes/{seen['sandboxID']}")
+    answer = client.post(f"{BASE}/create", {"user_id": "u", "network": {"allow": []}})
+    assert answer.status_code == 400 and "network" in answer.json()["error"]["detail"], answer.text
+
+
 def test_templates(alice):
     listed = alice.call("GET", "/templates").json()
     assert [t["templateID"] for t in listed] == ["base"]

@@ -195,6 +195,20 @@ def test_an_unknown_provider_is_refused(stack):
     assert answer.status_code == 400 and "provider" in answer.json()["error"]["detail"]
 
 
+def test_a_create_goes_only_where_its_network_is_kept(stack, pair):
+    client = stack.client()
+    rules = {"deny_out": ["10.0.0.0/8"]}
+    before = pair.made()
+    answer = client.post(f"{BASE}/create", {"user_id": "x", "provider": "daytona", "network": rules})
+    assert answer.status_code == 422 and answer.json()["error"]["type"] == "unsupported_by_provider", answer.text
+    assert "daytona" in answer.json()["error"]["detail"]
+    assert pair.made() == before
+    for network, places in (rules, ["e2b"]), ({"allow_internet": False}, ["e2b", "daytona"]):
+        made = client.create(network=network)
+        params = stack.sql(f"select params from jobs where op = 'create' and sandbox_id = '{made['sandbox_id']}'")[0][0]
+        assert [p["provider"] for p in json.loads(params)["places"]] == places, params
+
+
 @pytest.mark.parametrize("mode,more", [("reset_after", {}), ("late", {"delay_ms": 700}), ("garbage", {})],
                          ids=["reset_after", "late", "garbage"])
 def test_an_ambiguous_create_that_was_made_stays(stack, pair, mode, more):

@@ -33,7 +33,7 @@ TAKES = {
     "handle_key_rotate": ({"overlap_seconds": ("count", True)}, {"overlap_seconds": 60}),
     "handle_create": ({"user_id": ("str", True), "sandbox_template_id": ("str", False), "timeout_seconds": ("int", False),
                        "paused_ttl_seconds": ("int", False), "on_timeout": ON_TIMEOUT, "provider": ("choice", False), "metadata": ("map", False),
-                       "envs": ("map", False)}, {"user_id": "u"}),
+                       "envs": ("map", False), "network": ("network", False)}, {"user_id": "u"}),
     "handle_connect": ({"sandbox_id": ("id", True)}, {"sandbox_id": ID}),
     "handle_schedule_timeout": ({"sandbox_id": ("id", True), "timeout_seconds": ("int", True), "on_timeout": ON_TIMEOUT},
                                 {"sandbox_id": ID, "timeout_seconds": 60}),
@@ -77,6 +77,8 @@ WRONG = {
     "limits": [0, True, "", [], {"nonsense": 1}, {"max_sandboxes": -1}, {"max_sandboxes": "1"}, {"max_sandboxes": 1.5}],
     "scopes": [0, True, "", "exec", {}, [], [1], [None], ["nonsense"], ["exec", ""]],
     "bool": [0, 1, "true", "", [], {}],
+    "network": [0, True, "", [], {"a": 1}, {"allow_internet": "no"}, {"allow_out": ["1.1.1.1"]}, {"deny_out": "10.0.0.0/8"},
+                {"deny_out": [None]}, {"deny_out": ["a.com"]}, {"deny_out": ["10.0.0.0/8"] * 65}],
     "map": [0, True, "", "a", [], ["a"], {"a": 1}, {"a": None}, {"a": {}}, {"a": []}, {"": "b"}, {"k" * 5000: "v"},
             {"a": "v" * 70_000}, {f"k{i}": "v" for i in range(1000)}],
 }

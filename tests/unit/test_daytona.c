@@ -296,6 +296,35 @@ static void test_create_request(void **state)
     cJSON_Delete(body);
 }
 
+/* The create's body has this text about outgoing traffic, or, if NULL, none. */
+static void assert_network(const char *rules, bool no_internet, const char *expected)
+{
+    cJSON *network = cJSON_Parse(rules);
+
+    call.network = network;
+    call.no_internet = no_internet;
+    first(PROVIDER_CREATE);
+    if (expected != NULL) {
+        assert_non_null(strstr(request.body.data, expected));
+    } else {
+        assert_null(strstr(request.body.data, "network"));
+    }
+    call.network = NULL;
+    call.no_internet = false;
+    cJSON_Delete(network);
+}
+
+static void test_create_has_the_rules_of_outgoing_traffic(void **state)
+{
+    (void)state;
+    assert_network("{\"allowPublicTraffic\":false}", false, NULL);
+    assert_network("{\"allowOut\":[\"1.1.1.1\"]}", false, NULL); /* everything is allowed */
+    assert_network("null", true, "\"networkBlockAll\":true");
+    assert_network("{\"denyOut\":[\"0.0.0.0/0\"]}", false, "\"networkBlockAll\":true");
+    assert_network("{\"allowOut\":[\"1.1.1.1\",\"10.0.0.0/8\"]}", true,
+                   "\"networkAllowList\":\"1.1.1.1/32,10.0.0.0/8\"");
+}
+
 static void test_create_polls_until_started(void **state)
 {
     (void)state;
@@ -830,6 +859,7 @@ int main(void)
         T(test_states),
         T(test_box_take),
         T(test_create_request),
+        T(test_create_has_the_rules_of_outgoing_traffic),
         T(test_create_polls_until_started),
         T(test_create_without_toolbox_url),
         T(test_create_lost_answer_is_adopted_by_name),
