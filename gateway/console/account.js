@@ -1,6 +1,6 @@
 // account - one's own limits, API keys, and how long one's sandboxes ran.
 import { call, pages } from "./api.js";
-import { act, button, confirmed, duration, facts, h, notice, row, table, time } from "./dom.js";
+import { act, button, confirmed, duration, facts, h, row, sections, table, time } from "./dom.js";
 import { chart } from "./chart.js";
 
 const SCOPES = ["sandboxes:read", "sandboxes:write", "exec", "admin"];
@@ -53,14 +53,5 @@ async function usage(place, signal) {
 
 export async function account_view(content, signal) {
   const parts = [["Limits", limits], ["Usage by day", usage], ["API keys", keys]];
-  content.replaceChildren(h("h1", {}, "Account"));
-  await Promise.all(parts.map(async ([title, fill]) => {
-    const place = h("div");
-    content.append(h("section", {}, h("h2", {}, title), place));
-    await fill(place, signal).catch((error) => {
-      if (error.name !== "AbortError") {
-        notice(`${title}: ${error.message}`, true);
-      }
-    });
-  }));
+  await sections(content, "Account", parts, signal);
 }

@@ -65,6 +65,20 @@ export function state(name) {
   return h("span", { className: `state state-${name}` }, name);
 }
 
+// Shows sections, each filled on its own: one that fails leaves the others. parts: [title, fill(place, signal)].
+export async function sections(content, heading, parts, signal) {
+  content.replaceChildren(h("h1", {}, heading));
+  await Promise.all(parts.map(async ([title, fill]) => {
+    const place = h("div");
+    content.append(h("section", {}, h("h2", {}, title), place));
+    await fill(place, signal).catch((error) => {
+      if (error.name !== "AbortError") {
+        notice(`${title}: ${error.message}`, true);
+      }
+    });
+  }));
+}
+
 export function facts(pairs) {
   return h("dl", {}, pairs.map(([name, value]) => [h("dt", {}, name), h("dd", {}, value ?? "–")]));
 }

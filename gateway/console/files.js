@@ -4,6 +4,16 @@ import { act, button, bytes, confirmed, h, notice, row, table } from "./dom.js";
 
 const EDIT_MOST_BYTES = 256 * 1024;
 
+// What the server says of a failure, or its status when a proxy in between answered without JSON.
+function error_text(request) {
+  try {
+    const answer = JSON.parse(request.responseText);
+    return answer.error?.detail ?? answer.msg;
+  } catch {
+    return `HTTP ${request.status}`;
+  }
+}
+
 function upload(box, path, file, on_progress) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest(), form = new FormData();
@@ -15,8 +25,13 @@ function upload(box, path, file, on_progress) {
       request.setRequestHeader(name, value);
     }
     request.upload.onprogress = (event) => on_progress(event.loaded, event.total);
-    request.onload = () => (request.status === 200 ? resolve()
-      : reject(new Error(JSON.parse(request.responseText || "{}").msg ?? `HTTP ${request.status}`)));
+    request.onload = () => {
+      if (request.status === 200) {
+        resolve();
+      } else {
+        reject(new Error(error_text(request)));
+      }
+    };
     request.onerror = () => reject(new Error("the connection broke"));
     request.send(form);
   });

@@ -1,5 +1,5 @@
 // main - the console's frame: login, menu, and which view the address after # names. It shows what the API gives, nothing else.
-import { call, forget, login, logout, user } from "./api.js";
+import { login, logout, user } from "./api.js";
 import { act, h, notice } from "./dom.js";
 import { account_view } from "./account.js";
 import { sandbox_view } from "./sandbox.js";
@@ -69,7 +69,4 @@ async function show() {
 
 window.addEventListener("hashchange", show);
 window.addEventListener("logout", () => { notice("The session has ended: log in again.", true); show(); });
-if (user() !== null) {
-  call("GET", "/api/v1/limits").catch(() => forget());
-}
 show();

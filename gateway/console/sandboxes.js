@@ -46,15 +46,14 @@ function create_form() {
 function matches(box, words, status) {
   const text = `${box.id} ${box.user_id} ${box.provider} ${box.template} ${box.provider_sandbox_id ?? ""} ` +
     Object.entries(box.metadata).map(([key, value]) => `${key}=${value}`).join(" ");
-  return (status === "" ? box.status !== "deleted" : box.status === status) &&
-    words.every((word) => text.toLowerCase().includes(word));
+  return (status === "" || box.status === status) && words.every((word) => text.toLowerCase().includes(word));
 }
 
 export async function sandboxes_view(content, signal) {
   const boxes = new Map(), rows = new Map(), due = new Set();
   const search = h("input", { type: "search", placeholder: "id, label, key=value", oninput: () => filter() });
-  const status = h("select", { onchange: () => filter() }, h("option", { value: "" }, "all but deleted"),
-    ["creating", "running", "pausing", "paused", "resuming", "deleting", "failed", "deleted"].map((name) => h("option", {}, name)));
+  const status = h("select", { onchange: () => filter() }, h("option", { value: "" }, "all"),
+    ["creating", "running", "pausing", "paused", "resuming", "deleting", "failed"].map((name) => h("option", {}, name)));
   const count = h("span", { className: "dim", role: "status" });
   const list = table("Sandboxes", ["Sandbox", "State", "Label", "Provider", "Template", "Age", "Deadline", "Metadata", ""], []);
   const body = list.querySelector("tbody");
@@ -129,6 +128,8 @@ export async function sandboxes_view(content, signal) {
       } catch (error) {
         if (error.status === 404) { // deleted
           drop(id);
+        } else if (error.name !== "AbortError") {
+          notice(`Sandbox ${id} is shown as it was: ${error.message}`, true);
         }
       }
     }));

@@ -1,6 +1,6 @@
 // system - for admins: readiness, the queue's figures, users, the audit log.
 import { call, pages } from "./api.js";
-import { button, duration, facts, h, notice, row, state, table, time } from "./dom.js";
+import { button, duration, facts, h, row, sections, state, table, time } from "./dom.js";
 
 const AUDIT_SHOWN = 100;
 
@@ -60,14 +60,5 @@ async function audit(place, signal) {
 
 export async function system_view(content, signal) {
   const parts = [["Readiness", readiness], ["Queue", queue], ["Users", users], [`Audit log, the newest ${AUDIT_SHOWN}`, audit]];
-  content.replaceChildren(h("h1", {}, "System"));
-  await Promise.all(parts.map(async ([title, fill]) => {
-    const place = h("div");
-    content.append(h("section", {}, h("h2", {}, title), place));
-    await fill(place, signal).catch((error) => {
-      if (error.name !== "AbortError") {
-        notice(`${title}: ${error.message}`, true);
-      }
-    });
-  }));
+  await sections(content, "System", parts, signal);
 }
