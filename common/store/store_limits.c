@@ -79,37 +79,30 @@ int store_use_get(struct store *store, const char *owner, struct store_use *ret,
     return 0;
 }
 
-int store_create_line_wait(struct store *store, const char *owner, const char *waiter,
-                           struct error *err)
+static int change_line(struct store *store, enum query query, const char *owner, const char *waiter,
+                       struct error *err)
 {
     struct params p = {.count = 0};
-    PGresult *result;
 
     param_text(&p, owner);
     param_text(&p, waiter);
-    if (store_query(store, Q_CREATE_LINE_WAIT, &p, &result, err) < 0) {
-        return -1;
-    }
-    PQclear(result);
-    return 0;
+    return store_execute(store, query, &p, err);
+}
+
+int store_create_line_wait(struct store *store, const char *owner, const char *waiter,
+                           struct error *err)
+{
+    return change_line(store, Q_CREATE_LINE_WAIT, owner, waiter, err);
 }
 
 int store_create_line_keep(struct store *store, const char *owner, const char *waiter,
                            struct error *err)
 {
-    struct params p = {.count = 0};
-
-    param_text(&p, owner);
-    param_text(&p, waiter);
-    return store_execute(store, Q_CREATE_LINE_KEEP, &p, err);
+    return change_line(store, Q_CREATE_LINE_KEEP, owner, waiter, err);
 }
 
 int store_create_line_leave(struct store *store, const char *owner, const char *waiter,
                             struct error *err)
 {
-    struct params p = {.count = 0};
-
-    param_text(&p, owner);
-    param_text(&p, waiter);
-    return store_execute(store, Q_CREATE_LINE_LEAVE, &p, err);
+    return change_line(store, Q_CREATE_LINE_LEAVE, owner, waiter, err);
 }

@@ -182,7 +182,8 @@ static int claim(struct request *request, const char *hash, bool part, struct er
             return error_set(err, ERR_DRAINING, "this gateway is shutting down");
         }
         /* the gateway of the first request may have died while it waited for its owner's quota */
-        if (store_create_line_keep(gateway->store, ask.owner, ask.key, err) < 0) {
+        if (request_wait_s(request, gateway->config->wait_s) > 0 &&
+            store_create_line_keep(gateway->store, ask.owner, ask.key, err) < 0) {
             return -1;
         }
         if (clock_mono_ms() >= until_ms) {

@@ -14,8 +14,10 @@
 
 enum {
     RUNNING_TRIES = 3,
-    LINE_LOOK_MS = 1000, /* a waiter keeps its place, and notices what no event tells, this often */
-    LINE_POLL_MS = 250   /* without the watch of events, because too many follow them */
+    LINE_LOOK_MS =
+        1000,           /* a waiter renews its place, and notices what no event tells, this often */
+    LINE_POLL_MS = 250, /* pause without the watch of events, because too many follow them */
+    LINE_GAP_MS = 20    /* shortest pause: events of every owner end the wait for one */
 };
 
 /* Reads the ended job from the store, because the reply says only that it has ended. If the store
@@ -146,6 +148,7 @@ static int accept_in_turn(struct request *request, const struct sandbox *sandbox
     struct event_watch *watch = request->gateway->event_watch;
     struct error watch_err = ERROR_INIT;
     bool watching = event_watch_enter(watch, &watch_err) == 0;
+    int64_t renewed_ms = INT64_MIN;
     bool ended = false, comes_back;
     int status = -1;
 
@@ -154,8 +157,11 @@ static int accept_in_turn(struct request *request, const struct sandbox *sandbox
         const uint64_t state = event_watch_state(watch);
         const int64_t now_ms = clock_mono_ms();
 
-        if (keep_place(request, sandbox->owner, accept->waiter, err) < 0) {
-            break;
+        if (renewed_ms == INT64_MIN || now_ms - renewed_ms >= LINE_LOOK_MS) {
+            if (keep_place(request, sandbox->owner, accept->waiter, err) < 0) {
+                break;
+            }
+            renewed_ms = now_ms;
         }
         /* the last try is at the end of the time */
         ended = now_ms >= until_ms || service_draining() || http_peer_gone(request->http);
@@ -164,6 +170,7 @@ static int accept_in_turn(struct request *request, const struct sandbox *sandbox
             const int64_t left_ms = until_ms - clock_mono_ms();
             const int64_t pause_ms = left_ms < LINE_LOOK_MS ? left_ms : LINE_LOOK_MS;
 
+            clock_sleep_ms(LINE_GAP_MS);
             if (watching) {
                 event_watch_wait(watch, state, pause_ms > 0 ? pause_ms : 0);
             } else if (pause_ms > 0) {
