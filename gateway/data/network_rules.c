@@ -157,12 +157,14 @@ int network_rules_place(struct provider_set *providers, struct job_params *param
         const struct provider *provider = provider_set_find(providers, params->places[i].provider);
         struct error why = ERROR_INIT;
 
-        if (provider != NULL &&
-            provider->ops->network_check(params->network, params->no_internet, &why) == 0) {
+        if (provider == NULL) {
+            error_set(&why, ERR_UNSUPPORTED, "network: provider %s is not configured here",
+                      params->places[i].provider);
+        } else if (provider->ops->network_check(params->network, params->no_internet, &why) == 0) {
             params->places[kept++] = params->places[i];
-        } else if (first.code == ERR_OK) {
-            first = why;
+            continue;
         }
+        first = first.code == ERR_OK ? why : first;
     }
     if (kept == 0) {
         *err = first;
