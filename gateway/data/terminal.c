@@ -455,9 +455,7 @@ static void say_why(struct terminal *terminal, int status, const struct error *e
     } else if (terminal->moved) {
         say_end(terminal, "moved", CLOSE_RESTART);
     } else {
-        if (status < 0) {
-            log_error(LOG_WARN, "terminal.failed", err);
-        }
+        log_error(LOG_WARN, "terminal.failed", err); /* no message: its follower left unasked */
         say_end(terminal, "error", CLOSE_FAULT);
     }
 }
