@@ -32,7 +32,6 @@ enum {
     POLL_MS = 500,
     PING_MS = 20000,       /* so that no proxy takes a quiet terminal for a dead one */
     FAREWELL_MS = 2000,    /* for the client's answer to our close */
-    INPUT_TRIES = 3,       /* answers lost in a row before the session ends */
     INPUT_RETRY_MS = 50,   /* before input that the command does not take yet is sent again */
     CLOSE_NORMAL = 1000,   /* the command has ended */
     CLOSE_PROTOCOL = 1002, /* RFC 6455 */
@@ -157,32 +156,29 @@ static int resize(const struct data_call *data, void *arg, struct error *err)
     return sandbox_command_resize(&command, terminal->rows, terminal->columns, err);
 }
 
-/* Writes all input, however slowly the command reads it. The same bytes at the same offset are
- * taken once, so they are sent again when their answer is lost. */
+/* Writes all input, however slowly the command reads it. Offsets let it be sent again. */
 static int write_input(const struct data_call *data, void *arg, struct error *err)
 {
     struct terminal *terminal = arg;
     const struct sandbox_command command = command_call_target(data, &terminal->command.row);
     int64_t next = 0;
-    int lost = 0;
 
+    if (terminal->input_offset < 0) { /* nothing from the beginning: how much has it? */
+        if (sandbox_command_input(&command, 0, "", 0, false, &terminal->input_offset, err) < 0) {
+            return -1;
+        }
+    }
     while (terminal->input.length > 0 && !terminal->gone && terminal->ended_ms == 0) {
-        const bool asks = terminal->input_offset < 0; /* how much has it from the beginning? */
-        const size_t bytes = asks ? 0 : terminal->input.length;
+        if (sandbox_command_input(&command, terminal->input_offset, terminal->input.data,
+                                  terminal->input.length, false, &next, err) < 0) {
+            return -1;
+        }
+        if (next > terminal->input_offset) {
+            int64_t taken = next - terminal->input_offset;
 
-        if (sandbox_command_input(&command, asks ? 0 : terminal->input_offset, terminal->input.data,
-                                  bytes, false, &next, err) < 0) {
-            if ((err->code != ERR_PROVIDER && err->code != ERR_PROVIDER_DOWN) ||
-                ++lost == INPUT_TRIES) {
-                return -1;
-            }
-            clock_sleep_ms(INPUT_RETRY_MS);
-        } else if (asks) {
-            terminal->input_offset = next;
-        } else if (next > terminal->input_offset) {
-            const int64_t taken = next - terminal->input_offset;
-
-            strbuf_consume(&terminal->input, taken < (int64_t)bytes ? (size_t)taken : bytes);
+            taken =
+                taken < (int64_t)terminal->input.length ? taken : (int64_t)terminal->input.length;
+            strbuf_consume(&terminal->input, (size_t)taken);
             terminal->input_offset = next;
         } else {
             clock_sleep_ms(INPUT_RETRY_MS);
@@ -464,32 +460,30 @@ static void run_session(struct terminal *terminal)
 {
     struct request *request = &terminal->follower.request;
     struct error err = ERROR_INIT;
-    cJSON *tree;
+    cJSON *tree = say("ready");
     int status;
 
-    status = store_command_get(request->gateway->store, terminal->open.command_id,
-                               &terminal->command.row, &err);
+    json_add_int64(tree, "offset", terminal->offset);
+    send_json(terminal, tree);
+    status = data_call_attend(request, terminal->open.sandbox_id, follow, terminal, &err);
     if (status == 0) {
-        tree = say("ready");
-        json_add_int64(tree, "offset", terminal->offset);
-        send_json(terminal, tree);
-        status = data_call_attend(request, terminal->open.sandbox_id, follow, terminal, &err);
-        if (status == 0) {
-            command_call_note(request, &terminal->command);
-        }
+        command_call_note(request, &terminal->command);
     }
     if (!terminal->gone) {
         say_why(terminal, status, &err);
     }
 }
 
-/* Before the client has an answer, so that of two clients the one that opens later has it. */
+/* Takes the terminal before the client has an answer, so that of two clients the one that opens
+ * later has it. Reads the command's row before both threads start, because both use it. */
 static bool take(struct terminal *terminal)
 {
+    struct store *store = terminal->all->gateway->store;
     struct error err = ERROR_INIT;
 
-    if (store_command_take_terminal(terminal->all->gateway->store, terminal->open.command_id,
-                                    terminal->session, &err) < 0) {
+    if (store_command_take_terminal(store, terminal->open.command_id, terminal->session, &err) <
+            0 ||
+        store_command_get(store, terminal->open.command_id, &terminal->command.row, &err) < 0) {
         log_error(LOG_WARN, "terminal.not_taken", &err);
         return false;
     }
