@@ -36,6 +36,7 @@ def open_stack(tmp_path_factory, redis, postgres, host):
 
 
 @pytest.mark.release_only
+@pytest.mark.alone
 def test_eleven_thousand_useless_connections_are_not_noticed(open_stack, slow):
     """From the very address of the client that is served meanwhile."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
